@@ -1,0 +1,55 @@
+"""Brings a SQLite file's schema up to date: ordered, append-only migrations, each in one transaction.
+
+A schema is a sequence of ``(name, statements)``; the version of a file is the number of migrations applied to it,
+kept in ``schema_migrations`` with when and what. Standard library only: the sampler uses it too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from torc_slurm.errors import DatabaseError
+
+Schema = tuple[tuple[str, tuple[str, ...]], ...]
+
+_CREATE_BOOKKEEPING = """
+CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at REAL NOT NULL)
+"""
+_RECORD = "INSERT INTO schema_migrations (version, name, applied_at) VALUES (?, ?, ?)"
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """How many migrations the file has; 0 for a new one. ``PRAGMA user_version`` repeats it for a quick look."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Apply what is missing, each migration in a transaction of its own.
+
+    The connection must be in autocommit mode (``isolation_level=None``).
+
+    Raises:
+        DatabaseError: the file was written by a newer version of torc-slurm.
+    """
+    version = schema_version(connection)
+    if version > len(schema):
+        raise DatabaseError(
+            f"its schema has version {version}, this torc-slurm knows {len(schema)}; use the newer torc-slurm"
+        )
+    for number, (name, statements) in enumerate(schema[version:], start=version + 1):
+        _apply(connection, number, name, statements)
+
+
+def _apply(connection: sqlite3.Connection, number: int, name: str, statements: tuple[str, ...]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_CREATE_BOOKKEEPING)
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(_RECORD, (number, name, time.time()))
+        connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,164 @@
+"""The schema of a node file: what the processes of one node measured in one run.
+
+The first two tables have exactly the columns, types and order of the reference that the project implements; all else
+stands in tables beside them. An attempt's samples are those of its ``job_id`` with a timestamp within its span.
+"""
+
+from __future__ import annotations
+
+from torc_slurm.database.migrations import Schema
+from torc_slurm.database.slurm_stats_schema import CREATE_NODE_SLURM_STATS
+
+_JOB_RESOURCE_SAMPLES = """
+CREATE TABLE job_resource_samples (
+    id INTEGER PRIMARY KEY,
+    job_id INTEGER,
+    timestamp REAL,
+    cpu_percent REAL,
+    memory_bytes INTEGER,
+    num_processes INTEGER
+)"""
+
+_JOB_METADATA = "CREATE TABLE job_metadata (job_id INTEGER PRIMARY KEY, job_name TEXT)"
+
+# One row per step and node; `invocation` tells a second wrapper in the same step from the first one writing again.
+_STEPS = """
+CREATE TABLE steps (
+    id INTEGER PRIMARY KEY,
+    invocation TEXT NOT NULL UNIQUE,
+    workflow_id INTEGER,
+    run_id INTEGER NOT NULL,
+    job_id INTEGER NOT NULL,
+    attempt_id INTEGER NOT NULL,
+    job_name TEXT,
+    slurm_job_id INTEGER,
+    slurm_array TEXT,
+    step_id TEXT,
+    user_name TEXT,
+    node TEXT NOT NULL,
+    node_index INTEGER,
+    node_count INTEGER,
+    local_task_count INTEGER,
+    task_count INTEGER,
+    command TEXT,
+    working_dir TEXT,
+    granularity TEXT NOT NULL,
+    sample_interval_seconds REAL,
+    begin_time REAL NOT NULL,
+    end_time REAL,
+    last_flush_time REAL NOT NULL,
+    UNIQUE (job_id, attempt_id)
+)"""
+
+# What the step used on this node: the figures so far at each flush, final when steps.end_time is set.
+_STEP_USAGE = """
+CREATE TABLE step_usage (
+    step INTEGER PRIMARY KEY REFERENCES steps (id),
+    elapsed_seconds REAL,
+    cpu_seconds REAL,
+    cpu_source TEXT,
+    avg_cpu_percent REAL,
+    peak_cpu_percent REAL,
+    peak_memory_bytes INTEGER,
+    peak_memory_source TEXT,
+    memory_floor_bytes INTEGER,
+    memory_floor_source TEXT,
+    memory_best_bytes INTEGER,
+    memory_best_source TEXT,
+    memory_ceiling_bytes INTEGER,
+    memory_ceiling_source TEXT,
+    sampled_rss_peak_bytes INTEGER,
+    avg_memory_bytes INTEGER,
+    avg_memory_source TEXT,
+    memory_limit_bytes INTEGER,
+    oom_kills INTEGER,
+    num_processes_peak INTEGER,
+    num_threads_peak INTEGER,
+    storage_read_bytes INTEGER,
+    storage_written_bytes INTEGER,
+    read_chars INTEGER,
+    written_chars INTEGER,
+    major_faults INTEGER,
+    sample_count INTEGER
+)"""
+
+# The monitor's own use, never part of the job's figures.
+_MONITOR_USAGE = """
+CREATE TABLE monitor_usage (
+    step INTEGER PRIMARY KEY REFERENCES steps (id),
+    cpu_seconds REAL,
+    memory_bytes INTEGER,
+    sample_count INTEGER,
+    mean_sample_seconds REAL,
+    max_lateness_seconds REAL,
+    final_interval_seconds REAL,
+    reader TEXT
+)"""
+
+_TASK_EXITS = """
+CREATE TABLE task_exits (
+    step INTEGER NOT NULL REFERENCES steps (id),
+    task INTEGER NOT NULL,
+    local_task INTEGER NOT NULL,
+    pid INTEGER,
+    begin_time REAL NOT NULL,
+    end_time REAL NOT NULL,
+    elapsed_seconds REAL NOT NULL,
+    return_code INTEGER NOT NULL,
+    signal INTEGER,
+    user_cpu_seconds REAL,
+    system_cpu_seconds REAL,
+    max_rss_bytes INTEGER,
+    major_faults INTEGER,
+    PRIMARY KEY (step, task)
+)"""
+
+# What was lost, backed off or could not be measured, said in words.
+_STEP_NOTES = """
+CREATE TABLE step_notes (
+    step INTEGER NOT NULL REFERENCES steps (id),
+    time REAL NOT NULL,
+    note TEXT NOT NULL,
+    UNIQUE (step, time, note)
+)"""
+
+# Series beside the reference's one; the seam for GPUs and node-wide series is one more table each.
+_IO_SAMPLES = """
+CREATE TABLE job_io_samples (
+    id INTEGER PRIMARY KEY,
+    job_id INTEGER,
+    timestamp REAL,
+    storage_read_bytes INTEGER,
+    storage_written_bytes INTEGER,
+    read_chars INTEGER,
+    written_chars INTEGER,
+    num_threads INTEGER,
+    major_faults INTEGER
+)"""
+
+_MEMORY_SAMPLES = """
+CREATE TABLE job_memory_samples (
+    id INTEGER PRIMARY KEY,
+    job_id INTEGER,
+    timestamp REAL,
+    memory_bytes INTEGER,
+    source TEXT
+)"""
+
+NODE_SCHEMA: Schema = (
+    (
+        "first schema",
+        (
+            _JOB_RESOURCE_SAMPLES,
+            _JOB_METADATA,
+            _STEPS,
+            _STEP_USAGE,
+            _MONITOR_USAGE,
+            _TASK_EXITS,
+            _STEP_NOTES,
+            _IO_SAMPLES,
+            _MEMORY_SAMPLES,
+            CREATE_NODE_SLURM_STATS,
+        ),
+    ),
+)

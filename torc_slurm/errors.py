@@ -1,0 +1,76 @@
+"""Every error that torc-slurm raises on purpose; each message says what failed, with which value, and the remedy.
+
+TorcError                    could not be done: exit status 1
+├── InputError               what the user gave is wrong: exit status 2
+├── CommandError             a command (sacct, sbatch, …) failed
+│   ├── CommandNotFound      it is not installed or not on PATH
+│   └── CommandTimeout       it did not answer within its time limit
+├── ParseError               a command's output or a file's text is not what its format promises
+└── DatabaseError            a node file or the main database cannot be used
+    └── NodeFileBusy         it is being written just now: a later collect will read it
+"""
+
+from __future__ import annotations
+
+
+class TorcError(Exception):
+    """Base of all: ``str(error)`` is one line fit for the user."""
+
+    exit_status = 1
+
+
+class InputError(TorcError):
+    """The user's input is wrong; the message names the input and what to give instead."""
+
+    exit_status = 2
+
+
+class CommandError(TorcError):
+    """A command failed: keeps its argv, exit status (None where it did not start or end) and stderr."""
+
+    def __init__(self, argv: list[str], returncode: int | None, stderr: str, remedy: str = "") -> None:
+        self.argv = argv
+        self.returncode = returncode
+        self.stderr = stderr
+        self.remedy = remedy
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        said = " ".join(self.stderr.split()) or "it said nothing"
+        message = f"{self.argv[0]} failed (exit status {self.returncode}): {said}"
+        return f"{message}; {self.remedy}" if self.remedy else message
+
+
+class CommandNotFound(CommandError):
+    """The command is not there to be run."""
+
+    def __init__(self, argv: list[str], remedy: str = "") -> None:
+        super().__init__(argv, None, "", remedy)
+
+    def _message(self) -> str:
+        message = f"{self.argv[0]} was not found on PATH"
+        return f"{message}; {self.remedy}" if self.remedy else message
+
+
+class CommandTimeout(CommandError):
+    """The command was ended because it did not answer in time."""
+
+    def __init__(self, argv: list[str], timeout_seconds: float, remedy: str = "") -> None:
+        self.timeout_seconds = timeout_seconds
+        super().__init__(argv, None, "", remedy)
+
+    def _message(self) -> str:
+        message = f"{self.argv[0]} did not answer within {self.timeout_seconds:g} s"
+        return f"{message}; {self.remedy}" if self.remedy else message
+
+
+class ParseError(TorcError):
+    """Text that a program wrote is not of the form that its documentation promises."""
+
+
+class DatabaseError(TorcError):
+    """A SQLite file of ours cannot be read or written; the message names the file."""
+
+
+class NodeFileBusy(DatabaseError):
+    """The node file changed while it was copied; reading it later will do."""
