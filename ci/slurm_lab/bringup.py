@@ -1,0 +1,237 @@
+"""From nothing to a lab that takes jobs, and the orderly way to ask for its end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import cgroups, config, daemons, keeper, lab as labs, ports, processes, users
+from .config import Settings
+from .errors import LabError, UsageError
+from .lab import Lab
+from .sweep import sweep
+from .waiting import wait_until
+
+# The longest Unix socket path is 107 bytes (unix(7)); the lab's longest is DIR/run/mariadb.sock.
+LONGEST_DIRECTORY = 107 - len("/run/mariadb.sock")
+ATTEMPTS = 3
+DOWN_LIMIT_SECONDS = 40.0
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller of `up` or `run` asked for."""
+
+    dir: Path
+    cgroup: str = "auto"
+    gather: str | None = None
+    user: str | None = None
+    extra_lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A lab that is up, and the descriptor by which its keepers know that this process lives."""
+
+    lab: Lab
+    caller: int
+
+    def detach(self) -> None:
+        """Let the lab outlive this process."""
+        (self.lab.dir / labs.DETACHED).touch()
+        os.close(self.caller)
+
+
+def bring_up(wishes: Wishes) -> Running:
+    """Start a lab. When a daemon fails for want of its port, another block of ports is tried."""
+    check_directory(wishes.dir)
+    if labs.exists(wishes.dir) and not labs.is_alive(wishes.dir):
+        sweep(wishes.dir)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _bring_up_once(wishes)
+        except LabError as error:
+            if attempt == ATTEMPTS or not _port_was_taken(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def check_directory(directory: Path) -> None:
+    """Refuse a directory that the lab could not be in, before anything is made."""
+    if len(os.fsencode(directory)) > LONGEST_DIRECTORY:
+        raise UsageError(f"--dir {directory}: longer than {LONGEST_DIRECTORY} bytes, too long for the sockets in it")
+    if not directory.parent.is_dir():
+        raise UsageError(f"--dir {directory}: {directory.parent} is not a directory; make it first")
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"--dir {directory}: not a directory; name one that is empty or does not exist")
+    if directory.is_dir() and not labs.exists(directory) and any(directory.iterdir()):
+        raise UsageError(f"--dir {directory}: not empty and not a lab; name one that is empty or does not exist")
+    if any(character in str(directory) for character in " \t\n#:\"'\\%,="):
+        raise UsageError(f"--dir {directory}: Slurm's configuration cannot hold such a path; use plain characters")
+    for part in [directory, *directory.parents]:
+        if part.exists() and not part.stat().st_mode & 0o001:
+            raise UsageError(f"--dir {directory}: ordinary users cannot pass {part}; `chmod o+x {part}` or another --dir")
+
+
+def _bring_up_once(wishes: Wishes) -> Running:
+    reservation = ports.reserve()
+    made_dir = not wishes.dir.exists()
+    lab = Lab(_settle(wishes, reservation.first_port), made_dir)
+    wishes.dir.mkdir(mode=0o755, exist_ok=True)
+    alive = labs.hold_alive(wishes.dir)
+    for name in labs.SUBDIRECTORIES:
+        (lab.dir / name).mkdir()
+    labs.save(lab)
+    kept = keeper.start(lab.dir, lab.settings.id, [alive, reservation.socket.fileno()])
+    os.close(alive)
+    reservation.socket.close()
+    lab = replace(lab, keepers=kept.pids)
+    labs.save(lab)
+    try:
+        _furnish(lab)
+        _start_daemons(lab)
+    except LabError as error:
+        failed = _with_logs_read(error)
+        os.close(kept.caller)
+        wait_gone(lab)
+        raise failed from error
+    except BaseException:
+        os.close(kept.caller)
+        wait_gone(lab)
+        raise
+    return Running(lab, kept.caller)
+
+
+def _settle(wishes: Wishes, first_port: int) -> Settings:
+    on = _cgroups_on(wishes.cgroup)
+    identity = secrets.token_hex(3)
+    return Settings(
+        dir=wishes.dir,
+        id=identity,
+        first_port=first_port,
+        port_count=ports.BLOCK,
+        cgroups=on,
+        gather=_gather(wishes.gather, on),
+        user=wishes.user or f"torclab-{identity}",
+        extra_lines=wishes.extra_lines,
+    )
+
+
+def _cgroups_on(wish: str) -> bool:
+    missing = cgroups.missing_for_slurm() if wish != "off" else []
+    if wish == "on" and missing:
+        raise LabError(f"--cgroup on: no writable cgroup v1 hierarchy for {', '.join(missing)}; use --cgroup off")
+    return wish != "off" and not missing
+
+
+def _gather(wish: str | None, cgroups_on: bool) -> str:
+    if wish == "cgroup" and not cgroups_on:
+        raise UsageError("--jobacct-gather cgroup: there are no cgroups in this lab; use linux or none")
+    return wish or ("cgroup" if cgroups_on else "linux")
+
+
+def _furnish(lab: Lab) -> None:
+    """Everything that the daemons find when they start."""
+    for node in lab.settings.nodes:
+        (lab.dir / "spool" / node).mkdir()
+    _write(lab.conf, config.slurm_conf(lab.settings), 0o644)
+    _write(lab.conf.with_name("cgroup.conf"), config.cgroup_conf(lab.settings), 0o644)
+    # slurmdbd refuses its configuration, munged its key, when others can read them.
+    _write(lab.conf.with_name("slurmdbd.conf"), config.slurmdbd_conf(lab.settings), 0o600)
+    _write(lab.run / "munge.key", secrets.token_hex(64), 0o600)
+    own = cgroups.of_lab(lab.settings.id)
+    if own is not None:
+        own.mkdir()
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    path.touch(mode=mode)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def _start_daemons(lab: Lab) -> None:
+    installing = daemons.install_database(lab)
+    try:
+        daemons.start(lab, "munged")
+        users.acquire(lab)
+        daemons.wait_ready(lab, "munged")
+    finally:
+        code = installing.wait()
+    if code:
+        raise LabError(f"mariadb-install-db ended with {code}", (lab.log / "mariadb-install-db.out",))
+    _start_and_wait(lab, "mariadbd")
+    _start_and_wait(lab, "slurmdbd")
+    daemons.register_cluster(lab)
+    _start_and_wait(lab, "slurmctld")
+    nodes = [f"slurmd-{node}" for node in lab.settings.nodes]
+    for node in nodes:
+        daemons.start(lab, node)
+    for node in nodes:
+        daemons.wait_ready(lab, node)
+
+
+def _start_and_wait(lab: Lab, daemon: str) -> None:
+    daemons.start(lab, daemon)
+    daemons.wait_ready(lab, daemon)
+
+
+class LabErrorWithTails(LabError):
+    """As LabError, with the ends of its logs read: the files go with the lab."""
+
+    def __init__(self, message: str, tails: str) -> None:
+        super().__init__(message)
+        self.tails = tails
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    try:
+        last = path.read_text(errors="replace").splitlines()[-lines:]
+    except OSError as error:
+        last = [f"(not readable: {error.strerror})"]
+    return "\n".join([f"--- {path.name}, last lines:", *last])
+
+
+def _with_logs_read(error: LabError) -> LabErrorWithTails:
+    return LabErrorWithTails(str(error), "\n".join(tail(path) for path in error.logs))
+
+
+def _port_was_taken(error: LabError) -> bool:
+    return isinstance(error, LabErrorWithTails) and "Address already in use" in error.tails
+
+
+def take_down(directory: Path) -> None:
+    """End the lab in `directory`, alive or stale; nothing to do where there is none."""
+    if not labs.exists(directory):
+        return
+    lab = labs.load(directory)
+    if labs.is_alive(directory):
+        processes.kill(lab.keepers, signal.SIGTERM)
+        wait_gone(lab)
+    sweep(directory, lab.settings.id)
+
+
+def wait_gone(lab: Lab) -> None:
+    """Wait until both keepers have ended; they sweep before they do."""
+    if not wait_until(lambda: not _is_kept(lab), DOWN_LIMIT_SECONDS):
+        raise LabError(f"the lab in {lab.dir} did not go within {DOWN_LIMIT_SECONDS:.0f} s", _keeper_log(lab))
+    if labs.exists(lab.dir) and labs.load(lab.dir).settings.id == lab.settings.id:
+        raise LabError(f"the lab in {lab.dir} could not be taken away", _keeper_log(lab))
+
+
+def _is_kept(lab: Lab) -> bool:
+    return any(processes.is_running(pid) and _is_keeper(pid, lab) for pid in lab.keepers)
+
+
+def _is_keeper(pid: int, lab: Lab) -> bool:
+    try:
+        return lab.settings.id.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _keeper_log(lab: Lab) -> tuple[Path, ...]:
+    return (lab.log / "keeper.log",)

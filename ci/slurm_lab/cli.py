@@ -1,0 +1,281 @@
+"""The command line: parse, call, print. The only module that prints results or chooses the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import bringup, daemons, lab as labs, users
+from .bringup import LabErrorWithTails, Running, Wishes, bring_up, tail, take_down
+from .errors import LabError, UsageError
+from .install import ensure_installed
+from .lab import Lab
+from .run import run_command
+from .sweep import sweep
+
+BASE = Path("/var/tmp")
+PREFIX = "torc-lab-"
+
+DESCRIPTION = "A real two-node Slurm on this machine, private to one directory, for development and tests."
+EXAMPLES = """\
+examples:
+  ci/slurm-lab run -- srun -N2 hostname              up, run as the caller, down; exits as the command did
+  ci/slurm-lab run --user torclab -- sbatch job.sh   the same as an ordinary user, made for the occasion
+  ci/slurm-lab up && eval "$(ci/slurm-lab env)"      a lab that stays, and a shell that uses it
+  sbatch job.sh; sacct; ci/slurm-lab status
+  ci/slurm-lab stop slurmdbd                         take accounting away; `start slurmdbd` brings it back
+  ci/slurm-lab down                                  nothing is left
+A second lab beside the first: give it another --dir. Exit status: 0, 1 (could not), 2 (wrong input).
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `ci/slurm-lab --help`")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="ci/slurm-lab",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument("--dir", metavar="DIR", help=_dir_help(name))
+        return command
+
+    _add_lab_options(add("up", "start a lab that stays until `down`", "ci/slurm-lab up --cgroup off"))
+    add("down", "take the lab away, whatever state it is in", "ci/slurm-lab down")
+    add("status", "say what is up; exit status 1 when nothing is", "ci/slurm-lab status")
+    add("env", "print what a shell exports to use the lab", 'eval "$(ci/slurm-lab env)"')
+    run = add("run", "up, run a command, down", "ci/slurm-lab run --user torclab -- bash -c 'srun -N2 id; sacct'")
+    _add_lab_options(run)
+    run.add_argument("--verbose", action="store_true", help="show the daemons' logs when the command fails")
+    run.add_argument("argv", nargs="*", metavar="-- COMMAND", help="the command and its arguments, after --")
+    for name, example in (("stop", "ci/slurm-lab stop slurmdbd"), ("start", "ci/slurm-lab start slurmdbd")):
+        add(name, f"{name} one daemon of the lab", example).add_argument("daemon", help="as `status` names it")
+    return parser
+
+
+def _dir_help(command: str) -> str:
+    if command == "run":
+        return f"the lab's directory (default: a fresh one under {BASE})"
+    return f"the lab's directory (default: $TORC_LAB_DIR, else one under {BASE} for this user and checkout)"
+
+
+def _add_lab_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--user", metavar="NAME", help="the ordinary user: an existing one, or made and removed again")
+    command.add_argument("--cgroup", choices=("auto", "on", "off"), default="auto", help="enforcement (default: auto)")
+    command.add_argument(
+        "--jobacct-gather",
+        choices=("linux", "cgroup", "none"),
+        help="JobAcctGatherType (default: cgroup where cgroups are on, else linux)",
+    )
+    command.add_argument(
+        "--slurm-conf-line", action="append", default=[], metavar="LINE", help="add to slurm.conf; may be repeated"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    try:
+        return _dispatch(build_parser().parse_args(arguments))
+    except LabError as error:
+        _report(error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+
+
+def _report(error: LabError) -> None:
+    print(f"slurm-lab: {error}", file=sys.stderr)
+    tails = error.tails if isinstance(error, LabErrorWithTails) else "\n".join(tail(path) for path in error.logs)
+    if tails:
+        print(tails, file=sys.stderr)
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    handlers = {"up": _up, "down": _down, "status": _status, "env": _env, "run": _run, "stop": _stop, "start": _start}
+    return handlers[options.command](options)
+
+
+def _up(options: argparse.Namespace) -> int:
+    directory = _directory(options)
+    if labs.is_alive(directory):
+        _say(f"already up in {directory}")
+        return 0
+    running = _bring_up(options, directory)
+    running.detach()
+    return 0
+
+
+def _bring_up(options: argparse.Namespace, directory: Path) -> Running:
+    wishes = _wishes(options, directory)
+    _need_root()
+    bringup.check_directory(directory)
+    ensure_installed()
+    began = time.monotonic()
+    running = bring_up(wishes)
+    _say(f"up in {time.monotonic() - began:.1f} s in {directory}")
+    return running
+
+
+def _wishes(options: argparse.Namespace, directory: Path) -> Wishes:
+    if options.user is not None:
+        users.check_name(options.user)
+    for line in options.slurm_conf_line:
+        if "=" not in line or "\n" in line:
+            raise UsageError(f"--slurm-conf-line {line!r}: not one line NAME=VALUE as slurm.conf(5) has them")
+    return Wishes(directory, options.cgroup, options.jobacct_gather, options.user, tuple(options.slurm_conf_line))
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise LabError("a lab needs root (slurmd runs jobs as other users): use sudo")
+
+
+def _down(options: argparse.Namespace) -> int:
+    directory = _directory(options)
+    if labs.exists(directory):
+        _need_root()
+    take_down(directory)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    directory = _directory(options)
+    if not _is_up(directory):
+        print(f"no lab is up in {directory}")
+        return 1
+    print(_describe(labs.load(directory)))
+    return 0
+
+
+def _is_up(directory: Path) -> bool:
+    """A lab whose keepers were killed is not up; it is swept when it is come upon."""
+    if not labs.exists(directory):
+        return False
+    if labs.is_alive(directory):
+        return True
+    if os.geteuid() == 0:
+        _say(f"the lab in {directory} lost its keepers: taking it away")
+        sweep(directory)
+    return False
+
+
+def _describe(lab: Lab) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(lab.since))
+    settings = lab.settings
+    facts = {
+        "lab": f"{settings.id}, up since {since}",
+        "directory": str(lab.dir),
+        "logs": str(lab.log),
+        "nodes": ", ".join(settings.nodes),
+        "user": settings.user,
+        "cgroups": "on (v1)" if settings.cgroups else "off",
+        "accounting": f"jobacct_gather/{settings.gather}",
+        "srun ports": settings.srun_ports,
+    }
+    rows = [f"{name:<12}{value}" for name, value in facts.items()]
+    return "\n".join([*rows, *(f"{name:<12}{_describe_daemon(lab, name)}" for name in lab.daemons)])
+
+
+def _describe_daemon(lab: Lab, daemon: str) -> str:
+    number = daemons.pid(lab, daemon)
+    port = lab.settings.ports.get(daemon)
+    where = f", 127.0.0.1:{port}" if port else ", a socket in the lab's directory"
+    return f" pid {number}{where}" if number else " not running"
+
+
+def _env(options: argparse.Namespace) -> int:
+    for name, value in _lab_that_is_up(options).exports().items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def _lab_that_is_up(options: argparse.Namespace) -> Lab:
+    directory = _directory(options)
+    if not _is_up(directory):
+        raise LabError(f"no lab is up in {directory}: start one with `ci/slurm-lab up`")
+    return labs.load(directory)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not options.argv:
+        raise UsageError("run: no command; write it after --, as in `ci/slurm-lab run -- sinfo`")
+    directory = _absolute(options.dir) if options.dir else BASE / f"{PREFIX}{secrets.token_hex(4)}"
+    if labs.is_alive(directory):
+        raise LabError(f"a lab is already up in {directory}: use another --dir, or `ci/slurm-lab env` to use it")
+    running = _bring_up(options, directory)
+    try:
+        status = run_command(running.lab, options.argv, options.user)
+        if status and options.verbose:
+            _show_logs(running.lab)
+        return status
+    finally:
+        os.close(running.caller)
+        bringup.wait_gone(running.lab)
+
+
+def _show_logs(lab: Lab) -> None:
+    for daemon in lab.daemons:
+        for path in daemons.logs_of(lab, daemon):
+            print(tail(path), file=sys.stderr)
+
+
+def _stop(options: argparse.Namespace) -> int:
+    lab = _lab_that_is_up(options)
+    name = daemons.check_name(lab, options.daemon)
+    _need_root()
+    daemons.stop(lab, name)
+    return 0
+
+
+def _start(options: argparse.Namespace) -> int:
+    lab = _lab_that_is_up(options)
+    name = daemons.check_name(lab, options.daemon)
+    _need_root()
+    if daemons.pid(lab, name) is None:
+        daemons.start(lab, name)
+    daemons.wait_ready(lab, name)
+    return 0
+
+
+def _directory(options: argparse.Namespace) -> Path:
+    named = options.dir or os.environ.get("TORC_LAB_DIR")
+    return _absolute(named) if named else BASE / f"{PREFIX}{_checkout_hash()}"
+
+
+def _absolute(text: str) -> Path:
+    if not text.strip():
+        raise UsageError("--dir '': empty; name a directory")
+    return Path(os.path.abspath(text))
+
+
+def _checkout_hash() -> str:
+    """One default lab for each user and checkout."""
+    checkout = Path(__file__).resolve().parents[2]
+    return hashlib.sha256(f"{os.geteuid()} {checkout}".encode()).hexdigest()[:8]
+
+
+def _say(text: str) -> None:
+    print(f"slurm-lab: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,155 @@
+"""The text of the lab's configuration files: pure functions of a `Settings`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CPUS_PER_NODE = 4
+MEMORY_PER_NODE_MIB = 16384
+CLUSTER = "torclab"
+
+# NodeHostname and NodeAddr are all on loopback: several slurmd run on one host, told apart by name and port.
+SLURM_CONF = """\
+ClusterName={cluster}
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={port_slurmctld}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={run}/munge.sock
+MpiDefault=none
+MailProg=/bin/true
+
+# Nothing listens beyond loopback: without these every daemon and every srun binds to 0.0.0.0.
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+SrunPortRange={srun_ports}
+
+StateSaveLocation={dir}/state
+SlurmdSpoolDir={dir}/spool/%n
+SlurmctldPidFile={run}/slurmctld-own.pid
+SlurmdPidFile={run}/slurmd-%n-own.pid
+SlurmctldLogFile={log}/slurmctld.log
+SlurmdLogFile={log}/slurmd-%n.log
+
+ProctrackType={proctrack}
+TaskPlugin={task_plugin}
+JobAcctGatherType=jobacct_gather/{gather}
+# The shortest interval there is: accounting's own peaks are worth comparing with.
+JobAcctGatherFrequency=task=1
+
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+# The machine may have fewer cores and less memory than the nodes declare.
+SlurmdParameters=config_overrides
+# A job that names no memory gets its CPUs' share, so that four of them fit on a node.
+DefMemPerCPU={memory_per_cpu}
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
+ReturnToService=2
+MinJobAge=300
+OverTimeLimit=0
+# Seconds between SIGTERM and SIGKILL; Slurm's default is 30. Tests of what survives a kill wait for this.
+KillWait=5
+UnkillableStepTimeout=60
+
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port_slurmdbd}
+# The socket again: connections to slurmdbd take it from here and not from AuthInfo (seen on 22.05).
+AccountingStoragePass={run}/munge.sock
+AccountingStoreFlags=job_comment
+
+{nodes}
+PartitionName=debug Nodes=ALL Default=YES DefaultTime=10 MaxTime=60 State=UP
+{extra}
+"""
+
+NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory}"
+
+CGROUP_ON = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+ConstrainCores=yes
+ConstrainRAMSpace=yes
+ConstrainSwapSpace=yes
+"""
+
+CGROUP_OFF = "CgroupPlugin=disabled\n"
+
+# StorageHost=localhost makes the client library use a Unix socket: the one that MYSQL_UNIX_PORT names (see
+# daemons). Root needs no password there (unix_socket authentication), so there is none to keep secret.
+SLURMDBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={run}/munge.sock
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port_slurmdbd}
+SlurmUser=root
+CommunicationParameters=NoInAddrAny
+PidFile={run}/slurmdbd-own.pid
+LogFile={log}/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct_db
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a lab was asked for or chose at its start."""
+
+    dir: Path
+    id: str
+    first_port: int
+    port_count: int
+    cgroups: bool
+    gather: str
+    user: str
+    extra_lines: tuple[str, ...]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Unique on the machine: Slurm names its cgroup directories after the nodes."""
+        return (f"lab{self.id}-n1", f"lab{self.id}-n2")
+
+    @property
+    def ports(self) -> dict[str, int]:
+        names = ("slurmctld", "slurmdbd", *(f"slurmd-{node}" for node in self.nodes))
+        return {name: self.first_port + number for number, name in enumerate(names)}
+
+    @property
+    def srun_ports(self) -> str:
+        return f"{self.first_port + len(self.ports)}-{self.first_port + self.port_count - 1}"
+
+
+def slurm_conf(settings: Settings) -> str:
+    on = settings.cgroups
+    return SLURM_CONF.format(
+        cluster=CLUSTER,
+        dir=settings.dir,
+        run=settings.dir / "run",
+        log=settings.dir / "log",
+        port_slurmctld=settings.ports["slurmctld"],
+        port_slurmdbd=settings.ports["slurmdbd"],
+        srun_ports=settings.srun_ports,
+        proctrack="proctrack/cgroup" if on else "proctrack/linuxproc",
+        task_plugin="task/cgroup,task/affinity" if on else "task/affinity",
+        gather=settings.gather,
+        memory_per_cpu=MEMORY_PER_NODE_MIB // CPUS_PER_NODE,
+        nodes="\n".join(_node(name, settings.ports[f"slurmd-{name}"]) for name in settings.nodes),
+        extra="\n".join(settings.extra_lines),
+    )
+
+
+def _node(name: str, port: int) -> str:
+    return NODE.format(name=name, port=port, cpus=CPUS_PER_NODE, memory=MEMORY_PER_NODE_MIB)
+
+
+def cgroup_conf(settings: Settings) -> str:
+    return CGROUP_ON if settings.cgroups else CGROUP_OFF
+
+
+def slurmdbd_conf(settings: Settings) -> str:
+    return SLURMDBD_CONF.format(
+        run=settings.dir / "run", log=settings.dir / "log", port_slurmdbd=settings.ports["slurmdbd"]
+    )

@@ -1,0 +1,21 @@
+"""The two ways in which a command of the lab can fail, and the exit status of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class LabError(Exception):
+    """Something could not be done: exit status 1. `logs` are the files whose ends tell why."""
+
+    exit_status = 1
+
+    def __init__(self, message: str, logs: tuple[Path, ...] = ()) -> None:
+        super().__init__(message)
+        self.logs = logs
+
+
+class UsageError(LabError):
+    """The input was wrong, nothing was done: exit status 2."""
+
+    exit_status = 2

@@ -1,0 +1,128 @@
+"""One lab on disk: where its files are, how its state is written and read, and whether it is alive."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .config import Settings
+from .errors import LabError
+
+STATE = "lab.json"
+ALIVE = "alive"
+DETACHED = "detached"
+SUBDIRECTORIES = ("conf", "run", "log", "state", "spool", "db", "home")
+
+# In the environment of everything that belongs to a lab, and nowhere else: `slurm-lab env` does not print it.
+MEMBER_VARIABLE = "TORC_LAB_MEMBER"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab as it was brought up. `made_dir`: the directory is ours to remove, it did not exist before."""
+
+    settings: Settings
+    made_dir: bool
+    since: float = field(default_factory=time.time)
+    keepers: tuple[int, ...] = ()
+
+    @property
+    def dir(self) -> Path:
+        return self.settings.dir
+
+    @property
+    def conf(self) -> Path:
+        return self.dir / "conf" / "slurm.conf"
+
+    @property
+    def run(self) -> Path:
+        return self.dir / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.dir / "log"
+
+    def home(self, user: str) -> Path:
+        return self.dir / "home" / user
+
+    @property
+    def daemons(self) -> tuple[str, ...]:
+        """In the order in which they are started."""
+        return ("munged", "mariadbd", "slurmdbd", "slurmctld", *(f"slurmd-{node}" for node in self.settings.nodes))
+
+    def exports(self) -> dict[str, str]:
+        """What a shell needs to use the lab, and a test to find its parts."""
+        return {
+            "SLURM_CONF": str(self.conf),
+            "TORC_LAB_DIR": str(self.dir),
+            "TORC_LAB_ID": self.settings.id,
+            "TORC_LAB_LOG_DIR": str(self.log),
+            "TORC_LAB_NODES": ",".join(self.settings.nodes),
+            "TORC_LAB_USER": self.settings.user,
+            "TORC_LAB_HOME": str(self.home(self.settings.user)),
+            "TORC_LAB_CGROUP": "on" if self.settings.cgroups else "off",
+        }
+
+
+def save(lab: Lab) -> None:
+    """Replace the state file in one step: a reader never sees half of it."""
+    temporary = lab.dir / (STATE + ".new")
+    temporary.write_text(json.dumps(asdict(lab), default=str, indent=1) + "\n")
+    temporary.replace(lab.dir / STATE)
+
+
+def load(directory: Path) -> Lab:
+    try:
+        raw = json.loads((directory / STATE).read_text())
+    except OSError as error:
+        raise LabError(f"no lab in {directory}: start one with `ci/slurm-lab up`") from error
+    except ValueError as error:
+        raise LabError(f"{directory / STATE} is not readable as JSON ({error}): remove {directory}") from error
+    settings = raw.pop("settings")
+    settings.update(dir=Path(settings["dir"]), extra_lines=tuple(settings["extra_lines"]))
+    return Lab(Settings(**settings), raw["made_dir"], raw["since"], tuple(raw["keepers"]))
+
+
+def exists(directory: Path) -> bool:
+    return (directory / STATE).exists()
+
+
+def hold_alive(directory: Path) -> int:
+    """Take the lock that means "this lab is alive" and return its descriptor, to be inherited by the keepers.
+
+    The kernel lets go of it when the last process that holds the descriptor is gone, however it went.
+    """
+    descriptor = os.open(directory / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise LabError(f"a lab is up or coming up in {directory}: see `ci/slurm-lab status`") from None
+    return descriptor
+
+
+def is_alive(directory: Path) -> bool:
+    """Does any process hold the lab's lock? Asking takes it for an instant."""
+    try:
+        with _lock(directory / ALIVE, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
+@contextmanager
+def _lock(path: Path, how: int) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+"""Ports for one lab: a block that no other lab on this network has, free at this moment.
+
+The reservation is an abstract Unix socket named after the block: it lives in the same network namespace as the
+ports, leaves no file, and the kernel drops it with the last process that holds it. Programs that are no lab know
+nothing of it: a daemon that finds its port taken makes `bringup` try another block.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+
+from .errors import LabError
+
+# Below the ports that Linux gives to outgoing connections (from 32768 on).
+FIRST_PORT = 10240
+LAST_PORT = 32767
+# srun opens three ports plus two per 48 nodes (slurm.conf(5), SrunPortRange): room for 300 at once.
+BLOCK = 1024
+# The first ports of a block, which daemons will listen on, are tried.
+TRIED = 8
+
+
+class Reservation:
+    """A block of ports, ours while `socket` is open in any process."""
+
+    def __init__(self, first_port: int, holder: socket.socket) -> None:
+        self.first_port = first_port
+        self.socket = holder
+
+
+def reserve() -> Reservation:
+    blocks = list(range(FIRST_PORT, LAST_PORT - BLOCK + 2, BLOCK))
+    random.shuffle(blocks)
+    for first_port in blocks:
+        holder = _claim(first_port)
+        if holder is not None:
+            return Reservation(first_port, holder)
+    raise LabError(f"all {len(blocks)} blocks of ports from {FIRST_PORT} to {LAST_PORT} are in use: end some labs")
+
+
+def _claim(first_port: int) -> socket.socket | None:
+    holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        holder.bind(f"\0torc-slurm-lab-ports-{first_port}")
+    except OSError:
+        holder.close()
+        return None
+    if all(_is_free(port) for port in range(first_port, first_port + TRIED)):
+        return holder
+    holder.close()
+    return None
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

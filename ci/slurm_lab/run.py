@@ -1,0 +1,84 @@
+"""`run`: one command in a lab of its own, as the caller or as an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+from pathlib import Path
+
+from . import cgroups, lab as labs, users
+from .errors import LabError
+from .lab import Lab
+
+# What a shell says: 127 not found, 126 found and not executable, 128 + n ended by signal n.
+NOT_FOUND = 127
+NOT_EXECUTABLE = 126
+BY_SIGNAL = 128
+
+
+def run_command(lab: Lab, command: list[str], user_name: str | None) -> int:
+    """Run it to its end inside the lab's cgroup, so that it ends with the lab; return its exit status."""
+    user = users.find(user_name) if user_name else None
+    environment = {**os.environ, **lab.exports(), labs.MEMBER_VARIABLE: lab.settings.id}
+    if user is not None:
+        environment |= _identity(lab, user)
+
+    def prepare() -> None:
+        cgroup = cgroups.of_lab(lab.settings.id)
+        if cgroup is not None:
+            cgroups.join(cgroup)
+        if user is not None:
+            _become(user, environment["HOME"])
+
+    try:
+        process = subprocess.Popen(command, env=environment, preexec_fn=prepare)
+    except FileNotFoundError:
+        raise CommandError(f"{command[0]}: no such command", NOT_FOUND) from None
+    except PermissionError as error:
+        raise CommandError(f"{command[0]}: cannot be executed ({error.strerror})", NOT_EXECUTABLE) from None
+    return _wait(process)
+
+
+class CommandError(LabError):
+    """The command did not start; the exit status is the one that a shell gives."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def _identity(lab: Lab, user: pwd.struct_passwd) -> dict[str, str]:
+    ours = lab.home(user.pw_name)
+    home = user.pw_dir if user.pw_name != lab.settings.user or _is_own(user) else str(ours)
+    return {"HOME": home, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell or "/bin/sh"}
+
+
+def _is_own(user: pwd.struct_passwd) -> bool:
+    """Does the user have a home of their own?"""
+    try:
+        return Path(user.pw_dir).stat().st_uid == user.pw_uid
+    except OSError:
+        return False
+
+
+def _become(user: pwd.struct_passwd, home: str) -> None:
+    """All of the caller's privileges go: groups first, for only root can change them."""
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    try:
+        os.chdir(os.getcwd())
+    except OSError:
+        os.chdir(home)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait as a shell does: what the terminal sends is the command's business, what is sent to us is passed on."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda received, _: process.send_signal(received))
+    code = process.wait()
+    return BY_SIGNAL - code if code < 0 else code

@@ -1,0 +1,98 @@
+"""Taking a lab away: its processes, cgroups, mounts, user and directory, whatever state it is in.
+
+Nothing in a lab is worth an orderly shutdown, so everything is killed. A sweep can be interrupted and done again,
+and two at once do no harm: it works from the state file, which goes last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import cgroups, lab as labs, processes, users
+from .errors import LabError
+from .lab import Lab
+from .waiting import wait_until
+
+KILL_LIMIT_SECONDS = 20.0
+
+
+def sweep(directory: Path, lab_id: str | None = None) -> None:
+    """Take away the lab in `directory`, only the one of that id if given; nothing to do where there is none."""
+    with _only_one(directory):
+        if labs.exists(directory):
+            lab = labs.load(directory)
+            if lab_id in (None, lab.settings.id):
+                _take_away(lab)
+
+
+def _take_away(lab: Lab) -> None:
+    if not wait_until(lambda: _kill_members(lab) == 0, KILL_LIMIT_SECONDS):
+        raise LabError(f"processes of the lab in {lab.dir} cannot be killed: {sorted(_members(lab))}")
+    for tree in _cgroups(lab):
+        if not cgroups.remove(tree):
+            raise LabError(f"cgroup {tree} cannot be removed: see its cgroup.procs")
+    users.release(lab)
+    _unmount_below(lab.dir)
+    _remove_directory(lab)
+
+
+def _cgroups(lab: Lab) -> list[Path]:
+    own = cgroups.of_lab(lab.settings.id)
+    return [*cgroups.of_nodes(lab.settings.nodes), *([own] if own and own.is_dir() else [])]
+
+
+def _members(lab: Lab) -> set[int]:
+    """Everything in the lab's cgroups; and, for machines without, what its environment gives away."""
+    marks = [f"{labs.MEMBER_VARIABLE}={lab.settings.id}", *(f"SLURMD_NODENAME={name}" for name in lab.settings.nodes)]
+    found = processes.with_environment(marks)
+    for tree in _cgroups(lab):
+        found |= {pid for pid in cgroups.processes(tree) if processes.is_running(pid)}
+    return found - {os.getpid()}
+
+
+def _kill_members(lab: Lab) -> int:
+    own = cgroups.of_lab(lab.settings.id)
+    if own is not None:
+        cgroups.kill_all(own)
+    members = _members(lab)
+    processes.kill(members)
+    return len(members)
+
+
+def _unmount_below(directory: Path) -> None:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    points = [line.split()[1] for line in lines]
+    for point in sorted((p for p in points if p.startswith(f"{directory}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+
+
+def _remove_directory(lab: Lab) -> None:
+    last = (labs.ALIVE, labs.STATE)
+    for path in lab.dir.iterdir():
+        if path.name not in last:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for name in last:
+        (lab.dir / name).unlink(missing_ok=True)
+    if lab.made_dir:
+        lab.dir.rmdir()
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """One sweep of a directory at a time. The lock is on the directory itself: it leaves no file behind."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
