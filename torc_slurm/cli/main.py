@@ -1,0 +1,114 @@
+"""The console script ``torc``: the tree of commands, and the one place where errors become a line and an exit status.
+
+A group of commands is one module with an ``app``; add it here. What a command needs it imports when it runs, so that
+``torc --help`` starts at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from torc_slurm import __version__
+from torc_slurm.cli import slurm
+from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, say
+from torc_slurm.errors import TorcError
+
+DEBUG_VARIABLE = "TORC_DEBUG"
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
+
+_EXAMPLE = """\b
+Examples:
+  srun torc-step -- ./a.out             in your own sbatch script: measure a step
+  torc slurm stats --slurm-job-id 1234  what its steps really used
+  torc stats                            the latest thing recorded here
+"""
+
+app = typer.Typer(
+    name="torc",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="What Slurm jobs really used, and what they should ask for.",
+    epilog=_EXAMPLE,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.add_typer(slurm.app, name="slurm")
+app.command("stats", epilog=slurm.STATS_EXAMPLE, help="The same as: torc slurm stats.")(slurm.stats)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"torc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    remember(context, format_, output_dir)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; the console script's entry point.
+
+    0 done, 1 could not, 2 wrong input, 130 interrupted.
+    """
+    try:
+        status = app(None if arguments is None else list(arguments), prog_name="torc", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except BaseException as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        return _report(error)
+
+
+def _report(error: BaseException) -> int:
+    """One line on stderr for an error, and the exit status that goes with it."""
+    if isinstance(error, TorcError):
+        say(str(error))
+        return error.exit_status
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if _is_interrupt(error):
+        say("interrupted")
+        return _INTERRUPTED
+    if hasattr(
+        error, "format_message"
+    ):  # a usage error of typer's, from click or from typer's own copy of it
+        return _report_usage(error)
+    say(f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where, please report it")
+    return 1
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Ctrl-C, also as the Abort that typer makes of it."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(
+        error.__cause__ or error.__context__, KeyboardInterrupt
+    )
+
+
+def _report_usage(error: BaseException) -> int:
+    context = getattr(error, "ctx", None)
+    status = int(getattr(error, "exit_code", 2))
+    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help is the message
+        print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]  # checked by the caller
+        return status
+    where = getattr(context, "command_path", "torc")
+    say(f"{error.format_message()} (see {where} --help)")  # type: ignore[attr-defined]  # checked by the caller
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The group ``torc slurm``: what Slurm's steps used, and bringing it together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.errors import InputError, TorcError
+
+if TYPE_CHECKING:
+    from torc_slurm.database.collect import FileOutcome
+    from torc_slurm.database.late_accounting import UpToDate
+    from torc_slurm.database.selection import Selection
+    from torc_slurm.reports.step_stats import StatsReport
+
+_MOST_NAMED_FILES = 10
+
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="What Slurm's steps used, and what Slurm knows of them."
+)
+
+STATS_EXAMPLE = """\b
+Examples:
+  torc slurm stats --slurm-job-id 1234
+  torc slurm stats --slurm-job-id 1234 -f json
+  torc slurm stats                      the latest thing recorded here
+  torc slurm stats --local              what ran outside Slurm
+"""
+_COLLECT_EXAMPLE = """\b
+Examples:
+  torc slurm collect
+  torc slurm collect --output-dir /scratch/me/torc_output -f json
+"""
+_EPILOG_EXAMPLE = """\b
+Example, as the last line of your own sbatch script:
+  torc slurm epilog
+"""
+
+# Optional[...] and not "| None": typer before 0.13 on Python 3.10 reads it at run time
+OptionalInt = Optional[int]  # noqa: UP045
+OptionalText = Optional[str]  # noqa: UP045
+
+
+@app.callback()
+def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
+    remember(context, format_, output_dir)
+
+
+@app.command(epilog=STATS_EXAMPLE)
+def stats(
+    context: typer.Context,
+    workflow_id: Annotated[OptionalInt, typer.Argument(metavar="WORKFLOW_ID", help="A workflow.")] = None,
+    slurm_job_id: Annotated[
+        OptionalText, typer.Option(metavar="N", help="An allocation: a Slurm job id, or <array>_<task>.")
+    ] = None,
+    run_id: Annotated[OptionalInt, typer.Option(metavar="N", help="Only this run.")] = None,
+    job_id: Annotated[
+        OptionalInt, typer.Option(metavar="N", help="Only this job; for an ad hoc step its number.")
+    ] = None,
+    attempt_id: Annotated[OptionalInt, typer.Option(metavar="N", help="Only this attempt.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="What was recorded outside Slurm.")] = False,
+    all_steps: Annotated[
+        bool,
+        typer.Option("--all-steps", help="Also steps that ran without torc-step, as far as Slurm was asked."),
+    ] = False,
+    all_columns: Annotated[
+        bool, typer.Option("--all-columns", help="Everything that is known, one value a line.")
+    ] = False,
+    no_accounting: Annotated[
+        bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")
+    ] = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Show what each step really used, and Slurm's accounting beside it.
+
+    Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet complete.
+    Without any id: the latest thing recorded in this output directory.
+    """
+    from torc_slurm.database.late_accounting import up_to_date
+    from torc_slurm.database.selection import Selection, select_attempts, select_notes, select_unmeasured
+    from torc_slurm.reports.step_stats import stats_report
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    selection = Selection(slurm_job_id, workflow_id, run_id, job_id, attempt_id, local)
+    with up_to_date(
+        directory, selection, latest_only=True, ask_accounting=not no_accounting, on_wait=say
+    ) as current:
+        connection = current.database.connection
+        report = stats_report(
+            select_attempts(connection, current.selection),
+            select_unmeasured(connection, current.selection),
+            select_notes(connection, current.selection),
+            all_steps=all_steps,
+        )
+    _say_what_is_missing(current)
+    if not report.items:
+        raise _nothing_recorded(directory, selection)
+    _show(report, chosen_format, all_columns=all_columns)
+
+
+@app.command(epilog=_COLLECT_EXAMPLE)
+def collect(
+    context: typer.Context,
+    workflow_id: Annotated[
+        OptionalInt, typer.Argument(metavar="WORKFLOW_ID", help="Ask accounting only for this.")
+    ] = None,
+    slurm_job_id: Annotated[
+        OptionalText, typer.Option(metavar="N", help="Ask accounting only for this.")
+    ] = None,
+    no_accounting: Annotated[
+        bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")
+    ] = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Bring what the nodes wrote, and late accounting, into the main database.
+
+    Doing it again changes nothing. A node file that is damaged or just being written is named and skipped.
+    Exit status 1 only where there were files and none could be read.
+    """
+    from torc_slurm.cli.collect_view import show_files
+    from torc_slurm.database.late_accounting import up_to_date
+    from torc_slurm.database.selection import Selection
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    selection = Selection(slurm_job_id, workflow_id)
+    with up_to_date(directory, selection, ask_accounting=not no_accounting, on_wait=say) as current:
+        pass
+    _say_what_is_missing(current)
+    show_files(current, chosen_format)
+    if current.files and all(file.outcome == "skipped" for file in current.files):
+        raise typer.Exit(1)
+
+
+def _say_what_is_missing(current: UpToDate) -> None:
+    """On stderr: that the database is a copy, which files were skipped, that accounting did not answer."""
+    if current.database.read_only_reason:
+        say(f"{current.database.read_only_reason}: what is shown was put together in memory and not kept")
+    skipped = [file for file in current.files if file.outcome == "skipped"]
+    for file in skipped[:_MOST_NAMED_FILES]:
+        say(f"skipped {file.path}: {_without_path(file)}")
+    if len(skipped) > _MOST_NAMED_FILES:
+        say(
+            f"skipped {len(skipped) - _MOST_NAMED_FILES} more node files; torc slurm collect -f json names all"
+        )
+
+
+def _without_path(file: FileOutcome) -> str:
+    return (file.problem or "").removeprefix(file.path).strip()
+
+
+def _nothing_recorded(directory: str, selection: Selection) -> TorcError:
+    """What to say where nothing was found: which id is unknown, where it was looked for, what else to try."""
+    if selection.slurm_job is not None:
+        return InputError(
+            f"nothing is recorded of Slurm job {selection.slurm_job} in {directory}; "
+            "name its output directory with --output-dir, and put torc-step before its commands"
+        )
+    if selection.workflow_id is not None:
+        return InputError(
+            f"there is no workflow {selection.workflow_id} in {directory}; "
+            f"for a Slurm job id write --slurm-job-id {selection.workflow_id}"
+        )
+    return InputError(
+        f"nothing that fits is recorded in {directory}; run a command under torc-step, or give --output-dir"
+    )
+
+
+def _show(report: StatsReport, chosen_format: Format, *, all_columns: bool) -> None:
+    from torc_slurm.cli.render import emit_csv, emit_json
+    from torc_slurm.cli.stats_view import show_records, show_report
+    from torc_slurm.reports.step_stats import ITEM_COLUMNS
+
+    if chosen_format is Format.json:
+        emit_json({"items": report.items})
+    elif chosen_format is Format.csv:
+        emit_csv(ITEM_COLUMNS, report.items)
+    elif all_columns:
+        show_records(report)
+    else:
+        show_report(report)

@@ -1,0 +1,124 @@
+"""How a report of step figures looks on the screen: the columns of its table, its footer, its records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torc_slurm.cli.render import NOT_KNOWN, Column, Value, emit, emit_table
+from torc_slurm.cli.text import printable
+from torc_slurm.reports.step_stats import ITEM_COLUMNS, NO_ROW, Item, NullReason, StatsReport, step_label
+from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
+
+_NAME_WIDTH = 32
+_NODES_WIDTH = 24
+_MOST_WARNINGS = 20
+_SLURM_NAMES = {
+    "max_rss_bytes": "MaxRSS",
+    "max_vm_size_bytes": "MaxVMSize",
+    "max_disk_read_bytes": "MaxDiskRead",
+    "max_disk_write_bytes": "MaxDiskWrite",
+    "ave_cpu_seconds": "AveCPU",
+}
+_UNITS = "Sizes are decimal: 1 GB is 10⁹ bytes, where sacct's own G is 1024³. CPU: 100% is one core. - is NULL: not measured."
+
+
+def _text(name: str, most: int) -> Callable[[Item], str]:
+    return lambda item: NOT_KNOWN if item[name] is None else printable(str(item[name]), most)
+
+
+def _number(name: str, write: Callable[[int | float], str]) -> Callable[[Item], str]:
+    def cell(item: Item) -> str:
+        value = item[name]
+        return write(value) if isinstance(value, (int, float)) else NOT_KNOWN
+
+    return cell
+
+
+def _state(item: Item) -> str:
+    return printable(str(item["state"] or item["job_status"] or NOT_KNOWN), _NAME_WIDTH)
+
+
+def _exit(item: Item) -> str:
+    if item["return_code"] is not None:
+        return str(item["return_code"])
+    return NOT_KNOWN if item["exit_code"] is None else f"{item['exit_code']}:{item['exit_signal'] or 0}"
+
+
+def _elapsed(item: Item) -> str:
+    own, slurm = item["exec_time_seconds"], item["elapsed_seconds"]
+    seconds = own if own is not None else slurm
+    return format_run_time(seconds) if isinstance(seconds, (int, float)) else NOT_KNOWN
+
+
+def _nodes(item: Item) -> str:
+    return printable(str(item["node_list"] or item["measured_nodes"] or NOT_KNOWN), _NODES_WIDTH)
+
+
+_TABLE: tuple[tuple[Column, Callable[[Item], str]], ...] = (
+    (Column("Step"), lambda item: printable(step_label(item))),
+    (Column("Name"), _text("job_name", _NAME_WIDTH)),
+    (Column("State"), _state),
+    (Column("Exit", right=True), _exit),
+    (Column("Elapsed", right=True), _elapsed),
+    (Column("Peak memory", right=True), _number("peak_memory_bytes", format_memory)),
+    (Column("by", optional=6), _text("peak_memory_source", _NODES_WIDTH)),
+    (Column("Avg CPU", right=True), _number("avg_cpu_percent", format_cpu_percent)),
+    (Column("Peak CPU", right=True), _number("peak_cpu_percent", format_cpu_percent)),
+    (Column("MaxRSS", right=True), _number("max_rss_bytes", format_memory)),
+    (Column("MaxVMSize", right=True, optional=7), _number("max_vm_size_bytes", format_memory)),
+    (Column("Disk read", right=True, optional=4), _number("max_disk_read_bytes", format_memory)),
+    (Column("Disk write", right=True, optional=3), _number("max_disk_write_bytes", format_memory)),
+    (Column("AveCPU", right=True, optional=2), _number("ave_cpu_seconds", format_run_time)),
+    (Column("Nodes", optional=5), _nodes),
+)
+
+
+def show_report(report: StatsReport) -> None:
+    """The table, and under it units, NULLs with their reasons, and warnings."""
+    emit_table(
+        [column for column, _ in _TABLE], [[cell(item) for _, cell in _TABLE] for item in report.items]
+    )
+    emit("".join(f"{line}\n" for line in ["", *footer(report)]))
+
+
+def show_records(report: StatsReport) -> None:
+    """Every column of every item, one under the other."""
+    for item in report.items:
+        emit(
+            f"{printable(step_label(item))}\n"
+            + "".join(f"  {name}: {_raw(item[name])}\n" for name in ITEM_COLUMNS)
+        )
+    emit("".join(f"{line}\n" for line in footer(report)))
+
+
+def footer(report: StatsReport) -> list[str]:
+    """The lines under a table."""
+    lines = [_UNITS, *map(_why_null, report.null_reasons)]
+    if report.unmeasured:
+        lines.append(
+            f"{report.unmeasured} more {_plural('step', report.unmeasured)} of this allocation ran without torc-step; "
+            "--all-steps shows what Slurm says of them."
+        )
+    lines += _cut([f"Warning: {printable(warning)}" for warning in report.warnings])
+    return lines
+
+
+def _why_null(reason: NullReason) -> str:
+    figures = ", ".join(_SLURM_NAMES[name] for name in reason.figures)
+    status = f"{reason.status}: " if reason.status != NO_ROW else ""
+    rows = f"{reason.rows} {_plural('row', reason.rows)}"
+    return f"{figures} NULL in {rows}: {status}{printable(reason.reason)}"
+
+
+def _cut(lines: list[str]) -> list[str]:
+    if len(lines) <= _MOST_WARNINGS:
+        return lines
+    return [*lines[:_MOST_WARNINGS], f"… and {len(lines) - _MOST_WARNINGS} more warnings"]
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _raw(value: Value) -> str:
+    return "NULL" if value is None else printable(str(value))

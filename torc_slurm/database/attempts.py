@@ -1,0 +1,67 @@
+"""Which attempt a node's record belongs to: the three ways to be identified, and the row of ``results`` for each."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from torc_slurm.database.node_records import Row, Value
+
+_BY_WORKFLOW = """
+SELECT id FROM results WHERE workflow_id = :workflow_id AND job_id = :job_id AND run_id = :run_id
+AND attempt_id = :attempt_id
+"""
+_AD_HOC = """
+SELECT id FROM results WHERE workflow_id IS NULL AND slurm_job_id = :slurm_job_id AND step_id = :step_id
+AND run_id = :run_id AND attempt_id = :attempt_id
+"""
+_LOCAL = """
+SELECT id FROM results WHERE workflow_id IS NULL AND slurm_job_id IS NULL AND local_host = :local_host
+AND run_id = :run_id AND job_id = :job_id AND attempt_id = :attempt_id
+"""
+_INSERT = """
+INSERT INTO results (workflow_id, job_id, run_id, attempt_id, slurm_job_id, step_id, local_host, status,
+measured_node_count, recorded_task_count)
+VALUES (:workflow_id, :job_id, :run_id, :attempt_id, :slurm_job_id, :step_id, :local_host, 'running', 0, 0)
+"""
+
+
+class AttemptKey(NamedTuple):
+    """What identifies an attempt; ``local_host`` is set only for a record outside Slurm and outside any workflow."""
+
+    workflow_id: Value
+    job_id: Value
+    run_id: Value
+    attempt_id: Value
+    slurm_job_id: Value
+    step_id: Value
+    local_host: Value
+
+
+def attempt_key(step: Row) -> AttemptKey:
+    """The attempt that a row of a node file's ``steps`` measured."""
+    local = step["workflow_id"] is None and step["slurm_job_id"] is None
+    return AttemptKey(
+        workflow_id=step["workflow_id"],
+        job_id=step["job_id"],
+        run_id=step["run_id"],
+        attempt_id=step["attempt_id"],
+        slurm_job_id=step["slurm_job_id"],
+        step_id=step["step_id"],
+        local_host=step["node"] if local else None,
+    )
+
+
+def find_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int | None:
+    """The ``results.id`` of the attempt; None if nothing of it was collected yet."""
+    query = _BY_WORKFLOW if key.workflow_id is not None else _LOCAL if key.slurm_job_id is None else _AD_HOC
+    row = connection.execute(query, key._asdict()).fetchone()
+    return None if row is None else int(row[0])
+
+
+def find_or_create_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int:
+    """The ``results.id`` of the attempt; a new row has no figures yet."""
+    found = find_attempt(connection, key)
+    if found is not None:
+        return found
+    return int(connection.execute(_INSERT, key._asdict()).lastrowid or 0)

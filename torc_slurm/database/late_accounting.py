@@ -1,0 +1,117 @@
+"""Asks Slurm's accounting, from the login node, for the measured steps whose final row is still missing.
+
+One query per allocation, the latest allocations first, a bound on how many, and no further question once accounting
+could not be had: it would not answer the next one either. Nobody else has to wait meanwhile: the main database is not
+held during a query.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from torc_slurm.database.collect import FileOutcome, collect_node_files
+from torc_slurm.database.main import MainDatabase, open_main, transaction
+from torc_slurm.database.node_records import Row
+from torc_slurm.database.selection import Selection, latest
+from torc_slurm.database.slurm_stats import steps_without_final_row
+from torc_slurm.database.store import store_accounting
+from torc_slurm.slurm.accounting import fetch_accounting
+from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS
+from torc_slurm.slurm.records import AllocationKey
+
+MOST_ALLOCATIONS = 50
+
+
+class Question(NamedTuple):
+    """What is to be asked about one allocation, in one query."""
+
+    allocation: AllocationKey
+    step_ids: tuple[str, ...]
+
+
+class UpToDate(NamedTuple):
+    """The main database with all that could be had in it, and what became of each node file and each question."""
+
+    database: MainDatabase
+    selection: Selection
+    files: list[FileOutcome]
+    asked: int
+    unanswered: int
+    accounting_rows: int
+
+
+@contextlib.contextmanager
+def up_to_date(
+    output_dir: str,
+    selection: Selection,
+    *,
+    latest_only: bool = False,
+    ask_accounting: bool = True,
+    timeout_seconds: float = LOGIN_TIMEOUT_SECONDS,
+    backend: str = "sacct",
+    on_wait: Callable[[str], None] = lambda _message: None,
+) -> Iterator[UpToDate]:
+    """Collect all node files, then fill in accounting for the allocations that ``selection`` means; then the body runs.
+
+    Args:
+        latest_only: where ``selection`` names nothing, take what was recorded last instead of everything.
+
+    Raises:
+        InputError, DatabaseError: as `open_main`.
+    """
+    with open_main(output_dir, on_wait=on_wait) as database:
+        files = collect_node_files(database)
+        if latest_only and selection.is_empty:
+            selection = latest(database.connection, selection) or selection
+        questions = open_questions(database.connection, selection) if ask_accounting else []
+        if not questions or database.read_only_reason:  # a copy in memory holds nobody up
+            rows = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
+            yield _stored(database, selection, files, questions, rows)
+            return
+    rows = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
+    with open_main(output_dir, on_wait=on_wait) as database:
+        yield _stored(database, selection, files, questions, rows)
+
+
+def open_questions(connection: sqlite3.Connection, selection: Selection) -> list[Question]:
+    """One question per allocation that has a measured step without a final row; at most `MOST_ALLOCATIONS`, latest first."""
+    steps = steps_without_final_row(connection, selection)
+    questions = []
+    for (job, array, run_id, user), group in groupby(steps, key=lambda step: step[:4]):
+        members = list(group)
+        begin = min(step.start_time for step in members)
+        key = AllocationKey(job, array, run_id, user, begin)
+        questions.append(Question(key, tuple(dict.fromkeys(step.step_id for step in members))))
+    return questions[:MOST_ALLOCATIONS]
+
+
+def ask(questions: Sequence[Question], *, timeout_seconds: float, backend: str) -> list[Row]:
+    """The rows that accounting has for these steps; stops asking once it could not be had."""
+    rows: list[Row] = []
+    for question in questions:
+        answer = fetch_accounting(
+            question.allocation, question.step_ids, timeout_seconds=timeout_seconds, backend=backend
+        )
+        rows += [row.as_mapping() for row in answer]
+        if any(row.status == "unavailable" for row in answer):
+            break
+    return rows
+
+
+def _stored(
+    database: MainDatabase,
+    selection: Selection,
+    files: list[FileOutcome],
+    questions: Sequence[Question],
+    rows: Sequence[Row],
+) -> UpToDate:
+    with transaction(database.connection):
+        stored = store_accounting(database.connection, rows)
+    answered = {(row["slurm_job_id"], row["run_id"]) for row in rows if row["status"] != "unavailable"}
+    return UpToDate(
+        database, selection, files, len(questions), len(questions) - len(answered), stored.accounting_rows
+    )

@@ -1,0 +1,170 @@
+"""Opens the main database ``<output_dir>/torc.db``: one writer at a time, brought up to date, and readable in any case.
+
+Where the output directory cannot be written (a colleague's, a read-only mount) a private copy in memory takes its place,
+so that reading commands work on what can be read; ``MainDatabase.read_only_reason`` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import NamedTuple
+from urllib.parse import quote
+
+from torc_slurm.database.main_schema import MAIN_SCHEMA
+from torc_slurm.database.migrations import migrate, schema_version
+from torc_slurm.database.snapshot import snapshot
+from torc_slurm.database.write_lock import LOCK_SUFFIX, write_lock
+from torc_slurm.errors import DatabaseError, InputError
+
+MAIN_DATABASE_NAME = "torc.db"
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+_BUSY_TIMEOUT_SECONDS = 10.0
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+
+
+class MainDatabase(NamedTuple):
+    """An open main database; ``read_only_reason`` is None where it is the real one, else why it is a copy in memory."""
+
+    connection: sqlite3.Connection
+    output_dir: str
+    read_only_reason: str | None = None
+
+
+def main_database_path(output_dir: str) -> str:
+    """Where the main database of an output directory is."""
+    return os.path.join(output_dir, MAIN_DATABASE_NAME)
+
+
+@contextlib.contextmanager
+def open_main(
+    output_dir: str,
+    *,
+    timeout_seconds: float = 30.0,
+    on_wait: Callable[[str], None] = lambda _message: None,
+    create_directory: bool = False,
+) -> Iterator[MainDatabase]:
+    """The main database of ``output_dir`` in autocommit mode, for this process alone until the body ends.
+
+    Args:
+        timeout_seconds: how long to wait for another writer.
+        on_wait: called with one line for the user when there is another.
+        create_directory: for commands that put something there; others refuse a directory that does not exist.
+
+    Raises:
+        InputError: there is no such directory.
+        LockTimeout: another process kept it for too long.
+        DatabaseError: it is damaged, or of a newer version.
+    """
+    if create_directory:
+        os.makedirs(output_dir, exist_ok=True)
+    if not os.path.isdir(output_dir):
+        raise InputError(
+            f"there is no output directory {output_dir}; name the one of your jobs with --output-dir or TORC_OUTPUT_DIR"
+        )
+    path = main_database_path(output_dir)
+    with contextlib.ExitStack() as stack:
+        reason = _lock_or_reason(stack, path, timeout_seconds, on_wait)
+        connection = _named(path, _connect_copy if reason else _connect)
+        stack.enter_context(closing(connection))
+        try:
+            yield MainDatabase(connection, output_dir, reason)
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{path} cannot be used: {error}") from error
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the body's changes, or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _lock_or_reason(
+    stack: contextlib.ExitStack, path: str, timeout_seconds: float, on_wait: Callable[[str], None]
+) -> str | None:
+    """Take the lock until the stack ends; where this place cannot be written, why."""
+    try:
+        stack.enter_context(write_lock(path, timeout_seconds=timeout_seconds, on_wait=on_wait))
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise DatabaseError(f"{path} cannot be locked: {error}") from error
+        return f"{os.path.dirname(path)} cannot be written ({error.strerror})"
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        return f"{path} cannot be written (it belongs to another user, or is protected)"
+    return None
+
+
+def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.Connection:
+    """Connect; every error names the file."""
+    try:
+        return connect(path)
+    except sqlite3.Error as error:
+        raise DatabaseError(
+            f"{path} cannot be used: {error}; if it is damaged, move it away and collect again"
+        ) from error
+    except OSError as error:
+        raise DatabaseError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    vfs = (
+        "" if _locks_work(path + LOCK_SUFFIX) else "?vfs=unix-none"
+    )  # our lock file keeps others of ours away
+    connection = sqlite3.connect(
+        f"file:{quote(path)}{vfs}", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_SECONDS
+    )
+    return _ready(connection, path)
+
+
+def _connect_copy(path: str) -> sqlite3.Connection:
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    if os.path.exists(path):
+        with snapshot(path) as (copy, _), closing(sqlite3.connect(copy)) as source:
+            source.backup(memory)
+    return _ready(memory, path)
+
+
+def _ready(connection: sqlite3.Connection, path: str) -> sqlite3.Connection:
+    connection.row_factory = sqlite3.Row
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        _check_ours(connection, path)
+        migrate(connection, MAIN_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_ours(connection: sqlite3.Connection, path: str) -> None:
+    version = schema_version(connection)
+    if version > len(MAIN_SCHEMA):
+        raise DatabaseError(
+            f"{path} was written by a newer torc-slurm (schema {version}, this one knows {len(MAIN_SCHEMA)}); "
+            "use that version"
+        )
+    tables = {row[0] for row in connection.execute(_TABLES)}
+    if tables and not {"results", "schema_migrations"} <= tables:
+        raise DatabaseError(f"{path} is a SQLite file, but not a main database of torc-slurm; move it away")
+
+
+def _locks_work(path: str) -> bool:
+    """Whether this file system has POSIX locks, tried on our own lock file: Lustre without flock has none."""
+    try:
+        with open(path, "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True

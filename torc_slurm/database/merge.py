@@ -1,0 +1,130 @@
+"""Makes one row of figures from what each node of a step wrote; pure.
+
+Memory and CPU are those of the largest node, each figure with the source of that node, as Slurm's --mem is per node.
+Sums over the nodes stand beside as all_nodes_*: NULL unless every node of the step has reported the figure, because a sum
+with a hole would look like a small job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torc_slurm.database.node_records import Row, Value
+
+Number = int | float
+_BYTES_PER_GB = 10**9
+
+# figure of the largest node -> its companions, taken from the same node
+_LARGEST: dict[str, tuple[tuple[str, str], ...]] = {
+    "peak_cpu_percent": (),
+    "avg_cpu_percent": (),
+    "cpu_seconds": (("cpu_source", "cpu_source"),),
+    "peak_memory_bytes": (("peak_memory_source", "peak_memory_source"), ("peak_memory_node", "node")),
+    "avg_memory_bytes": (("avg_memory_source", "avg_memory_source"),),
+    "sampled_rss_peak_bytes": (),
+    "memory_floor_bytes": (("memory_floor_source", "memory_floor_source"),),
+    "memory_best_bytes": (("memory_best_source", "memory_best_source"),),
+    "memory_ceiling_bytes": (("memory_ceiling_source", "memory_ceiling_source"),),
+    "memory_limit_bytes": (),
+    "num_processes_peak": (),
+    "num_threads_peak": (),
+    "sample_count": (),
+}
+_TOTALS = {
+    "all_nodes_peak_memory_bytes": "peak_memory_bytes",
+    "all_nodes_avg_memory_bytes": "avg_memory_bytes",
+    "all_nodes_avg_cpu_percent": "avg_cpu_percent",
+    "all_nodes_cpu_seconds": "cpu_seconds",
+    "all_nodes_storage_read_bytes": "storage_read_bytes",
+    "all_nodes_storage_written_bytes": "storage_written_bytes",
+    "all_nodes_read_chars": "read_chars",
+    "all_nodes_written_chars": "written_chars",
+    "all_nodes_major_faults": "major_faults",
+}
+
+
+def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
+    """The figures of ``results`` for one attempt, apart from its identity and status.
+
+    Args:
+        nodes: its rows of ``step_nodes``, at least one.
+        exits: its rows of ``task_exits``, of all nodes.
+
+    ``end_time`` is None unless all nodes and tasks of the step have written their end.
+    """
+    merged: dict[str, Value] = {}
+    for figure, companions in _LARGEST.items():
+        _take_largest(merged, nodes, figure, companions)
+    for total, figure in _TOTALS.items():
+        merged[total] = _total(nodes, figure)
+    merged["oom_kills"] = sum(_numbers(nodes, "oom_kills")) if _numbers(nodes, "oom_kills") else None
+    merged["peak_memory_gb"] = _gigabytes(merged["peak_memory_bytes"])
+    merged["avg_memory_gb"] = _gigabytes(merged["avg_memory_bytes"])
+    return merged | _extent(nodes, exits) | _worst_exit(exits)
+
+
+def is_complete(nodes: Sequence[Row], exits: Sequence[Row]) -> bool:
+    """Whether every node of the step has written its end, or every task its exit."""
+    if len(exits) >= _expected_tasks(nodes):
+        return True
+    return len(nodes) >= _expected_nodes(nodes) and all(node["end_time"] is not None for node in nodes)
+
+
+def last_seen(nodes: Sequence[Row]) -> float:
+    """When anything of the attempt was last written: Unix time."""
+    return max(float(node["last_flush_time"] or 0) for node in nodes)
+
+
+def _extent(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
+    begin = min(_numbers(nodes, "begin_time"))
+    ends = _numbers(nodes, "end_time") + _numbers(exits, "end_time")
+    elapsed = _numbers(nodes, "elapsed_seconds") + _numbers(exits, "elapsed_seconds")
+    return {
+        "start_time": begin,
+        "end_time": max(ends) if ends and is_complete(nodes, exits) else None,
+        "exec_time_seconds": max(elapsed) if elapsed else None,
+        "measured_nodes": ",".join(str(node["node"]) for node in nodes),
+        "measured_node_count": len(nodes),
+        "node_count": _expected_nodes(nodes),
+        "recorded_task_count": len(exits),
+        "task_count": _expected_tasks(nodes),
+    }
+
+
+def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
+    """The highest of the tasks' own exit records; srun's and sacct's codes say something else after an OOM kill."""
+    if not exits:
+        return {"return_code": None, "return_signal": None}
+    worst = max(exits, key=lambda record: float(record["return_code"] or 0))
+    return {"return_code": worst["return_code"], "return_signal": worst["signal"]}
+
+
+def _take_largest(
+    merged: dict[str, Value], nodes: Sequence[Row], figure: str, companions: tuple[tuple[str, str], ...]
+) -> None:
+    measured = [node for node in nodes if node[figure] is not None]
+    largest = max(measured, key=lambda node: float(node[figure] or 0)) if measured else None
+    merged[figure] = None if largest is None else largest[figure]
+    for name, source in companions:
+        merged[name] = None if largest is None else largest[source]
+
+
+def _total(nodes: Sequence[Row], figure: str) -> Value:
+    measured = _numbers(nodes, figure)
+    return sum(measured) if len(measured) >= _expected_nodes(nodes) else None
+
+
+def _expected_nodes(nodes: Sequence[Row]) -> int:
+    return int(max([len(nodes), *_numbers(nodes, "node_count")]))
+
+
+def _expected_tasks(nodes: Sequence[Row]) -> int:
+    return int(max([1, *_numbers(nodes, "task_count")]))
+
+
+def _numbers(rows: Sequence[Row], column: str) -> list[Number]:
+    return [value for row in rows if isinstance(value := row[column], (int, float))]
+
+
+def _gigabytes(size_bytes: Value) -> float | None:
+    return size_bytes / _BYTES_PER_GB if isinstance(size_bytes, (int, float)) else None

@@ -1,0 +1,197 @@
+"""Reads one node file: what the processes of one node wrote, checked and as plain data.
+
+The file may be broken, foreign, half written or of another version; then the error says so and names it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from torc_slurm.database.migrations import migrate, schema_version
+from torc_slurm.database.node_schema import NODE_SCHEMA
+from torc_slurm.database.slurm_stats_schema import ACCOUNTING_COLUMNS, COLUMN_NAMES
+from torc_slurm.database.snapshot import snapshot
+from torc_slurm.errors import DatabaseError
+
+Value = int | float | str | None
+Row = Mapping[str, Value]
+
+USAGE_COLUMNS = (
+    "elapsed_seconds",
+    "cpu_seconds",
+    "cpu_source",
+    "avg_cpu_percent",
+    "peak_cpu_percent",
+    "peak_memory_bytes",
+    "peak_memory_source",
+    "memory_floor_bytes",
+    "memory_floor_source",
+    "memory_best_bytes",
+    "memory_best_source",
+    "memory_ceiling_bytes",
+    "memory_ceiling_source",
+    "sampled_rss_peak_bytes",
+    "avg_memory_bytes",
+    "avg_memory_source",
+    "memory_limit_bytes",
+    "oom_kills",
+    "num_processes_peak",
+    "num_threads_peak",
+    "storage_read_bytes",
+    "storage_written_bytes",
+    "read_chars",
+    "written_chars",
+    "major_faults",
+    "sample_count",
+)
+MONITOR_COLUMNS = (
+    "monitor_cpu_seconds",
+    "monitor_memory_bytes",
+    "monitor_mean_sample_seconds",
+    "monitor_max_lateness_seconds",
+    "monitor_final_interval_seconds",
+    "monitor_reader",
+)
+EXIT_COLUMNS = (
+    "task",
+    "local_task",
+    "pid",
+    "begin_time",
+    "end_time",
+    "elapsed_seconds",
+    "return_code",
+    "signal",
+    "user_cpu_seconds",
+    "system_cpu_seconds",
+    "max_rss_bytes",
+    "major_faults",
+)
+_USAGE_SQL = ", ".join(f"u.{name}" for name in USAGE_COLUMNS)
+_MONITOR_SQL = ", ".join(f"m.{name.removeprefix('monitor_')} AS {name}" for name in MONITOR_COLUMNS)
+_STEPS = f"""
+SELECT s.*, {_USAGE_SQL}, {_MONITOR_SQL} FROM steps s
+LEFT JOIN step_usage u ON u.step = s.id LEFT JOIN monitor_usage m ON m.step = s.id ORDER BY s.id
+"""  # noqa: S608 - built from the constants above only
+_EXITS = f"SELECT {', '.join(EXIT_COLUMNS)} FROM task_exits WHERE step = ? ORDER BY task"  # noqa: S608 - constants
+_NOTES = "SELECT time, note FROM step_notes WHERE step = ? ORDER BY time, note"
+_SLURM_STATS = f"SELECT {', '.join(COLUMN_NAMES)} FROM slurm_stats ORDER BY slurm_job_id, run_id, step_id"  # noqa: S608 - constants
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+
+_TEXT_COLUMNS = frozenset(
+    ["invocation", "job_name", "slurm_array", "step_id", "user_name", "node", "command", "working_dir", "granularity", "note", "monitor_reader"]
+) | {name for name, kind in ACCOUNTING_COLUMNS if kind.startswith("TEXT")}
+_NEVER_NULL = frozenset(
+    ("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time")
+)
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step on one node: its row of ``steps`` with usage beside it, the exits of its tasks, its notes."""
+
+    step: Row
+    exits: tuple[Row, ...]
+    notes: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class NodeRecords:
+    """All that one node file holds apart from the sample series; ``fingerprint`` is the file's condition when read."""
+
+    path: str
+    fingerprint: str
+    steps: tuple[StepRecord, ...]
+    slurm_stats: tuple[Row, ...]
+
+
+def read_node_file(path: str) -> NodeRecords:
+    """Read a private copy of the node file at ``path``; the original is neither opened by SQLite nor written.
+
+    Raises:
+        NodeFileBusy: it is being written just now.
+        DatabaseError: it is not a node file, is damaged, or of a newer version.
+        OSError: it cannot be read or copied.
+    """
+    with snapshot(path) as (copy, fingerprint), closing(_connect(copy)) as connection:
+        try:
+            if not _is_empty(connection, path):
+                _check(connection, path)
+                return NodeRecords(
+                    path, fingerprint, tuple(_steps(connection, path)), _slurm_stats(connection, path)
+                )
+            return NodeRecords(path, fingerprint, (), ())
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
+
+
+def _connect(copy: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(copy, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return connection
+
+
+def _is_empty(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether its writer has only just created it.
+
+    Raises:
+        DatabaseError: it is a SQLite file, but somebody else's.
+    """
+    tables = {row[0] for row in connection.execute(_TABLES)}
+    if tables and not {"steps", "schema_migrations"} <= tables:
+        raise DatabaseError(f"{path} is a SQLite file, but not a node file of torc-slurm")
+    return not tables
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise DatabaseError(f"{path} is damaged: {' '.join(str(found).split())}")
+    if schema_version(connection) > len(NODE_SCHEMA):
+        raise DatabaseError(
+            f"{path} was written by a newer torc-slurm (schema {schema_version(connection)}, this one knows "
+            f"{len(NODE_SCHEMA)}); collect it with that version"
+        )
+    migrate(connection, NODE_SCHEMA)
+
+
+def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:
+    for row in connection.execute(_STEPS).fetchall():
+        exits = connection.execute(_EXITS, (row["id"],)).fetchall()
+        notes = connection.execute(_NOTES, (row["id"],)).fetchall()
+        yield StepRecord(
+            step=_checked(row, path),
+            exits=tuple(_checked(exit_row, path) for exit_row in exits),
+            notes=tuple((float(note["time"]), str(note["note"])) for note in notes),
+        )
+
+
+def _slurm_stats(connection: sqlite3.Connection, path: str) -> tuple[Row, ...]:
+    return tuple(_checked(row, path) for row in connection.execute(_SLURM_STATS).fetchall())
+
+
+def _checked(row: sqlite3.Row, path: str) -> Row:
+    """The row as a mapping; SQLite itself lets any column hold any type, what reads it later does not.
+
+    Raises:
+        DatabaseError: text or bytes where a number belongs, or nothing where something must stand.
+    """
+    values: dict[str, Value] = dict(row)
+    for name, value in values.items():
+        if value is None and name not in _NEVER_NULL:
+            continue
+        if not isinstance(value, _types_of(name)):
+            raise DatabaseError(f"{path} is damaged: column {name} holds {str(value)[:40]!r}")
+    return values
+
+
+def _types_of(column: str) -> tuple[type, ...]:
+    return (str,) if column in _TEXT_COLUMNS or column.endswith("_source") else (int, float)
+
+
+def columns_of(row: Row, names: Sequence[str]) -> tuple[Value, ...]:
+    """The named columns of a row, in that order."""
+    return tuple(row[name] for name in names)

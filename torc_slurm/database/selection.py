@@ -1,0 +1,131 @@
+"""Finds attempts in the main database, by any of the numbers a user may name, with Slurm's row beside each."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from dataclasses import dataclass
+
+from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.errors import InputError
+
+_SLURM_JOB = re.compile(r"[0-9]{1,18}(?:_[0-9]{1,18})?", re.ASCII)
+
+# In a joined row Slurm's columns begin with this, because results has a status, a start and an end of its own.
+SLURM_PREFIX = "slurm_stats_"
+_SLURM_COLUMNS = ", ".join(f"s.{name} AS {SLURM_PREFIX}{name}" for name in COLUMN_NAMES)
+
+# An array's own number stands for all of its tasks.
+ATTEMPT_IS_SELECTED = r"""
+(:slurm_job_id IS NULL OR r.slurm_job_id = :slurm_job_id OR r.slurm_array LIKE :slurm_job_id || '\_%' ESCAPE '\')
+AND (:slurm_array IS NULL OR r.slurm_array = :slurm_array)
+AND (:workflow_id IS NULL OR r.workflow_id = :workflow_id)
+AND (:run_id IS NULL OR r.run_id = :run_id)
+AND (:job_id IS NULL OR r.job_id = :job_id)
+AND (:attempt_id IS NULL OR r.attempt_id = :attempt_id)
+AND (:local_host IS NULL OR r.local_host = :local_host)
+AND (NOT :local OR r.slurm_job_id IS NULL)
+"""
+_ATTEMPTS = f"""
+SELECT r.*, {_SLURM_COLUMNS} FROM results r
+LEFT JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
+WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.workflow_id, r.slurm_job_id, r.run_id, r.job_id, r.attempt_id, r.id
+"""  # noqa: S608 - constants
+_NOTES = f"""
+SELECT r.id AS result, n.node, t.note FROM results r JOIN step_nodes n ON n.result = r.id
+JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.id, t.time, t.note
+"""  # noqa: S608 - constants
+_UNMEASURED = f"""
+SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND EXISTS (
+  SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id AND {ATTEMPT_IS_SELECTED}
+) ORDER BY s.slurm_job_id, s.run_id, s.start_time, s.step_id
+"""  # noqa: S608 - constants
+_LATEST = """
+SELECT workflow_id, run_id, slurm_job_id, local_host FROM results ORDER BY start_time DESC, id DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which attempts are meant; None: any. ``slurm_job`` is ``12``, or ``12_3`` for one task of an array."""
+
+    slurm_job: str | None = None
+    workflow_id: int | None = None
+    run_id: int | None = None
+    job_id: int | None = None
+    attempt_id: int | None = None
+    local: bool = False
+    local_host: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can be no job.
+
+        Raises:
+            InputError: the Slurm job id has another form.
+        """
+        if self.slurm_job is not None and _SLURM_JOB.fullmatch(self.slurm_job) is None:
+            raise InputError(f"{self.slurm_job!r} is not a Slurm job id; give a number, or <array>_<task>")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing says of what: then the latest is meant."""
+        return self.slurm_job is None and self.workflow_id is None and not self.local
+
+    def parameters(self) -> dict[str, Value]:
+        """For the statements of this module."""
+        job = self.slurm_job or ""
+        return {
+            "slurm_job_id": int(job) if job.isdigit() else None,
+            "slurm_array": job if "_" in job else None,
+            "workflow_id": self.workflow_id,
+            "run_id": self.run_id,
+            "job_id": self.job_id,
+            "attempt_id": self.attempt_id,
+            "local_host": self.local_host,
+            "local": self.local,
+        }
+
+
+def latest(connection: sqlite3.Connection, narrowed: Selection) -> Selection | None:
+    """What was recorded last in this output directory: a workflow's run, an allocation or a local record.
+
+    ``narrowed`` says which run, job and attempt of it; None where nothing was recorded at all.
+    """
+    row = connection.execute(_LATEST).fetchone()
+    if row is None:
+        return None
+    if row["workflow_id"] is not None:
+        run_id = row["run_id"] if narrowed.run_id is None else narrowed.run_id
+        return _narrow(narrowed, workflow_id=row["workflow_id"], run_id=run_id)
+    if row["slurm_job_id"] is not None:
+        return _narrow(narrowed, slurm_job=str(row["slurm_job_id"]), run_id=narrowed.run_id)
+    run_id = row["run_id"] if narrowed.run_id is None else narrowed.run_id
+    return _narrow(narrowed, local=True, local_host=row["local_host"], run_id=run_id)
+
+
+def _narrow(
+    narrowed: Selection,
+    *,
+    run_id: int | None,
+    workflow_id: int | None = None,
+    slurm_job: str | None = None,
+    local: bool = False,
+    local_host: str | None = None,
+) -> Selection:
+    return Selection(slurm_job, workflow_id, run_id, narrowed.job_id, narrowed.attempt_id, local, local_host)
+
+
+def select_attempts(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
+    """Rows of ``results``, each with its row of ``slurm_stats`` under `SLURM_PREFIX`; by job, then attempt."""
+    return [dict(row) for row in connection.execute(_ATTEMPTS, selection.parameters())]
+
+
+def select_unmeasured(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
+    """Rows of ``slurm_stats`` of the same allocations whose steps no wrapper measured (batch, extern, a bare srun)."""
+    return [dict(row) for row in connection.execute(_UNMEASURED, selection.parameters())]
+
+
+def select_notes(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
+    """``result`` (a ``results.id``), ``node`` and ``note``: what the nodes said was lost or could not be measured."""
+    return [dict(row) for row in connection.execute(_NOTES, selection.parameters())]

@@ -1,0 +1,109 @@
+"""Slurm's accounting in the main database: rows that came are never replaced by worse ones.
+
+Rows come from two sides, from the epilog by way of a node file and from a query on the login node, in any order and
+any number of times; what stands afterwards depends only on what came.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.selection import ATTEMPT_IS_SELECTED, Selection
+from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES, FINAL_STATUSES, STATUSES
+
+_RANK = {status: rank for rank, status in enumerate(STATUSES)}
+_NOT_CONTENT = frozenset(("queried_at",))
+
+_COLUMNS = ", ".join(COLUMN_NAMES)
+_SELECT_ONE = f"""
+SELECT id, {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?
+"""  # noqa: S608 - constants
+_INSERT = f"""
+INSERT INTO slurm_stats ({_COLUMNS}) VALUES ({", ".join(f":{name}" for name in COLUMN_NAMES)})
+"""  # noqa: S608 - constants
+_UPDATE = f"""
+UPDATE slurm_stats SET {", ".join(f"{name} = :{name}" for name in COLUMN_NAMES)} WHERE id = :id
+"""  # noqa: S608 - constants
+_ADOPT = """
+UPDATE slurm_stats SET workflow_id = :workflow_id, job_id = :job_id, attempt_id = :attempt_id
+WHERE slurm_job_id = :slurm_job_id AND run_id = :run_id AND step_id = :step_id
+AND (attempt_id IS NULL OR attempt_id > :attempt_id)
+"""
+# A missing record can have come late, so it is asked for again.
+_WITHOUT_FINAL_ROW = f"""
+SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.step_id, r.start_time
+FROM results r LEFT JOIN slurm_stats s
+ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
+WHERE r.slurm_job_id IS NOT NULL AND r.step_id IS NOT NULL
+AND (s.status IS NULL OR s.status NOT IN ('found', 'partial'))
+AND {ATTEMPT_IS_SELECTED}
+ORDER BY r.slurm_job_id DESC, r.run_id DESC, r.start_time
+"""  # noqa: S608 - constants
+
+
+class UnaccountedStep(NamedTuple):
+    """A measured step for which Slurm's final row is still to be had."""
+
+    slurm_job_id: int
+    slurm_array: str | None
+    run_id: int
+    user_name: str | None
+    step_id: str
+    start_time: float
+
+
+def upsert_slurm_stats(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Row]:
+    """Store rows with the columns of `slurm_stats_schema`; returns those that brought something new."""
+    return [row for row in rows if _upsert(connection, row)]
+
+
+def adopt_slurm_stats(connection: sqlite3.Connection, attempt: Row) -> None:
+    """Give the accounting row of an attempt's step the attempt's identity; the first attempt where one step had several."""
+    connection.execute(_ADOPT, dict(attempt))
+
+
+def steps_without_final_row(connection: sqlite3.Connection, selection: Selection) -> list[UnaccountedStep]:
+    """Selected measured steps, latest allocation first, that may still get a (better) row."""
+    rows = connection.execute(_WITHOUT_FINAL_ROW, selection.parameters())
+    return [UnaccountedStep(*row) for row in rows]
+
+
+def is_better(new: Row, old: Row) -> bool:
+    """Whether ``new`` should take the place of ``old``: by status, then by how much of it is known.
+
+    A final row stays as it is unless the new one knows more; of two that are not final the later answer counts.
+    """
+    ranks = (_RANK.get(str(new["status"]), -1), _RANK.get(str(old["status"]), -1))
+    if ranks[0] != ranks[1]:
+        return ranks[0] > ranks[1]
+    if new["status"] in FINAL_STATUSES:
+        return _known(new) > _known(old)
+    later = float(new["queried_at"] or 0) >= float(old["queried_at"] or 0)
+    return later and any(new[name] != old[name] for name in COLUMN_NAMES if name not in _NOT_CONTENT)
+
+
+def _known(row: Row) -> int:
+    return sum(row[name] is not None for name in COLUMN_NAMES)
+
+
+def _upsert(connection: sqlite3.Connection, row: Row) -> bool:
+    key = (row["slurm_job_id"], row["run_id"], row["step_id"])
+    old = connection.execute(_SELECT_ONE, key).fetchone()
+    values: dict[str, Value] = {name: row[name] for name in COLUMN_NAMES}
+    if old is None:
+        connection.execute(_INSERT, values)
+        return True
+    if not is_better(row, dict(old)):
+        return False
+    connection.execute(_UPDATE, values | {"id": old["id"]})
+    return True
+
+
+def accounting_of(connection: sqlite3.Connection, attempt: Row) -> Row | None:
+    """Slurm's row for an attempt's step; None if none was collected (yet), or the attempt ran outside Slurm."""
+    key = (attempt["slurm_job_id"], attempt["run_id"], attempt["step_id"])
+    row = connection.execute(_SELECT_ONE, key).fetchone()
+    return None if row is None else dict(row)

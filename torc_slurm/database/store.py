@@ -1,0 +1,167 @@
+"""Writes what collect found into the main database, and keeps each attempt's row of ``results`` in step with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torc_slurm.database.attempts import attempt_key, find_or_create_attempt
+from torc_slurm.database.judge import judge_attempt
+from torc_slurm.database.merge import merge_nodes
+from torc_slurm.database.node_records import (
+    EXIT_COLUMNS,
+    MONITOR_COLUMNS,
+    USAGE_COLUMNS,
+    NodeRecords,
+    Row,
+    StepRecord,
+    Value,
+    columns_of,
+)
+from torc_slurm.database.slurm_stats import accounting_of, adopt_slurm_stats, upsert_slurm_stats
+
+# What every node says alike of an attempt; the first to be collected is heard.
+_DESCRIPTION = (
+    "job_name",
+    "slurm_job_id",
+    "slurm_array",
+    "step_id",
+    "user_name",
+    "command",
+    "working_dir",
+    "granularity",
+    "sample_interval_seconds",
+)
+_NODE_COLUMNS = (
+    "node",
+    "invocation",
+    "node_index",
+    "node_count",
+    "local_task_count",
+    "task_count",
+    "begin_time",
+    "end_time",
+    "last_flush_time",
+    *USAGE_COLUMNS,
+    *MONITOR_COLUMNS,
+)
+
+_DESCRIBE = f"UPDATE results SET {', '.join(f'{name} = :{name}' for name in _DESCRIPTION)} WHERE id = :id"  # noqa: S608
+_KNOWN = """
+SELECT n.id, n.invocation, n.begin_time, n.end_time, n.last_flush_time,
+(SELECT count(*) FROM task_exits e WHERE e.step_node = n.id) AS exits,
+(SELECT count(*) FROM step_notes t WHERE t.step_node = n.id) AS notes
+FROM step_nodes n WHERE n.result = ? AND n.node = ?
+"""
+_DELETE_NODE = "DELETE FROM step_nodes WHERE id = ?"  # its exits and notes go with it
+_INSERT_NODE = f"""
+INSERT INTO step_nodes (result, node_file, {", ".join(_NODE_COLUMNS)})
+VALUES (?, ?, {", ".join("?" for _ in _NODE_COLUMNS)})
+"""  # noqa: S608 - constants
+_INSERT_EXIT = f"""
+INSERT INTO task_exits (step_node, {", ".join(EXIT_COLUMNS)}) VALUES (?, {", ".join("?" for _ in EXIT_COLUMNS)})
+"""  # noqa: S608 - constants
+_INSERT_NOTE = "INSERT OR IGNORE INTO step_notes (step_node, time, note) VALUES (?, ?, ?)"
+
+_ATTEMPT = "SELECT * FROM results WHERE id = ?"
+_NODES = "SELECT * FROM step_nodes WHERE result = ? ORDER BY node_index, node"
+_EXITS = """
+SELECT e.* FROM task_exits e JOIN step_nodes n ON n.id = e.step_node WHERE n.result = ? ORDER BY e.task, e.step_node
+"""
+_ATTEMPTS_OF_STEP = "SELECT id FROM results WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?"
+
+
+class Stored(NamedTuple):
+    """What a node file or a query brought: the ``results.id`` of the attempts that changed, and new accounting rows."""
+
+    attempts: frozenset[int]
+    accounting_rows: int
+
+
+def store_node_records(connection: sqlite3.Connection, records: NodeRecords, node_file: str) -> Stored:
+    """Put a node file's records in place, and only what is new or has changed; must run inside a transaction.
+
+    Args:
+        node_file: the file's name as it is to be kept, relative to the output directory.
+    """
+    changed = {
+        attempt
+        for record in records.steps
+        if (attempt := _store_step(connection, record, node_file)) is not None
+    }
+    new_rows = upsert_slurm_stats(connection, records.slurm_stats)
+    changed |= _attempts_of(connection, new_rows)
+    rebuild_results(connection, changed)
+    return Stored(frozenset(changed), len(new_rows))
+
+
+def store_accounting(connection: sqlite3.Connection, rows: Sequence[Row]) -> Stored:
+    """Put rows with the columns of ``slurm_stats`` in place where they are better; must run inside a transaction."""
+    new_rows = upsert_slurm_stats(connection, rows)
+    changed = _attempts_of(connection, new_rows)
+    rebuild_results(connection, changed)
+    return Stored(frozenset(changed), len(new_rows))
+
+
+def rebuild_results(connection: sqlite3.Connection, attempts: set[int]) -> None:
+    """Compute the figures and the status of these attempts anew from what their nodes and Slurm said."""
+    for attempt in sorted(attempts):
+        _rebuild(connection, attempt)
+
+
+def _rebuild(connection: sqlite3.Connection, attempt_id: int) -> None:
+    attempt = connection.execute(_ATTEMPT, (attempt_id,)).fetchone()
+    adopt_slurm_stats(connection, attempt)
+    nodes = connection.execute(_NODES, (attempt_id,)).fetchall()
+    exits = connection.execute(_EXITS, (attempt_id,)).fetchall()
+    figures = merge_nodes(nodes, exits)
+    figures |= judge_attempt(figures, nodes, accounting_of(connection, attempt))
+    assignments = ", ".join(f"{name} = :{name}" for name in figures)
+    connection.execute(
+        f"UPDATE results SET {assignments} WHERE id = :id",  # noqa: S608 - names come from merge and judge, not from data
+        figures | {"id": attempt_id},
+    )
+
+
+def _attempts_of(connection: sqlite3.Connection, rows: Sequence[Row]) -> set[int]:
+    found: set[int] = set()
+    for row in rows:
+        key = (row["slurm_job_id"], row["run_id"], row["step_id"])
+        found.update(int(result[0]) for result in connection.execute(_ATTEMPTS_OF_STEP, key))
+    return found
+
+
+def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: str) -> int | None:
+    """Store one step of one node; returns its attempt, or None where nothing of it is new."""
+    attempt = find_or_create_attempt(connection, attempt_key(record.step))
+    known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
+    if known is not None:
+        if not _is_newer(record, known):
+            return None
+        connection.execute(_DELETE_NODE, (known["id"],))
+    description = {name: record.step[name] for name in _DESCRIPTION}
+    connection.execute(_DESCRIBE, description | {"id": attempt})
+    _insert_node(connection, attempt, record, node_file)
+    return attempt
+
+
+def _is_newer(record: StepRecord, known: Row) -> bool:
+    """Whether the record says more than the row in place: later written, or of a later wrapper of the same name."""
+
+    def age(row: Row, exits: Value, notes: Value) -> tuple[float, bool, float, int, int]:
+        ended = row["end_time"] is not None
+        begin, flush = float(row["begin_time"] or 0), float(row["last_flush_time"] or 0)
+        return (begin, ended, flush, int(exits or 0), int(notes or 0))
+
+    new = age(record.step, len(record.exits), len(record.notes))
+    return new > age(known, known["exits"], known["notes"])
+
+
+def _insert_node(connection: sqlite3.Connection, attempt: int, record: StepRecord, node_file: str) -> None:
+    values = columns_of(record.step, _NODE_COLUMNS)
+    step_node = connection.execute(_INSERT_NODE, (attempt, node_file, *values)).lastrowid
+    connection.executemany(
+        _INSERT_EXIT, [(step_node, *columns_of(row, EXIT_COLUMNS)) for row in record.exits]
+    )
+    connection.executemany(_INSERT_NOTE, [(step_node, time, note) for time, note in record.notes])

@@ -1,0 +1,219 @@
+"""What the steps really used, Slurm's accounting beside the wrapper's own figures: rows in, a report out; nothing is printed.
+
+An item of the report is one attempt (or, when asked for, one step that nobody measured) with the keys `ITEM_COLUMNS`.
+None means not measured. Memory and CPU are those of the largest node; sizes in bytes, times in seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torc_slurm.database.selection import SLURM_PREFIX
+from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+
+Value = int | float | str | None
+Row = Mapping[str, Value]
+Item = dict[str, Value]
+
+_IDENTITY = (
+    "workflow_id",
+    "job_id",
+    "job_name",
+    "run_id",
+    "attempt_id",
+    "slurm_job_id",
+    "slurm_array",
+    "step_id",
+)
+_REFERENCE = (
+    "max_rss_bytes",
+    "max_vm_size_bytes",
+    "max_disk_read_bytes",
+    "max_disk_write_bytes",
+    "ave_cpu_seconds",
+    "node_list",
+)
+# These have a counterpart of the same name among the wrapper's figures, which are the ones without a prefix.
+_RENAMED = {"start_time": "slurm_start_time", "end_time": "slurm_end_time", "task_count": "slurm_task_count"}
+_SLURM = ("state", "exit_code", "exit_signal", "elapsed_seconds", "status", "reason")
+_SLURM_REST = tuple(name for name in COLUMN_NAMES if name not in (*_IDENTITY, *_REFERENCE, *_SLURM))
+# The item's `status` is that of the accounting row; the job's own is `job_status`.
+_RESULT = {"job_status": "status", "job_status_evidence": "status_evidence"} | {
+    name: name
+    for name in (
+        "return_code",
+        "return_signal",
+        "start_time",
+        "end_time",
+        "end_time_source",
+        "exec_time_seconds",
+        "peak_cpu_percent",
+        "avg_cpu_percent",
+        "peak_memory_gb",
+        "avg_memory_gb",
+        "peak_memory_bytes",
+        "peak_memory_source",
+        "peak_memory_node",
+        "avg_memory_bytes",
+        "avg_memory_source",
+        "sampled_rss_peak_bytes",
+        "memory_floor_bytes",
+        "memory_floor_source",
+        "memory_best_bytes",
+        "memory_best_source",
+        "memory_ceiling_bytes",
+        "memory_ceiling_source",
+        "memory_limit_bytes",
+        "oom_kills",
+        "cpu_seconds",
+        "cpu_source",
+        "num_processes_peak",
+        "num_threads_peak",
+        "sample_count",
+        "all_nodes_peak_memory_bytes",
+        "all_nodes_avg_memory_bytes",
+        "all_nodes_avg_cpu_percent",
+        "all_nodes_cpu_seconds",
+        "all_nodes_storage_read_bytes",
+        "all_nodes_storage_written_bytes",
+        "all_nodes_read_chars",
+        "all_nodes_written_chars",
+        "all_nodes_major_faults",
+        "measured_nodes",
+        "measured_node_count",
+        "node_count",
+        "recorded_task_count",
+        "task_count",
+        "user_name",
+        "local_host",
+        "command",
+        "working_dir",
+        "granularity",
+        "sample_interval_seconds",
+    )
+}
+
+ITEM_COLUMNS: tuple[str, ...] = (
+    *_IDENTITY,
+    *_REFERENCE,
+    *_SLURM,
+    *_RESULT,
+    *(_RENAMED.get(name, name) for name in _SLURM_REST),
+)
+_NULLABLE_FIGURES = _REFERENCE[:5]
+NO_ROW = "none"  # in place of a status, where there is no row of Slurm's
+OUTSIDE_SLURM = "recorded outside Slurm, which knows nothing of it"
+NOT_ASKED = "accounting was not asked (--no-accounting)"
+
+
+@dataclass(frozen=True)
+class NullReason:
+    """Why figures of Slurm's are NULL in some rows: which figures, in how many rows, under which accounting status."""
+
+    status: str
+    reason: str
+    figures: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class StatsReport:
+    """``items`` in the order of jobs and attempts; ``unmeasured`` counts steps of these allocations not among them."""
+
+    items: tuple[Item, ...]
+    unmeasured: int
+    null_reasons: tuple[NullReason, ...]
+    warnings: tuple[str, ...]
+
+
+def stats_report(
+    attempts: Sequence[Row], unmeasured: Sequence[Row], notes: Sequence[Row], *, all_steps: bool
+) -> StatsReport:
+    """Put the report together.
+
+    Args:
+        attempts: rows of `select_attempts`.
+        unmeasured: rows of `select_unmeasured`, shown too with ``all_steps``.
+        notes: rows of `select_notes`.
+    """
+    shown = [*map(_attempt_item, attempts), *(map(_unmeasured_item, unmeasured) if all_steps else ())]
+    return StatsReport(
+        items=tuple(shown),
+        unmeasured=0 if all_steps else len(unmeasured),
+        null_reasons=null_reasons(shown),
+        warnings=(*_warnings(shown), *_note_warnings(attempts, notes)),
+    )
+
+
+def step_label(item: Row) -> str:
+    """How a step is called in a table and a warning: ``12.0``, ``12.batch``, ``12_3.0``, ``local run 4``, ``job 7``."""
+    attempt = f" attempt {item['attempt_id']}" if (item["attempt_id"] or 1) != 1 else ""
+    if item["slurm_job_id"] is not None:
+        return f"{item['slurm_array'] or item['slurm_job_id']}.{item['step_id']}{attempt}"
+    if item["workflow_id"] is not None:
+        return f"job {item['job_id']}{attempt}"
+    return f"local run {item['run_id']}{attempt}"
+
+
+def null_reasons(items: Iterable[Item]) -> tuple[NullReason, ...]:
+    """Which of the reference's figures are NULL and why, rows of one reason together, the most frequent first."""
+    rows: Counter[tuple[str, str]] = Counter()
+    figures: dict[tuple[str, str], dict[str, None]] = {}
+    for item in items:
+        missing = [name for name in _NULLABLE_FIGURES if item[name] is None]
+        if missing:
+            key = (str(item["status"] or NO_ROW), str(item["reason"] or "Slurm gave no figure"))
+            rows[key] += 1
+            figures.setdefault(key, {}).update(dict.fromkeys(missing))
+    return tuple(NullReason(*key, tuple(figures[key]), count) for key, count in rows.most_common())
+
+
+def _attempt_item(row: Row) -> Item:
+    item = _slurm_side(row, SLURM_PREFIX)
+    item |= {name: row[name] for name in _IDENTITY}
+    item |= {name: row[column] for name, column in _RESULT.items()}
+    if item["slurm_job_id"] is None:
+        item["reason"] = OUTSIDE_SLURM
+    elif item["status"] is None:
+        item["reason"] = NOT_ASKED
+    return {name: item[name] for name in ITEM_COLUMNS}
+
+
+def _unmeasured_item(row: Row) -> Item:
+    item = dict.fromkeys(ITEM_COLUMNS) | _slurm_side(row, "")
+    item |= {name: row[name] for name in ("run_id", "slurm_job_id", "step_id")}
+    item["job_name"] = row["step_name"]
+    return {name: item[name] for name in ITEM_COLUMNS}
+
+
+def _slurm_side(row: Row, prefix: str) -> Item:
+    names = (*_REFERENCE, *_SLURM, *_SLURM_REST)
+    return {_RENAMED.get(name, name): row[prefix + name] for name in names}
+
+
+def _warnings(items: Iterable[Item]) -> Iterable[str]:
+    for item in items:
+        label = step_label(item)
+        if item["job_status"] == "oom" or item["state"] == "OUT_OF_MEMORY":
+            yield f"{label} ran out of memory; its peak is a lower bound of what it needs"
+        if item["end_time_source"] == "last flush":
+            yield f"{label} wrote no end (killed?); its figures and its end are those of its last record"
+        if item["end_time_source"] == "accounting":
+            yield f"{label} wrote no end (killed?); its figures are those of its last record, its end is Slurm's"
+        if _count(item, "measured_node_count") < _count(item, "node_count"):
+            yield (
+                f"{label} ran on {item['node_count']} nodes, {item['measured_node_count']} of them reported: "
+                f"its figures are lower bounds"
+            )
+
+
+def _count(item: Item, name: str) -> int:
+    return int(item[name] or 0)
+
+
+def _note_warnings(attempts: Iterable[Row], notes: Iterable[Row]) -> Iterable[str]:
+    labels = {row["id"]: step_label(row) for row in attempts}
+    for note in notes:
+        yield f"{labels[note['result']]} on {note['node']}: {note['note']}"
