@@ -1,0 +1,40 @@
+"""Which tests run where: those that need a real Slurm or a browser are left out unless everything is asked for."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+_NEEDS = {"slurm": "a real Slurm", "browser": "headless Chromium"}
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all",
+        action="store_true",
+        default=bool(os.environ.get("TORC_TEST_ALL")),
+        help="also run the tests that need a real Slurm or a browser; they fail where they cannot run",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect, never skip: a skipped test looks as if it had been thought of on this machine."""
+    if config.getoption("--all"):
+        return
+    left_out = {name: [item for item in items if item.get_closest_marker(name)] for name in _NEEDS}
+    config.stash[_LEFT_OUT] = {name: len(found) for name, found in left_out.items() if found}
+    dropped = {item for found in left_out.values() for item in found}
+    if dropped:
+        config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+        items[:] = [item for item in items if item not in dropped]
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    left_out = config.stash.get(_LEFT_OUT, {})
+    if not left_out:
+        return []
+    counts = ", ".join(f"{count} that need {_NEEDS[name]}" for name, count in left_out.items())
+    return [f"left out: {counts}; to run them too: ci/test, or pytest --all (or TORC_TEST_ALL=1)"]
