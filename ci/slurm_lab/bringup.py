@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import cgroups, config, daemons, keeper, lab as labs, ports, processes, users
+from . import cgroups, config, daemons, keeper, ports, processes, users
+from . import lab as labs
 from .config import Settings
 from .errors import LabError, UsageError
 from .lab import Lab
@@ -17,7 +19,10 @@ from .waiting import wait_until
 
 # The longest Unix socket path is 107 bytes (unix(7)); the lab's longest is DIR/run/mariadb.sock.
 LONGEST_DIRECTORY = 107 - len("/run/mariadb.sock")
+# `#`, `%`, `,`, `=` and blanks mean something in slurm.conf, `:` in passwd(5).
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+-]+")
 ATTEMPTS = 3
+TAKEN = "Address already in use"
 DOWN_LIMIT_SECONDS = 40.0
 
 
@@ -62,18 +67,26 @@ def bring_up(wishes: Wishes) -> Running:
 def check_directory(directory: Path) -> None:
     """Refuse a directory that the lab could not be in, before anything is made."""
     if len(os.fsencode(directory)) > LONGEST_DIRECTORY:
-        raise UsageError(f"--dir {directory}: longer than {LONGEST_DIRECTORY} bytes, too long for the sockets in it")
+        raise UsageError(
+            f"--dir {directory}: too long for the sockets in it; at most {LONGEST_DIRECTORY} bytes"
+        )
     if not directory.parent.is_dir():
         raise UsageError(f"--dir {directory}: {directory.parent} is not a directory; make it first")
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"--dir {directory}: not a directory; name one that is empty or does not exist")
-    if directory.is_dir() and not labs.exists(directory) and any(directory.iterdir()):
-        raise UsageError(f"--dir {directory}: not empty and not a lab; name one that is empty or does not exist")
-    if any(character in str(directory) for character in " \t\n#:\"'\\%,="):
-        raise UsageError(f"--dir {directory}: Slurm's configuration cannot hold such a path; use plain characters")
+    if not PLAIN_PATH.fullmatch(str(directory)):
+        raise UsageError(
+            f"--dir {str(directory)!r}: Slurm's files cannot hold it; use letters, digits and . _ + -"
+        )
+    if directory.exists() and not _is_usable(directory):
+        raise UsageError(
+            f"--dir {directory}: not a lab and not empty; name one that is empty or does not exist"
+        )
     for part in [directory, *directory.parents]:
         if part.exists() and not part.stat().st_mode & 0o001:
-            raise UsageError(f"--dir {directory}: ordinary users cannot pass {part}; `chmod o+x {part}` or another --dir")
+            raise UsageError(f"--dir {directory}: ordinary users cannot pass {part}; `chmod o+x` it")
+
+
+def _is_usable(directory: Path) -> bool:
+    return directory.is_dir() and (labs.exists(directory) or not any(directory.iterdir()))
 
 
 def _bring_up_once(wishes: Wishes) -> Running:
@@ -114,6 +127,7 @@ def _settle(wishes: Wishes, first_port: int) -> Settings:
         first_port=first_port,
         port_count=ports.BLOCK,
         cgroups=on,
+        few_cores=(os.cpu_count() or 1) < config.CPUS_PER_NODE,
         gather=_gather(wishes.gather, on),
         user=wishes.user or f"torclab-{identity}",
         extra_lines=wishes.extra_lines,
@@ -123,7 +137,7 @@ def _settle(wishes: Wishes, first_port: int) -> Settings:
 def _cgroups_on(wish: str) -> bool:
     missing = cgroups.missing_for_slurm() if wish != "off" else []
     if wish == "on" and missing:
-        raise LabError(f"--cgroup on: no writable cgroup v1 hierarchy for {', '.join(missing)}; use --cgroup off")
+        raise LabError(f"--cgroup on: no writable cgroup v1 for {', '.join(missing)}; use --cgroup off")
     return wish != "off" and not missing
 
 
@@ -179,10 +193,10 @@ def _start_and_wait(lab: Lab, daemon: str) -> None:
     daemons.wait_ready(lab, daemon)
 
 
-class LabErrorWithTails(LabError):
-    """As LabError, with the ends of its logs read: the files go with the lab."""
+class LateLabError(LabError):
+    """As LabError, for a lab that is gone by now: with the ends of its logs instead of their names."""
 
-    def __init__(self, message: str, tails: str) -> None:
+    def __init__(self, message: str, tails: tuple[str, ...]) -> None:
         super().__init__(message)
         self.tails = tails
 
@@ -195,12 +209,12 @@ def tail(path: Path, lines: int = 15) -> str:
     return "\n".join([f"--- {path.name}, last lines:", *last])
 
 
-def _with_logs_read(error: LabError) -> LabErrorWithTails:
-    return LabErrorWithTails(str(error), "\n".join(tail(path) for path in error.logs))
+def _with_logs_read(error: LabError) -> LateLabError:
+    return LateLabError(str(error), tuple(tail(path) for path in error.logs))
 
 
 def _port_was_taken(error: LabError) -> bool:
-    return isinstance(error, LabErrorWithTails) and "Address already in use" in error.tails
+    return isinstance(error, LateLabError) and any(TAKEN in text for text in error.tails)
 
 
 def take_down(directory: Path) -> None:

@@ -1,12 +1,13 @@
 """The machine's cgroups: what Slurm can enforce with them, and the lab's own, which holds all its processes.
 
-Slurm's trees are in the v1 hierarchies, `slurm_<node>` in each (seen on 22.05). The lab's own cgroup is in the
-unified (v2) hierarchy, which Slurm's v1 plugin never touches: what is started in it stays in it, whatever it does
-to its parents, sessions and process groups.
+Slurm's trees are in the v1 hierarchies, `slurm_<node>` in each (seen on 22.05). The lab's own cgroup is in
+the unified (v2) hierarchy, which Slurm's v1 plugin never touches: what is started in it stays in it, whatever
+it does to its parents, sessions and process groups.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -82,15 +83,13 @@ def processes(tree: Path) -> set[int]:
 
 
 def kill_all(cgroup: Path) -> None:
-    """Kill what is in a v2 cgroup at one stroke, forks under way included (Linux 5.14; older: see `processes`)."""
-    try:
+    """Kill what is in a v2 cgroup at one stroke, forks under way included. Linux 5.14; no harm on older."""
+    with contextlib.suppress(OSError):
         (cgroup / "cgroup.kill").write_text("1")
-    except OSError:
-        pass
 
 
 def remove(tree: Path) -> bool:
-    """Remove an emptied tree. The kernel says EBUSY for a moment after the last process has ended: wait for it."""
+    """Remove an emptied tree. The kernel says EBUSY for a moment after its last process has ended: wait."""
     return wait_until(lambda: _try_to_remove(tree), REMOVAL_LIMIT_SECONDS)
 
 

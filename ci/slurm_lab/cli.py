@@ -13,22 +13,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import bringup, daemons, lab as labs, users
-from .bringup import LabErrorWithTails, Running, Wishes, bring_up, tail, take_down
+from . import bringup, daemons, users
+from . import lab as labs
+from .bringup import LateLabError, Running, Wishes, bring_up, tail, take_down
 from .errors import LabError, UsageError
 from .install import ensure_installed
 from .lab import Lab
 from .run import run_command
 from .sweep import sweep
 
-BASE = Path("/var/tmp")
+BASE = Path("/var/tmp")  # noqa: S108  (names in it are random or checked to be ours)
 PREFIX = "torc-lab-"
 
 DESCRIPTION = "A real two-node Slurm on this machine, private to one directory, for development and tests."
 EXAMPLES = """\
 examples:
   ci/slurm-lab run -- srun -N2 hostname              up, run as the caller, down; exits as the command did
-  ci/slurm-lab run --user torclab -- sbatch job.sh   the same as an ordinary user, made for the occasion
+  ci/slurm-lab run --user tester -- sbatch -W job.sh  the same as an ordinary user, made for the occasion
   ci/slurm-lab up && eval "$(ci/slurm-lab env)"      a lab that stays, and a shell that uses it
   sbatch job.sh; sacct; ci/slurm-lab status
   ci/slurm-lab stop slurmdbd                         take accounting away; `start slurmdbd` brings it back
@@ -68,12 +69,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("down", "take the lab away, whatever state it is in", "ci/slurm-lab down")
     add("status", "say what is up; exit status 1 when nothing is", "ci/slurm-lab status")
     add("env", "print what a shell exports to use the lab", 'eval "$(ci/slurm-lab env)"')
-    run = add("run", "up, run a command, down", "ci/slurm-lab run --user torclab -- bash -c 'srun -N2 id; sacct'")
+    run = add(
+        "run", "up, run a command, down", "ci/slurm-lab run --user tester -- bash -c 'srun -N2 id; sacct'"
+    )
     _add_lab_options(run)
     run.add_argument("--verbose", action="store_true", help="show the daemons' logs when the command fails")
     run.add_argument("argv", nargs="*", metavar="-- COMMAND", help="the command and its arguments, after --")
     for name, example in (("stop", "ci/slurm-lab stop slurmdbd"), ("start", "ci/slurm-lab start slurmdbd")):
-        add(name, f"{name} one daemon of the lab", example).add_argument("daemon", help="as `status` names it")
+        add(name, f"{name} one daemon of the lab", example).add_argument(
+            "daemon", help="as `status` names it"
+        )
     return parser
 
 
@@ -84,15 +89,23 @@ def _dir_help(command: str) -> str:
 
 
 def _add_lab_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--user", metavar="NAME", help="the ordinary user: an existing one, or made and removed again")
-    command.add_argument("--cgroup", choices=("auto", "on", "off"), default="auto", help="enforcement (default: auto)")
+    command.add_argument(
+        "--user", metavar="NAME", help="ordinary user: an existing one, or made and removed again"
+    )
+    command.add_argument(
+        "--cgroup", choices=("auto", "on", "off"), default="auto", help="enforce limits (default: auto)"
+    )
     command.add_argument(
         "--jobacct-gather",
         choices=("linux", "cgroup", "none"),
         help="JobAcctGatherType (default: cgroup where cgroups are on, else linux)",
     )
     command.add_argument(
-        "--slurm-conf-line", action="append", default=[], metavar="LINE", help="add to slurm.conf; may be repeated"
+        "--slurm-conf-line",
+        action="append",
+        default=[],
+        metavar="LINE",
+        help="added to slurm.conf; may be repeated",
     )
 
 
@@ -108,13 +121,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: LabError) -> None:
     print(f"slurm-lab: {error}", file=sys.stderr)
-    tails = error.tails if isinstance(error, LabErrorWithTails) else "\n".join(tail(path) for path in error.logs)
-    if tails:
-        print(tails, file=sys.stderr)
+    for text in error.tails if isinstance(error, LateLabError) else map(tail, error.logs):
+        print(text, file=sys.stderr)
 
 
 def _dispatch(options: argparse.Namespace) -> int:
-    handlers = {"up": _up, "down": _down, "status": _status, "env": _env, "run": _run, "stop": _stop, "start": _start}
+    handlers = {
+        "up": _up,
+        "down": _down,
+        "status": _status,
+        "env": _env,
+        "run": _run,
+        "stop": _stop,
+        "start": _start,
+    }
     return handlers[options.command](options)
 
 
@@ -144,8 +164,10 @@ def _wishes(options: argparse.Namespace, directory: Path) -> Wishes:
         users.check_name(options.user)
     for line in options.slurm_conf_line:
         if "=" not in line or "\n" in line:
-            raise UsageError(f"--slurm-conf-line {line!r}: not one line NAME=VALUE as slurm.conf(5) has them")
-    return Wishes(directory, options.cgroup, options.jobacct_gather, options.user, tuple(options.slurm_conf_line))
+            raise UsageError(f"--slurm-conf-line {line!r}: not one line NAME=VALUE as in slurm.conf(5)")
+    return Wishes(
+        directory, options.cgroup, options.jobacct_gather, options.user, tuple(options.slurm_conf_line)
+    )
 
 
 def _need_root() -> None:
@@ -224,7 +246,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError("run: no command; write it after --, as in `ci/slurm-lab run -- sinfo`")
     directory = _absolute(options.dir) if options.dir else BASE / f"{PREFIX}{secrets.token_hex(4)}"
     if labs.is_alive(directory):
-        raise LabError(f"a lab is already up in {directory}: use another --dir, or `ci/slurm-lab env` to use it")
+        raise LabError(f"a lab is already up in {directory}: another --dir, or use it: `ci/slurm-lab env`")
     running = _bring_up(options, directory)
     try:
         status = run_command(running.lab, options.argv, options.user)

@@ -33,6 +33,7 @@ SlurmdLogFile={log}/slurmd-%n.log
 
 ProctrackType={proctrack}
 TaskPlugin={task_plugin}
+{binding}
 JobAcctGatherType=jobacct_gather/{gather}
 # The shortest interval there is: accounting's own peaks are worth comparing with.
 JobAcctGatherFrequency=task=1
@@ -64,6 +65,12 @@ PartitionName=debug Nodes=ALL Default=YES DefaultTime=10 MaxTime=60 State=UP
 """
 
 NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory}"
+
+# Where the machine has fewer cores than a node declares, task/affinity cannot lay out a step of all CPUs
+# ("failed to distribute tasks"), unless steps are not bound by default. ConstrainCores works all the same:
+# declared cores become real ones modulo their number (seen on two: four 1-CPU steps on 0, 1, 0, 1, a 4-CPU
+# step on 0-1).
+NO_BINDING = "TaskPluginParam=none"
 
 CGROUP_ON = """\
 CgroupPlugin=cgroup/v1
@@ -103,6 +110,7 @@ class Settings:
     first_port: int
     port_count: int
     cgroups: bool
+    few_cores: bool
     gather: str
     user: str
     extra_lines: tuple[str, ...]
@@ -135,6 +143,7 @@ def slurm_conf(settings: Settings) -> str:
         proctrack="proctrack/cgroup" if on else "proctrack/linuxproc",
         task_plugin="task/cgroup,task/affinity" if on else "task/affinity",
         gather=settings.gather,
+        binding=NO_BINDING if settings.few_cores else "",
         memory_per_cpu=MEMORY_PER_NODE_MIB // CPUS_PER_NODE,
         nodes="\n".join(_node(name, settings.ports[f"slurmd-{name}"]) for name in settings.nodes),
         extra="\n".join(settings.extra_lines),

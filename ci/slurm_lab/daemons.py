@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 from . import cgroups, processes
@@ -37,7 +36,7 @@ MARIADBD_OPTIONS = (
 
 
 def environment(lab: Lab) -> dict[str, str]:
-    """That of the daemons. MYSQL_UNIX_PORT: where slurmdbd's client library looks for the database's socket."""
+    """That of the daemons. MYSQL_UNIX_PORT tells slurmdbd's client library where the database's socket is."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
     ours = {
         "SLURM_CONF": str(lab.conf),
@@ -80,27 +79,36 @@ def _command(lab: Lab, daemon: str) -> list[str]:
 
 
 def _munged_options(lab: Lab) -> list[str]:
-    files = {"socket": "munge.sock", "key-file": "munge.key", "pid-file": "munged-own.pid", "seed-file": "munge.seed"}
+    files = {
+        "socket": "munge.sock",
+        "key-file": "munge.key",
+        "pid-file": "munged-own.pid",
+        "seed-file": "munge.seed",
+    }
     options = [f"--{option}={lab.run / name}" for option, name in files.items()]
     return [*options, f"--log-file={lab.log / 'munged.log'}"]
 
 
 def _mariadbd_files(lab: Lab) -> list[str]:
-    return [f"--datadir={lab.dir / 'db'}", f"--socket={_mariadb_socket(lab)}", f"--pid-file={lab.run}/mariadbd-own.pid"]
+    return [
+        f"--datadir={lab.dir / 'db'}",
+        f"--socket={_mariadb_socket(lab)}",
+        f"--pid-file={lab.run}/mariadbd-own.pid",
+    ]
 
 
 def install_database(lab: Lab) -> subprocess.Popen[str]:
     """Begin to make an empty database directory (0.7 s); other things can be done meanwhile."""
-    command = [program("mariadb-install-db"), *MARIADB_OPTIONS, f"--datadir={lab.dir / 'db'}", "--skip-test-db"]
-    out = open(lab.log / "mariadb-install-db.out", "w")
-    return subprocess.Popen(
-        [*command, "--auth-root-authentication-method=socket"],
-        env=environment(lab),
-        stdin=subprocess.DEVNULL,
-        stdout=out,
-        stderr=out,
-        text=True,
-    )
+    command = [program("mariadb-install-db"), *MARIADB_OPTIONS, f"--datadir={lab.dir / 'db'}"]
+    with open(lab.log / "mariadb-install-db.out", "w") as out:
+        return subprocess.Popen(
+            [*command, "--skip-test-db", "--auth-root-authentication-method=socket"],
+            env=environment(lab),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            text=True,
+        )
 
 
 def wait_ready(lab: Lab, daemon: str) -> None:
@@ -173,7 +181,7 @@ def stop(lab: Lab, daemon: str) -> None:
 
 
 def pid(lab: Lab, daemon: str) -> int | None:
-    """The daemon's pid while it runs. The mark in its environment tells it from a later process of that pid."""
+    """The daemon's pid while it runs. The mark in its environment tells it from a later owner of that pid."""
     try:
         number = int(_pid_file(lab, daemon).read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Slurm and what it needs, installed by apt where it is missing and this process may; no service is started."""
+"""Slurm and what it needs, installed by apt where it is missing and this process may; starts no service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .errors import LabError
 
-SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"])
+SEARCH_PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
 # Each program that the lab runs, and the Debian package that has it.
 PROGRAMS = {

@@ -1,11 +1,13 @@
 """The two keepers of a lab: whatever happens, one of them is left to sweep it.
 
-They are started before anything else of the lab is, and live outside its cgroup. Each waits for one of: SIGTERM
-(that is `down`); the end of the command that started the lab, which closes its end of a pipe by dying, however it
-dies; the other keeper's end. Then it sweeps. `up` leaves a file that says "the lab stays" before it ends.
-If both are killed at one stroke the lab is stale: the next `up`, `down` or `status` finds its lock free and sweeps.
+They are started before anything else of the lab is, and live outside its cgroup. Each waits for one of:
+SIGTERM (that is `down`); the end of the command that started the lab, which closes its end of a pipe by
+dying, however it dies; the other keeper's end. Then it sweeps. `up` leaves a file that says "the lab stays"
+before it ends. If both are killed at one stroke the lab is stale: the next command on its directory finds its
+lock free and sweeps.
 
-Run as: python -m slurm_lab.keeper DIR LAB_ID CALLER_FD PEER_FD (further descriptors are inherited only to be held open).
+Run as: python -m slurm_lab.keeper DIR LAB_ID CALLER_FD PEER_FD; it inherits further descriptors only to hold
+them open.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cgroups, lab as labs
+from . import cgroups
+from . import lab as labs
 from .sweep import sweep
 
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
@@ -49,7 +52,7 @@ def start(directory: Path, lab_id: str, held: list[int]) -> Keepers:
 
 def _start_one(directory: Path, lab_id: str, caller: int, peer: int, held: list[int]) -> int:
     # A bare environment: a keeper must not look like a member of a lab that it was started in.
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(PACKAGE_PARENT), "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(PACKAGE_PARENT)}
     with open(directory / "log" / "keeper.log", "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-B", "-m", "slurm_lab.keeper", str(directory), lab_id, str(caller), str(peer)],

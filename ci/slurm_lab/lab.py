@@ -54,7 +54,8 @@ class Lab:
     @property
     def daemons(self) -> tuple[str, ...]:
         """In the order in which they are started."""
-        return ("munged", "mariadbd", "slurmdbd", "slurmctld", *(f"slurmd-{node}" for node in self.settings.nodes))
+        on_nodes = (f"slurmd-{node}" for node in self.settings.nodes)
+        return ("munged", "mariadbd", "slurmdbd", "slurmctld", *on_nodes)
 
     def exports(self) -> dict[str, str]:
         """What a shell needs to use the lab, and a test to find its parts."""
@@ -83,7 +84,7 @@ def load(directory: Path) -> Lab:
     except OSError as error:
         raise LabError(f"no lab in {directory}: start one with `ci/slurm-lab up`") from error
     except ValueError as error:
-        raise LabError(f"{directory / STATE} is not readable as JSON ({error}): remove {directory}") from error
+        raise LabError(f"{directory / STATE}: not JSON ({error}); remove {directory}") from error
     settings = raw.pop("settings")
     settings.update(dir=Path(settings["dir"]), extra_lines=tuple(settings["extra_lines"]))
     return Lab(Settings(**settings), raw["made_dir"], raw["since"], tuple(raw["keepers"]))

@@ -1,8 +1,8 @@
 """Ports for one lab: a block that no other lab on this network has, free at this moment.
 
-The reservation is an abstract Unix socket named after the block: it lives in the same network namespace as the
-ports, leaves no file, and the kernel drops it with the last process that holds it. Programs that are no lab know
-nothing of it: a daemon that finds its port taken makes `bringup` try another block.
+The reservation is an abstract Unix socket named after the block: it lives in the same network namespace as
+the ports, leaves no file, and the kernel drops it with the last process that holds it. Programs that are no
+lab know nothing of it: a daemon that finds its port taken makes `bringup` try another block.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def reserve() -> Reservation:
         holder = _claim(first_port)
         if holder is not None:
             return Reservation(first_port, holder)
-    raise LabError(f"all {len(blocks)} blocks of ports from {FIRST_PORT} to {LAST_PORT} are in use: end some labs")
+    raise LabError(f"all blocks of ports from {FIRST_PORT} to {LAST_PORT} are taken: end some labs")
 
 
 def _claim(first_port: int) -> socket.socket | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterable
@@ -52,7 +53,5 @@ def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
     """Signal them all, the caller excepted; those already gone do not matter."""
     for pid in pids:
         if pid != os.getpid():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                pass

@@ -8,7 +8,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from . import cgroups, lab as labs, users
+from . import cgroups, users
+from . import lab as labs
 from .errors import LabError
 from .lab import Lab
 
@@ -75,7 +76,7 @@ def _become(user: pwd.struct_passwd, home: str) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait as a shell does: what the terminal sends is the command's business, what is sent to us is passed on."""
+    """Wait as a shell does: the terminal's signals are the command's business, ours are passed on."""
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):

@@ -1,7 +1,7 @@
 """Taking a lab away: its processes, cgroups, mounts, user and directory, whatever state it is in.
 
-Nothing in a lab is worth an orderly shutdown, so everything is killed. A sweep can be interrupted and done again,
-and two at once do no harm: it works from the state file, which goes last.
+Nothing in a lab is worth an orderly shutdown, so everything is killed. A sweep can be interrupted and done
+again, and two at once do no harm: it works from the state file, which goes last.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import cgroups, lab as labs, processes, users
+from . import cgroups, processes, users
+from . import lab as labs
 from .errors import LabError
 from .lab import Lab
 from .waiting import wait_until
@@ -23,7 +24,7 @@ KILL_LIMIT_SECONDS = 20.0
 
 
 def sweep(directory: Path, lab_id: str | None = None) -> None:
-    """Take away the lab in `directory`, only the one of that id if given; nothing to do where there is none."""
+    """Take away the lab in `directory`, only that of `lab_id` if given; nothing to do where there is none."""
     with _only_one(directory):
         if labs.exists(directory):
             lab = labs.load(directory)
@@ -49,8 +50,8 @@ def _cgroups(lab: Lab) -> list[Path]:
 
 def _members(lab: Lab) -> set[int]:
     """Everything in the lab's cgroups; and, for machines without, what its environment gives away."""
-    marks = [f"{labs.MEMBER_VARIABLE}={lab.settings.id}", *(f"SLURMD_NODENAME={name}" for name in lab.settings.nodes)]
-    found = processes.with_environment(marks)
+    in_steps = (f"SLURMD_NODENAME={name}" for name in lab.settings.nodes)
+    found = processes.with_environment([f"{labs.MEMBER_VARIABLE}={lab.settings.id}", *in_steps])
     for tree in _cgroups(lab):
         found |= {pid for pid in cgroups.processes(tree) if processes.is_running(pid)}
     return found - {os.getpid()}

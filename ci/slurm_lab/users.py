@@ -1,7 +1,7 @@
 """The ordinary user that jobs run as: an existing one, or one that labs make and the last of them removes.
 
-A user that we made says so in its comment field, with the directories of the labs that use it. Everything that
-changes it holds one lock, so that labs that come and go at once agree on who is the last.
+A user that we made says so in its comment field, with the directories of the labs that use it. Everything
+that changes it holds one lock, so that labs that come and go at once agree on who is the last.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ TAG = "torc-slurm-lab"
 VALID_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 LOCKED_FILE = "/usr/sbin/useradd"
 PASSWD = Path("/etc/passwd")
-PASSWD_LOCK = "/etc/.pwd.lock"
+ACCOUNTS_LOCK = "/etc/.pwd.lock"
 
 
 def check_name(name: str) -> str:
     if not VALID_NAME.fullmatch(name):
-        raise UsageError(f"--user {name!r}: not a user name; use lower-case letters, digits, _ and -, at most 31")
+        raise UsageError(f"--user {name!r}: not a user name; use at most 31 of a-z, 0-9, _ and -")
     return name
 
 
@@ -98,7 +98,7 @@ def _run(command: list[str]) -> None:
 
 
 def _rewrite(name: str, labs: list[str], home: str) -> None:
-    """Change comment and home. usermod refuses while the user has processes, which it has: another lab's jobs."""
+    """Change comment and home. usermod refuses while the user has processes: another lab's jobs."""
 
     def change(line: str) -> str:
         fields = line.split(":")
@@ -108,8 +108,8 @@ def _rewrite(name: str, labs: list[str], home: str) -> None:
 
 
 def _edit_passwd(change: Callable[[str], str]) -> None:
-    """As lckpwdf(3) and the shadow tools do it: under a record lock on /etc/.pwd.lock, replaced in one step."""
-    with open(PASSWD_LOCK, "a") as lock:
+    """As lckpwdf(3) and the shadow tools do: under a record lock on /etc/.pwd.lock, replaced in one step."""
+    with open(ACCOUNTS_LOCK, "a") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         lines = PASSWD.read_text().splitlines()
         temporary = PASSWD.with_name("passwd.torc-slurm-lab")
