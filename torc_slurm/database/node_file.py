@@ -1,0 +1,287 @@
+"""Writes node files: one transaction per batch, under a lock in the node's own directory, on any shared file system.
+
+SQLite's own locks are missing or hang on some NFS and Lustre mounts, so the processes of one node take turns by a flock
+under /tmp and open the file with ``nolock``; only one host ever writes a file. The journal is a rollback journal
+(TRUNCATE: no create and unlink per commit): WAL needs shared memory that a network file system does not have.
+Standard library only: the monitor loads it after the job has started.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+
+from torc_slurm import node_local
+from torc_slurm.database.migrations import migrate
+from torc_slurm.database.node_schema import NODE_SCHEMA
+from torc_slurm.database.slurm_stats_schema import UPSERT_NODE_SLURM_STATS
+from torc_slurm.errors import DatabaseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    Row = dict[str, object]
+
+LOCK_WAIT_SECONDS = 30.0
+_LOCK_RETRY_SECONDS = 0.005
+
+_STEP_OF_INVOCATION = "SELECT id, attempt_id FROM steps WHERE invocation = ?"
+_NEXT_ATTEMPT = "SELECT coalesce(max(attempt_id), 0) + 1 FROM steps WHERE job_id = ?"
+_PUT_METADATA = "INSERT OR REPLACE INTO job_metadata (job_id, job_name) VALUES (?, ?)"
+_PUT_NOTE = "INSERT OR IGNORE INTO step_notes (step, time, note) VALUES (?, ?, ?)"
+_RAISE_USAGE = """
+INSERT INTO step_usage
+    (step, elapsed_seconds, cpu_seconds, cpu_source, avg_cpu_percent, peak_cpu_percent,
+     peak_memory_bytes, peak_memory_source, memory_floor_bytes, memory_floor_source)
+VALUES
+    (:step, :elapsed_seconds, :cpu_seconds, :cpu_source, :avg_cpu_percent, :avg_cpu_percent,
+     :peak_memory_bytes, :peak_memory_source, :memory_floor_bytes, :memory_floor_source)
+ON CONFLICT (step) DO UPDATE SET
+    elapsed_seconds = excluded.elapsed_seconds,
+    cpu_seconds = max(excluded.cpu_seconds, coalesce(cpu_seconds, 0)),
+    cpu_source = excluded.cpu_source,
+    avg_cpu_percent = max(excluded.cpu_seconds, coalesce(cpu_seconds, 0)) / excluded.elapsed_seconds * 100,
+    peak_cpu_percent = max(coalesce(peak_cpu_percent, 0), excluded.avg_cpu_percent),
+    peak_memory_source =
+        iif(excluded.memory_floor_bytes > coalesce(peak_memory_bytes, 0),
+            excluded.peak_memory_source, peak_memory_source),
+    peak_memory_bytes =
+        iif(excluded.memory_floor_bytes > coalesce(peak_memory_bytes, 0),
+            excluded.peak_memory_bytes, peak_memory_bytes),
+    memory_floor_source =
+        iif(excluded.memory_floor_bytes > coalesce(memory_floor_bytes, 0), 'wait4', memory_floor_source),
+    memory_floor_bytes = nullif(max(coalesce(memory_floor_bytes, 0), coalesce(excluded.memory_floor_bytes, 0)), 0)
+"""
+_SERIES = {
+    "samples": ("job_resource_samples", ("timestamp", "cpu_percent", "memory_bytes", "num_processes")),
+    "io_samples": (
+        "job_io_samples",
+        (
+            "timestamp",
+            "storage_read_bytes",
+            "storage_written_bytes",
+            "read_chars",
+            "written_chars",
+            "num_threads",
+            "major_faults",
+        ),
+    ),
+    "memory_samples": ("job_memory_samples", ("timestamp", "memory_bytes", "source")),
+}
+
+
+class Batch:
+    """What one flush writes of one step: rows as dicts keyed by column, series as tuples without id and job_id."""
+
+    def __init__(self, step: Row) -> None:
+        self.step = step  # the columns of `steps`; attempt_id None: the next one of this job in the file
+        self.usage: Row | None = None
+        self.usage_at_exit: Row | None = (
+            None  # wait4's figures alone: raises what the monitor had written before it died
+        )
+        self.monitor: Row | None = None
+        self.exits: list[Row] = []
+        self.notes: list[tuple[float, str]] = []
+        self.samples: list[tuple[float, float, int, int]] = []
+        self.io_samples: list[tuple[float | int | None, ...]] = []
+        self.memory_samples: list[tuple[float, int, str]] = []
+
+
+def write_batch(path: str, batch: Batch, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+    """Write the batch in one transaction, creating the file and bringing its schema up to date where needed.
+
+    Raises:
+        DatabaseError: it cannot be written; the message names the file and the reason. Nothing of it is written then.
+    """
+    with NodeFileWriter(path, lock_wait_seconds) as connection:
+        step = _put_step(connection, batch.step)
+        if batch.usage is not None:
+            _put(connection, "step_usage", {"step": step, **batch.usage})
+        if batch.usage_at_exit is not None:
+            connection.execute(_RAISE_USAGE, {"step": step, **batch.usage_at_exit})
+        if batch.monitor is not None:
+            _put(connection, "monitor_usage", {"step": step, **batch.monitor})
+        for row in batch.exits:
+            _put(connection, "task_exits", {"step": step, **row})
+        connection.executemany(_PUT_NOTE, [(step, when, note) for when, note in batch.notes])
+        for name, (table, columns) in _SERIES.items():
+            _add_series(connection, table, columns, batch.step["job_id"], getattr(batch, name))
+
+
+def write_slurm_stats(path: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Upsert accounting rows (keys: slurm_stats_schema.COLUMN_NAMES); a better status is never replaced by a worse.
+
+    Raises:
+        DatabaseError: it cannot be written.
+    """
+    with NodeFileWriter(path, LOCK_WAIT_SECONDS) as connection:
+        connection.executemany(UPSERT_NODE_SLURM_STATS, [dict(row) for row in rows])
+
+
+class NodeFileWriter:
+    """Holds the node's lock on the file and one transaction in it, for the length of a ``with`` block."""
+
+    def __init__(self, path: str, lock_wait_seconds: float) -> None:
+        self._path = path
+        self._lock_wait_seconds = lock_wait_seconds
+        self._lock = -1
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            self._lock = take_lock(self._path, self._lock_wait_seconds)
+            self._connection = _open(self._path, locked=self._lock >= 0)
+            self._connection.execute("BEGIN IMMEDIATE")
+        except (OSError, sqlite3.Error, DatabaseError) as error:
+            self._close()
+            raise _explained(self._path, error) from error
+        return self._connection
+
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> None:
+        assert self._connection is not None
+        try:
+            self._connection.execute("ROLLBACK" if kind else "COMMIT")
+        except sqlite3.Error as failed:
+            error = error or failed
+        finally:
+            self._close()
+        if isinstance(error, sqlite3.Error):
+            raise _explained(self._path, error) from error
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _explained(path: str, error: Exception) -> DatabaseError:
+    why = getattr(error, "strerror", None) or str(error)
+    return DatabaseError(f"cannot write the node file {path}: {why}")
+
+
+def take_lock(path: str, wait_seconds: float) -> int:
+    """The descriptor that holds this node's lock on the file until it is closed; -1 where there is no place for locks.
+
+    Raises:
+        OSError: another process held it for all of ``wait_seconds``.
+    """
+    place = node_local.subdirectory("locks")
+    if place is None:
+        return -1
+    name = "".join(character if character.isalnum() or character in "._-" else "_" for character in path)
+    lock = os.open(os.path.join(place, name[-200:] + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(lock)
+                raise OSError(
+                    errno.EAGAIN, f"another process of this node has held it for {wait_seconds:g} s"
+                ) from None
+            time.sleep(_LOCK_RETRY_SECONDS)
+
+
+def _open(path: str, locked: bool) -> sqlite3.Connection:
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    uri = f"file:{quoted}?mode=rwc{'&nolock=1' if locked else ''}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+    try:
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
+        migrate(connection, NODE_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _put_step(connection: sqlite3.Connection, row: Row) -> int:
+    """Insert or bring up to date the step's row; returns its id."""
+    found = connection.execute(_STEP_OF_INVOCATION, (row["invocation"],)).fetchone()
+    attempt = row["attempt_id"]
+    if found is not None:
+        attempt = found[1]
+    elif attempt is None:
+        attempt = connection.execute(_NEXT_ATTEMPT, (row["job_id"],)).fetchone()[0]
+    _put_step_row(connection, {**row, "attempt_id": attempt})
+    connection.execute(_PUT_METADATA, (row["job_id"], row["job_name"]))
+    return int(connection.execute(_STEP_OF_INVOCATION, (row["invocation"],)).fetchone()[0])
+
+
+def _put_step_row(connection: sqlite3.Connection, row: Row) -> None:
+    columns = ", ".join(row)
+    places = ", ".join("?" * len(row))
+    # begin_time is the earliest task's; an end that is known is not forgotten by a writer that came late
+    updates = ", ".join(f"{name} = {_MERGED.get(name, 'excluded.' + name)}" for name in row)
+    statement = (
+        f"INSERT INTO steps ({columns}) VALUES ({places})"  # noqa: S608 - column names of our own
+        f" ON CONFLICT (job_id, attempt_id) DO UPDATE SET {updates}"
+    )
+    connection.execute(statement, tuple(row.values()))
+
+
+_MERGED = {
+    "begin_time": "min(steps.begin_time, excluded.begin_time)",
+    "end_time": "coalesce(excluded.end_time, steps.end_time)",
+    "last_flush_time": "max(steps.last_flush_time, excluded.last_flush_time)",
+}
+
+
+def _put(connection: sqlite3.Connection, table: str, row: Row) -> None:
+    columns, places = ", ".join(row), ", ".join("?" * len(row))
+    statement = f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({places})"  # noqa: S608 - names of our own
+    connection.execute(statement, tuple(row.values()))
+
+
+def _add_series(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: tuple[str, ...],
+    job_id: object,
+    rows: list[tuple[object, ...]],
+) -> None:
+    names = ", ".join(("job_id", *columns))
+    places = ", ".join("?" * (len(columns) + 1))
+    statement = f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 - names of our own
+    connection.executemany(statement, [(job_id, *row) for row in rows])
+
+
+def read_batches(path: str) -> Iterator[Batch]:
+    """The steps of a node file that nobody writes any more (a spool), each as the batch that would write it again."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    try:
+        for step in connection.execute("SELECT * FROM steps ORDER BY id").fetchall():
+            yield _batch_of(connection, dict(step))
+    finally:
+        connection.close()
+
+
+def _batch_of(connection: sqlite3.Connection, step: Row) -> Batch:
+    number, attempt = step.pop("id"), step["attempt_id"]
+    batch = Batch({**step, "attempt_id": attempt if step["workflow_id"] is not None else None})
+    batch.usage = _without_step(connection, "step_usage", number)
+    batch.monitor = _without_step(connection, "monitor_usage", number)
+    exits = connection.execute("SELECT * FROM task_exits WHERE step = ?", (number,)).fetchall()
+    batch.exits = [{name: row[name] for name in row.keys() if name != "step"} for row in exits]  # noqa: SIM118 - sqlite3.Row
+    notes = connection.execute("SELECT time, note FROM step_notes WHERE step = ?", (number,))
+    batch.notes = [(row[0], row[1]) for row in notes]
+    span = (step["job_id"], step["begin_time"], step["end_time"] or step["last_flush_time"])
+    for name, (table, columns) in _SERIES.items():
+        query = f"SELECT {', '.join(columns)} FROM {table} WHERE job_id = ? AND timestamp BETWEEN ? AND ?"  # noqa: S608
+        setattr(batch, name, [tuple(row) for row in connection.execute(query + " ORDER BY id", span)])
+    return batch
+
+
+def _without_step(connection: sqlite3.Connection, table: str, step: object) -> Row | None:
+    row = connection.execute(f"SELECT * FROM {table} WHERE step = ?", (step,)).fetchone()  # noqa: S608 - our own names
+    return None if row is None else {name: row[name] for name in row.keys() if name != "step"}  # noqa: SIM118

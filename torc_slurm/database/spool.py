@@ -1,0 +1,70 @@
+"""Where a record goes when its node file cannot be written: the node's own disk, until it can be brought over.
+
+A spool is a node file ``<node's own directory>/spool/<name>.db`` with the path it is meant for in ``<name>.target``.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from torc_slurm import node_local
+from torc_slurm.database.node_file import Batch, read_batches, take_lock, write_batch
+from torc_slurm.errors import DatabaseError
+
+_PLACE = "spool"
+
+
+def write_to_spool(target: str, name: str, batch: Batch) -> str:
+    """Write the batch to the spool called ``name``; returns the spool's path.
+
+    Raises:
+        DatabaseError: the node has no place for it either.
+    """
+    place = node_local.subdirectory(_PLACE)
+    if place is None:
+        raise DatabaseError("this node has no directory for a spool (/tmp, /dev/shm, /var/tmp)")
+    path = os.path.join(place, name + ".db")
+    try:
+        with open(os.path.join(place, name + ".target"), "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(target)
+    except OSError as error:
+        raise DatabaseError(f"cannot write the spool {path}: {error.strerror}") from error
+    write_batch(path, batch, lock_wait_seconds=1.0)
+    return path
+
+
+def bring_over(target_prefix: str = "") -> list[str]:
+    """Write this node's spools into the node files they are meant for (those below ``target_prefix``).
+
+    A spool whose target still cannot be written stays. Returns the targets that were written.
+    """
+    place = node_local.subdirectory(_PLACE)
+    brought = []
+    for name in sorted(os.listdir(place)) if place is not None else []:
+        if name.endswith(".target"):
+            target = _bring_one(os.path.join(place or "", name[: -len(".target")]), target_prefix)
+            if target is not None:
+                brought.append(target)
+    return brought
+
+
+def _bring_one(stem: str, target_prefix: str) -> str | None:
+    try:
+        with open(stem + ".target", encoding="utf-8", errors="surrogateescape") as file:
+            target = file.read()
+        if not target.startswith(target_prefix):
+            return None
+        lock = take_lock(stem + ".db", wait_seconds=0.0)  # its step still writes it, or another brings it over
+    except OSError:
+        return None
+    try:
+        for batch in read_batches(stem + ".db"):
+            write_batch(target, batch, lock_wait_seconds=5.0)
+        os.unlink(stem + ".db")
+        os.unlink(stem + ".target")
+    except (DatabaseError, OSError, sqlite3.Error):
+        return None  # it stays for the next try
+    finally:
+        os.close(lock)
+    return target

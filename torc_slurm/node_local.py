@@ -1,0 +1,52 @@
+"""The node's own directory of this user: where processes of one node take turns, meet, and spool.
+
+It is under /tmp (else /dev/shm, /var/tmp), never under $TMPDIR: all steps on the node must find the same one.
+Standard library only: the wrapper uses it where a step has several tasks on a node.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+_PARENTS = ("/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - the directory made here is 0700 and its owner is checked
+
+
+def directory() -> str | None:
+    """Make or find the directory; None where no parent takes one that is surely ours.
+
+    A directory of this name that somebody else made, or a link, is passed over: its owner could swap files.
+    """
+    for parent in _PARENTS:
+        path = os.path.join(parent, f"torc-{os.getuid()}")
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        except OSError:
+            continue
+        if _is_surely_ours(path):
+            return path
+    return None
+
+
+def _is_surely_ours(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    private = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) & 0o077 == 0
+    return private and found.st_uid == os.getuid()
+
+
+def subdirectory(name: str) -> str | None:
+    """A directory below it, made where it is missing."""
+    above = directory()
+    if above is None:
+        return None
+    path = os.path.join(above, name)
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+    except OSError:
+        return None
+    return path

@@ -1,0 +1,182 @@
+"""One facade over cgroup v1 and v2: what the step's own cgroup charged it with.
+
+Paths come from ``/proc/self/cgroup`` and ``/proc/self/mountinfo``, never from job numbers: Slurm has named these
+directories in several ways. A step's tasks each have a directory (``task_0``, …) beside one another: their sums count,
+which leaves out slurmstepd. Figures are the kernel's: v1 ``cpuacct.usage``, ``memory.stat``,
+``memory.max_usage_in_bytes``, ``memory.oom_control``; v2 ``cpu.stat``, ``memory.stat``, ``memory.swap.current``, ``memory.peak``, ``memory.events``.
+"""
+
+from __future__ import annotations
+
+import os
+
+UNLIMITED_BYTES = 1 << 60  # v1 writes about 2**63 where there is no limit
+
+
+class StepCgroup:
+    """The step's directories of one cgroup version; every figure is None where the kernel does not offer it."""
+
+    def __init__(self, version: int, memory_dir: str | None, cpu_dir: str | None) -> None:
+        self.version = version
+        self._memory_dir = memory_dir
+        self._cpu_dir = cpu_dir
+        self._ended_cpu: dict[str, float] = {}
+
+    @property
+    def source(self) -> str:
+        return f"cgroup_v{self.version}"
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time of all processes that were ever in the step's cgroups, the monitor's among them."""
+        if self._cpu_dir is None:
+            return None
+        for directory in _task_dirs(self._cpu_dir):
+            seconds = self._cpu_of(directory)
+            if seconds is not None:
+                self._ended_cpu[directory] = seconds  # kept: a task's directory can go before the step ends
+        return sum(self._ended_cpu.values()) if self._ended_cpu else None
+
+    def _cpu_of(self, directory: str) -> float | None:
+        if self.version == 1:
+            nanoseconds = _number(f"{directory}/cpuacct.usage")
+            return None if nanoseconds is None else nanoseconds * 1e-9
+        microseconds = _table(f"{directory}/cpu.stat").get("usage_usec")
+        return None if microseconds is None else microseconds * 1e-6
+
+    def charged_bytes(self) -> int | None:
+        """Memory that only this step's processes hold: anonymous, shared and swapped; no page cache."""
+        if self._memory_dir is None:
+            return None
+        found = [self._charged_to(directory) for directory in _task_dirs(self._memory_dir)]
+        charges = [charge for charge in found if charge is not None]
+        return sum(charges) if charges else None
+
+    def _charged_to(self, directory: str) -> int | None:
+        table = _table(f"{directory}/memory.stat")
+        if self.version == 1:
+            if "total_rss" not in table:
+                return None
+            return table["total_rss"] + table.get("total_shmem", 0) + table.get("total_swap", 0)
+        if "anon" not in table:
+            return None
+        return table["anon"] + table.get("shmem", 0) + (_number(f"{directory}/memory.swap.current") or 0)
+
+    def peak_with_cache_bytes(self) -> int | None:
+        """The kernel's high-water mark, page cache and the monitor included; over several tasks their sum (a bound)."""
+        name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
+        if self._memory_dir is None:
+            return None
+        found = [_number(f"{directory}/{name}") for directory in _task_dirs(self._memory_dir)]
+        peaks = [peak for peak in found if peak is not None]
+        return sum(peaks) if peaks else None
+
+    def oom_kills(self) -> int | None:
+        """How many processes the kernel killed for memory; counted where the victim was."""
+        if self._memory_dir is None:
+            return None
+        name = "memory.oom_control" if self.version == 1 else "memory.events"
+        found = [_table(f"{directory}/{name}").get("oom_kill") for directory in _task_dirs(self._memory_dir)]
+        counts = [count for count in found if count is not None]
+        return sum(counts) if counts else None
+
+    def limit_bytes(self) -> int | None:
+        """The smallest memory limit from here upwards: what Slurm, or anybody, enforces."""
+        name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
+        limits = []
+        directory = self._memory_dir or ""
+        while directory and os.path.exists(f"{directory}/cgroup.procs"):
+            limit = _number(f"{directory}/{name}")
+            if limit is not None and limit < UNLIMITED_BYTES:
+                limits.append(limit)
+            directory = os.path.dirname(directory)
+        return min(limits, default=None)
+
+
+def find_step_cgroup(cgroup_text: str, mountinfo_text: str) -> StepCgroup | None:
+    """The cgroup that ``/proc/PID/cgroup`` names, where it is mounted; None where no controller of use is.
+
+    A v2 hierarchy counts only where it has the memory or cpu controller: on many machines it is there, and empty.
+    """
+    paths = _paths_by_controller(cgroup_text)
+    mounts = _mounts(mountinfo_text)
+    memory = _directory(paths, mounts, "memory", "memory.stat")
+    cpu = _directory(paths, mounts, "cpuacct", "cpuacct.usage")
+    if memory or cpu:
+        return StepCgroup(1, memory, cpu)
+    memory = _directory(paths, mounts, "", "memory.stat")
+    cpu = _directory(paths, mounts, "", "cpu.stat") if memory else None
+    return StepCgroup(2, memory, cpu) if memory else None
+
+
+def _paths_by_controller(text: str) -> dict[str, str]:
+    """Controller ('' for v2) to path, from lines ``9:name=systemd:/`` or ``0::/a/b``."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        for controller in controllers.split(","):
+            paths[controller] = path
+    return paths
+
+
+def _mounts(text: str) -> dict[str, tuple[str, str]]:
+    """Controller ('' for v2) to (root, mount point), from /proc/self/mountinfo (proc(5))."""
+    mounts: dict[str, tuple[str, str]] = {}
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) < 5 or not kind or not kind[0].startswith("cgroup"):
+            continue
+        names = [""] if kind[0] == "cgroup2" else kind[-1].split(",")
+        for name in names:
+            mounts.setdefault(name, (_unescape(fields[3]), _unescape(fields[4])))
+    return mounts
+
+
+def _unescape(path: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        path = path.replace(code, character)
+    return path
+
+
+def _directory(
+    paths: dict[str, str], mounts: dict[str, tuple[str, str]], controller: str, must_have: str
+) -> str | None:
+    if controller not in paths or controller not in mounts:
+        return None
+    root, mount_point = mounts[controller]
+    path = paths[controller]
+    if root != "/" and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]  # a container sees its part of the tree mounted as the whole
+    directory = mount_point + path.rstrip("/")
+    return directory if os.path.exists(f"{directory}/{must_have}") else None
+
+
+def _task_dirs(directory: str) -> list[str]:
+    """A task's directory and those of the step's other tasks; any other directory is itself."""
+    above, name = os.path.split(directory)
+    if not name.startswith("task_"):
+        return [directory]
+    try:
+        return sorted(os.path.join(above, entry) for entry in os.listdir(above) if entry.startswith("task_"))
+    except OSError:
+        return [directory]
+
+
+def _number(path: str) -> int | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            text = file.read(64).strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None  # v2 writes "max" where there is no limit
+
+
+def _table(path: str) -> dict[str, int]:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            lines = file.read(16384).decode("ascii", "replace").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split() for line in lines)
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

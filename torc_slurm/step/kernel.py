@@ -1,0 +1,93 @@
+"""What the wrapper needs of the kernel and Python's ``os`` does not offer: prctl, small /proc files, inherited files.
+
+Loaded before the job starts: ``_ctypes`` (0.4 ms) stands in for ``ctypes`` (2.3 ms), which it falls back to.
+"""
+
+from __future__ import annotations
+
+import os
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _prctl(option: int, value: int) -> bool:
+    try:
+        import _ctypes
+
+        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]  # None: the process itself
+        return bool(_ctypes.call_function(address, (option, value, 0, 0, 0)) == 0)
+    except Exception:  # a Python whose _ctypes differs: the public way
+        import ctypes
+
+        return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+
+
+def adopt_orphans() -> bool:
+    """Make orphaned descendants children of this process (PR_SET_CHILD_SUBREAPER, Linux 3.4)."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(signal_number: int) -> bool:
+    return _prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def forbid_core_dumps() -> bool:
+    """No core file of this process, also where core_pattern is a pipe and RLIMIT_CORE is not asked."""
+    return _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def raise_oom_score(by: int) -> None:
+    """Let the kernel take this process and its children before others of the cgroup; best effort."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+            score = min(1000, int(file.read()) + by)
+            file.seek(0)
+            file.write(str(score).encode())
+    except (OSError, ValueError):
+        pass  # no procfs, or a container that forbids it: the job must start all the same
+
+
+def resident_bytes() -> int:
+    """This process's own resident memory now, in bytes; 0 where there is no procfs."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def own_io() -> tuple[int, int, int, int]:
+    """This process's bytes from storage, to storage, read and written at all, so far; zeros where it is not told."""
+    try:
+        with open("/proc/self/io", "rb", buffering=0) as file:
+            values = [int(line.rsplit(b" ", 1)[1]) for line in file.read().splitlines()]
+        return values[4], values[5], values[0], values[1]
+    except (OSError, ValueError, IndexError):
+        return 0, 0, 0, 0
+
+
+def open_descriptors() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return list(range(1024))
+
+
+def let_go_of_files(keep: tuple[int, ...]) -> None:
+    """Point stdin and stdout at /dev/null and close every other descriptor but ``keep``.
+
+    The reader of a pipe must see its end when the job closes it, and the job's launcher must see its descriptors
+    closed: none may live on in the processes beside the job.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        if descriptor not in keep:
+            os.dup2(null, descriptor)
+    for descriptor in open_descriptors():
+        if descriptor > 2 and descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass  # listdir's own descriptor, closed already

@@ -1,0 +1,172 @@
+"""What wrapper and monitor say to one another: short texts, each whole, over a Unix socket (SOCK_SEQPACKET).
+
+wrapper -> monitor   ``begin`` and ``exit`` with the fields of Begin and Exit
+monitor -> wrapper   ``say <text>`` for the user's eyes; ``go`` (others still run); ``done`` (all is written)
+
+A wrapper that starts its own monitor shares a socket pair with it; the other tasks of a step connect to a socket in
+the node's own directory. The end of a connection without ``exit`` means that the wrapper was killed.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from torc_slurm import node_local
+
+_MOST_BYTES = 4096
+_MOST_WAITING = 1024
+
+
+class Begin:
+    """A task began: its number in the step and on the node, who runs it, when (Unix seconds)."""
+
+    FIELDS = (
+        "task",
+        "local_task",
+        "wrapper_pid",
+        "helper_pid",
+        "job_pid",
+        "wrapper_rss_bytes",
+        "wrapper_cpu_seconds",
+        "own_storage_read_bytes",
+        "own_storage_written_bytes",
+        "own_read_chars",
+        "own_written_chars",
+        "begin_time",
+    )
+    __slots__ = FIELDS
+    task: int
+    local_task: int
+    wrapper_pid: int
+    helper_pid: int  # the bare sentinel beside the task, 0 where the monitor is it
+    job_pid: int
+    wrapper_cpu_seconds: float  # so far
+    own_storage_read_bytes: int  # this and the next three: the wrapper's own /proc/self/io before the job used any
+    own_storage_written_bytes: int
+    own_read_chars: int
+    own_written_chars: int
+    wrapper_rss_bytes: int  # at the fork: what the kernel puts into the job's ru_maxrss before its exec
+    begin_time: float
+
+
+class Exit:
+    """A task ended: as the kernel told it to ``wait4`` (CPU seconds, ru_maxrss in bytes)."""
+
+    FIELDS = (
+        "task",
+        "job_pid",
+        "begin_time",
+        "end_time",
+        "elapsed_seconds",
+        "return_code",
+        "signal",
+        "user_cpu_seconds",
+        "system_cpu_seconds",
+        "max_rss_bytes",
+        "major_faults",
+        "orphans_cpu_seconds",
+        "wrapper_cpu_seconds",
+    )
+    __slots__ = FIELDS
+    task: int
+    job_pid: int
+    begin_time: float
+    end_time: float
+    elapsed_seconds: float
+    return_code: int  # 128 + signal where it died of one
+    signal: int  # 0 where it did not
+    user_cpu_seconds: float
+    system_cpu_seconds: float
+    max_rss_bytes: int
+    major_faults: int
+    orphans_cpu_seconds: float
+    wrapper_cpu_seconds: float
+
+
+def encode(message: Begin | Exit) -> bytes:
+    words = [type(message).__name__] + [repr(getattr(message, name)) for name in message.FIELDS]
+    return " ".join(words).encode()
+
+
+def decode(text: bytes) -> Begin | Exit | None:
+    """The message, or None where the text is not one of ours."""
+    words = text.decode("ascii", "replace").split()
+    message: Begin | Exit = Begin() if words[:1] == ["Begin"] else Exit()
+    if words[:1] != [type(message).__name__] or len(words) != len(message.FIELDS) + 1:
+        return None
+    try:
+        for name, word in zip(message.FIELDS, words[1:], strict=True):
+            setattr(message, name, float(word) if "." in word or "e" in word else int(word))
+    except ValueError:
+        return None
+    return message
+
+
+def pair() -> tuple[_socket.socket, _socket.socket]:
+    """The wrapper's and the monitor's end."""
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+
+
+def meeting_place(step_key: str) -> str | None:
+    """The socket's path for the step's tasks on this node; None where there is no private directory for it."""
+    place = node_local.subdirectory("steps")
+    path = None if place is None else os.path.join(place, step_key + ".sock")
+    return path if path is None or len(path) < 100 else os.path.join(place or "", f"{hash_name(step_key)}.sock")
+
+
+def hash_name(text: str) -> str:
+    """A short name that is the same in every process (unlike ``hash``): 16 hex digits of FNV-1a."""
+    value = 0xCBF29CE484222325
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
+
+
+def listen(path: str) -> _socket.socket:
+    """The monitor's listening socket; what an earlier, killed one left there is replaced."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    socket.bind(path)
+    socket.listen(_MOST_WAITING)
+    return socket
+
+
+def accept(listener: _socket.socket) -> _socket.socket:
+    descriptor, _ = listener._accept()  # type: ignore[attr-defined]  # what socket.accept calls
+    return _socket.socket(fileno=descriptor)
+
+
+def connect(path: str) -> _socket.socket | None:
+    """A wrapper's connection to the step's monitor; None while, or where, nobody listens."""
+    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        socket.connect(path)
+    except OSError:
+        socket.close()
+        return None
+    return socket
+
+
+def send(socket: _socket.socket, text: bytes) -> bool:
+    """Whether the other end still takes it; never blocks for long (the socket has a time limit), never raises."""
+    try:
+        socket.send(text[:_MOST_BYTES], _socket.MSG_NOSIGNAL)
+    except OSError:
+        return False
+    return True
+
+
+def receive(socket: _socket.socket) -> bytes:
+    """One message; empty when the other end is gone.
+
+    Raises:
+        TimeoutError: nothing came within the socket's time limit.
+    """
+    try:
+        return socket.recv(_MOST_BYTES)
+    except ConnectionResetError:
+        return b""

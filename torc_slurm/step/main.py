@@ -1,0 +1,43 @@
+"""The console script torc-step: parse, then hand over to the wrapper. One of the two composition roots."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from torc_slurm.errors import InputError
+
+
+def _ignore_users_pythonpath() -> None:
+    """PYTHONPATH is meant for the job: a ``select.py`` or an old Python's library there must not break the wrapper."""
+    unwanted = os.environ.get("PYTHONPATH")
+    if unwanted and not sys.flags.ignore_environment:
+        entries = {os.path.abspath(entry) for entry in unwanted.split(os.pathsep)}
+        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in entries]
+
+
+def main() -> int:
+    """Run ``sys.argv``; returns only for help, version and wrong input: else the process ends as its job ended."""
+    _ignore_users_pythonpath()
+    from torc_slurm.step.options import USAGE, parse
+
+    try:
+        options = parse(sys.argv[1:], dict(os.environ))
+    except InputError as error:
+        sys.stderr.write(f"torc-step: {error}\n")
+        return error.exit_status
+    if options.wants == "help":
+        sys.stdout.write(USAGE)
+        return 0
+    if options.wants == "version":
+        from torc_slurm import __version__
+
+        sys.stdout.write(f"torc-step {__version__}\n")
+        return 0
+    from torc_slurm.step.wrapper import run
+
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""How much memory the job needed: floor, best and ceiling, each with where it comes from.
+
+floor    the largest single process, exact: VmHWM, and ru_maxrss where it exceeds the wrapper's size at the fork
+best     what the job would be charged: the step's cgroup without page cache; else PSS; else the sum of RSS
+ceiling  the cgroup's high-water mark, page cache and monitor included
+"""
+
+from __future__ import annotations
+
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from torc_slurm.step.readings import TreeReader, TreeReading
+
+# ru_maxrss of a job starts as the wrapper's resident size at its fork; only what is clearly above it is the job's own.
+_FORK_SLACK_BYTES = 1 << 20
+_PSS_SHARE_OF_TIME = 0.005
+_PSS_FREE_SECONDS = 0.02  # what may be spent at once on a new tree
+_PSS_WORTH_GROWTH = 1.02
+
+
+class Peak:
+    """A maximum and its source."""
+
+    __slots__ = ("bytes", "source")
+
+    def __init__(self) -> None:
+        self.bytes: int | None = None
+        self.source: str | None = None
+
+    def see(self, amount: int, source: str) -> None:
+        if amount > 0 and (self.bytes is None or amount > self.bytes):
+            self.bytes, self.source = amount, source
+
+
+class MemoryFigures:
+    """Collects the memory figures of a step on one node over all samples."""
+
+    def __init__(self) -> None:
+        self.floor, self.best, self.ceiling = Peak(), Peak(), Peak()
+        self.at_most: int | None = None  # ru_maxrss that may be the wrapper's own
+        self.sampled_rss_peak_bytes: int | None = None
+        self._byte_seconds = 0.0
+        self._weighed_seconds = 0.0
+        self._last: tuple[float, int] | None = None
+
+    def see_sample(self, when: float, best_bytes: int, source: str, rss_bytes: int) -> None:
+        """``when`` in monotonic seconds: each sample weighs as long as the time since the one before it."""
+        self.best.see(best_bytes, source)
+        self.sampled_rss_peak_bytes = max(self.sampled_rss_peak_bytes or 0, rss_bytes)
+        if self._last is not None:
+            before, bytes_before = self._last
+            self._byte_seconds += (when - before) * (bytes_before + best_bytes) / 2
+            self._weighed_seconds += when - before
+        self._last = when, best_bytes
+
+    def see_exit(self, max_rss_bytes: int, wrapper_rss_bytes: int) -> None:
+        if max_rss_bytes > wrapper_rss_bytes + _FORK_SLACK_BYTES:
+            self.floor.see(max_rss_bytes, "wait4")
+        else:
+            self.at_most = max(self.at_most or 0, max_rss_bytes)
+
+    def peak(self) -> tuple[int | None, str | None]:
+        """The figure that decides: best, never below the floor."""
+        winner = self.best
+        if self.floor.bytes is not None and (self.best.bytes is None or self.floor.bytes > self.best.bytes):
+            winner = self.floor
+        if winner.bytes is None and self.at_most is not None:
+            return self.at_most, "wait4_at_most"
+        return winner.bytes, winner.source
+
+    def average(self) -> tuple[int | None, str | None]:
+        """Time-weighted mean of the samples; with fewer than two of them the peak, marked so."""
+        if self._weighed_seconds > 0:
+            return round(self._byte_seconds / self._weighed_seconds), "samples"
+        peak, _ = self.peak()
+        return peak, None if peak is None else "peak"
+
+
+class RationedPss:
+    """Proportional memory of a tree of several processes, measured no more often than its cost allows.
+
+    PSS of 64 processes that share 200 MB took 441 ms (RSS: 0.8 ms), and holds the job's memory maps while it is read.
+    Between two measurements the sum of RSS is scaled by the last ratio of the two.
+    """
+
+    def __init__(self, reader: TreeReader) -> None:
+        self._reader = reader
+        self._spent_seconds = 0.0
+        self._last_cost_per_byte = 0.0
+        self._measured_at_rss = 0
+        self._ratio = 1.0
+        self._begin = time.monotonic()
+
+    def best_bytes(self, tree: TreeReading, now: float) -> tuple[int, str]:
+        rss = tree.rss_bytes
+        if tree.num_processes < 2:
+            return rss, "sampled_rss"
+        if rss > self._measured_at_rss * _PSS_WORTH_GROWTH and self._can_afford(rss, now):
+            self._measure(tree, rss)
+        return (int(rss * self._ratio), "pss") if self._measured_at_rss else (rss, "sampled_rss")
+
+    def _can_afford(self, rss: int, now: float) -> bool:
+        allowed = _PSS_FREE_SECONDS + _PSS_SHARE_OF_TIME * (now - self._begin)
+        return self._spent_seconds + self._last_cost_per_byte * rss <= allowed
+
+    def _measure(self, tree: TreeReading, rss: int) -> None:
+        before = time.thread_time()
+        proportional = sum(self._reader.proportional_bytes(process.pid) for process in tree.processes)
+        cost = time.thread_time() - before
+        self._spent_seconds += cost
+        self._last_cost_per_byte = cost / max(1, rss)
+        if proportional:
+            self._measured_at_rss, self._ratio = rss, min(1.0, proportional / max(1, rss))

@@ -1,0 +1,327 @@
+"""The process beside the job: decides when to sample and to flush, listens to the step's wrappers, ends with the last.
+
+poll (wrappers' messages, SIGTERM, the next time due) -> sample -> at times a batch to the flusher -> answer.
+Whatever fails in here is said and noted in the record; the job never hears of it.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import time
+
+from torc_slurm.step import link
+from torc_slurm.step.cgroup import find_step_cgroup
+from torc_slurm.step.flush import Flusher, Target
+from torc_slurm.step.process_tree import ProcfsTree, is_supported
+from torc_slurm.step.record import exit_row, invocation_name, new_batch
+from torc_slurm.step.sampler import Sampler, Task
+from torc_slurm.step.schedule import Schedule
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from torc_slurm.database.node_file import Batch
+    from torc_slurm.identity import StepIdentity
+    from torc_slurm.step.options import Options
+    from torc_slurm.step.readings import TreeReader
+
+FINAL_WRITE_SECONDS = 3.0
+FIRST_FLUSH_SECONDS = 0.7
+_LEAST_FLUSH_GAP_SECONDS = 1.0
+
+
+def run_monitor(options: Options, identity: StepIdentity, socket: _socket.socket, wake: int) -> None:
+    """Watch the step on this node until its last task here has ended and all is written."""
+    Monitor(options, identity, socket, wake).run()
+
+
+class Monitor:
+    """One step's monitor on one node."""
+
+    def __init__(self, options: Options, identity: StepIdentity, socket: _socket.socket, wake: int) -> None:
+        self._options = options
+        self._identity = identity
+        self._sockets: dict[int, _socket.socket] = {socket.fileno(): socket}
+        self._tasks: dict[int, Task] = {}  # by the socket's descriptor
+        self._poll = select.poll()
+        self._wake = wake
+        self._listener: _socket.socket | None = None
+        self._slurmstepd = os.getppid()
+        self._notes: list[tuple[float, str]] = []
+        self._untold: list[str] = []
+        self._sampler = _make_sampler(options, identity)
+        self._schedule = Schedule(options.sample_interval_seconds)
+        self._invocation = ""
+        self._flusher: Flusher | None = None
+        self._next_flush = time.monotonic() + FIRST_FLUSH_SECONDS
+        self._last_flush = 0.0
+        self._poll.register(socket.fileno(), select.POLLIN)
+        self._poll.register(wake, select.POLLIN)
+        if identity.shares_a_monitor:
+            self._open_meeting_place()
+
+    def _open_meeting_place(self) -> None:
+        path = link.meeting_place(self._identity.step_key)
+        if path is None:
+            self._note("the tasks of this node have no directory to meet in: only the first is sampled")
+            return
+        self._listener = link.listen(path)
+        self._poll.register(self._listener.fileno(), select.POLLIN)
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        while not self._is_over():
+            self._wait()
+            now = time.monotonic()
+            if self._tasks and self._schedule.is_due(now):
+                self._take_sample()
+            if self._tasks and now >= self._next_flush:
+                self._flush()
+
+    def _wait(self) -> None:
+        due = min(self._schedule.next_time, self._next_flush)
+        timeout = max(0, round((due - time.monotonic()) * 1000)) if self._tasks else 1000
+        for descriptor, _ in self._poll.poll(timeout):
+            if self._listener is not None and descriptor == self._listener.fileno():
+                self._accept()
+            elif descriptor == self._wake:
+                os.read(self._wake, 4096)
+                self._flush_soon()
+            else:
+                self._hear(descriptor)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        socket = link.accept(self._listener)
+        self._sockets[socket.fileno()] = socket
+        self._poll.register(socket.fileno(), select.POLLIN)
+
+    def _hear(self, descriptor: int) -> None:
+        """One message of one wrapper."""
+        text = link.receive(self._sockets[descriptor])
+        if not text:
+            self._lose(descriptor)
+            return
+        message = link.decode(text)
+        if isinstance(message, link.Begin):
+            self._begin(descriptor, message)
+        elif isinstance(message, link.Exit) and descriptor in self._tasks:
+            self._end(descriptor, message)
+
+    def _begin(self, descriptor: int, begin: link.Begin) -> None:
+        task = self._tasks[descriptor] = Task(begin)
+        if self._flusher is None:
+            self._invocation = invocation_name(self._identity, begin.wrapper_pid, begin.begin_time)
+            self._flusher = Flusher(Target(self._identity), self._invocation, self._tell)
+            self._schedule.begin()
+            self._next_flush = time.monotonic() + FIRST_FLUSH_SECONDS
+        if self._sampler is not None:
+            self._sampler.task_began(task)
+        self._take_sample()
+
+    def _end(self, descriptor: int, end: link.Exit) -> None:
+        task = self._tasks[descriptor]
+        task.exit = end
+        if self._sampler is not None:
+            self._sampler.task_ended(task)
+        if self._is_over():
+            self._finish()
+            self._answer(descriptor, b"done")
+        else:
+            self._flush_soon()
+            self._answer(descriptor, b"go")
+
+    def _lose(self, descriptor: int) -> None:
+        """A connection ended: after its exit that is the ordinary way; before it the wrapper was killed."""
+        self._poll.unregister(descriptor)
+        self._sockets.pop(descriptor).close()
+        task = self._tasks.get(descriptor)
+        if task is None:
+            return
+        self._tasks[-1 - len(self._tasks)] = self._tasks.pop(descriptor)  # its descriptor's number may come again
+        task.gone = True
+        if task.exit is None:
+            self._note(f"the wrapper of task {task.begin.task} was killed: its exit is not recorded")
+            if self._is_over():
+                self._finish()
+
+    def _is_over(self) -> bool:
+        if not self._tasks:
+            return not self._sockets
+        if any(task.exit is None and not task.gone for task in self._tasks.values()):
+            return False
+        return not (self._identity.shares_a_monitor and self._more_may_come())
+
+    def _more_may_come(self) -> bool:
+        """Tasks of this node that have not registered, while slurmstepd has children that are no wrapper we know."""
+        if len(self._tasks) >= self._identity.local_task_count:
+            return False
+        known = {task.begin.wrapper_pid for task in self._tasks.values()} | {os.getpid()}
+        return bool(set(ProcfsTree().children_of(self._slurmstepd)) - known)
+
+    # --- sampling ------------------------------------------------------------------------------------------------
+
+    def _take_sample(self, final: bool = False) -> None:
+        if self._sampler is None:
+            self._schedule.skip()
+            return
+        lateness_seconds = self._schedule.lateness(time.monotonic())
+        before = time.thread_time()
+        try:
+            self._sampler.sample(thorough=self._schedule.is_ramping, final=final)
+        except Exception as error:
+            self._tell(f"the sampler failed ({type(error).__name__}: {error}); the figures end here")
+            self._sampler = None
+            return
+        backed_off = self._schedule.took(time.thread_time() - before, lateness_seconds)
+        if backed_off:
+            self._note(backed_off)
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        self._next_flush = min(self._next_flush, max(time.monotonic(), self._last_flush + _LEAST_FLUSH_GAP_SECONDS))
+
+    def _flush(self) -> None:
+        assert self._flusher is not None
+        now = time.monotonic()
+        self._last_flush, self._next_flush = now, now + self._options.flush_interval_seconds
+        if self._sampler is not None:
+            self._sampler.look_at_high_water_marks()
+        self._flusher.start(self._batch(ended=False))
+
+    def _finish(self) -> None:
+        """The last look, and the last batch; returns when it is written, or spooled, or given up."""
+        assert self._flusher is not None
+        self._take_sample(final=True)
+        self._flusher.finish(self._batch(ended=True), FINAL_WRITE_SECONDS)
+        if self._identity.slurm_job_id is None and self._identity.workflow_id is None:
+            self._untold.append(f"recorded in {self._flusher.path}; to see it: torc slurm stats --local")
+        if self._listener is not None:
+            self._close_meeting_place()
+
+    def _close_meeting_place(self) -> None:
+        try:
+            os.unlink(link.meeting_place(self._identity.step_key) or "")
+        except OSError:
+            pass
+
+    def _batch(self, ended: bool) -> Batch:
+        tasks = list(self._tasks.values())
+        begin_time = min(task.begin.begin_time for task in tasks)
+        batch = new_batch(self._options, self._identity, self._invocation, begin_time)
+        ends = [task.exit for task in tasks if task.exit is not None]
+        if ended:
+            batch.step["end_time"] = max((end.end_time for end in ends), default=time.time())
+        for task in tasks:
+            if task.exit is not None:
+                batch.exits.append(exit_row(task.exit, task.begin.local_task, task.begin.wrapper_rss_bytes))
+        batch.notes, self._notes = self._notes, []
+        if self._sampler is not None:
+            elapsed = self._elapsed(ends, begin_time) if ended else time.time() - begin_time
+            batch.usage = self._sampler.usage(elapsed, ended)
+            batch.monitor = self._own_use(tasks)
+            self._hand_over_rows(batch, ended)
+        return batch
+
+    @staticmethod
+    def _elapsed(ends: list[link.Exit], begin_time: float) -> float:
+        if len(ends) == 1:
+            return ends[0].elapsed_seconds
+        return max((end.end_time for end in ends), default=time.time()) - begin_time
+
+    def _hand_over_rows(self, batch: Batch, ended: bool) -> None:
+        assert self._sampler is not None
+        if self._options.granularity == "time_series":
+            self._sampler.hand_over(batch, keep_last=not ended)
+        else:
+            self._sampler.drop_rows()
+
+    def _own_use(self, tasks: list[Task]) -> dict[str, object]:
+        wrappers = sum((task.exit or task.begin).wrapper_cpu_seconds for task in tasks)
+        return {
+            "cpu_seconds": time.process_time() + wrappers,
+            "memory_bytes": self._sampler.own_memory_bytes() if self._sampler is not None else None,
+            "reader": self._sampler.reader_name if self._sampler is not None else None,
+            **self._schedule.figures(),
+        }
+
+    # --- words ---------------------------------------------------------------------------------------------------
+
+    def _note(self, text: str) -> None:
+        self._notes.append((time.time(), text))
+
+    def _tell(self, text: str) -> None:
+        """For the record and for the user, who reads it when a wrapper asks next."""
+        self._note(text)
+        self._untold.append(text)
+
+    def _answer(self, descriptor: int, answer: bytes) -> None:
+        socket = self._sockets[descriptor]
+        for text in self._untold:
+            link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
+        self._untold.clear()
+        link.send(socket, answer)
+
+
+def _make_sampler(options: Options, identity: StepIdentity) -> Sampler | None:
+    if not options.sampling:
+        return None
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+            cgroup_text = file.read()
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            cgroup = find_step_cgroup(cgroup_text, file.read())
+    except OSError:
+        cgroup = None
+    return Sampler(make_reader(options.reader), cgroup, identity.owns_its_cgroup)
+
+
+def make_reader(name: str) -> TreeReader:
+    """``auto``: procfs where the kernel has child lists, psutil elsewhere."""
+    if name == "procfs" or (name == "auto" and is_supported()):
+        return ProcfsTree()
+    from torc_slurm.step.psutil_tree import PsutilTree
+
+    return PsutilTree()
+
+
+def record_exit_alone(
+    options: Options, identity: StepIdentity, socket: _socket.socket, begin: link.Begin, monitor_end: str
+) -> None:
+    """Write one task's exit where its monitor is dead or was never met; the exit comes through ``socket``."""
+    end = link.decode(link.receive(socket))
+    assert isinstance(end, link.Exit)
+    invocation = invocation_name(identity, begin.wrapper_pid, begin.begin_time)
+    batch = new_batch(options, identity, invocation, begin.begin_time)
+    batch.exits.append(exit_row(end, begin.local_task, begin.wrapper_rss_bytes))
+    why = f"the sampler {monitor_end}" if monitor_end else "no sampler was met"
+    batch.notes.append((time.time(), f"{why}: what it had not yet written of task {end.task} is lost"))
+    if not identity.shares_a_monitor:
+        batch.step["end_time"] = end.end_time
+        batch.usage_at_exit = _usage_at_exit(end, begin.wrapper_rss_bytes)
+    untold: list[str] = []
+    Flusher(Target(identity), invocation, untold.append).finish(batch, FINAL_WRITE_SECONDS)
+    for text in untold:
+        link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
+
+
+def _usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
+    from torc_slurm.step.memory import MemoryFigures
+
+    memory = MemoryFigures()
+    memory.see_exit(end.max_rss_bytes, wrapper_rss_bytes)
+    peak_bytes, peak_source = memory.peak()
+    cpu_seconds = end.user_cpu_seconds + end.system_cpu_seconds + end.orphans_cpu_seconds
+    return {
+        "elapsed_seconds": end.elapsed_seconds,
+        "cpu_seconds": cpu_seconds,
+        "cpu_source": "wait4",
+        "avg_cpu_percent": cpu_seconds / max(end.elapsed_seconds, 1e-6) * 100,
+        "peak_memory_bytes": peak_bytes,
+        "peak_memory_source": peak_source,
+        "memory_floor_bytes": memory.floor.bytes,
+        "memory_floor_source": memory.floor.source,
+    }

@@ -1,0 +1,168 @@
+"""torc-step's command line, parsed by hand: argparse alone would cost the job 8 ms of start."""
+
+from __future__ import annotations
+
+from torc_slurm.errors import InputError
+
+USAGE = """\
+usage: torc-step [options] -- COMMAND [ARG...]
+
+Runs COMMAND as it would run alone and records what it and its children use: CPU, memory, I/O, processes.
+Ends as COMMAND ends: the same exit status, or of the same signal.
+
+  srun torc-step -- ./a.out --input x        measure a step of your own sbatch script
+  torc-step -- make -j8                      the same without Slurm
+  torc slurm stats --slurm-job-id 1234       what the steps of allocation 1234 really used
+
+options (each goes before the environment variable of the same name, TORC_OUTPUT_DIR, TORC_JOB_ID, ...):
+  --output-dir DIR                where the records go (default: $TORC_OUTPUT_DIR, else ./torc_output)
+  --granularity summary|time_series
+                                  peaks and averages only (default), or every sample too
+  --sample-interval-seconds S     at least 0.1 (default 10)
+  --flush-interval-seconds S      how often samples are written to the node file, at least 1 (default 60)
+  --reader auto|procfs|psutil     how the process tree is read (default auto)
+  --no-sampling                   record exits only
+  --workflow-id N --run-id N --job-id N --job-name NAME --attempt-id N
+                                  which job of a workflow this is; torc sets them
+  --help, --version
+"""
+
+DEFAULT_SAMPLE_INTERVAL_SECONDS = 10.0
+DEFAULT_FLUSH_INTERVAL_SECONDS = 60.0
+IDENTITY_NUMBERS = ("workflow_id", "run_id", "job_id", "attempt_id")
+_IDENTITY_TEXTS = ("output_dir", "job_name")
+_CHOICES = {"granularity": ("summary", "time_series"), "reader": ("auto", "procfs", "psutil")}
+_LEAST = {"sample_interval_seconds": 0.1, "flush_interval_seconds": 1.0}
+_VALUED = (*IDENTITY_NUMBERS, *_IDENTITY_TEXTS, *_CHOICES, *_LEAST)
+_FLAGS = ("no_sampling", "help", "version")
+
+
+class Options:
+    """What the command line said; ``identity`` holds only what was given."""
+
+    __slots__ = (
+        "command",
+        "flush_interval_seconds",
+        "granularity",
+        "identity",
+        "reader",
+        "sample_interval_seconds",
+        "sampling",
+        "wants",
+    )
+
+    def __init__(self) -> None:
+        self.command: list[str] = []
+        self.granularity = "summary"
+        self.reader = "auto"
+        self.sample_interval_seconds = DEFAULT_SAMPLE_INTERVAL_SECONDS
+        self.flush_interval_seconds = DEFAULT_FLUSH_INTERVAL_SECONDS
+        self.identity: dict[str, str | int] = {}
+        self.sampling = True
+        self.wants = "run"  # or help, version
+
+
+def parse(arguments: list[str], environ: dict[str, str]) -> Options:
+    """Read the command line, and check the numbers in ``TORC_*`` that it leaves to the environment.
+
+    Raises:
+        InputError: an unknown option, a bad value, no command.
+    """
+    options = Options()
+    rest = _read_options(options, arguments)
+    if options.wants != "run":
+        return options
+    if not rest:
+        raise InputError("no command was given; write it after --, as in: torc-step -- ./a.out")
+    options.command = rest
+    _check_environment(options, environ)
+    return options
+
+
+def _read_options(options: Options, arguments: list[str]) -> list[str]:
+    """Read options up to ``--`` or the first word that is none; return the words after it."""
+    position = 0
+    while position < len(arguments):
+        word = arguments[position]
+        if word == "--":
+            return arguments[position + 1 :]
+        if not word.startswith("-") or word == "-":
+            return arguments[position:]
+        name, given, value = word.partition("=")
+        key = _known_option("--help" if name == "-h" else name)
+        if key in _FLAGS:
+            _set_flag(options, key)
+        else:
+            if not given:
+                position += 1
+                if position >= len(arguments) or arguments[position] == "--":
+                    raise InputError(f"{name} needs a value; see torc-step --help")
+                value = arguments[position]
+            _set_value(options, key, name, value)
+        position += 1
+    return []
+
+
+def _known_option(name: str) -> str:
+    key = name[2:].replace("-", "_")
+    if name.startswith("--") and (key in _VALUED or key in _FLAGS):
+        return key
+    import difflib  # only on the way to an error
+
+    names = [f"--{known.replace('_', '-')}" for known in (*_VALUED, *_FLAGS)]
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]}?" if near else "see torc-step --help"
+    raise InputError(f"unknown option {name!r}; {hint} (the command itself goes after --)")
+
+
+def _set_flag(options: Options, key: str) -> None:
+    if key == "no_sampling":
+        options.sampling = False
+    else:
+        options.wants = key
+
+
+def _set_value(options: Options, key: str, name: str, value: str) -> None:
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise InputError(f"{name} {value!r} is not one of {', '.join(_CHOICES[key])}")
+        setattr(options, key, value)
+    elif key in _LEAST:
+        setattr(options, key, _seconds(name, value, _LEAST[key]))
+    elif key in IDENTITY_NUMBERS:
+        options.identity[key] = _positive(name, value)
+    else:
+        options.identity[key] = _filled(name, value)
+
+
+def _filled(name: str, value: str) -> str:
+    if not value:
+        raise InputError(f"{name} is empty; give it a value or leave it out")
+    return value
+
+
+def _seconds(name: str, value: str, least: float) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not least <= seconds < 1e9:  # NaN fails too
+        raise InputError(f"{name} {value!r} is not a number of seconds of at least {least:g}")
+    return seconds
+
+
+def _positive(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit()) or len(value) > 18:
+        raise InputError(f"{name} {value!r} is not a whole number")
+    return int(value)
+
+
+def _check_environment(options: Options, environ: dict[str, str]) -> None:
+    for key in IDENTITY_NUMBERS:
+        variable = f"TORC_{key.upper()}"
+        if key not in options.identity and environ.get(variable):
+            options.identity[key] = _positive(f"the environment variable {variable}", environ[variable])
+    if "workflow_id" in options.identity:
+        for key in ("run_id", "job_id", "attempt_id"):
+            if key not in options.identity:
+                raise InputError(f"a workflow id was given without --{key.replace('_', '-')}; torc sets them all")

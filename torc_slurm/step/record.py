@@ -1,0 +1,102 @@
+"""Turns identity, figures and exits into the rows of a node file's batch."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from torc_slurm.database.node_file import Batch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from torc_slurm.identity import StepIdentity
+    from torc_slurm.step.link import Exit
+    from torc_slurm.step.options import Options
+
+_MOST_COMMAND_CHARACTERS = 1000
+
+
+def step_row(options: Options, identity: StepIdentity, invocation: str, begin_time: float) -> dict[str, object]:
+    """The columns of ``steps`` at a flush; ``end_time`` is set where the step has ended on this node."""
+    return {
+        "invocation": invocation,
+        "workflow_id": identity.workflow_id,
+        "run_id": identity.run_id,
+        "job_id": identity.job_id,
+        "attempt_id": identity.attempt_id,
+        "job_name": identity.job_name or _program(options.command),
+        "slurm_job_id": identity.slurm_job_id,
+        "slurm_array": identity.slurm_array,
+        "step_id": identity.step_id,
+        "user_name": _user_name(),
+        "node": identity.node,
+        "node_index": identity.node_index,
+        "node_count": identity.node_count,
+        "local_task_count": identity.local_task_count,
+        "task_count": identity.task_count,
+        "command": _printable(" ".join(options.command))[:_MOST_COMMAND_CHARACTERS],
+        "working_dir": _working_dir(),
+        "granularity": options.granularity,
+        "sample_interval_seconds": options.sample_interval_seconds if options.sampling else None,
+        "begin_time": begin_time,
+        "end_time": None,
+        "last_flush_time": time.time(),
+    }
+
+
+def exit_row(end: Exit, local_task: int, wrapper_rss_bytes: int) -> dict[str, object]:
+    """The columns of ``task_exits``; ``max_rss_bytes`` only where it is more than the wrapper's own at the fork."""
+    return {
+        "task": end.task,
+        "local_task": local_task,
+        "pid": end.job_pid,
+        "begin_time": end.begin_time,
+        "end_time": end.end_time,
+        "elapsed_seconds": end.elapsed_seconds,
+        "return_code": end.return_code,
+        "signal": end.signal or None,
+        "user_cpu_seconds": end.user_cpu_seconds,
+        "system_cpu_seconds": end.system_cpu_seconds,
+        "max_rss_bytes": end.max_rss_bytes if end.max_rss_bytes > wrapper_rss_bytes + (1 << 20) else None,
+        "major_faults": end.major_faults,
+    }
+
+
+def new_batch(options: Options, identity: StepIdentity, invocation: str, begin_time: float) -> Batch:
+    return Batch(step_row(options, identity, invocation, begin_time))
+
+
+def invocation_name(identity: StepIdentity, wrapper_pid: int, begin_time: float) -> str:
+    """What tells this use of torc-step from any other; tasks that share a monitor share it."""
+    if identity.shares_a_monitor:
+        return identity.step_key
+    return f"{identity.node}.{wrapper_pid}.{int(begin_time * 1000)}"
+
+
+def _program(command: list[str]) -> str:
+    return _printable(os.path.basename(command[0]))
+
+
+def _printable(text: str) -> str:
+    """SQLite takes UTF-8 only: bytes that are none stand as \\xNN."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _working_dir() -> str | None:
+    try:
+        return _printable(os.getcwd())
+    except OSError:
+        return None
+
+
+def _user_name() -> str:
+    """Who runs the step; the variable first, for the password database may be a network service."""
+    name = os.environ.get("USER") or os.environ.get("LOGNAME")
+    if name:
+        return name
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

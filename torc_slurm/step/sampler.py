@@ -1,0 +1,327 @@
+"""Takes samples of the step's tree and keeps its figures; the monitor decides when and what is written.
+
+One sample: the reader's tree -> CPU ledger (and the cgroup's counter) -> memory figures -> a row of the series.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from torc_slurm.step.cpu_ledger import CpuLedger
+from torc_slurm.step.memory import MemoryFigures, RationedPss
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from torc_slurm.database.node_file import Batch
+    from torc_slurm.step.cgroup import StepCgroup
+    from torc_slurm.step.link import Begin, Exit
+    from torc_slurm.step.readings import TreeReader, TreeReading
+
+# A percentage over less time than this is made of clock ticks, not of use: such samples count for memory only.
+LEAST_CPU_WINDOW_SECONDS = 0.095
+# The cgroup's CPU counter decides where it exceeds wait4's by more than this per task: children nobody waited for.
+_CGROUP_EXCESS_SECONDS = 0.02
+_OWN_MEMORY_EVERY = 10  # samples
+
+
+class Task:
+    """A task that registered: from its wrapper's Begin to its Exit (None while it runs, or where it never came)."""
+
+    __slots__ = ("begin", "exit", "gone")
+
+    def __init__(self, begin: Begin) -> None:
+        self.begin = begin
+        self.exit: Exit | None = None
+        self.gone = False  # the wrapper was killed: no exit will come
+
+
+class _Window:
+    """Since when the next row of the series counts: monotonic time, CPU seconds then, the peak before its last row."""
+
+    __slots__ = ("begin", "cpu_seconds", "peak_before")
+
+    def __init__(self, begin: float, cpu_seconds: float, peak_before: float | None) -> None:
+        self.begin = begin
+        self.cpu_seconds = cpu_seconds
+        self.peak_before = peak_before
+
+
+class Sampler:
+    """The figures of one step on one node, so far."""
+
+    def __init__(self, reader: TreeReader, cgroup: StepCgroup | None, owns_cgroup: bool) -> None:
+        self._reader = reader
+        self._cgroup = cgroup
+        self._own_cgroup = cgroup if owns_cgroup else None
+        self._tasks: dict[int, Task] = {}
+        self._ledger = CpuLedger()
+        self._memory = MemoryFigures()
+        self._pss = RationedPss(reader)
+        self._own_bytes = 0
+        self._tree: TreeReading | None = None
+        self._last_tree: TreeReading | None = None  # the last one with a living process
+        self._last_memory = (0, "sampled_rss")
+        self._oom_kills_before = cgroup.oom_kills() if cgroup else None
+        self._oom_kills: int | None = None
+        self._limit_bytes = cgroup.limit_bytes() if cgroup else None
+        self._cpu_seconds = 0.0
+        self._cpu_source: str | None = None
+        self._window = _Window(0.0, 0.0, None)
+        self._window_before: _Window | None = None
+        self._io = _IoFigures(reader)
+        self.begin_monotonic: float | None = None
+        self.begin_time = 0.0
+        self.peak_cpu_percent: float | None = None
+        self.num_processes_peak: int | None = None
+        self.num_threads_peak: int | None = None
+        self.major_faults = 0
+        self.sample_count = 0
+        self.rows: list[tuple[float, float, int, int]] = []
+        self.io_rows: list[tuple[float | int | None, ...]] = []
+        self.memory_rows: list[tuple[float, int, str]] = []
+
+    @property
+    def reader_name(self) -> str:
+        return self._reader.name
+
+    # --- tasks ---------------------------------------------------------------------------------------------------
+
+    def task_began(self, task: Task) -> None:
+        self._tasks[task.begin.wrapper_pid] = task
+        if self.begin_monotonic is None:
+            self.begin_time = task.begin.begin_time
+            self.begin_monotonic = time.monotonic() - max(0.0, time.time() - task.begin.begin_time)
+            self._window = _Window(self.begin_monotonic, 0.0, None)
+
+    def task_ended(self, task: Task) -> None:
+        """Take in the kernel's word on its end, while its wrapper can still be read."""
+        if task.exit is not None:
+            self._memory.see_exit(task.exit.max_rss_bytes, task.begin.wrapper_rss_bytes)
+            self._io.keep(task)
+
+    def _wrappers(self) -> dict[int, frozenset[int]]:
+        """The living wrappers with those of their children that are not the job's."""
+        me = os.getpid()
+        alive = [task for task in self._tasks.values() if not task.gone]
+        return {task.begin.wrapper_pid: frozenset((me, task.begin.helper_pid)) for task in alive}
+
+    # --- one sample ----------------------------------------------------------------------------------------------
+
+    def sample(self, thorough: bool = False, final: bool = False) -> None:
+        """Look at the tree now. ``thorough``: high-water marks and I/O too, which cost more."""
+        if self.begin_monotonic is None:
+            return
+        tree = self._tree = self._reader.read(self._wrappers(), thorough or final)
+        now = time.monotonic()
+        self._take_cpu(tree)
+        if final:
+            self._cpu_seconds, self._cpu_source = self._final_cpu()
+        best_bytes, source = self._take_memory(tree, now)
+        self.num_processes_peak = max(self.num_processes_peak or 0, tree.num_processes)
+        self.num_threads_peak = max(self.num_threads_peak or 0, tree.num_threads)
+        self.major_faults = max(self.major_faults, tree.major_faults)
+        if thorough or final:
+            self.look_at_high_water_marks()
+            self._io.take(tree, self._tasks)
+        self.sample_count += 1
+        if tree.num_processes:
+            self._last_tree = tree
+        self._close_window(now, tree, best_bytes, source, final)
+
+    def _take_cpu(self, tree: TreeReading) -> None:
+        waited = sum(self._waited_seconds(task) for task in self._tasks.values())
+        seconds = self._ledger.add(tree, waited)
+        charged = self._cgroup_cpu_seconds()
+        self._cpu_source = "procfs"
+        if charged is not None and charged > seconds:
+            seconds, self._cpu_source = charged, self._own_cgroup.source if self._own_cgroup else None
+        self._cpu_seconds = max(self._cpu_seconds, seconds)
+
+    def _waited_seconds(self, task: Task) -> float:
+        if task.exit is not None:
+            used = task.exit.user_cpu_seconds + task.exit.system_cpu_seconds
+            return used + task.exit.orphans_cpu_seconds
+        return 0.0 if task.gone else self._reader.waited_cpu_seconds(task.begin.wrapper_pid)
+
+    def _cgroup_cpu_seconds(self) -> float | None:
+        """What the cgroup was charged with less what wrappers and monitor used."""
+        charged = self._own_cgroup.cpu_seconds() if self._own_cgroup else None
+        if charged is None:
+            return None
+        wrappers = sum((task.exit or task.begin).wrapper_cpu_seconds for task in self._tasks.values())
+        return charged - wrappers - time.process_time()
+
+    def _take_memory(self, tree: TreeReading, now: float) -> tuple[int, str]:
+        charged = self._own_cgroup.charged_bytes() if self._own_cgroup else None
+        if charged is not None and self._own_cgroup is not None:
+            if self.sample_count % _OWN_MEMORY_EVERY == 0:
+                self._own_bytes = self._measure_own_bytes()
+            best_bytes, source = max(0, charged - self._own_bytes), self._own_cgroup.source
+        else:
+            best_bytes, source = self._pss.best_bytes(tree, now)
+        if not tree.num_processes:
+            return self._last_memory  # it has ended: what it had when it was last seen
+        self._memory.see_sample(now, best_bytes, source, tree.rss_bytes)
+        self._last_memory = best_bytes, source
+        return best_bytes, source
+
+    def own_memory_bytes(self) -> int:
+        """Private and shared memory (PSS) of wrappers, sentinels and monitor, now."""
+        return sum(self._reader.proportional_bytes(pid) for pid in self._own_pids())
+
+    def _own_pids(self) -> set[int]:
+        pids = {os.getpid()}
+        for wrapper, helpers in self._wrappers().items():
+            pids |= {wrapper, *helpers}
+        return pids - {0}
+
+    def _measure_own_bytes(self) -> int:
+        """What the cgroup is charged for wrappers, sentinels and this monitor: not the job's."""
+        return sum(self._reader.anonymous_bytes(pid) for pid in self._own_pids())
+
+    def _close_window(self, now: float, tree: TreeReading, best_bytes: int, source: str, final: bool) -> None:
+        """Make a row of the series of the time since the last one; a last, short rest is joined to the row before."""
+        if now - self._window.begin < LEAST_CPU_WINDOW_SECONDS:
+            if not final:
+                return
+            self._reopen_last_window()
+        elapsed = max(now - self._window.begin, 1e-6)
+        percent = max(0.0, self._cpu_seconds - self._window.cpu_seconds) / elapsed * 100
+        self._window_before = self._window
+        self._window = _Window(now, max(self._cpu_seconds, self._window.cpu_seconds), self.peak_cpu_percent)
+        self.peak_cpu_percent = max(self.peak_cpu_percent or 0.0, percent)
+        when = self.begin_time + (now - (self.begin_monotonic or now))
+        shown = self._last_tree or tree  # at the end the tree is empty: what it was when it was last seen
+        self.rows.append((when, percent, shown.rss_bytes, shown.num_processes))
+        self.memory_rows.append((when, best_bytes, source))
+        self.io_rows.append((when, *self._io.totals(), tree.num_threads, self.major_faults))
+
+    def _reopen_last_window(self) -> None:
+        if self._window_before is None or not self.rows:
+            return
+        self.peak_cpu_percent = self._window.peak_before
+        self._window = self._window_before
+        self.rows.pop()
+        self.memory_rows.pop()
+        self.io_rows.pop()
+
+    def hand_over(self, batch: Batch, keep_last: bool) -> None:
+        """Move the series' rows since the last call into the batch; the last one waits where it may yet be joined."""
+        end = len(self.rows) - 1 if keep_last and self.rows else len(self.rows)
+        batch.samples, self.rows = self.rows[:end], self.rows[end:]
+        batch.memory_samples, self.memory_rows = self.memory_rows[:end], self.memory_rows[end:]
+        batch.io_samples, self.io_rows = self.io_rows[:end], self.io_rows[end:]
+
+    def drop_rows(self) -> None:
+        """Granularity ``summary`` keeps no series; the last row stays, as the peak may yet be joined with it."""
+        del self.rows[:-1]
+        del self.memory_rows[:-1]
+        del self.io_rows[:-1]
+
+    def look_at_high_water_marks(self) -> None:
+        """Before a flush, so that a step that is killed later has its spikes in the record."""
+        for process in self._tree.processes if self._tree is not None else ():
+            if not process.is_zombie:
+                self._memory.floor.see(self._reader.high_water_bytes(process.pid), "vmhwm")
+
+    # --- the figures ---------------------------------------------------------------------------------------------
+
+    def usage(self, elapsed_seconds: float, ended: bool) -> dict[str, object]:
+        """The columns of ``step_usage`` as they stand."""
+        self._take_cgroup_figures()
+        cpu_seconds, cpu_source = self._final_cpu() if ended else (self._cpu_seconds, self._cpu_source)
+        average = cpu_seconds / elapsed_seconds * 100 if elapsed_seconds > 0 else None
+        peak_percent = self.peak_cpu_percent if average is None else max(self.peak_cpu_percent or 0.0, average)
+        peak_bytes, peak_source = self._memory.peak()
+        average_bytes, average_source = self._memory.average()
+        storage_read, storage_written, read_chars, written_chars = self._io.totals()
+        return {
+            "elapsed_seconds": elapsed_seconds,
+            "cpu_seconds": cpu_seconds,
+            "cpu_source": cpu_source,
+            "avg_cpu_percent": average,
+            "peak_cpu_percent": peak_percent,
+            "peak_memory_bytes": peak_bytes,
+            "peak_memory_source": peak_source,
+            "memory_floor_bytes": self._memory.floor.bytes,
+            "memory_floor_source": self._memory.floor.source,
+            "memory_best_bytes": self._memory.best.bytes,
+            "memory_best_source": self._memory.best.source,
+            "memory_ceiling_bytes": self._memory.ceiling.bytes,
+            "memory_ceiling_source": self._memory.ceiling.source,
+            "sampled_rss_peak_bytes": self._memory.sampled_rss_peak_bytes,
+            "avg_memory_bytes": average_bytes,
+            "avg_memory_source": average_source,
+            "memory_limit_bytes": self._limit_bytes,
+            "oom_kills": self._oom_kills,
+            "num_processes_peak": self.num_processes_peak,
+            "num_threads_peak": self.num_threads_peak,
+            "storage_read_bytes": storage_read,
+            "storage_written_bytes": storage_written,
+            "read_chars": read_chars,
+            "written_chars": written_chars,
+            "major_faults": max([self.major_faults, *self._faults_at_exit()]),
+            "sample_count": self.sample_count,
+        }
+
+    def _faults_at_exit(self) -> list[int]:
+        ended = [task.exit for task in self._tasks.values() if task.exit is not None]
+        return [sum(end.major_faults for end in ended)]
+
+    def _final_cpu(self) -> tuple[float, str | None]:
+        """The kernel's word at the tasks' exits, or the cgroup's where it knows of clearly more."""
+        charged = self._cgroup_cpu_seconds()
+        exact = self._ledger.total_seconds
+        if charged is not None and charged > exact + _CGROUP_EXCESS_SECONDS * max(1, len(self._tasks)):
+            return charged, self._own_cgroup.source if self._own_cgroup else None
+        complete = all(task.exit is not None for task in self._tasks.values())
+        return exact, "wait4" if complete else "procfs"
+
+    def _take_cgroup_figures(self) -> None:
+        if self._cgroup is None:
+            return
+        peak = self._own_cgroup.peak_with_cache_bytes() if self._own_cgroup else None
+        if peak is not None:
+            self._memory.ceiling.see(peak, self._cgroup.source)
+        kills = self._cgroup.oom_kills()
+        if kills is not None and self._oom_kills_before is not None:
+            self._oom_kills = kills - self._oom_kills_before
+
+
+class _IoFigures:
+    """Bytes read and written by the tree: what the living used and what the wrappers' waited-for children used."""
+
+    def __init__(self, reader: TreeReader) -> None:
+        self._reader = reader
+        self._totals: list[int | None] = [None, None, None, None]
+        self._kept: dict[int, tuple[int, ...]] = {}
+
+    def totals(self) -> tuple[int | None, ...]:
+        """From storage, to storage, read and written at all; None where a process could not be read."""
+        return tuple(self._totals)
+
+    def take(self, tree: TreeReading, tasks: dict[int, Task]) -> None:
+        """Add up the kernel's counters: a process's own include those of the children that it waited for."""
+        for task in tasks.values():
+            if not task.gone:
+                self.keep(task)
+        found = [self._reader.io_counters(process.pid) for process in tree.processes if not process.is_zombie]
+        if len(self._kept) < len(tasks) or None in found:
+            return  # one of another user, or just gone: a sum without it would be wrong
+        counters = [*found, *self._kept.values()]
+        sums = [sum(counter[place] for counter in counters if counter is not None) for place in range(4)]
+        self._totals = [max(before or 0, now) for before, now in zip(self._totals, sums, strict=True)]
+
+    def keep(self, task: Task) -> None:
+        """What a wrapper's waited-for children used: its counters less its own from before the job."""
+        now = self._reader.io_counters(task.begin.wrapper_pid)
+        if now is not None:
+            own = (
+                task.begin.own_storage_read_bytes,
+                task.begin.own_storage_written_bytes,
+                task.begin.own_read_chars,
+                task.begin.own_written_chars,
+            )
+            pairs = zip(now, own, strict=True)
+            self._kept[task.begin.wrapper_pid] = tuple(max(0, after - before) for after, before in pairs)

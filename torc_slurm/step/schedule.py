@@ -1,0 +1,85 @@
+"""When samples are due: densely at first, so that short jobs have figures, then at the interval; and what they cost.
+
+Backs off by itself when one sample costs more than 1 % of the interval, and says so.
+"""
+
+from __future__ import annotations
+
+import time
+
+_FIRST_GAP_SECONDS = 0.005
+_MOST_SHARE_OF_INTERVAL = 0.01
+_LONGEST_BACKED_OFF_SECONDS = 60.0
+_SMOOTHING = 0.2
+
+
+class Schedule:
+    """The times of samples, on the monotonic clock: a clock that is set does not move them."""
+
+    def __init__(self, interval_seconds: float) -> None:
+        self.interval_seconds = interval_seconds
+        self.next_time = 0.0
+        self._begin_time = 0.0
+        self._ramp_gap = _FIRST_GAP_SECONDS
+        self._samples = 0
+        self._cost_seconds = 0.0
+        self._mean_cost: float | None = None
+        self._max_lateness_seconds = 0.0
+
+    def begin(self) -> None:
+        """The step begins now: the first sample is due."""
+        self._begin_time = self.next_time = time.monotonic()
+        self._ramp_gap = _FIRST_GAP_SECONDS
+
+    @property
+    def is_ramping(self) -> bool:
+        return self._ramp_gap < self.interval_seconds
+
+    def is_due(self, now: float) -> bool:
+        return now >= self.next_time
+
+    def lateness(self, now: float) -> float:
+        return max(0.0, now - self.next_time)
+
+    def skip(self) -> None:
+        self._set_next(time.monotonic())
+
+    def took(self, cost_seconds: float, lateness_seconds: float) -> str:
+        """A sample was taken: when the next is due, and a note where the interval had to grow for its cost."""
+        self._samples += 1
+        self._cost_seconds += cost_seconds
+        self._max_lateness_seconds = max(self._max_lateness_seconds, lateness_seconds)
+        was_ramping = self.is_ramping
+        self._set_next(time.monotonic())
+        return "" if was_ramping else self._back_off(cost_seconds)
+
+    def _set_next(self, now: float) -> None:
+        if self.is_ramping:
+            self.next_time = now + self._ramp_gap
+            self._ramp_gap *= 2
+            if not self.is_ramping:
+                self.next_time = self._begin_time + self.interval_seconds
+        while self.next_time <= now:  # a machine that slept, or a sample that took long: no samples to catch up
+            missed = int((now - self.next_time) / self.interval_seconds) + 1
+            self.next_time += missed * self.interval_seconds
+
+    def _back_off(self, cost_seconds: float) -> str:
+        before = cost_seconds if self._mean_cost is None else self._mean_cost
+        self._mean_cost = before + _SMOOTHING * (cost_seconds - before)
+        wanted = min(self._mean_cost / _MOST_SHARE_OF_INTERVAL, _LONGEST_BACKED_OFF_SECONDS)
+        if wanted <= self.interval_seconds:
+            return ""
+        was, self.interval_seconds = self.interval_seconds, wanted * 1.5
+        return (
+            f"sampling backed off from every {was:g} s to every {self.interval_seconds:.3g} s:"
+            f" one sample cost {self._mean_cost * 1000:.1f} ms"
+        )
+
+    def figures(self) -> dict[str, object]:
+        """Columns of ``monitor_usage``."""
+        return {
+            "sample_count": self._samples,
+            "mean_sample_seconds": self._cost_seconds / self._samples if self._samples else None,
+            "max_lateness_seconds": self._max_lateness_seconds,
+            "final_interval_seconds": self.interval_seconds,
+        }
