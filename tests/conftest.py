@@ -1,4 +1,6 @@
-"""Which tests run where: those that need a real Slurm or a browser are left out unless everything is asked for."""
+"""Which tests run where: those that need a real Slurm or a browser are left out unless everything is asked
+for.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Imports go one way. The order of the layers stands here; a module may import from lower layers only.
 
-Imports are read from the source with ``ast``: those inside functions count too, those for type checking do not.
+Imports are read from the source with ``ast``: those inside functions count too, those for type checking do
+not.
 """
 
 from __future__ import annotations
@@ -35,7 +36,21 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 COMPOSITION_ROOTS = ("torc_slurm.step", "torc_slurm.cli")
 # What torc-step may not load before the job starts: each costs the job milliseconds.
 TOO_SLOW_BEFORE_THE_JOB = frozenset(
-    "argparse dataclasses enum json logging pathlib psutil re signal sqlite3 subprocess tempfile typing".split()
+    (
+        "argparse",
+        "dataclasses",
+        "enum",
+        "json",
+        "logging",
+        "pathlib",
+        "psutil",
+        "re",
+        "signal",
+        "sqlite3",
+        "subprocess",
+        "tempfile",
+        "typing",
+    )
 )
 
 
@@ -151,7 +166,9 @@ def test_composition_roots_never_meet() -> None:
 
 
 def loaded_before_the_job() -> set[str]:
-    """What torc_slurm.step.main and whatever it imports at module level load, its run-time imports in main() included."""
+    """What torc_slurm.step.main and whatever it imports at module level load, its run-time imports in main()
+    included.
+    """
     seen: set[str] = set()
     todo = ["torc_slurm.step.main", *own_imports("torc_slurm.step.main")]
     outside: set[str] = set()

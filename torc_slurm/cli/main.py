@@ -1,7 +1,8 @@
-"""The console script ``torc``: the tree of commands, and the one place where errors become a line and an exit status.
+"""The console script ``torc``: the tree of commands, and the one place where errors become a line and an exit
+status.
 
-A group of commands is one module with an ``app``; add it here. What a command needs it imports when it runs, so that
-``torc --help`` starts at once.
+A group of commands is one module with an ``app``; add it here. What a command needs it imports when it runs,
+so that ``torc --help`` starts at once.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def root(
     context: typer.Context,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
@@ -84,9 +85,7 @@ def _report(error: BaseException) -> int:
     if _is_interrupt(error):
         say("interrupted")
         return _INTERRUPTED
-    if hasattr(
-        error, "format_message"
-    ):  # a usage error of typer's, from click or from typer's own copy of it
+    if hasattr(error, "format_message"):  # a usage error of typer's, from click or from typer's own copy of it
         return _report_usage(error)
     say(f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where, please report it")
     return 1
@@ -94,9 +93,7 @@ def _report(error: BaseException) -> int:
 
 def _is_interrupt(error: BaseException) -> bool:
     """Ctrl-C, also as the Abort that typer makes of it."""
-    return isinstance(error, KeyboardInterrupt) or isinstance(
-        error.__cause__ or error.__context__, KeyboardInterrupt
-    )
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__ or error.__context__, KeyboardInterrupt)
 
 
 def _report_usage(error: BaseException) -> int:

@@ -38,7 +38,9 @@ OutputDirOption = Annotated[
 
 
 class Settings(NamedTuple):
-    """What was said in front of a command's name, then with the command's own options over it; None: not said."""
+    """What was said in front of a command's name, then with the command's own options over it; None: not
+    said.
+    """
 
     format: Format | None = None
     output_dir: str | None = None
@@ -50,9 +52,7 @@ def remember(context: typer.Context, given_format: Format | None, output_dir: st
     context.obj = Settings(given_format or before.format, output_dir or before.output_dir)
 
 
-def resolve(
-    context: typer.Context, given_format: Format | None, output_dir: str | None
-) -> tuple[Format, str]:
+def resolve(context: typer.Context, given_format: Format | None, output_dir: str | None) -> tuple[Format, str]:
     """For a command: the format, and the output directory as an absolute path."""
     before: Settings = context.obj or Settings()
     directory = absolute_output_dir(output_dir or before.output_dir, dict(os.environ))

@@ -20,7 +20,9 @@ _UNLIMITED_WIDTH = 100_000
 
 
 class Column(NamedTuple):
-    """A column of a table; of those with ``optional`` over 0 the highest is left out first where there is no room."""
+    """A column of a table; of those with ``optional`` over 0 the highest is left out first where there is no
+    room.
+    """
 
     title: str
     right: bool = False
@@ -61,7 +63,8 @@ def _csv_cell(value: Value) -> Value:
 
 
 def emit_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """A table as wide as it needs to be; on a terminal columns are left out until it fits, and the last line says which.
+    """A table as wide as it needs to be; on a terminal columns are left out until it fits, and the last line
+    says which.
 
     Cells must have gone through `printable`.
     """

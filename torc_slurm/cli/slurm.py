@@ -76,8 +76,8 @@ def stats(
 ) -> None:
     """Show what each step really used, and Slurm's accounting beside it.
 
-    Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet complete.
-    Without any id: the latest thing recorded in this output directory.
+    Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet
+    complete. Without any id: the latest thing recorded in this output directory.
     """
     from torc_slurm.database.late_accounting import up_to_date
     from torc_slurm.database.selection import Selection, select_attempts, select_notes, select_unmeasured
@@ -85,9 +85,7 @@ def stats(
 
     chosen_format, directory = resolve(context, format_, output_dir)
     selection = Selection(slurm_job_id, workflow_id, run_id, job_id, attempt_id, local)
-    with up_to_date(
-        directory, selection, latest_only=True, ask_accounting=not no_accounting, on_wait=say
-    ) as current:
+    with up_to_date(directory, selection, latest_only=True, ask_accounting=not no_accounting, on_wait=say) as current:
         connection = current.database.connection
         report = stats_report(
             select_attempts(connection, current.selection),
@@ -107,9 +105,7 @@ def collect(
     workflow_id: Annotated[
         OptionalInt, typer.Argument(metavar="WORKFLOW_ID", help="Ask accounting only for this.")
     ] = None,
-    slurm_job_id: Annotated[
-        OptionalText, typer.Option(metavar="N", help="Ask accounting only for this.")
-    ] = None,
+    slurm_job_id: Annotated[OptionalText, typer.Option(metavar="N", help="Ask accounting only for this.")] = None,
     no_accounting: Annotated[
         bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")
     ] = False,
@@ -143,9 +139,7 @@ def _say_what_is_missing(current: UpToDate) -> None:
     for file in skipped[:_MOST_NAMED_FILES]:
         say(f"skipped {file.path}: {_without_path(file)}")
     if len(skipped) > _MOST_NAMED_FILES:
-        say(
-            f"skipped {len(skipped) - _MOST_NAMED_FILES} more node files; torc slurm collect -f json names all"
-        )
+        say(f"skipped {len(skipped) - _MOST_NAMED_FILES} more node files; torc slurm collect names all")
 
 
 def _without_path(file: FileOutcome) -> str:

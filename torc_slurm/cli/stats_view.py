@@ -19,7 +19,10 @@ _SLURM_NAMES = {
     "max_disk_write_bytes": "MaxDiskWrite",
     "ave_cpu_seconds": "AveCPU",
 }
-_UNITS = "Sizes are decimal: 1 GB is 10⁹ bytes, where sacct's own G is 1024³. CPU: 100% is one core. - is NULL: not measured."
+_UNITS = (
+    "Sizes are decimal: 1 GB is 10⁹ bytes, where sacct's own G is 1024³. CPU: 100% is one core. "
+    f"{NOT_KNOWN} is NULL: not measured."
+)
 
 
 def _text(name: str, most: int) -> Callable[[Item], str]:
@@ -75,19 +78,14 @@ _TABLE: tuple[tuple[Column, Callable[[Item], str]], ...] = (
 
 def show_report(report: StatsReport) -> None:
     """The table, and under it units, NULLs with their reasons, and warnings."""
-    emit_table(
-        [column for column, _ in _TABLE], [[cell(item) for _, cell in _TABLE] for item in report.items]
-    )
+    emit_table([column for column, _ in _TABLE], [[cell(item) for _, cell in _TABLE] for item in report.items])
     emit("".join(f"{line}\n" for line in ["", *footer(report)]))
 
 
 def show_records(report: StatsReport) -> None:
     """Every column of every item, one under the other."""
     for item in report.items:
-        emit(
-            f"{printable(step_label(item))}\n"
-            + "".join(f"  {name}: {_raw(item[name])}\n" for name in ITEM_COLUMNS)
-        )
+        emit(f"{printable(step_label(item))}\n" + "".join(f"  {name}: {_raw(item[name])}\n" for name in ITEM_COLUMNS))
     emit("".join(f"{line}\n" for line in footer(report)))
 
 
@@ -95,10 +93,8 @@ def footer(report: StatsReport) -> list[str]:
     """The lines under a table."""
     lines = [_UNITS, *map(_why_null, report.null_reasons)]
     if report.unmeasured:
-        lines.append(
-            f"{report.unmeasured} more {_plural('step', report.unmeasured)} of this allocation ran without torc-step; "
-            "--all-steps shows what Slurm says of them."
-        )
+        steps = _plural("step", report.unmeasured)
+        lines.append(f"{report.unmeasured} more {steps} ran without torc-step; --all-steps shows Slurm's view of them.")
     lines += _cut([f"Warning: {printable(warning)}" for warning in report.warnings])
     return lines
 

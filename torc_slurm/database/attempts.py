@@ -1,4 +1,6 @@
-"""Which attempt a node's record belongs to: the three ways to be identified, and the row of ``results`` for each."""
+"""Which attempt a node's record belongs to: the three ways to be identified, and the row of ``results`` for
+each.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ VALUES (:workflow_id, :job_id, :run_id, :attempt_id, :slurm_job_id, :step_id, :l
 
 
 class AttemptKey(NamedTuple):
-    """What identifies an attempt; ``local_host`` is set only for a record outside Slurm and outside any workflow."""
+    """What identifies an attempt; ``local_host`` is set only for a record outside Slurm and outside any
+    workflow.
+    """
 
     workflow_id: Value
     job_id: Value

@@ -1,4 +1,6 @@
-"""Brings node files into the main database: only what is new, and a broken file never stands in the way of the others."""
+"""Brings node files into the main database: only what is new, and a broken file never stands in the way of
+the others.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ _UNREADABLE = ""  # the fingerprint of a file that could not even be looked at: 
 
 
 class FileOutcome(NamedTuple):
-    """What became of one node file: ``collected``, ``unchanged`` or ``skipped``, and why if it was skipped."""
+    """What became of one node file: ``collected``, ``unchanged`` or ``skipped`` (and why)."""
 
     path: str
     outcome: str
@@ -46,16 +48,17 @@ class Known(NamedTuple):
 
 
 def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
-    """Read every node file of the output directory that is new or has changed, each in a transaction of its own.
+    """Read every node file of the output directory that is new or has changed, each in a transaction of its
+    own.
 
-    Doing it again changes nothing. A file that is damaged, foreign, unreadable or being written is named and skipped.
+    Doing it again changes nothing. A file that is damaged, foreign, unreadable or being written is named and
+    skipped.
 
     Raises:
         DatabaseError: the main database itself cannot be written.
     """
     known = {
-        row["path"]: Known(row["fingerprint"], row["problem"])
-        for row in database.connection.execute(_KNOWN_FILES)
+        row["path"]: Known(row["fingerprint"], row["problem"]) for row in database.connection.execute(_KNOWN_FILES)
     }
     return [_collect(database, path, known) for path in node_file_paths(database.output_dir)]
 
@@ -94,9 +97,7 @@ def _collect(database: MainDatabase, path: str, known: dict[str, Known]) -> File
     except DatabaseError as error:
         return _skip(database.connection, path, name, condition, str(error))
     except OSError as error:
-        return _skip(
-            database.connection, path, name, _UNREADABLE, f"{path} cannot be read: {error.strerror or error}"
-        )
+        return _skip(database.connection, path, name, _UNREADABLE, f"{path} cannot be read: {error.strerror or error}")
     return FileOutcome(path, "collected", len(records.steps), stored.attempts, stored.accounting_rows)
 
 

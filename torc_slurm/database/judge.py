@@ -1,4 +1,4 @@
-"""What became of an attempt: its status with the evidence, and its end where it could not write one itself."""
+"""What became of an attempt: its status with evidence, and its end where it could not write one itself."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from torc_slurm.database.merge import last_seen
 from torc_slurm.database.node_records import Row, Value
 
 
-def judge_attempt(
-    figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None
-) -> dict[str, Value]:
+def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:
     """Status, evidence and end."""
     code = figures["return_code"]
     oom = bool(figures["oom_kills"]) and code != 0
@@ -21,9 +19,7 @@ def judge_attempt(
     return {"status": status, "status_evidence": ""} | _end(figures, nodes, accounting, status)
 
 
-def _end(
-    figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None, status: str
-) -> dict[str, Value]:
+def _end(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None, status: str) -> dict[str, Value]:
     if figures["end_time"] is not None:
         return {"end_time_source": "exit records"}
     if status == "running":

@@ -1,8 +1,8 @@
 """Asks Slurm's accounting, from the login node, for the measured steps whose final row is still missing.
 
-One query per allocation, the latest allocations first, a bound on how many, and no further question once accounting
-could not be had: it would not answer the next one either. Nobody else has to wait meanwhile: the main database is not
-held during a query.
+One query per allocation, the latest allocations first, a bound on how many, and no further question once
+accounting could not be had: it would not answer the next one either. Nobody else has to wait meanwhile: the
+main database is not held during a query.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class Question(NamedTuple):
 
 
 class UpToDate(NamedTuple):
-    """The main database with all that could be had in it, and what became of each node file and each question."""
+    """The main database with all that could be had in it, and what became of each node file and each
+    question.
+    """
 
     database: MainDatabase
     selection: Selection
@@ -55,7 +57,8 @@ def up_to_date(
     backend: str = "sacct",
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Iterator[UpToDate]:
-    """Collect all node files, then fill in accounting for the allocations that ``selection`` means; then the body runs.
+    """Collect all node files, then fill in accounting for the allocations that ``selection`` means; then the
+    body runs.
 
     Args:
         latest_only: where ``selection`` names nothing, take what was recorded last instead of everything.
@@ -78,7 +81,9 @@ def up_to_date(
 
 
 def open_questions(connection: sqlite3.Connection, selection: Selection) -> list[Question]:
-    """One question per allocation that has a measured step without a final row; at most `MOST_ALLOCATIONS`, latest first."""
+    """One question per allocation that has a measured step without a final row; at most `MOST_ALLOCATIONS`,
+    latest first.
+    """
     steps = steps_without_final_row(connection, selection)
     questions = []
     for (job, array, run_id, user), group in groupby(steps, key=lambda step: step[:4]):
@@ -112,6 +117,4 @@ def _stored(
     with transaction(database.connection):
         stored = store_accounting(database.connection, rows)
     answered = {(row["slurm_job_id"], row["run_id"]) for row in rows if row["status"] != "unavailable"}
-    return UpToDate(
-        database, selection, files, len(questions), len(questions) - len(answered), stored.accounting_rows
-    )
+    return UpToDate(database, selection, files, len(questions), len(questions) - len(answered), stored.accounting_rows)

@@ -1,7 +1,8 @@
-"""Opens the main database ``<output_dir>/torc.db``: one writer at a time, brought up to date, and readable in any case.
+"""Opens the main database ``<output_dir>/torc.db``: one writer at a time, brought up to date, and readable in
+any case.
 
-Where the output directory cannot be written (a colleague's, a read-only mount) a private copy in memory takes its place,
-so that reading commands work on what can be read; ``MainDatabase.read_only_reason`` says so.
+Where the output directory cannot be written (a colleague's, a read-only mount) a private copy in memory takes
+its place, so that reading commands work on what can be read; ``MainDatabase.read_only_reason`` says so.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 
 class MainDatabase(NamedTuple):
-    """An open main database; ``read_only_reason`` is None where it is the real one, else why it is a copy in memory."""
+    """An open main database; ``read_only_reason`` is None where it is the real one, else why it is a copy in
+    memory.
+    """
 
     connection: sqlite3.Connection
     output_dir: str
@@ -55,19 +58,18 @@ def open_main(
     Args:
         timeout_seconds: how long to wait for another writer.
         on_wait: called with one line for the user when there is another.
-        create_directory: for commands that put something there; others refuse a directory that does not exist.
+        create_directory: for commands that put something there; others refuse a directory that does not
+        exist.
 
     Raises:
         InputError: there is no such directory.
-        LockTimeout: another process kept it for too long.
+        LockTimeoutError: another process kept it for too long.
         DatabaseError: it is damaged, or of a newer version.
     """
     if create_directory:
         os.makedirs(output_dir, exist_ok=True)
     if not os.path.isdir(output_dir):
-        raise InputError(
-            f"there is no output directory {output_dir}; name the one of your jobs with --output-dir or TORC_OUTPUT_DIR"
-        )
+        raise InputError(f"there is no output directory {output_dir}; give that of your jobs by --output-dir")
     path = main_database_path(output_dir)
     with contextlib.ExitStack() as stack:
         reason = _lock_or_reason(stack, path, timeout_seconds, on_wait)
@@ -119,9 +121,7 @@ def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.C
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    vfs = (
-        "" if _locks_work(path + LOCK_SUFFIX) else "?vfs=unix-none"
-    )  # our lock file keeps others of ours away
+    vfs = "" if _locks_work(path + LOCK_SUFFIX) else "?vfs=unix-none"  # our lock file keeps others of ours away
     connection = sqlite3.connect(
         f"file:{quote(path)}{vfs}", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_SECONDS
     )
@@ -152,8 +152,8 @@ def _check_ours(connection: sqlite3.Connection, path: str) -> None:
     version = schema_version(connection)
     if version > len(MAIN_SCHEMA):
         raise DatabaseError(
-            f"{path} was written by a newer torc-slurm (schema {version}, this one knows {len(MAIN_SCHEMA)}); "
-            "use that version"
+            f"{path} was written by a newer torc-slurm (schema {version}, "
+            f"this one knows {len(MAIN_SCHEMA)}); use that version"
         )
     tables = {row[0] for row in connection.execute(_TABLES)}
     if tables and not {"results", "schema_migrations"} <= tables:

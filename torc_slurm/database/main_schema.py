@@ -1,11 +1,13 @@
-"""The schema of the main database, ``torc.db``: what every attempt used, Slurm's view of it, and where both came from.
+"""The schema of the main database, ``torc.db``: what every attempt used, Slurm's view of it, and where both
+came from.
 
-``results`` has one row per attempt, ``step_nodes``, ``task_exits`` and ``step_notes`` hold what the nodes wrote about
-it, ``slurm_stats`` what Slurm's accounting says, ``node_files`` which files were read in which condition.
+``results`` has one row per attempt, ``step_nodes``, ``task_exits`` and ``step_notes`` hold what the nodes
+wrote about it, ``slurm_stats`` what Slurm's accounting says, ``node_files`` which files were read in which
+condition.
 
-An attempt is identified in one of three ways, each with a unique index of its own, because NULLs never clash in SQLite:
-by workflow (``workflow_id, job_id, run_id, attempt_id``), ad hoc in Slurm (``slurm_job_id, step_id, run_id,
-attempt_id``), outside Slurm (``local_host, run_id, job_id, attempt_id``).
+An attempt is identified in one of three ways, each with a unique index of its own, because NULLs never clash
+in SQLite: by workflow (``workflow_id, job_id, run_id, attempt_id``), ad hoc in Slurm (``slurm_job_id,
+step_id, run_id, attempt_id``), outside Slurm (``local_host, run_id, job_id, attempt_id``).
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from __future__ import annotations
 from torc_slurm.database.migrations import Schema
 from torc_slurm.database.slurm_stats_schema import ACCOUNTING_COLUMNS
 
-# Memory and CPU are those of the largest node, as Slurm's --mem means it; all_nodes_* are sums over the nodes, NULL unless
-# every node of the step reported.
+# Memory and CPU are those of the largest node, as Slurm's --mem means it; all_nodes_* are sums over the
+# nodes, NULL unless every node of the step reported.
 _RESULTS = """
 CREATE TABLE results (
     id INTEGER PRIMARY KEY,
@@ -89,7 +91,8 @@ _RESULT_KEYS = (
     "CREATE INDEX results_by_allocation ON results (slurm_job_id, run_id, step_id)",
 )
 
-# One row per attempt and node, as the node wrote it: steps, step_usage and monitor_usage of the node file side by side.
+# One row per attempt and node, as the node wrote it: steps, step_usage and monitor_usage of the node file
+# side by side.
 _STEP_NODES = """
 CREATE TABLE step_nodes (
     id INTEGER PRIMARY KEY,
@@ -167,7 +170,8 @@ CREATE TABLE step_notes (
 
 _ACCOUNTING_SQL = ", ".join(f"{name} {kind}" for name, kind in ACCOUNTING_COLUMNS)
 
-# workflow_id, job_id and attempt_id are NULL for a step that torc did not measure (a bare srun, batch, extern).
+# workflow_id, job_id and attempt_id are NULL for a step that torc did not measure (a bare srun, batch,
+# extern).
 _SLURM_STATS = f"""
 CREATE TABLE slurm_stats (
     id INTEGER PRIMARY KEY, workflow_id INTEGER, job_id INTEGER, attempt_id INTEGER, {_ACCOUNTING_SQL}
@@ -181,7 +185,8 @@ _SLURM_STATS_KEYS = (
     "CREATE INDEX slurm_stats_by_allocation ON slurm_stats (slurm_job_id, run_id, step_id)",
 )
 
-# `fingerprint` says in which condition the file was read last; `problem` why it could not be used, NULL if it could.
+# `fingerprint` says in which condition the file was read last; `problem` why it could not be used, NULL if it
+# could.
 _NODE_FILES = """
 CREATE TABLE node_files (
     path TEXT PRIMARY KEY,

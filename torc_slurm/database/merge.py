@@ -1,8 +1,8 @@
 """Makes one row of figures from what each node of a step wrote; pure.
 
-Memory and CPU are those of the largest node, each figure with the source of that node, as Slurm's --mem is per node.
-Sums over the nodes stand beside as all_nodes_*: NULL unless every node of the step has reported the figure, because a sum
-with a hole would look like a small job.
+Memory and CPU are those of the largest node, each figure with the source of that node, as Slurm's --mem is
+per node. Sums over the nodes stand beside as all_nodes_*: NULL unless every node of the step has reported the
+figure, because a sum with a hole would look like a small job.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def _extent(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
 
 
 def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
-    """The highest of the tasks' own exit records; srun's and sacct's codes say something else after an OOM kill."""
+    """The highest of the tasks' own exit records; srun's and sacct's codes say something else after an OOM
+    kill.
+    """
     if not exits:
         return {"return_code": None, "return_signal": None}
     worst = max(exits, key=lambda record: float(record["return_code"] or 0))

@@ -5,6 +5,7 @@ The file may be broken, foreign, half written or of another version; then the er
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -78,14 +79,26 @@ LEFT JOIN step_usage u ON u.step = s.id LEFT JOIN monitor_usage m ON m.step = s.
 _EXITS = f"SELECT {', '.join(EXIT_COLUMNS)} FROM task_exits WHERE step = ? ORDER BY task"  # noqa: S608 - constants
 _NOTES = "SELECT time, note FROM step_notes WHERE step = ? ORDER BY time, note"
 _SLURM_STATS = f"SELECT {', '.join(COLUMN_NAMES)} FROM slurm_stats ORDER BY slurm_job_id, run_id, step_id"  # noqa: S608 - constants
+_MAGIC = b"SQLite format 3\0"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 _TEXT_COLUMNS = frozenset(
-    ["invocation", "job_name", "slurm_array", "step_id", "user_name", "node", "command", "working_dir", "granularity", "note", "monitor_reader"]
+    [
+        "invocation",
+        "job_name",
+        "slurm_array",
+        "step_id",
+        "user_name",
+        "node",
+        "command",
+        "working_dir",
+        "granularity",
+        "note",
+        "monitor_reader",
+    ]
 ) | {name for name, kind in ACCOUNTING_COLUMNS if kind.startswith("TEXT")}
-_NEVER_NULL = frozenset(
-    ("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time")
-)
+_INFINITE = (math.inf, -math.inf)
+_NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time"))
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,9 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class NodeRecords:
-    """All that one node file holds apart from the sample series; ``fingerprint`` is the file's condition when read."""
+    """All that one node file holds apart from the sample series; ``fingerprint`` is the file's condition when
+    read.
+    """
 
     path: str
     fingerprint: str
@@ -117,12 +132,11 @@ def read_node_file(path: str) -> NodeRecords:
     """
     with snapshot(path) as (copy, fingerprint), closing(_connect(copy)) as connection:
         try:
-            if not _is_empty(connection, path):
-                _check(connection, path)
-                return NodeRecords(
-                    path, fingerprint, tuple(_steps(connection, path)), _slurm_stats(connection, path)
-                )
-            return NodeRecords(path, fingerprint, (), ())
+            if _is_empty(connection, copy, path):
+                return NodeRecords(path, fingerprint, (), ())
+            _check(connection, path)
+            steps = tuple(_steps(connection, path))
+            return NodeRecords(path, fingerprint, steps, _slurm_stats(connection, path))
         except sqlite3.Error as error:
             raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
 
@@ -134,15 +148,18 @@ def _connect(copy: str) -> sqlite3.Connection:
     return connection
 
 
-def _is_empty(connection: sqlite3.Connection, path: str) -> bool:
+def _is_empty(connection: sqlite3.Connection, copy: str, path: str) -> bool:
     """Whether its writer has only just created it.
 
     Raises:
-        DatabaseError: it is a SQLite file, but somebody else's.
+        DatabaseError: it is no SQLite file (SQLite takes a few stray bytes for an empty one), or somebody else's.
     """
     tables = {row[0] for row in connection.execute(_TABLES)}
     if tables and not {"steps", "schema_migrations"} <= tables:
         raise DatabaseError(f"{path} is a SQLite file, but not a node file of torc-slurm")
+    with open(copy, "rb") as file:
+        if not tables and file.read(len(_MAGIC)) not in (_MAGIC, b""):
+            raise DatabaseError(f"{path} cannot be read as a node file: file is not a database")
     return not tables
 
 
@@ -161,11 +178,11 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
 def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:
     for row in connection.execute(_STEPS).fetchall():
         exits = connection.execute(_EXITS, (row["id"],)).fetchall()
-        notes = connection.execute(_NOTES, (row["id"],)).fetchall()
+        notes = [_checked(note, path) for note in connection.execute(_NOTES, (row["id"],))]
         yield StepRecord(
             step=_checked(row, path),
             exits=tuple(_checked(exit_row, path) for exit_row in exits),
-            notes=tuple((float(note["time"]), str(note["note"])) for note in notes),
+            notes=tuple((float(note["time"] or 0), str(note["note"])) for note in notes),
         )
 
 
@@ -183,7 +200,7 @@ def _checked(row: sqlite3.Row, path: str) -> Row:
     for name, value in values.items():
         if value is None and name not in _NEVER_NULL:
             continue
-        if not isinstance(value, _types_of(name)):
+        if not isinstance(value, _types_of(name)) or value in _INFINITE:
             raise DatabaseError(f"{path} is damaged: column {name} holds {str(value)[:40]!r}")
     return values
 

@@ -1,4 +1,4 @@
-"""Finds attempts in the main database, by any of the numbers a user may name, with Slurm's row beside each."""
+"""Finds attempts in the main database by any number a user may name, with Slurm's row beside each."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from torc_slurm.errors import InputError
 
 _SLURM_JOB = re.compile(r"[0-9]{1,18}(?:_[0-9]{1,18})?", re.ASCII)
 
-# In a joined row Slurm's columns begin with this, because results has a status, a start and an end of its own.
+# In a joined row Slurm's columns begin with this, because results has a status, a start and an end of its
+# own.
 SLURM_PREFIX = "slurm_stats_"
 _SLURM_COLUMNS = ", ".join(f"s.{name} AS {SLURM_PREFIX}{name}" for name in COLUMN_NAMES)
 
 # An array's own number stands for all of its tasks.
 ATTEMPT_IS_SELECTED = r"""
-(:slurm_job_id IS NULL OR r.slurm_job_id = :slurm_job_id OR r.slurm_array LIKE :slurm_job_id || '\_%' ESCAPE '\')
-AND (:slurm_array IS NULL OR r.slurm_array = :slurm_array)
-AND (:workflow_id IS NULL OR r.workflow_id = :workflow_id)
-AND (:run_id IS NULL OR r.run_id = :run_id)
-AND (:job_id IS NULL OR r.job_id = :job_id)
-AND (:attempt_id IS NULL OR r.attempt_id = :attempt_id)
-AND (:local_host IS NULL OR r.local_host = :local_host)
+(:slurm_job_id IS NULL OR r.slurm_job_id = :slurm_job_id OR r.slurm_array LIKE :slurm_job_id || '\_%' ESCAPE
+'\') AND (:slurm_array IS NULL OR r.slurm_array = :slurm_array) AND (:workflow_id IS NULL OR r.workflow_id =
+:workflow_id) AND (:run_id IS NULL OR r.run_id = :run_id) AND (:job_id IS NULL OR r.job_id = :job_id) AND
+(:attempt_id IS NULL OR r.attempt_id = :attempt_id) AND (:local_host IS NULL OR r.local_host = :local_host)
 AND (NOT :local OR r.slurm_job_id IS NULL)
 """
 _ATTEMPTS = f"""
@@ -38,7 +36,8 @@ JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.i
 """  # noqa: S608 - constants
 _UNMEASURED = f"""
 SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND EXISTS (
-  SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id AND {ATTEMPT_IS_SELECTED}
+  SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id
+  AND {ATTEMPT_IS_SELECTED}
 ) ORDER BY s.slurm_job_id, s.run_id, s.start_time, s.step_id
 """  # noqa: S608 - constants
 _LATEST = """
@@ -117,15 +116,19 @@ def _narrow(
 
 
 def select_attempts(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
-    """Rows of ``results``, each with its row of ``slurm_stats`` under `SLURM_PREFIX`; by job, then attempt."""
+    """Rows of ``results``, each with its ``slurm_stats`` under `SLURM_PREFIX`; by job, then attempt."""
     return [dict(row) for row in connection.execute(_ATTEMPTS, selection.parameters())]
 
 
 def select_unmeasured(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
-    """Rows of ``slurm_stats`` of the same allocations whose steps no wrapper measured (batch, extern, a bare srun)."""
+    """Rows of ``slurm_stats`` of the same allocations whose steps no wrapper measured (batch, extern, a bare
+    srun).
+    """
     return [dict(row) for row in connection.execute(_UNMEASURED, selection.parameters())]
 
 
 def select_notes(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
-    """``result`` (a ``results.id``), ``node`` and ``note``: what the nodes said was lost or could not be measured."""
+    """``result`` (a ``results.id``), ``node`` and ``note``: what the nodes said was lost or could not be
+    measured.
+    """
     return [dict(row) for row in connection.execute(_NOTES, selection.parameters())]

@@ -1,7 +1,7 @@
 """Slurm's accounting in the main database: rows that came are never replaced by worse ones.
 
-Rows come from two sides, from the epilog by way of a node file and from a query on the login node, in any order and
-any number of times; what stands afterwards depends only on what came.
+Rows come from two sides, from the epilog by way of a node file and from a query on the login node, in any
+order and any number of times; what stands afterwards depends only on what came.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def upsert_slurm_stats(connection: sqlite3.Connection, rows: Iterable[Row]) -> l
 
 
 def adopt_slurm_stats(connection: sqlite3.Connection, attempt: Row) -> None:
-    """Give the accounting row of an attempt's step the attempt's identity; the first attempt where one step had several."""
+    """Give the accounting row of an attempt's step the attempt's identity; the first attempt where one step
+    had several.
+    """
     connection.execute(_ADOPT, dict(attempt))
 
 
@@ -74,7 +76,8 @@ def steps_without_final_row(connection: sqlite3.Connection, selection: Selection
 def is_better(new: Row, old: Row) -> bool:
     """Whether ``new`` should take the place of ``old``: by status, then by how much of it is known.
 
-    A final row stays as it is unless the new one knows more; of two that are not final the later answer counts.
+    A final row stays as it is unless the new one knows more; of two that are not final the later answer
+    counts.
     """
     ranks = (_RANK.get(str(new["status"]), -1), _RANK.get(str(old["status"]), -1))
     if ranks[0] != ranks[1]:
@@ -103,7 +106,7 @@ def _upsert(connection: sqlite3.Connection, row: Row) -> bool:
 
 
 def accounting_of(connection: sqlite3.Connection, attempt: Row) -> Row | None:
-    """Slurm's row for an attempt's step; None if none was collected (yet), or the attempt ran outside Slurm."""
+    """Slurm's row for an attempt's step; None if there is none yet, or the attempt ran outside Slurm."""
     key = (attempt["slurm_job_id"], attempt["run_id"], attempt["step_id"])
     row = connection.execute(_SELECT_ONE, key).fetchone()
     return None if row is None else dict(row)

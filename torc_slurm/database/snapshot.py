@@ -1,7 +1,9 @@
-"""A private copy of a SQLite file that another host may be writing, taken without ever opening the original by SQLite.
+"""A private copy of a SQLite file that another host may be writing, taken without ever opening the original
+by SQLite.
 
-A SQLite reader of the original would find the writer's journal "hot" (its locks are not seen across hosts), roll it back
-and so destroy the writer's transaction. Here both files are copied as bytes; only the copy is rolled back.
+A SQLite reader of the original would find the writer's journal "hot" (its locks are not seen across hosts),
+roll it back and so destroy the writer's transaction. Here both files are copied as bytes; only the copy is
+rolled back.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ _PAUSE_SECONDS = 0.05
 
 
 def fingerprint(path: str) -> str:
-    """The condition of a SQLite file and its journal: sizes, modification times and the file's own change counter.
+    """The condition of a SQLite file and its journal: sizes, modification times and the file's own change
+    counter.
 
-    Opening before asking makes NFS fetch the attributes anew; the counter tells two writes within one clock tick apart.
+    Opening before asking makes NFS fetch the attributes anew; the counter tells two writes within one clock
+    tick apart.
 
     Raises:
         OSError: there is no such file, or it cannot be read.

@@ -1,4 +1,6 @@
-"""Writes what collect found into the main database, and keeps each attempt's row of ``results`` in step with it."""
+"""Writes what collect found into the main database, and keeps each attempt's row of ``results`` in step with
+it.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ _NODE_COLUMNS = (
 
 _DESCRIBE = f"UPDATE results SET {', '.join(f'{name} = :{name}' for name in _DESCRIPTION)} WHERE id = :id"  # noqa: S608
 _KNOWN = """
-SELECT n.id, n.invocation, n.begin_time, n.end_time, n.last_flush_time,
+SELECT n.id, n.end_time, n.last_flush_time,
 (SELECT count(*) FROM task_exits e WHERE e.step_node = n.id) AS exits,
 (SELECT count(*) FROM step_notes t WHERE t.step_node = n.id) AS notes
 FROM step_nodes n WHERE n.result = ? AND n.node = ?
@@ -67,13 +69,16 @@ _INSERT_NOTE = "INSERT OR IGNORE INTO step_notes (step_node, time, note) VALUES 
 _ATTEMPT = "SELECT * FROM results WHERE id = ?"
 _NODES = "SELECT * FROM step_nodes WHERE result = ? ORDER BY node_index, node"
 _EXITS = """
-SELECT e.* FROM task_exits e JOIN step_nodes n ON n.id = e.step_node WHERE n.result = ? ORDER BY e.task, e.step_node
+SELECT e.* FROM task_exits e JOIN step_nodes n ON n.id = e.step_node WHERE n.result = ?
+ORDER BY e.task, e.step_node
 """
 _ATTEMPTS_OF_STEP = "SELECT id FROM results WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?"
 
 
 class Stored(NamedTuple):
-    """What a node file or a query brought: the ``results.id`` of the attempts that changed, and new accounting rows."""
+    """What a node file or a query brought: the ``results.id`` of the attempts that changed, and new
+    accounting rows.
+    """
 
     attempts: frozenset[int]
     accounting_rows: int
@@ -86,9 +91,7 @@ def store_node_records(connection: sqlite3.Connection, records: NodeRecords, nod
         node_file: the file's name as it is to be kept, relative to the output directory.
     """
     changed = {
-        attempt
-        for record in records.steps
-        if (attempt := _store_step(connection, record, node_file)) is not None
+        attempt for record in records.steps if (attempt := _store_step(connection, record, node_file)) is not None
     }
     new_rows = upsert_slurm_stats(connection, records.slurm_stats)
     changed |= _attempts_of(connection, new_rows)
@@ -97,7 +100,9 @@ def store_node_records(connection: sqlite3.Connection, records: NodeRecords, nod
 
 
 def store_accounting(connection: sqlite3.Connection, rows: Sequence[Row]) -> Stored:
-    """Put rows with the columns of ``slurm_stats`` in place where they are better; must run inside a transaction."""
+    """Put rows with the columns of ``slurm_stats`` in place where they are better; must run inside a
+    transaction.
+    """
     new_rows = upsert_slurm_stats(connection, rows)
     changed = _attempts_of(connection, new_rows)
     rebuild_results(connection, changed)
@@ -147,12 +152,15 @@ def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: s
 
 
 def _is_newer(record: StepRecord, known: Row) -> bool:
-    """Whether the record says more than the row in place: later written, or of a later wrapper of the same name."""
+    """Whether the record says more than the row in place: written later, then holding more."""
 
-    def age(row: Row, exits: Value, notes: Value) -> tuple[float, bool, float, int, int]:
-        ended = row["end_time"] is not None
-        begin, flush = float(row["begin_time"] or 0), float(row["last_flush_time"] or 0)
-        return (begin, ended, flush, int(exits or 0), int(notes or 0))
+    def age(row: Row, exits: Value, notes: Value) -> tuple[float, bool, int, int]:
+        return (
+            float(row["last_flush_time"] or 0),
+            row["end_time"] is not None,
+            int(exits or 0),
+            int(notes or 0),
+        )
 
     new = age(record.step, len(record.exits), len(record.notes))
     return new > age(known, known["exits"], known["notes"])
@@ -161,7 +169,5 @@ def _is_newer(record: StepRecord, known: Row) -> bool:
 def _insert_node(connection: sqlite3.Connection, attempt: int, record: StepRecord, node_file: str) -> None:
     values = columns_of(record.step, _NODE_COLUMNS)
     step_node = connection.execute(_INSERT_NODE, (attempt, node_file, *values)).lastrowid
-    connection.executemany(
-        _INSERT_EXIT, [(step_node, *columns_of(row, EXIT_COLUMNS)) for row in record.exits]
-    )
+    connection.executemany(_INSERT_EXIT, [(step_node, *columns_of(row, EXIT_COLUMNS)) for row in record.exits])
     connection.executemany(_INSERT_NOTE, [(step_node, time, note) for time, note in record.notes])

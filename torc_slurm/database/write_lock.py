@@ -1,7 +1,9 @@
-"""The lock file beside the main database: writers on several login nodes take turns, also where the file system has no locks.
+"""The lock file beside the main database: writers on several login nodes take turns, also where the file
+system has no locks.
 
-``torc.db.lock`` is created exclusively and names its owner: host, process and since when. A lock whose owner has died on
-this host is taken over; one of another host cannot be judged from here, so the error names the file and what to check.
+``torc.db.lock`` is created exclusively and names its owner: host, process and since when. A lock whose owner
+has died on this host is taken over; one of another host cannot be judged from here, so the error names the
+file and what to check.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _SAY_AFTER_SECONDS = 1.0
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-class LockTimeout(DatabaseError):
+class LockTimeoutError(DatabaseError):
     """Another process kept the main database for longer than we were ready to wait."""
 
 
@@ -65,7 +67,7 @@ def write_lock(
     ``on_wait`` is called once, with one line for the user, when the lock is not free within a second.
 
     Raises:
-        LockTimeout: it was not free within ``timeout_seconds``; the message names owner, file and remedy.
+        LockTimeoutError: it was not free within ``timeout_seconds``; it names owner, file and remedy.
         OSError: the directory cannot be written (PermissionError, EROFS, ENOSPC…).
     """
     lock = path + LOCK_SUFFIX
@@ -88,7 +90,7 @@ def _acquire(lock: str, owner: Owner, timeout_seconds: float, on_wait: Callable[
             continue
         waited = time.monotonic() - begin
         if waited >= timeout_seconds:
-            raise LockTimeout(_describe(lock, waited))
+            raise LockTimeoutError(_describe(lock, waited))
         if waited >= _SAY_AFTER_SECONDS and not said:
             said = True
             on_wait(f"waiting for {_holder(lock)} (lock {lock})")
@@ -97,7 +99,9 @@ def _acquire(lock: str, owner: Owner, timeout_seconds: float, on_wait: Callable[
 
 
 def _create(lock: str, owner: Owner) -> bool:
-    """True if the lock file did not exist and is now ours. A link brings its text with it and is atomic on NFS too."""
+    """True if the lock file did not exist and is now ours. A link brings its text with it and is atomic on
+    NFS too.
+    """
     draft = f"{lock}.{owner.host}.{owner.pid}"
     _write_owner(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), owner)
     try:
@@ -149,7 +153,9 @@ def owner_is_dead(owner: Owner, here: Owner) -> bool:
 
 
 def _remove_if_dead(lock: str) -> bool:
-    """Remove a lock of a dead process. Only the holder of the guard file removes, so no live lock is taken by mistake."""
+    """Remove a lock of a dead process. Only the holder of the guard file removes, so no live lock is taken by
+    mistake.
+    """
     owner = read_owner(lock)
     if owner is None or not owner_is_dead(owner, current_owner()):
         return False
@@ -192,7 +198,9 @@ def _process_exists(pid: int) -> bool:
 
 
 def _process_start(pid: int) -> str:
-    """Ticks since boot at which the process began (field 22 of /proc/PID/stat); empty where that is not to be read."""
+    """Ticks since boot at which the process began (field 22 of /proc/PID/stat); empty where that is not to be
+    read.
+    """
     stat = _first_line(f"/proc/{pid}/stat")
     return stat.rpartition(")")[2].split()[19] if stat else ""
 

@@ -1,7 +1,9 @@
-"""What the steps really used, Slurm's accounting beside the wrapper's own figures: rows in, a report out; nothing is printed.
+"""What the steps really used, Slurm's accounting beside the wrapper's own figures: rows in, a report out;
+nothing is printed.
 
-An item of the report is one attempt (or, when asked for, one step that nobody measured) with the keys `ITEM_COLUMNS`.
-None means not measured. Memory and CPU are those of the largest node; sizes in bytes, times in seconds.
+An item of the report is one attempt (or, when asked for, one step that nobody measured) with the keys
+`ITEM_COLUMNS`. None means not measured. Memory and CPU are those of the largest node; sizes in bytes, times
+in seconds.
 """
 
 from __future__ import annotations
@@ -110,7 +112,9 @@ NOT_ASKED = "accounting was not asked (--no-accounting)"
 
 @dataclass(frozen=True)
 class NullReason:
-    """Why figures of Slurm's are NULL in some rows: which figures, in how many rows, under which accounting status."""
+    """Why figures of Slurm's are NULL in some rows: which figures, in how many rows, under which accounting
+    status.
+    """
 
     status: str
     reason: str
@@ -120,7 +124,9 @@ class NullReason:
 
 @dataclass(frozen=True)
 class StatsReport:
-    """``items`` in the order of jobs and attempts; ``unmeasured`` counts steps of these allocations not among them."""
+    """``items`` in the order of jobs and attempts; ``unmeasured`` counts steps of these allocations not among
+    them.
+    """
 
     items: tuple[Item, ...]
     unmeasured: int
@@ -148,7 +154,9 @@ def stats_report(
 
 
 def step_label(item: Row) -> str:
-    """How a step is called in a table and a warning: ``12.0``, ``12.batch``, ``12_3.0``, ``local run 4``, ``job 7``."""
+    """How a step is called in a table and a warning: ``12.0``, ``12.batch``, ``12_3.0``, ``local run 4``,
+    ``job 7``.
+    """
     attempt = f" attempt {item['attempt_id']}" if (item["attempt_id"] or 1) != 1 else ""
     if item["slurm_job_id"] is not None:
         return f"{item['slurm_array'] or item['slurm_job_id']}.{item['step_id']}{attempt}"
@@ -158,7 +166,9 @@ def step_label(item: Row) -> str:
 
 
 def null_reasons(items: Iterable[Item]) -> tuple[NullReason, ...]:
-    """Which of the reference's figures are NULL and why, rows of one reason together, the most frequent first."""
+    """Which of the reference's figures are NULL and why, rows of one reason together, the most frequent
+    first.
+    """
     rows: Counter[tuple[str, str]] = Counter()
     figures: dict[tuple[str, str], dict[str, None]] = {}
     for item in items:
@@ -201,7 +211,7 @@ def _warnings(items: Iterable[Item]) -> Iterable[str]:
         if item["end_time_source"] == "last flush":
             yield f"{label} wrote no end (killed?); its figures and its end are those of its last record"
         if item["end_time_source"] == "accounting":
-            yield f"{label} wrote no end (killed?); its figures are those of its last record, its end is Slurm's"
+            yield f"{label} wrote no end (killed?); figures are those of its last record, the end is Slurm's"
         if _count(item, "measured_node_count") < _count(item, "node_count"):
             yield (
                 f"{label} ran on {item['node_count']} nodes, {item['measured_node_count']} of them reported: "
