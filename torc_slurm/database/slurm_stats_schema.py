@@ -5,6 +5,8 @@ One row per step and Slurm record. NULL means that Slurm did not measure it; ``s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # name and SQLite type, in the order of the table
 ACCOUNTING_COLUMNS: tuple[tuple[str, str], ...] = (
     ("slurm_job_id", "INTEGER NOT NULL"),
@@ -13,7 +15,10 @@ ACCOUNTING_COLUMNS: tuple[tuple[str, str], ...] = (
     ("step_name", "TEXT"),
     ("status", "TEXT NOT NULL"),  # found | partial | pending | missing | unavailable
     ("reason", "TEXT"),  # why the status is not `found`, and what to do
-    ("state", "TEXT"),  # Slurm's word: COMPLETED, FAILED, OUT_OF_MEMORY, …
+    ("state", "TEXT"),  # Slurm's word for the step: COMPLETED, FAILED, OUT_OF_MEMORY, …
+    ("job_state", "TEXT"),  # the same for the whole allocation, which says TIMEOUT where a step says CANCELLED
+    ("job_start_time", "REAL"),
+    ("job_end_time", "REAL"),
     ("exit_code", "INTEGER"),
     ("exit_signal", "INTEGER"),
     ("start_time", "REAL"),
@@ -57,6 +62,39 @@ ACCOUNTING_COLUMNS: tuple[tuple[str, str], ...] = (
 
 COLUMN_NAMES: tuple[str, ...] = tuple(name for name, _ in ACCOUNTING_COLUMNS)
 
+# From worst to best: a row is replaced by one of a better status, or by a newer one where it was not yet final.
+STATUSES: tuple[str, ...] = ("unavailable", "pending", "missing", "partial", "found")
+FINAL_STATUSES: frozenset[str] = frozenset({"missing", "partial", "found"})
+
+ADHOC_KEY: tuple[str, ...] = ("slurm_job_id", "step_id", "run_id")
+
 _COLUMNS_SQL = ", ".join(f"{name} {kind}" for name, kind in ACCOUNTING_COLUMNS)
 
-CREATE_NODE_SLURM_STATS = f"CREATE TABLE slurm_stats ({_COLUMNS_SQL}, UNIQUE (slurm_job_id, step_id, run_id))"
+CREATE_NODE_SLURM_STATS = f"CREATE TABLE slurm_stats ({_COLUMNS_SQL}, UNIQUE ({', '.join(ADHOC_KEY)}))"
+
+
+def _rank_sql(column: str) -> str:
+    cases = " ".join(f"WHEN '{status}' THEN {rank}" for rank, status in enumerate(STATUSES))
+    return f"CASE {column} {cases} ELSE -1 END"
+
+
+def upsert_sql(extra_columns: Sequence[str] = (), conflict: str = f"({', '.join(ADHOC_KEY)})") -> str:
+    """The statement that writes one accounting row (named parameters), again and in any order with the same result.
+
+    A final row is never replaced by a pending or unavailable one, nor by its like: writing twice changes nothing.
+
+    Args:
+        extra_columns: columns that the table has in front of ACCOUNTING_COLUMNS (the main database's ids).
+        conflict: the unique index that says which row is the same: ``(column, …)`` and its WHERE where it is partial.
+    """
+    names = (*extra_columns, *COLUMN_NAMES)
+    old, new = _rank_sql("slurm_stats.status"), _rank_sql("excluded.status")
+    final = ", ".join(f"'{status}'" for status in STATUSES if status in FINAL_STATUSES)
+    return (
+        f"INSERT INTO slurm_stats ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)}) "  # noqa: S608
+        f"ON CONFLICT {conflict} DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)} "
+        f"WHERE {new} > {old} OR ({new} = {old} AND slurm_stats.status NOT IN ({final}))"
+    )
+
+
+UPSERT_NODE_SLURM_STATS = upsert_sql()

@@ -1,0 +1,115 @@
+"""Runs Slurm's commands: every subprocess call to Slurm of the project goes through here.
+
+Each call has a time limit (sacct and sacctmgr can hang without one while slurmdbd is down), a closed stdin, a session
+of its own that is killed as a whole at the limit, and fails with an error that keeps argv, exit status and stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError
+
+LOGIN_TIMEOUT_SECONDS = 60.0
+EPILOG_TIMEOUT_SECONDS = 20.0
+SCONTROL_TIMEOUT_SECONDS = 10.0
+TIMEOUT_VARIABLE = "TORC_SACCT_TIMEOUT_SECONDS"
+
+_NOT_FOUND_REMEDY = "load the module that brings Slurm's commands, or run this where they are installed"
+_TIMEOUT_REMEDY = f"try again later, or allow it more time with {TIMEOUT_VARIABLE}"
+_AFTER_KILL_SECONDS = 2.0
+
+# What a query's output looks like must not depend on the user's settings: language, time zone, time format, fields.
+_QUERY_ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"}
+_DROPPED_PREFIXES = ("SACCT_", "SCONTROL_")
+
+
+def sacct_timeout_seconds(default: float) -> float:
+    """The time limit for sacct: ``TORC_SACCT_TIMEOUT_SECONDS`` where set, else the default.
+
+    Raises:
+        InputError: the variable is not a number over 0.
+    """
+    text = os.environ.get(TIMEOUT_VARIABLE, "")
+    if not text:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 86400:
+        raise InputError(f"{TIMEOUT_VARIABLE}={text!r} is not a time limit; give seconds over 0, such as 60")
+    return seconds
+
+
+def query_environment() -> dict[str, str]:
+    """This process's environment with all that would change how sacct and scontrol print: times come in UTC."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED_PREFIXES)}
+    return kept | _QUERY_ENVIRONMENT
+
+
+def sacct(arguments: Sequence[str], *, timeout_seconds: float) -> str:
+    """What ``sacct`` prints with these arguments (see `run` for errors)."""
+    return run(["sacct", *arguments], timeout_seconds=timeout_seconds, environment=query_environment())
+
+
+def scontrol(arguments: Sequence[str], *, timeout_seconds: float = SCONTROL_TIMEOUT_SECONDS) -> str:
+    """What ``scontrol`` prints with these arguments (see `run` for errors)."""
+    return run(["scontrol", *arguments], timeout_seconds=timeout_seconds, environment=query_environment())
+
+
+def run(argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command to its end and return its stdout; bytes that are not UTF-8 come as ``\\xNN``.
+
+    Raises:
+        CommandNotFound: no such command on PATH.
+        CommandTimeout: not ended within the limit; it and its children have been killed.
+        CommandError: it could not be started, or ended with another status than 0.
+    """
+    process = _start(list(argv), environment)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        raise CommandTimeout(list(argv), timeout_seconds, _TIMEOUT_REMEDY) from None
+    except BaseException:
+        _kill(process)
+        raise
+    if process.returncode != 0:
+        raise CommandError(list(argv), process.returncode, _text(stderr))
+    return _text(stdout)
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "backslashreplace")
+
+
+def _start(argv: list[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise CommandNotFound(argv, _NOT_FOUND_REMEDY) from None
+    except OSError as error:
+        raise CommandError(argv, None, str(error)) from error
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the command's whole process group; never wait long for a child that left the group and holds the pipe."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=_AFTER_KILL_SECONDS)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,173 @@
+"""Which of Slurm's records belong to an allocation: requeued, recycled, array and heterogeneous jobs; pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torc_slurm.slurm.sacct import SacctRow
+
+# A step's begin, read from its node's clock, may lie this much outside the job's record, which Slurm's clock wrote.
+CLOCK_TOLERANCE_SECONDS = 300.0
+
+_UNFINISHED_STATES = frozenset(
+    ["PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"]
+)
+
+# For a step in several components of a heterogeneous job: figures of the largest one with what belongs to them, sums.
+_OF_LARGEST: dict[str, tuple[str, ...]] = {
+    "max_rss_bytes": ("max_rss_node", "max_rss_task"),
+    "max_vm_size_bytes": ("max_vm_size_node", "max_vm_size_task"),
+    "max_disk_read_bytes": ("max_disk_read_node", "max_disk_read_task"),
+    "max_disk_write_bytes": ("max_disk_write_node", "max_disk_write_task"),
+    "gpu_utilization_percent": (),
+    "gpu_memory_bytes": (),
+    "elapsed_seconds": (),
+}
+_SUMS = (
+    "total_cpu_seconds",
+    "user_cpu_seconds",
+    "system_cpu_seconds",
+    "total_rss_bytes",
+    "total_disk_read_bytes",
+    "total_disk_write_bytes",
+    "task_count",
+    "consumed_energy_joules",
+)
+
+
+@dataclass(frozen=True)
+class AllocationKey:
+    """Which allocation is asked for, as far as the node knew it.
+
+    ``slurm_array`` is ``<array job>_<task>``: the bare id of an array's first task means the whole array to sacct.
+    ``run_id`` goes into the rows. A requeued or recycled job id has several records: ``user_name`` and
+    ``earliest_begin_time`` (Unix time of the first step) tell which is meant, ``restart_count`` where times do not.
+    """
+
+    slurm_job_id: int
+    slurm_array: str | None = None
+    run_id: int = 1
+    user_name: str | None = None
+    earliest_begin_time: float | None = None
+    restart_count: int | None = None
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One record of a job and those of its steps; for a heterogeneous job of all its components."""
+
+    job: SacctRow
+    steps: Sequence[SacctRow] = ()
+
+    @property
+    def end_time(self) -> float | None:
+        """When the job ended; None while it has not."""
+        return self.job.end_time if is_final(self.job) else None
+
+    @property
+    def step_ids(self) -> list[str]:
+        """Its steps, each once, in sacct's order."""
+        return list(dict.fromkeys(row.step_id for row in self.steps if row.step_id is not None))
+
+    def step(self, step_id: str) -> SacctRow | None:
+        """The record of one step; those of a step in several components are put together."""
+        found = [row for row in self.steps if row.step_id == step_id]
+        return merge_components(found) if found else None
+
+
+def is_final(row: SacctRow) -> bool:
+    """Whether Slurm has written an end for this job or step."""
+    return row.end_time is not None and row.state is not None and row.state not in _UNFINISHED_STATES
+
+
+def is_inherited_end(row: SacctRow) -> bool:
+    """Whether the end shown is not the step's own: Slurm shows a step whose end it does not know as CANCELLED, 0:0.
+
+    Seen on 22.05 for a moment after scancel (what comes then is COMPLETED, FAILED or CANCELLED with a signal), and for
+    good after a node failed or slurmstepd died.
+    """
+    return row.state == "CANCELLED" and row.cancelled_by_uid is None and not row.exit_code and not row.exit_signal
+
+
+def job_records(rows: Iterable[SacctRow], slurm_job_id: int) -> list[JobRecord]:
+    """The records of one job id in sacct's order, each with its steps, which follow it.
+
+    The other components of a heterogeneous job (``12+1`` beside ``12+0``) bring their steps to the record of the
+    first: the wrapper knows their steps by the first one's job id.
+    """
+    records: list[tuple[SacctRow, list[SacctRow]]] = []
+    by_submit_time: dict[float | None, list[SacctRow]] = {}
+    steps: list[SacctRow] | None = None
+    for row in rows:
+        if row.step_id is not None:
+            if steps is not None:
+                steps.append(row)
+        elif row.slurm_job_id == slurm_job_id:
+            steps = by_submit_time[row.submit_time] = []
+            records.append((row, steps))
+        else:
+            steps = by_submit_time.get(row.submit_time) if _is_component(row, slurm_job_id) else None
+    return [JobRecord(job, tuple(steps)) for job, steps in records]
+
+
+def _is_component(row: SacctRow, slurm_job_id: int) -> bool:
+    leader, plus, _ = row.shown_job_id.partition("+")
+    return bool(plus) and leader == str(slurm_job_id)
+
+
+def select_record(records: Sequence[JobRecord], key: AllocationKey) -> JobRecord | None:
+    """The record that the allocation's steps belong to; None where all are of another user or another time."""
+    own = [record for record in records if key.user_name is None or record.job.user_name in (None, key.user_name)]
+    if key.earliest_begin_time is not None:
+        own = _nearest(own, key.earliest_begin_time)
+    if key.restart_count is not None:
+        own = [record for record in own if record.job.restart_count == key.restart_count] or own
+    return own[-1] if own else None
+
+
+def _nearest(records: Sequence[JobRecord], moment: float) -> list[JobRecord]:
+    """Those whose time holds the moment, or lies nearest to it within the tolerance."""
+    distances = [_distance(record, moment) for record in records]
+    least = min(distances, default=CLOCK_TOLERANCE_SECONDS + 1)
+    if least > CLOCK_TOLERANCE_SECONDS:
+        return []
+    return [record for record, distance in zip(records, distances, strict=True) if distance == least]
+
+
+def _distance(record: JobRecord, moment: float) -> float:
+    """Seconds that a moment lies outside the job's time; infinite for a record that never started."""
+    if record.job.start_time is None:
+        return float("inf")
+    end_time = float("inf") if record.end_time is None else record.end_time
+    return max(record.job.start_time - moment, moment - end_time, 0.0)
+
+
+def merge_components(rows: Sequence[SacctRow]) -> SacctRow:
+    """One record for a step that ran in several components of a heterogeneous job: maxima, sums, the worst end."""
+    if len(rows) == 1:
+        return rows[0]
+    worst = max(rows, key=lambda row: (not is_final(row), row.exit_signal or 0, row.exit_code or 0))
+    values: dict[str, Any] = {}
+    for figure, companions in _OF_LARGEST.items():
+        largest = max(rows, key=lambda row: getattr(row, figure) or 0)
+        values |= {name: getattr(largest, name) for name in (figure, *companions)}
+    for figure in _SUMS:
+        numbers = [getattr(row, figure) for row in rows]
+        values[figure] = None if None in numbers else sum(numbers)
+    values["ave_cpu_seconds"] = _mean_over_tasks(rows)
+    values["start_time"] = min((row.start_time for row in rows if row.start_time is not None), default=None)
+    values["end_time"] = max((row.end_time for row in rows if row.end_time is not None), default=None)
+    for name, joint in (("node_list", ","), ("allocated_tres", " + ")):
+        values[name] = joint.join(text for row in rows if (text := getattr(row, name))) or None
+    return dataclasses.replace(worst, **values)
+
+
+def _mean_over_tasks(rows: Sequence[SacctRow]) -> float | None:
+    pairs = [(row.ave_cpu_seconds, row.task_count) for row in rows]
+    weighted = [(mean, count) for mean, count in pairs if mean is not None and count]
+    if len(weighted) < len(rows):
+        return None
+    return sum(mean * count for mean, count in weighted) / sum(count for _, count in weighted)
