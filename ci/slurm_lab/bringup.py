@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import signal
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,9 +50,23 @@ class Running:
         (self.lab.dir / labs.DETACHED).touch()
         os.close(self.caller)
 
+    def end(self) -> None:
+        """Have the lab taken away, and wait for it."""
+        os.close(self.caller)
+        wait_gone(self.lab)
+
 
 def bring_up(wishes: Wishes) -> Running:
     """Start a lab. When a daemon fails for want of its port, another block of ports is tried."""
+    # Ordinary users must be able to pass, whatever the caller's umask; the command of `run` gets it back.
+    umask = os.umask(0o022)
+    try:
+        return _bring_up(wishes)
+    finally:
+        os.umask(umask)
+
+
+def _bring_up(wishes: Wishes) -> Running:
     check_directory(wishes.dir)
     if labs.exists(wishes.dir) and not labs.is_alive(wishes.dir):
         sweep(wishes.dir)
@@ -67,54 +82,54 @@ def bring_up(wishes: Wishes) -> Running:
 def check_directory(directory: Path) -> None:
     """Refuse a directory that the lab could not be in, before anything is made."""
     if len(os.fsencode(directory)) > LONGEST_DIRECTORY:
-        raise UsageError(
-            f"--dir {directory}: too long for the sockets in it; at most {LONGEST_DIRECTORY} bytes"
-        )
+        raise UsageError(f"--dir {directory}: too long for sockets in it; at most {LONGEST_DIRECTORY} bytes")
+    if not PLAIN_PATH.fullmatch(str(directory)):
+        raise UsageError(f"--dir {str(directory)!r}: not for Slurm's files; use letters, digits and . _ + -")
     if not directory.parent.is_dir():
         raise UsageError(f"--dir {directory}: {directory.parent} is not a directory; make it first")
-    if not PLAIN_PATH.fullmatch(str(directory)):
-        raise UsageError(
-            f"--dir {str(directory)!r}: Slurm's files cannot hold it; use letters, digits and . _ + -"
-        )
     if directory.exists() and not _is_usable(directory):
-        raise UsageError(
-            f"--dir {directory}: not a lab and not empty; name one that is empty or does not exist"
-        )
+        raise UsageError(f"--dir {directory}: not a lab and not empty; name one that is empty or not there")
     for part in [directory, *directory.parents]:
-        if part.exists() and not part.stat().st_mode & 0o001:
+        if part.exists() and not part.stat().st_mode & stat.S_IXOTH:
             raise UsageError(f"--dir {directory}: ordinary users cannot pass {part}; `chmod o+x` it")
 
 
 def _is_usable(directory: Path) -> bool:
-    return directory.is_dir() and (labs.exists(directory) or not any(directory.iterdir()))
+    """Ours, and a lab or empty. A lock alone was left by one that was killed in its first moment."""
+    if not directory.is_dir() or directory.stat().st_uid != os.geteuid():
+        return False
+    return labs.exists(directory) or {path.name for path in directory.iterdir()} <= {labs.ALIVE}
 
 
 def _bring_up_once(wishes: Wishes) -> Running:
+    running = _found(wishes)
+    try:
+        _furnish(running.lab)
+        _start_daemons(running.lab)
+    except LabError as error:
+        failed = LateLabError(error)
+        running.end()
+        raise failed from error
+    except BaseException:
+        running.end()
+        raise
+    return running
+
+
+def _found(wishes: Wishes) -> Running:
+    """An empty lab with its keepers: from here on nothing can be left behind."""
     reservation = ports.reserve()
-    made_dir = not wishes.dir.exists()
-    lab = Lab(_settle(wishes, reservation.first_port), made_dir)
-    wishes.dir.mkdir(mode=0o755, exist_ok=True)
-    alive = labs.hold_alive(wishes.dir)
+    lab = Lab(_settle(wishes, reservation.first_port), made_dir=not wishes.dir.exists())
+    lab.dir.mkdir(exist_ok=True)
+    alive = labs.hold_alive(lab.dir)
+    labs.save(lab)
     for name in labs.SUBDIRECTORIES:
         (lab.dir / name).mkdir()
-    labs.save(lab)
     kept = keeper.start(lab.dir, lab.settings.id, [alive, reservation.socket.fileno()])
     os.close(alive)
     reservation.socket.close()
     lab = replace(lab, keepers=kept.pids)
     labs.save(lab)
-    try:
-        _furnish(lab)
-        _start_daemons(lab)
-    except LabError as error:
-        failed = _with_logs_read(error)
-        os.close(kept.caller)
-        wait_gone(lab)
-        raise failed from error
-    except BaseException:
-        os.close(kept.caller)
-        wait_gone(lab)
-        raise
     return Running(lab, kept.caller)
 
 
@@ -124,6 +139,7 @@ def _settle(wishes: Wishes, first_port: int) -> Settings:
     return Settings(
         dir=wishes.dir,
         id=identity,
+        loopback_only=ports.host_name_is_loopback(),
         first_port=first_port,
         port_count=ports.BLOCK,
         cgroups=on,
@@ -159,6 +175,7 @@ def _furnish(lab: Lab) -> None:
     own = cgroups.of_lab(lab.settings.id)
     if own is not None:
         own.mkdir()
+    daemons.check_configuration(lab)
 
 
 def _write(path: Path, text: str, mode: int) -> None:
@@ -196,9 +213,10 @@ def _start_and_wait(lab: Lab, daemon: str) -> None:
 class LateLabError(LabError):
     """As LabError, for a lab that is gone by now: with the ends of its logs instead of their names."""
 
-    def __init__(self, message: str, tails: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.tails = tails
+    def __init__(self, error: LabError) -> None:
+        super().__init__(str(error))
+        self.exit_status = error.exit_status
+        self.tails = tuple(tail(path) for path in error.logs)
 
 
 def tail(path: Path, lines: int = 15) -> str:
@@ -209,12 +227,17 @@ def tail(path: Path, lines: int = 15) -> str:
     return "\n".join([f"--- {path.name}, last lines:", *last])
 
 
-def _with_logs_read(error: LabError) -> LateLabError:
-    return LateLabError(str(error), tuple(tail(path) for path in error.logs))
-
-
 def _port_was_taken(error: LabError) -> bool:
     return isinstance(error, LateLabError) and any(TAKEN in text for text in error.tails)
+
+
+def sweep_stale(base: Path, prefix: str) -> list[Path]:
+    """Take away the labs under `base` that lost their keepers; return their directories."""
+    mine = [path for path in base.glob(f"{prefix}*") if path.is_dir() and path.stat().st_uid == os.geteuid()]
+    stale = [path for path in mine if labs.exists(path) and not labs.is_alive(path)]
+    for path in stale:
+        sweep(path)
+    return stale
 
 
 def take_down(directory: Path) -> None:

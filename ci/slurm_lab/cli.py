@@ -16,6 +16,7 @@ from typing import NoReturn
 from . import bringup, daemons, users
 from . import lab as labs
 from .bringup import LateLabError, Running, Wishes, bring_up, tail, take_down
+from .config import ADDRESS
 from .errors import LabError, UsageError
 from .install import ensure_installed
 from .lab import Lab
@@ -69,16 +70,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("down", "take the lab away, whatever state it is in", "ci/slurm-lab down")
     add("status", "say what is up; exit status 1 when nothing is", "ci/slurm-lab status")
     add("env", "print what a shell exports to use the lab", 'eval "$(ci/slurm-lab env)"')
-    run = add(
-        "run", "up, run a command, down", "ci/slurm-lab run --user tester -- bash -c 'srun -N2 id; sacct'"
-    )
+    run = add("run", "up, run a command, down", "ci/slurm-lab run --user tester -- bash -c 'srun -N2 id; sacct'")
     _add_lab_options(run)
     run.add_argument("--verbose", action="store_true", help="show the daemons' logs when the command fails")
     run.add_argument("argv", nargs="*", metavar="-- COMMAND", help="the command and its arguments, after --")
     for name, example in (("stop", "ci/slurm-lab stop slurmdbd"), ("start", "ci/slurm-lab start slurmdbd")):
-        add(name, f"{name} one daemon of the lab", example).add_argument(
-            "daemon", help="as `status` names it"
-        )
+        add(name, f"{name} one daemon of the lab", example).add_argument("daemon", help="as `status` names it")
     return parser
 
 
@@ -89,9 +86,7 @@ def _dir_help(command: str) -> str:
 
 
 def _add_lab_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--user", metavar="NAME", help="ordinary user: an existing one, or made and removed again"
-    )
+    command.add_argument("--user", metavar="NAME", help="ordinary user: an existing one, or made and removed again")
     command.add_argument(
         "--cgroup", choices=("auto", "on", "off"), default="auto", help="enforce limits (default: auto)"
     )
@@ -153,6 +148,8 @@ def _bring_up(options: argparse.Namespace, directory: Path) -> Running:
     _need_root()
     bringup.check_directory(directory)
     ensure_installed()
+    for stale in bringup.sweep_stale(BASE, PREFIX):
+        _say(f"took away the lab in {stale}, which had lost its keepers")
     began = time.monotonic()
     running = bring_up(wishes)
     _say(f"up in {time.monotonic() - began:.1f} s in {directory}")
@@ -165,9 +162,7 @@ def _wishes(options: argparse.Namespace, directory: Path) -> Wishes:
     for line in options.slurm_conf_line:
         if "=" not in line or "\n" in line:
             raise UsageError(f"--slurm-conf-line {line!r}: not one line NAME=VALUE as in slurm.conf(5)")
-    return Wishes(
-        directory, options.cgroup, options.jobacct_gather, options.user, tuple(options.slurm_conf_line)
-    )
+    return Wishes(directory, options.cgroup, options.jobacct_gather, options.user, tuple(options.slurm_conf_line))
 
 
 def _need_root() -> None:
@@ -213,6 +208,7 @@ def _describe(lab: Lab) -> str:
         "logs": str(lab.log),
         "nodes": ", ".join(settings.nodes),
         "user": settings.user,
+        "listens on": ADDRESS if settings.loopback_only else f"0.0.0.0: the host's name is not {ADDRESS}",
         "cgroups": "on (v1)" if settings.cgroups else "off",
         "accounting": f"jobacct_gather/{settings.gather}",
         "srun ports": settings.srun_ports,
@@ -224,7 +220,7 @@ def _describe(lab: Lab) -> str:
 def _describe_daemon(lab: Lab, daemon: str) -> str:
     number = daemons.pid(lab, daemon)
     port = lab.settings.ports.get(daemon)
-    where = f", 127.0.0.1:{port}" if port else ", a socket in the lab's directory"
+    where = f", port {port}" if port else ", a socket in the lab's directory"
     return f" pid {number}{where}" if number else " not running"
 
 
@@ -254,8 +250,7 @@ def _run(options: argparse.Namespace) -> int:
             _show_logs(running.lab)
         return status
     finally:
-        os.close(running.caller)
-        bringup.wait_gone(running.lab)
+        running.end()
 
 
 def _show_logs(lab: Lab) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 CPUS_PER_NODE = 4
 MEMORY_PER_NODE_MIB = 16384
 CLUSTER = "torclab"
+ADDRESS = "127.0.0.1"
 
 # NodeHostname and NodeAddr are all on loopback: several slurmd run on one host, told apart by name and port.
 SLURM_CONF = """\
 ClusterName={cluster}
-SlurmctldHost=localhost(127.0.0.1)
+SlurmctldHost=localhost({address})
 SlurmctldPort={port_slurmctld}
 SlurmUser=root
 AuthType=auth/munge
@@ -20,8 +21,7 @@ AuthInfo=socket={run}/munge.sock
 MpiDefault=none
 MailProg=/bin/true
 
-# Nothing listens beyond loopback: without these every daemon and every srun binds to 0.0.0.0.
-CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+{binding_to_loopback}
 SrunPortRange={srun_ports}
 
 StateSaveLocation={dir}/state
@@ -53,7 +53,7 @@ KillWait=5
 UnkillableStepTimeout=60
 
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
+AccountingStorageHost={address}
 AccountingStoragePort={port_slurmdbd}
 # The socket again: connections to slurmdbd take it from here and not from AuthInfo (seen on 22.05).
 AccountingStoragePass={run}/munge.sock
@@ -64,7 +64,11 @@ PartitionName=debug Nodes=ALL Default=YES DefaultTime=10 MaxTime=60 State=UP
 {extra}
 """
 
-NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory}"
+# Without these the daemons and every srun listen on 0.0.0.0. With them they listen where the host's own name
+# points to (seen on 22.05), so they are given only when that is 127.0.0.1.
+LOOPBACK_ONLY = "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"
+
+NODE = "NodeName={name} NodeHostname=localhost NodeAddr={address} Port={port} CPUs={cpus} RealMemory={memory}"
 
 # Where the machine has fewer cores than a node declares, task/affinity cannot lay out a step of all CPUs
 # ("failed to distribute tasks"), unless steps are not bound by default. ConstrainCores works all the same:
@@ -80,7 +84,8 @@ ConstrainRAMSpace=yes
 ConstrainSwapSpace=yes
 """
 
-CGROUP_OFF = "CgroupPlugin=disabled\n"
+# 22.05 knows no "disabled", and its slurmd does not start without a plugin. This one does nothing unasked.
+CGROUP_OFF = "CgroupPlugin=cgroup/v1\n"
 
 # StorageHost=localhost makes the client library use a Unix socket: the one that MYSQL_UNIX_PORT names (see
 # daemons). Root needs no password there (unix_socket authentication), so there is none to keep secret.
@@ -88,10 +93,9 @@ SLURMDBD_CONF = """\
 AuthType=auth/munge
 AuthInfo=socket={run}/munge.sock
 DbdHost=localhost
-DbdAddr=127.0.0.1
+DbdAddr={address}
 DbdPort={port_slurmdbd}
 SlurmUser=root
-CommunicationParameters=NoInAddrAny
 PidFile={run}/slurmdbd-own.pid
 LogFile={log}/slurmdbd.log
 StorageType=accounting_storage/mysql
@@ -107,6 +111,7 @@ class Settings:
 
     dir: Path
     id: str
+    loopback_only: bool
     first_port: int
     port_count: int
     cgroups: bool
@@ -134,6 +139,8 @@ def slurm_conf(settings: Settings) -> str:
     on = settings.cgroups
     return SLURM_CONF.format(
         cluster=CLUSTER,
+        address=ADDRESS,
+        binding_to_loopback=LOOPBACK_ONLY if settings.loopback_only else "",
         dir=settings.dir,
         run=settings.dir / "run",
         log=settings.dir / "log",
@@ -145,13 +152,19 @@ def slurm_conf(settings: Settings) -> str:
         gather=settings.gather,
         binding=NO_BINDING if settings.few_cores else "",
         memory_per_cpu=MEMORY_PER_NODE_MIB // CPUS_PER_NODE,
-        nodes="\n".join(_node(name, settings.ports[f"slurmd-{name}"]) for name in settings.nodes),
+        nodes="\n".join(_node(name, settings) for name in settings.nodes),
         extra="\n".join(settings.extra_lines),
     )
 
 
-def _node(name: str, port: int) -> str:
-    return NODE.format(name=name, port=port, cpus=CPUS_PER_NODE, memory=MEMORY_PER_NODE_MIB)
+def _node(name: str, settings: Settings) -> str:
+    return NODE.format(
+        name=name,
+        address=ADDRESS,
+        port=settings.ports[f"slurmd-{name}"],
+        cpus=CPUS_PER_NODE,
+        memory=MEMORY_PER_NODE_MIB,
+    )
 
 
 def cgroup_conf(settings: Settings) -> str:
@@ -160,5 +173,8 @@ def cgroup_conf(settings: Settings) -> str:
 
 def slurmdbd_conf(settings: Settings) -> str:
     return SLURMDBD_CONF.format(
-        run=settings.dir / "run", log=settings.dir / "log", port_slurmdbd=settings.ports["slurmdbd"]
+        address=ADDRESS,
+        run=settings.dir / "run",
+        log=settings.dir / "log",
+        port_slurmdbd=settings.ports["slurmdbd"],
     )

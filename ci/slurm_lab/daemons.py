@@ -54,7 +54,9 @@ def start(lab: Lab, daemon: str) -> None:
     cgroup = cgroups.of_lab(lab.settings.id)
     join = f"echo $$ > {shlex.quote(str(cgroup))}/cgroup.procs; " if cgroup else ""
     script = f'{join}echo $$ > "$0"; exec "$@"'
-    command = [program("setsid"), "--fork", "/bin/sh", "-ec", script, str(_pid_file(lab, daemon))]
+    # A caller in the background of a script has SIGINT ignored: jobs must not inherit that.
+    detached = [program("env"), "--default-signal", program("setsid"), "--fork"]
+    command = [*detached, "/bin/sh", "-ec", script, str(_pid_file(lab, daemon))]
     _pid_file(lab, daemon).unlink(missing_ok=True)
     with open(lab.log / f"{daemon}.out", "ab") as out:
         subprocess.run(
@@ -123,6 +125,15 @@ def wait_ready(lab: Lab, daemon: str) -> None:
         raise LabError(f"{daemon} {what}", logs_of(lab, daemon))
 
 
+def check_configuration(lab: Lab) -> None:
+    """Have Slurm read slurm.conf: with a line that it refuses, every command fails in its own obscure way."""
+    code, out = ask(lab, ["slurmd", "-G", "-N", lab.settings.nodes[0]])
+    if code:
+        lines = [line for line in out.splitlines() if "error" in line] or [out.strip()]
+        kind = UsageError if lab.settings.extra_lines else LabError
+        raise kind(f"Slurm refuses its configuration (see --slurm-conf-line): {lines[0]}")
+
+
 def answers(lab: Lab, daemon: str) -> bool:
     kind, _, node = daemon.partition("-")
     questions = {
@@ -147,7 +158,8 @@ def ask(lab: Lab, command: list[str]) -> tuple[int, str]:
             [program(command[0]), *command[1:]],
             env=environment(lab),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             timeout=ASK_LIMIT_SECONDS,
             check=False,

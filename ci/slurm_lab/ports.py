@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import socket
 
+from .config import ADDRESS
 from .errors import LabError
 
 # Below the ports that Linux gives to outgoing connections (from 32768 on).
@@ -52,11 +53,20 @@ def _claim(first_port: int) -> socket.socket | None:
     return None
 
 
+def host_name_is_loopback() -> bool:
+    """Does the host's own name point to 127.0.0.1? Debian's usual 127.0.1.1 will not do: slurmd calls srun back
+    at the address that its connection came from, which is 127.0.0.1 (seen on 22.05: srun waits for ever)."""
+    try:
+        return socket.gethostbyname(socket.gethostname()) == ADDRESS
+    except OSError:
+        return False
+
+
 def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((ADDRESS, port))
         except OSError:
             return False
     return True

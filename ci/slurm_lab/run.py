@@ -39,6 +39,8 @@ def run_command(lab: Lab, command: list[str], user_name: str | None) -> int:
         raise CommandError(f"{command[0]}: no such command", NOT_FOUND) from None
     except PermissionError as error:
         raise CommandError(f"{command[0]}: cannot be executed ({error.strerror})", NOT_EXECUTABLE) from None
+    except subprocess.SubprocessError as error:
+        raise LabError(f"{command[0]}: cannot be run as {user_name or 'this user'} ({error})") from None
     return _wait(process)
 
 
@@ -51,17 +53,9 @@ class CommandError(LabError):
 
 
 def _identity(lab: Lab, user: pwd.struct_passwd) -> dict[str, str]:
-    ours = lab.home(user.pw_name)
-    home = user.pw_dir if user.pw_name != lab.settings.user or _is_own(user) else str(ours)
+    """A home that exists: the user's own, else the one in the lab."""
+    home = user.pw_dir if Path(user.pw_dir).is_dir() else str(lab.home(user.pw_name))
     return {"HOME": home, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell or "/bin/sh"}
-
-
-def _is_own(user: pwd.struct_passwd) -> bool:
-    """Does the user have a home of their own?"""
-    try:
-        return Path(user.pw_dir).stat().st_uid == user.pw_uid
-    except OSError:
-        return False
 
 
 def _become(user: pwd.struct_passwd, home: str) -> None:
