@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("glossary", ("torc_slurm",)),
     ("errors", ("torc_slurm.errors",)),
     ("words", ("torc_slurm.units", "torc_slurm.identity", "torc_slurm.templates", "torc_slurm.node_local")),
+    ("plan", ("torc_slurm.plan", "torc_slurm.spec.*")),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),
     ("node", ("torc_slurm.database.node_file", "torc_slurm.database.spool")),
     ("slurm", ("torc_slurm.step.*", "torc_slurm.slurm.*")),
@@ -137,9 +138,7 @@ def reachable(start: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not is_package(name)])
 def test_imports_only_from_lower_layers(module: str) -> None:
-    too_high = [
-        name for name in own_imports(module) if not is_package(name) and layer_of(name) > layer_of(module)
-    ]
+    too_high = [name for name in own_imports(module) if not is_package(name) and layer_of(name) > layer_of(module)]
     assert not too_high, f"{module} ({LAYERS[layer_of(module)][0]}) imports upwards: {too_high}"
 
 
@@ -157,6 +156,11 @@ def test_the_wrapper_and_the_slurm_commands_are_strangers() -> None:
     for one, other in (("torc_slurm.step.", "torc_slurm.slurm."), ("torc_slurm.slurm.", "torc_slurm.step.")):
         reached = reachable({name for name in MODULES if name.startswith(one)})
         assert not {name for name in reached if name.startswith(other)}
+
+
+def test_the_wrapper_knows_neither_spec_nor_plan() -> None:
+    reached = reachable({name for name in MODULES if name.startswith("torc_slurm.step.")})
+    assert not {name for name in reached if name == "torc_slurm.plan" or name.startswith("torc_slurm.spec")}
 
 
 def test_composition_roots_never_meet() -> None:
@@ -203,11 +207,7 @@ def test_a_real_start_loads_nothing_slow() -> None:
 def sql_outside_database(path: Path) -> Iterator[str]:
     keywords = ("SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "CREATE TABLE ")
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.value.lstrip().startswith(keywords)
-        ):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.lstrip().startswith(keywords):
             yield f"{path.name}:{node.lineno}"
 
 

@@ -1,0 +1,109 @@
+"""A plan is read as written, its file is made by exactly one of many, the next run leaves out what is done."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from torc_slurm.errors import ParseError
+from torc_slurm.plan import (
+    ExecutionPlan,
+    JobPlan,
+    MonitorPlan,
+    Plan,
+    PlanExistsError,
+    create_plan_file,
+    next_plan,
+    plan_from_json,
+    plan_to_json,
+    read_plan,
+    step_command,
+)
+
+MONITOR = MonitorPlan(enabled=True, granularity="summary", sample_interval_seconds=10.0, flush_interval_seconds=60.0)
+
+
+def make_plan(output_dir: str = "/out", *, run_id: int = 1, jobs: tuple[JobPlan, ...] = ()) -> Plan:
+    return Plan(
+        workflow_id=3,
+        workflow_name="demo",
+        run_id=run_id,
+        output_dir=output_dir,
+        working_dir="/work",
+        python="/usr/bin/python3",
+        torc_step=step_command("/usr/bin/python3"),
+        resource_monitor=MONITOR,
+        execution=ExecutionPlan(srun_options=("--mpi=pmix",)),
+        jobs=jobs,
+    )
+
+
+@st.composite
+def job_plans(draw: st.DrawFn) -> JobPlan:
+    text = st.text("a'\"\n\\é\U0001f40d\x7f{}", max_size=8)
+    return JobPlan(
+        job_id=draw(st.integers(1, 99)),
+        name=draw(text),
+        command=draw(text),
+        working_dir=draw(text),
+        env=draw(st.dictionaries(text, text, max_size=3)),
+        depends_on=tuple(draw(st.lists(st.integers(1, 99), max_size=3))),
+        memory_bytes=draw(st.none() | st.integers(1, 2**63 - 1)),
+        srun_options=tuple(draw(st.lists(text, max_size=2))),
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # the first draw is slow on a busy machine
+@given(st.lists(job_plans(), max_size=3))
+def test_a_plan_is_read_as_it_was_written(jobs: list[JobPlan]) -> None:
+    plan = make_plan(jobs=tuple(jobs))
+    assert plan_from_json(plan_to_json(plan)) == plan
+
+
+def test_a_path_that_is_not_utf8_survives(tmp_path: Path) -> None:
+    plan = make_plan(str(tmp_path), jobs=(JobPlan(1, "a", "true", "/caf\udce9"),))
+    assert read_plan(create_plan_file(plan)) == plan
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1}', '{"format": 1, "jobs": [1]}'])
+def test_what_is_no_plan_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ParseError, match="here"):
+        plan_from_json(text, "here")
+
+
+def test_an_unknown_key_is_refused() -> None:
+    found = json.loads(plan_to_json(make_plan())) | {"surprise": 1}
+    with pytest.raises(ParseError, match="surprise"):
+        plan_from_json(json.dumps(found))
+
+
+def test_one_of_many_makes_the_file(tmp_path: Path) -> None:
+    def attempt(number: int) -> int | None:
+        try:
+            create_plan_file(make_plan(str(tmp_path), jobs=(JobPlan(number, "a", "true", "/"),)))
+        except PlanExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [number for number in pool.map(attempt, range(8)) if number is not None]
+    assert len(winners) == 1
+    plans = list((tmp_path / "plans").iterdir())
+    assert [path.name for path in plans] == ["wf3_r1.json"]
+    assert [job.job_id for job in read_plan(str(plans[0])).jobs] == winners
+
+
+def test_the_next_run_leaves_out_what_is_completed() -> None:
+    jobs = (
+        JobPlan(1, "a", "true", "/"),
+        JobPlan(2, "b", "true", "/", depends_on=(1,)),
+        JobPlan(3, "c", "true", "/", depends_on=(1, 2)),
+    )
+    following = next_plan(make_plan(jobs=jobs), {1})
+    assert following.run_id == 2
+    assert [(job.job_id, job.depends_on) for job in following.jobs] == [(2, ()), (3, (2,))]

@@ -1,0 +1,251 @@
+"""The plan of a run: everything that the compute nodes need to know, as one JSON file that is written once.
+
+Made where the user runs ``torc``, read by ``torc run --plan FILE`` in the allocation, which never opens the main
+database. Standard library only. A plan holds the jobs that are still to be done; attempts count from 1 in each run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torc_slurm.errors import ParseError, TorcError
+
+PLAN_FORMAT = 1
+PLANS_DIR = "plans"
+
+
+class PlanExistsError(TorcError):
+    """The run has a plan already: somebody else took this ``run_id``."""
+
+
+@dataclass(frozen=True)
+class MonitorPlan:
+    """How the steps are measured; with ``enabled`` false there is no sampler, only exit records."""
+
+    enabled: bool
+    granularity: str
+    sample_interval_seconds: float
+    flush_interval_seconds: float
+
+
+@dataclass(frozen=True)
+class ExecutionPlan:
+    """How the jobs are run: ``srun_options`` stand before those of each job."""
+
+    limit_resources: bool = True
+    enforce_runtime: bool = False
+    srun_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """One job of a run; CPUs, GPUs and memory are per node, as Slurm's ``--mem`` is.
+
+    ``depends_on`` holds ids of jobs of the same plan: those completed in an earlier run are left out.
+    ``memory_bytes`` is what the user asked for, ``memory_mib`` what Slurm is asked for (the monitor's allowance
+    included); both None where the job asks for no memory. Without requirements (``has_requirements`` false) a job has
+    one CPU and a CPU's share of the memory.
+    """
+
+    job_id: int
+    name: str
+    command: str
+    working_dir: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    depends_on: tuple[int, ...] = ()
+    num_cpus: int = 1
+    num_gpus: int = 0
+    num_nodes: int = 1
+    ntasks_per_node: int = 1
+    memory_bytes: int | None = None
+    memory_mib: int | None = None
+    runtime_seconds: int | None = None
+    srun_options: tuple[str, ...] = ()
+    has_requirements: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of a workflow; all paths are absolute.
+
+    ``working_dir`` is where ``torc`` was called, ``python`` the interpreter of this installation, ``torc_step`` the
+    words that a step's command line begins with, before torc-step's own options.
+    """
+
+    workflow_id: int
+    workflow_name: str
+    run_id: int
+    output_dir: str
+    working_dir: str
+    python: str
+    torc_step: tuple[str, ...]
+    resource_monitor: MonitorPlan
+    execution: ExecutionPlan
+    jobs: tuple[JobPlan, ...]
+
+    @property
+    def path(self) -> str:
+        """Where this plan's file is."""
+        return plan_path(self.output_dir, self.workflow_id, self.run_id)
+
+
+def plan_path(output_dir: str, workflow_id: int, run_id: int) -> str:
+    """The plan of a run: ``<output_dir>/plans/wf<W>_r<R>.json``."""
+    return os.path.join(output_dir, PLANS_DIR, f"wf{workflow_id}_r{run_id}.json")
+
+
+def step_command(python: str) -> tuple[str, ...]:
+    """torc-step under an interpreter, isolated (``-I``): the job's PYTHON* variables cannot break the wrapper."""
+    return (python, "-I", "-m", "torc_slurm.step.main")
+
+
+def next_plan(plan: Plan, completed: Collection[int], run_id: int | None = None) -> Plan:
+    """The plan of the next run: the same without the completed jobs, on which nothing has to wait any more.
+
+    Args:
+        completed: job ids.
+        run_id: of the next run; None: the number after this plan's.
+    """
+    done = frozenset(completed)
+    jobs = tuple(
+        dataclasses.replace(job, depends_on=tuple(other for other in job.depends_on if other not in done))
+        for job in plan.jobs
+        if job.job_id not in done
+    )
+    return dataclasses.replace(plan, run_id=plan.run_id + 1 if run_id is None else run_id, jobs=jobs)
+
+
+def plan_to_json(plan: Plan) -> str:
+    """The plan as JSON: ASCII only, one job per line."""
+    head = {"format": PLAN_FORMAT} | {
+        item.name: _plain(getattr(plan, item.name)) for item in dataclasses.fields(plan) if item.name != "jobs"
+    }
+    jobs = ",\n  ".join(json.dumps(_plain(job)) for job in plan.jobs)
+    return json.dumps(head, indent=1).removesuffix("\n}") + f',\n "jobs": [\n  {jobs}\n ]\n}}\n'
+
+
+def plan_from_json(text: str, source: str = "the plan") -> Plan:
+    """The plan that `plan_to_json` wrote.
+
+    Args:
+        source: what to call it in an error.
+
+    Raises:
+        ParseError: not a plan, or one of another format.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ParseError(f"{source} is not JSON: {error}") from error
+    if not isinstance(found, dict) or found.get("format") != PLAN_FORMAT:
+        raise ParseError(f"{source} is not a plan of format {PLAN_FORMAT}; make it anew with this version of torc")
+    try:
+        return _plan(found)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ParseError(f"{source} is not a complete plan: {error!r}") from error
+
+
+def read_plan(path: str) -> Plan:
+    """The plan in a file.
+
+    Raises:
+        ParseError: not a plan.
+        OSError: the file cannot be read.
+    """
+    with open(path, encoding="ascii", errors="strict") as file:
+        try:
+            text = file.read()
+        except UnicodeDecodeError as error:
+            raise ParseError(f"{path} is not a plan: {error}") from error
+    return plan_from_json(text, path)
+
+
+def create_plan_file(plan: Plan) -> str:
+    """Write the plan's file, whole or not at all, only where there is none yet; return its path.
+
+    Of several that try at once, on any host, exactly one succeeds.
+
+    Raises:
+        PlanExistsError: the run has a plan.
+        OSError: it cannot be written.
+    """
+    directory = os.path.dirname(plan.path)
+    os.makedirs(directory, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(prefix=f".wf{plan.workflow_id}_r{plan.run_id}.", dir=directory)
+    try:
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(plan_to_json(plan))
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+        _link(draft, plan)
+    finally:
+        os.unlink(draft)
+    return plan.path
+
+
+def _link(draft: str, plan: Plan) -> None:
+    """Give the draft its name: link(2) is exclusive and atomic on NFS too."""
+    try:
+        os.link(draft, plan.path)
+    except FileExistsError:
+        # An NFS server can repeat a request whose answer was lost: a second link to our draft means that we won.
+        if os.stat(draft).st_nlink != 2:
+            raise PlanExistsError(f"run {plan.run_id} of workflow {plan.workflow_id} has a plan already") from None
+    except OSError:
+        _copy_exclusively(draft, plan)
+
+
+def _copy_exclusively(draft: str, plan: Plan) -> None:
+    """For file systems without hard links: the name is taken exclusively, then the text put in."""
+    try:
+        descriptor = os.open(plan.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        raise PlanExistsError(f"run {plan.run_id} of workflow {plan.workflow_id} has a plan already") from None
+    try:
+        with open(descriptor, "w", encoding="ascii") as file, open(draft, encoding="ascii") as text:
+            file.write(text.read())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(plan.path)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _plain(value: object) -> object:
+    """Dataclasses as objects, tuples as lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _plan(found: dict[str, Any]) -> Plan:
+    values = {name: value for name, value in found.items() if name != "format"}
+    execution = values["execution"]
+    return Plan(
+        **values
+        | {
+            "torc_step": tuple(values["torc_step"]),
+            "resource_monitor": MonitorPlan(**values["resource_monitor"]),
+            "execution": ExecutionPlan(**execution | {"srun_options": tuple(execution["srun_options"])}),
+            "jobs": tuple(map(_job, values["jobs"])),
+        }
+    )
+
+
+def _job(found: dict[str, Any]) -> JobPlan:
+    return JobPlan(**found | {"depends_on": tuple(found["depends_on"]), "srun_options": tuple(found["srun_options"])})
