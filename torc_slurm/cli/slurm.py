@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
-from torc_slurm.errors import InputError, TorcError
+from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torc_slurm.database.collect import FileOutcome
     from torc_slurm.database.late_accounting import UpToDate
     from torc_slurm.database.selection import Selection
@@ -95,7 +97,7 @@ def stats(
         )
     _say_what_is_missing(current)
     if not report.items:
-        raise _nothing_recorded(directory, selection)
+        report = _of_unrecorded(directory, selection, ask=not no_accounting, all_steps=all_steps)
     _show(report, chosen_format, all_columns=all_columns)
 
 
@@ -146,13 +148,34 @@ def _without_path(file: FileOutcome) -> str:
     return (file.problem or "").removeprefix(file.path).strip()
 
 
-def _nothing_recorded(directory: str, selection: Selection) -> TorcError:
-    """What to say where nothing was found: which id is unknown, where it was looked for, what else to try."""
-    if selection.slurm_job is not None:
-        return InputError(
-            f"nothing is recorded of Slurm job {selection.slurm_job} in {directory}; "
-            "name its output directory with --output-dir, and put torc-step before its commands"
-        )
+def _of_unrecorded(directory: str, selection: Selection, *, ask: bool, all_steps: bool) -> StatsReport:
+    """Where nothing was found: what Slurm alone has, if that was asked for.
+
+    Raises:
+        InputError: else; it says which id is unknown, where it was looked for, what Slurm says, what else to try.
+    """
+    from torc_slurm.database.late_accounting import ask_about_unrecorded
+    from torc_slurm.reports.step_stats import stats_report
+
+    if selection.slurm_job is None:
+        raise _nothing_fits(directory, selection)
+    rows = ask_about_unrecorded(int(selection.slurm_job)) if ask and selection.slurm_job.isdigit() else []
+    known = [row for row in rows if row["state"] is not None]
+    if known and all_steps:
+        return stats_report([], known, [], all_steps=True)
+    raise InputError(
+        f"nothing is recorded of Slurm job {selection.slurm_job} in {directory}{_what_slurm_says(rows, known)}; "
+        "give its output directory with --output-dir, and put torc-step before its commands"
+    )
+
+
+def _what_slurm_says(rows: Sequence[Mapping[str, object]], known: Sequence[Mapping[str, object]]) -> str:
+    if known:
+        return f" (Slurm has {len(known)} steps of it, {known[0]['job_state']}: --all-steps shows them)"
+    return f" ({rows[0]['reason']})" if rows else ""
+
+
+def _nothing_fits(directory: str, selection: Selection) -> InputError:
     if selection.workflow_id is not None:
         return InputError(
             f"there is no workflow {selection.workflow_id} in {directory}; "

@@ -8,6 +8,7 @@ main database is not held during a query.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -18,9 +19,9 @@ from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.selection import Selection, latest
 from torc_slurm.database.slurm_stats import steps_without_final_row
+from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.database.store import store_accounting
-from torc_slurm.slurm.accounting import fetch_accounting
-from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS
+from torc_slurm.slurm.accounting import AccountingRow, fetch_allocation
 from torc_slurm.slurm.records import AllocationKey
 
 MOST_ALLOCATIONS = 50
@@ -53,7 +54,7 @@ def up_to_date(
     *,
     latest_only: bool = False,
     ask_accounting: bool = True,
-    timeout_seconds: float = LOGIN_TIMEOUT_SECONDS,
+    timeout_seconds: float | None = None,
     backend: str = "sacct",
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Iterator[UpToDate]:
@@ -86,25 +87,39 @@ def open_questions(connection: sqlite3.Connection, selection: Selection) -> list
     """
     steps = steps_without_final_row(connection, selection)
     questions = []
-    for (job, array, run_id, user), group in groupby(steps, key=lambda step: step[:4]):
+    for (job, array, run_id, user, workflow_id), group in groupby(steps, key=lambda step: step[:5]):
         members = list(group)
         begin = min(step.start_time for step in members)
-        key = AllocationKey(job, array, run_id, user, begin)
+        restarts = run_id - 1 if workflow_id is None else None
+        key = AllocationKey(job, array, run_id, user, begin, restarts)
         questions.append(Question(key, tuple(dict.fromkeys(step.step_id for step in members))))
     return questions[:MOST_ALLOCATIONS]
 
 
-def ask(questions: Sequence[Question], *, timeout_seconds: float, backend: str) -> list[Row]:
-    """The rows that accounting has for these steps; stops asking once it could not be had."""
+def ask(questions: Sequence[Question], *, timeout_seconds: float | None, backend: str) -> list[Row]:
+    """The rows that accounting has for these steps, and for the allocation's other steps, which come with them.
+
+    Stops asking once accounting could not be had.
+    """
     rows: list[Row] = []
     for question in questions:
-        answer = fetch_accounting(
+        answer = fetch_allocation(
             question.allocation, question.step_ids, timeout_seconds=timeout_seconds, backend=backend
         )
-        rows += [row.as_mapping() for row in answer]
-        if any(row.status == "unavailable" for row in answer):
+        rows += [_as_row(row) for row in (*answer.rows, *answer.other_rows)]
+        if any(row.status == "unavailable" for row in answer.rows):
             break
     return rows
+
+
+def ask_about_unrecorded(slurm_job_id: int) -> list[Row]:
+    """What Slurm knows of a job of this user's of which nothing was recorded; its step 0 comes first in any case."""
+    key = AllocationKey(slurm_job_id, user_name=getpass.getuser())
+    return ask([Question(key, ("0",))], timeout_seconds=None, backend="sacct")
+
+
+def _as_row(row: AccountingRow) -> Row:
+    return {name: getattr(row, name) for name in COLUMN_NAMES}
 
 
 def _stored(

@@ -35,10 +35,10 @@ SELECT r.id AS result, n.node, t.note FROM results r JOIN step_nodes n ON n.resu
 JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.id, t.time, t.note
 """  # noqa: S608 - constants
 _UNMEASURED = f"""
-SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND EXISTS (
+SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND (s.slurm_job_id = :slurm_job_id OR EXISTS (
   SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id
   AND {ATTEMPT_IS_SELECTED}
-) ORDER BY s.slurm_job_id, s.run_id, s.start_time, s.step_id
+)) ORDER BY s.slurm_job_id, s.run_id, s.start_time, s.step_id
 """  # noqa: S608 - constants
 _LATEST = """
 SELECT workflow_id, run_id, slurm_job_id, local_host FROM results ORDER BY start_time DESC, id DESC LIMIT 1

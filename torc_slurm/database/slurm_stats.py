@@ -32,13 +32,12 @@ UPDATE slurm_stats SET workflow_id = :workflow_id, job_id = :job_id, attempt_id 
 WHERE slurm_job_id = :slurm_job_id AND run_id = :run_id AND step_id = :step_id
 AND (attempt_id IS NULL OR attempt_id > :attempt_id)
 """
-# A missing record can have come late, so it is asked for again.
 _WITHOUT_FINAL_ROW = f"""
-SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.step_id, r.start_time
+SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id, r.step_id, r.start_time
 FROM results r LEFT JOIN slurm_stats s
 ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
 WHERE r.slurm_job_id IS NOT NULL AND r.step_id IS NOT NULL
-AND (s.status IS NULL OR s.status NOT IN ('found', 'partial'))
+AND (s.status IS NULL OR s.status NOT IN ({", ".join(f"'{status}'" for status in sorted(FINAL_STATUSES))}))
 AND {ATTEMPT_IS_SELECTED}
 ORDER BY r.slurm_job_id DESC, r.run_id DESC, r.start_time
 """  # noqa: S608 - constants
@@ -51,6 +50,7 @@ class UnaccountedStep(NamedTuple):
     slurm_array: str | None
     run_id: int
     user_name: str | None
+    workflow_id: int | None
     step_id: str
     start_time: float
 

@@ -1,0 +1,125 @@
+"""The report behind ``torc slurm stats``: its keys, its NULLs with their reasons, its warnings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torc_slurm.database.selection import SLURM_PREFIX
+from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.reports.step_stats import (
+    ITEM_COLUMNS,
+    NO_ROW,
+    OUTSIDE_SLURM,
+    StatsReport,
+    stats_report,
+    step_label,
+)
+
+# The reference's field names, and what the project promises beside them: renaming one breaks users' scripts.
+PROMISED = {
+    "max_rss_bytes",
+    "max_vm_size_bytes",
+    "max_disk_read_bytes",
+    "max_disk_write_bytes",
+    "ave_cpu_seconds",
+    "node_list",
+    "workflow_id",
+    "job_id",
+    "job_name",
+    "run_id",
+    "attempt_id",
+    "slurm_job_id",
+    "step_id",
+    "state",
+    "exit_code",
+    "elapsed_seconds",
+    "status",
+    "reason",
+    "return_code",
+    "peak_memory_bytes",
+    "peak_memory_gb",
+    "peak_memory_source",
+    "avg_memory_gb",
+    "peak_cpu_percent",
+    "avg_cpu_percent",
+    "job_status",
+}
+
+
+def attempt(**known: object) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(ITEM_COLUMNS)
+    row |= {SLURM_PREFIX + name: None for name in COLUMN_NAMES}
+    row |= {"id": 1, "status": "completed", "status_evidence": "", "job_id": 0, "run_id": 1, "attempt_id": 1}
+    return row | {"slurm_job_id": 7, "step_id": "0", "job_name": "work"} | known
+
+
+def slurm(**known: object) -> dict[str, Any]:
+    return {SLURM_PREFIX + name: value for name, value in known.items()}
+
+
+def report(*attempts: dict[str, Any], notes: list[dict[str, Any]] | None = None) -> StatsReport:
+    return stats_report(attempts, [], notes or [], all_steps=False)
+
+
+def test_the_keys_are_those_promised_and_each_stands_once() -> None:
+    assert set(ITEM_COLUMNS) >= PROMISED
+    assert len(ITEM_COLUMNS) == len(set(ITEM_COLUMNS))
+    (item,) = report(attempt()).items
+    assert tuple(item) == ITEM_COLUMNS
+
+
+def test_slurms_view_and_the_wrappers_stay_apart() -> None:
+    row = attempt(
+        start_time=1.0, return_code=137, **slurm(status="found", start_time=2.0, exit_code=0, exit_signal=125)
+    )
+    (item,) = report(row).items
+    assert (item["job_status"], item["status"]) == ("completed", "found")
+    assert (item["start_time"], item["slurm_start_time"]) == (1.0, 2.0)
+    assert (item["return_code"], item["exit_code"], item["exit_signal"]) == (137, 0, 125)
+
+
+def test_nulls_are_grouped_by_their_reason() -> None:
+    late = slurm(status="pending", reason="not yet ended")
+    short = slurm(status="found", reason="shorter than a gather interval", ave_cpu_seconds=1.0)
+    answer = report(attempt(**late), attempt(**late), attempt(**short))
+    first, second = answer.null_reasons
+    assert (first.status, first.reason, first.rows) == ("pending", "not yet ended", 2)
+    assert (second.rows, "ave_cpu_seconds" in second.figures) == (1, False)
+
+
+def test_outside_slurm_the_reason_says_so() -> None:
+    (reason,) = report(attempt(slurm_job_id=None, step_id=None)).null_reasons
+    assert (reason.status, reason.reason) == (NO_ROW, OUTSIDE_SLURM)
+
+
+def test_warnings() -> None:
+    warnings = " ".join(
+        report(
+            attempt(status="oom"),
+            attempt(job_id=1, step_id="1", end_time_source="last flush"),
+            attempt(job_id=2, step_id="2", node_count=4, measured_node_count=1),
+            notes=[{"result": 1, "node": "n1", "note": "3 samples were lost"}],
+        ).warnings
+    )
+    assert "7.0 ran out of memory" in warnings
+    assert "7.1 wrote no end" in warnings
+    assert "7.2 ran on 4 nodes, 1 of them" in warnings
+    assert "on n1: 3 samples were lost" in warnings
+
+
+def test_steps_that_nobody_measured_are_counted_or_shown() -> None:
+    bare = dict.fromkeys(COLUMN_NAMES) | {"slurm_job_id": 7, "step_id": "batch", "run_id": 1, "step_name": "batch"}
+    counted = stats_report([attempt()], [bare], [], all_steps=False)
+    assert (len(counted.items), counted.unmeasured) == (1, 1)
+    shown = stats_report([attempt()], [bare], [], all_steps=True)
+    assert (len(shown.items), shown.unmeasured) == (2, 0)
+    assert tuple(shown.items[1]) == ITEM_COLUMNS
+    assert (shown.items[1]["job_name"], shown.items[1]["peak_memory_bytes"]) == ("batch", None)
+
+
+def test_what_a_step_is_called() -> None:
+    assert step_label(attempt()) == "7.0"
+    assert step_label(attempt(slurm_array="5_2", step_id="batch")) == "5_2.batch"
+    assert step_label(attempt(attempt_id=2)) == "7.0 attempt 2"
+    assert step_label(attempt(slurm_job_id=None, run_id=4)) == "local run 4"
+    assert step_label(attempt(slurm_job_id=None, workflow_id=3, job_id=9)) == "job 9"
