@@ -60,13 +60,15 @@ AccountingStoragePass={run}/munge.sock
 AccountingStoreFlags=job_comment
 
 {nodes}
-PartitionName=debug Nodes=ALL Default=YES DefaultTime=10 MaxTime=60 State=UP
+PartitionName=debug Nodes=ALL Default=YES DefaultTime=10 MaxTime=1-00:00:00 State=UP
 {extra}
 """
 
 # Without these the daemons and every srun listen on 0.0.0.0. With them they listen where the host's own name
 # points to (seen on 22.05), so they are given only when that is 127.0.0.1.
+# slurmdbd.conf(5) does not name the option, but slurmdbd follows it, and not slurm.conf's.
 LOOPBACK_ONLY = "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"
+LOOPBACK_ONLY_SLURMDBD = "CommunicationParameters=NoInAddrAny"
 
 NODE = "NodeName={name} NodeHostname=localhost NodeAddr={address} Port={port} CPUs={cpus} RealMemory={memory}"
 
@@ -95,6 +97,7 @@ AuthInfo=socket={run}/munge.sock
 DbdHost=localhost
 DbdAddr={address}
 DbdPort={port_slurmdbd}
+{binding_to_loopback}
 SlurmUser=root
 PidFile={run}/slurmdbd-own.pid
 LogFile={log}/slurmdbd.log
@@ -177,4 +180,5 @@ def slurmdbd_conf(settings: Settings) -> str:
         run=settings.dir / "run",
         log=settings.dir / "log",
         port_slurmdbd=settings.ports["slurmdbd"],
+        binding_to_loopback=LOOPBACK_ONLY_SLURMDBD if settings.loopback_only else "",
     )

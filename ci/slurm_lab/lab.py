@@ -87,7 +87,11 @@ def load(directory: Path) -> Lab:
         raise LabError(f"{directory / STATE}: not JSON ({error}); remove {directory}") from error
     settings = raw.pop("settings")
     settings.update(dir=Path(settings["dir"]), extra_lines=tuple(settings["extra_lines"]))
-    return Lab(Settings(**settings), raw["made_dir"], raw["since"], tuple(raw["keepers"]))
+    try:
+        return Lab(Settings(**settings), raw["made_dir"], raw["since"], tuple(raw["keepers"]))
+    except TypeError as error:
+        ending = f"end it with `kill {' '.join(map(str, raw['keepers']))}`"
+        raise LabError(f"the lab in {directory} is of another version of slurm-lab: {ending}") from error
 
 
 def exists(directory: Path) -> bool:
