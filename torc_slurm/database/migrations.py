@@ -1,4 +1,4 @@
-"""Brings a SQLite file's schema up to date: ordered, append-only migrations, each in one transaction.
+"""Brings a SQLite file's schema up to date: ordered, append-only migrations, each with its bookkeeping row.
 
 A schema is a sequence of ``(name, statements)``; the version of a file is the number of migrations applied to it,
 kept in ``schema_migrations`` with when and what. Standard library only: the sampler uses it too.
@@ -6,10 +6,13 @@ kept in ``schema_migrations`` with when and what. Standard library only: the sam
 
 from __future__ import annotations
 
-import sqlite3
 import time
 
 from torc_slurm.errors import DatabaseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
 
 Schema = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -25,9 +28,26 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 
 def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Apply what is missing, each migration in a transaction of its own.
+    """Apply what is missing, in one transaction.
 
     The connection must be in autocommit mode (``isolation_level=None``).
+
+    Raises:
+        DatabaseError: the file was written by a newer version of torc-slurm.
+    """
+    if schema_version(connection) == len(schema):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        migrate_within(connection, schema)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def migrate_within(connection: sqlite3.Connection, schema: Schema) -> None:
+    """The same within the caller's transaction: a new file is made and first written by one commit.
 
     Raises:
         DatabaseError: the file was written by a newer version of torc-slurm.
@@ -42,14 +62,8 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
 
 
 def _apply(connection: sqlite3.Connection, number: int, name: str, statements: tuple[str, ...]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute(_CREATE_BOOKKEEPING)
-        for statement in statements:
-            connection.execute(statement)
-        connection.execute(_RECORD, (number, name, time.time()))
-        connection.execute(f"PRAGMA user_version = {number}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    connection.execute(_CREATE_BOOKKEEPING)
+    for statement in statements:
+        connection.execute(statement)
+    connection.execute(_RECORD, (number, name, time.time()))
+    connection.execute(f"PRAGMA user_version = {number}")

@@ -6,10 +6,10 @@ A spool is a node file ``<node's own directory>/spool/<name>.db`` with the path 
 from __future__ import annotations
 
 import os
-import sqlite3
 
 from torc_slurm import node_local
-from torc_slurm.database.node_file import Batch, read_batches, take_lock, write_batch
+from torc_slurm.database.batch import Batch
+from torc_slurm.database.node_file import SqliteError, read_batches, take_lock, write_batch
 from torc_slurm.errors import DatabaseError
 
 _PLACE = "spool"
@@ -63,7 +63,7 @@ def _bring_one(stem: str, target_prefix: str) -> str | None:
             write_batch(target, batch, lock_wait_seconds=5.0)
         os.unlink(stem + ".db")
         os.unlink(stem + ".target")
-    except (DatabaseError, OSError, sqlite3.Error):
+    except (DatabaseError, OSError, SqliteError):
         return None  # it stays for the next try
     finally:
         os.close(lock)

@@ -3,7 +3,8 @@
 Paths come from ``/proc/self/cgroup`` and ``/proc/self/mountinfo``, never from job numbers: Slurm has named these
 directories in several ways. A step's tasks each have a directory (``task_0``, …) beside one another: their sums count,
 which leaves out slurmstepd. Figures are the kernel's: v1 ``cpuacct.usage``, ``memory.stat``,
-``memory.max_usage_in_bytes``, ``memory.oom_control``; v2 ``cpu.stat``, ``memory.stat``, ``memory.swap.current``, ``memory.peak``, ``memory.events``.
+``memory.max_usage_in_bytes``, ``memory.oom_control``; v2 ``cpu.stat``, ``memory.stat``, ``memory.swap.current``,
+``memory.peak``, ``memory.events``.
 """
 
 from __future__ import annotations

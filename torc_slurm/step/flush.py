@@ -17,10 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torc_slurm.database.node_file import Batch
+    from torc_slurm.database.batch import Batch
     from torc_slurm.identity import StepIdentity
-
-_LOOK_SECONDS = 0.001
 
 
 class Flusher:
@@ -30,12 +28,12 @@ class Flusher:
         self._target = target
         self._spool_name = spool_name
         self._tell = tell
-        self._running: list[Batch] = []
+        self._writing = _thread.allocate_lock()  # held by the thread that writes
         self._told: set[str] = set()
 
     @property
     def is_busy(self) -> bool:
-        return bool(self._running)
+        return self._writing.locked()
 
     @property
     def path(self) -> str | None:
@@ -47,7 +45,7 @@ class Flusher:
         if self.is_busy:
             self._spool(batch, "the write before it has not ended")
             return
-        self._running.append(batch)
+        self._writing.acquire()
         _thread.start_new_thread(self._write, (batch,))
 
     def finish(self, batch: Batch, wait_seconds: float) -> None:
@@ -61,8 +59,8 @@ class Flusher:
             self._spool(batch, f"nothing could be written for {wait_seconds:g} s")
 
     def _wait(self, deadline: float) -> None:
-        while self.is_busy and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
+        if self._writing.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            self._writing.release()
 
     def _write(self, batch: Batch) -> None:
         try:
@@ -74,7 +72,7 @@ class Flusher:
         except Exception as error:
             self._tell_once(f"a batch of samples is lost ({type(error).__name__}: {error})")
         finally:
-            self._running.clear()
+            self._writing.release()
 
     def _spool(self, batch: Batch, why: str) -> None:
         from torc_slurm.database.spool import write_to_spool

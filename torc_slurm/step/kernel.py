@@ -12,12 +12,17 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+_prctl_address = 0
+
+
 def _prctl(option: int, value: int) -> bool:
+    global _prctl_address
     try:
         import _ctypes
 
-        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]  # None: the process itself
-        return bool(_ctypes.call_function(address, (option, value, 0, 0, 0)) == 0)
+        if not _prctl_address:
+            _prctl_address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]  # None: ourselves
+        return bool(_ctypes.call_function(_prctl_address, (option, value, 0, 0, 0)) == 0)
     except Exception:  # a Python whose _ctypes differs: the public way
         import ctypes
 
@@ -41,10 +46,9 @@ def forbid_core_dumps() -> bool:
 def raise_oom_score(by: int) -> None:
     """Let the kernel take this process and its children before others of the cgroup; best effort."""
     try:
-        with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-            score = min(1000, int(file.read()) + by)
-            file.seek(0)
-            file.write(str(score).encode())
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        score = min(1000, int(os.read(descriptor, 16)) + by)
+        os.write(descriptor, b"%d" % score)
     except (OSError, ValueError):
         pass  # no procfs, or a container that forbids it: the job must start all the same
 

@@ -7,6 +7,10 @@ import sys
 
 from torc_slurm.errors import InputError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from torc_slurm.step.options import Options
+
 
 def _ignore_users_pythonpath() -> None:
     """PYTHONPATH is meant for the job: a ``select.py`` or an old Python's library there must not break the wrapper."""
@@ -34,9 +38,26 @@ def main() -> int:
 
         sys.stdout.write(f"torc-step {__version__}\n")
         return 0
-    from torc_slurm.step.wrapper import run
+    return _run(options)
 
-    return run(options)
+
+def _run(options: Options) -> int:
+    """Start the job, watch it, and end this process as it ended; a step that is measured already just becomes it."""
+    from torc_slurm.identity import identify
+    from torc_slurm.step.job import become, die, is_measured_already, start_job
+
+    identity = identify(dict(os.environ), options.identity)
+    if is_measured_already(identity):
+        become(options.command, dict(os.environb))
+    job = start_job(options.command, identity)
+    from torc_slurm.step.wrapper import Wrapper  # only now: the job runs
+
+    wrapper = Wrapper(options, identity, job)
+    wrapper.start()
+    wrapper.watch()
+    wrapper.finish()
+    signal, code = wrapper.signal_and_code
+    return die(signal, code)
 
 
 if __name__ == "__main__":

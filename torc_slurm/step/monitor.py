@@ -21,7 +21,7 @@ from torc_slurm.step.schedule import Schedule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from torc_slurm.database.node_file import Batch
+    from torc_slurm.database.batch import Batch
     from torc_slurm.identity import StepIdentity
     from torc_slurm.step.options import Options
     from torc_slurm.step.readings import TreeReader

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from torc_slurm.database.node_file import Batch
+from torc_slurm.database.batch import Batch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

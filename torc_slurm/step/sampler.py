@@ -13,7 +13,7 @@ from torc_slurm.step.memory import MemoryFigures, RationedPss
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from torc_slurm.database.node_file import Batch
+    from torc_slurm.database.batch import Batch
     from torc_slurm.step.cgroup import StepCgroup
     from torc_slurm.step.link import Begin, Exit
     from torc_slurm.step.readings import TreeReader, TreeReading

@@ -1,19 +1,17 @@
-"""Stands in the job's place: forks the job, then the monitor, passes signals on, ends as the job ended.
+"""Watches the started job: starts the monitor, passes signals on, ends as the job ended.
 
 Data: the kernel's word on the job's end (wait4) -> one Exit message to the monitor -> its answer, 5 s at most.
-All signals are blocked here and taken one by one with sigwaitinfo, so nothing is lost and no handler runs; the job gets
-back the mask and the dispositions that the wrapper was started with. Loaded before the job starts: ``_signal`` and
-``_socket`` because ``signal`` and ``socket`` bring enum with them, 6 ms.
+All signals are blocked and taken one by one with sigwaitinfo: nothing is lost and no handler runs. Loaded when the job
+runs already; ``_signal`` and ``_socket`` stand in for ``signal`` and ``socket``, which bring enum with them.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 
-from torc_slurm.identity import ACTIVE_VARIABLE, identify
 from torc_slurm.step import kernel, link, sentinel
+from torc_slurm.step.job import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     import signal as _signal
 
     from torc_slurm.identity import StepIdentity
+    from torc_slurm.step.job import Job
     from torc_slurm.step.options import Options
 else:
     import _signal
@@ -29,90 +28,18 @@ else:
 END_WAIT_SECONDS = 5.0
 CONNECT_RETRY_SECONDS = 0.1
 CONNECT_GIVE_UP_SECONDS = 10.0
-OOM_SCORE_RAISE = 100
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
-_PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
-
-
-def run(options: Options) -> int:
-    """Run the command under watch and end this process as the command ended (so it returns only in a nested step)."""
-    environ = dict(os.environ)
-    identity = identify(environ, options.identity)
-    if environ.get(ACTIVE_VARIABLE) == _active_mark(identity):  # the outer torc-step's tree includes this one's
-        _become(options.command, dict(os.environb))
-    wrapper = Wrapper(options, identity)
-    wrapper.start()
-    wrapper.watch()
-    wrapper.finish()
-    return wrapper.die()
-
-
-def _active_mark(identity: StepIdentity) -> str:
-    """Names what is measured here; each wrapper outside Slurm and workflows is a record of its own."""
-    if identity.slurm_job_id is not None:
-        return f"slurm {identity.slurm_job_id}.{identity.step_id}"
-    if identity.workflow_id is not None:
-        return f"workflow {identity.workflow_id}.{identity.run_id}.{identity.job_id}.{identity.attempt_id}"
-    return f"local {os.getpid()}"
-
-
-def _job_environment(identity: StepIdentity) -> dict[bytes, bytes]:
-    """What the wrapper was given, plus the mark that this step is measured.
-
-    Python itself adds LC_CTYPE where the locale is C (PEP 538); the job must not see it.
-    """
-    environment = dict(os.environb)
-    if b"LC_CTYPE" in environment and not _was_given("LC_CTYPE"):
-        del environment[b"LC_CTYPE"]
-    environment[ACTIVE_VARIABLE.encode()] = _active_mark(identity).encode()
-    return environment
-
-
-def _was_given(name: str) -> bool:
-    try:
-        with open("/proc/self/environ", "rb", buffering=0) as file:
-            given = file.read()
-    except OSError:
-        return True
-    return any(entry.startswith(name.encode() + b"=") for entry in given.split(b"\0"))
-
-
-def _become(command: list[str], environment: dict[bytes, bytes]) -> None:
-    """Exec the command; where that fails say why and exit as a shell would: 127 not found, 126 not executable."""
-    for number in _PYTHON_IGNORES:
-        _signal.signal(number, _signal.SIG_DFL)
-    try:
-        os.execvpe(command[0], command, environment)
-    except FileNotFoundError as error:
-        status, why = NOT_FOUND, error.strerror
-    except (OSError, ValueError) as error:
-        status, why = NOT_EXECUTABLE, getattr(error, "strerror", None) or str(error)
-    if status == NOT_FOUND and os.path.isfile(command[0]) and "/" in command[0]:
-        why = f"the interpreter that its first line names does not exist ({why})"
-        status = NOT_EXECUTABLE
-    _say(f"{command[0]}: {why}")
-    os._exit(status)
-
-
-def _say(text: str) -> None:
-    try:
-        os.write(2, f"torc-step: {text}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass  # nobody reads stderr: the job matters more
 
 
 class Wrapper:
-    """One task's wrapper, from fork to death."""
+    """One task's wrapper, from the job's start to its own death."""
 
-    def __init__(self, options: Options, identity: StepIdentity) -> None:
+    def __init__(self, options: Options, identity: StepIdentity, job: Job) -> None:
         self._options = options
         self._identity = identity
-        self._received_mask: set[int] = set()
-        self._received_sigchld = _signal.getsignal(_signal.SIGCHLD)
+        self._job = job
         self._socket: _socket.socket | None = None
         self._reports: sentinel.SignalReports | None = None
-        self._begin = link.Begin()
-        self._begin_monotonic = 0.0
+        self._begin = _begin(identity, job)
         self._monitor_pid = 0
         self._monitor_end = ""
         self._orphans_cpu_seconds = 0.0
@@ -120,16 +47,9 @@ class Wrapper:
         self._last_connect_try = 0.0
         self._deadline = 0.0
 
-    # --- start ---------------------------------------------------------------------------------------------------
-
     def start(self) -> None:
-        """Fork the job first: it is what everybody waits for; then the monitor or, in its stead, a bare sentinel."""
-        gc.disable()  # nothing here makes cycles, and a collection would copy pages that the forks share
-        self._received_mask = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals()))
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # an ignored SIGCHLD would reap the job unseen
-        kernel.adopt_orphans()
-        self._fork_job()
-        self._let_the_job_have_its_files()
+        """Start the monitor beside the job or, where another task of the step does that, a bare sentinel."""
+        kernel.let_go_of_files(keep=(2,))
         pipe_read, pipe_write = os.pipe()
         if self._identity.starts_the_monitor:
             self._fork_monitor(pipe_read, pipe_write)
@@ -139,41 +59,9 @@ class Wrapper:
         os.close(pipe_write)
         self._reports = sentinel.SignalReports(pipe_read)
 
-    def _fork_job(self) -> None:
-        environment = _job_environment(self._identity)
-        begin, me = self._begin, os.getpid()
-        begin.wrapper_pid, begin.helper_pid = me, 0
-        begin.task, begin.local_task = self._identity.task, self._identity.local_task
-        begin.begin_time, self._begin_monotonic = time.time(), time.monotonic()
-        begin.job_pid = os.fork()
-        if begin.job_pid == 0:
-            self._be_the_job(me, environment)
-        begin.wrapper_rss_bytes = kernel.resident_bytes()
-        begin.wrapper_cpu_seconds = time.process_time()
-        (
-            begin.own_storage_read_bytes,
-            begin.own_storage_written_bytes,
-            begin.own_read_chars,
-            begin.own_written_chars,
-        ) = kernel.own_io()
-
-    def _be_the_job(self, wrapper_pid: int, environment: dict[bytes, bytes]) -> None:
-        try:
-            kernel.die_with_parent(_signal.SIGKILL)  # a SIGKILL for the wrapper is one for the job
-            if os.getppid() == wrapper_pid:
-                kernel.raise_oom_score(OOM_SCORE_RAISE)
-                _signal.signal(_signal.SIGCHLD, self._received_sigchld)
-                _signal.pthread_sigmask(_signal.SIG_SETMASK, self._received_mask)
-                _become(self._options.command, environment)
-        finally:
-            os._exit(NOT_EXECUTABLE)
-
-    def _let_the_job_have_its_files(self) -> None:
-        kernel.let_go_of_files(keep=(2,))
-
     def _fork_monitor(self, pipe_read: int, pipe_write: int) -> None:
         ours, theirs = link.pair()
-        self._monitor_pid = self._fork_or_say("sampler")
+        self._monitor_pid = self._fork_orsay("sampler")
         if self._monitor_pid == 0:
             os.close(pipe_read)
             ours.close()
@@ -183,11 +71,11 @@ class Wrapper:
         self._socket = ours
         link.send(ours, link.encode(self._begin))
 
-    def _fork_or_say(self, what: str) -> int:
+    def _fork_orsay(self, what: str) -> int:
         try:
             return os.fork()
         except OSError as error:  # a limit on processes: the job goes before its watcher
-            _say(f"the {what} could not be started ({error.strerror}); this task is not measured")
+            say(f"the {what} could not be started ({error.strerror}); this task is not measured")
             return -1
 
     def _be_the_monitor(self, socket: _socket.socket, pipe: int) -> None:
@@ -232,14 +120,14 @@ class Wrapper:
         return (
             self._socket is None
             and not self._identity.starts_the_monitor
-            and time.monotonic() - self._begin_monotonic < CONNECT_GIVE_UP_SECONDS
+            and time.monotonic() - self._job.begin_monotonic < CONNECT_GIVE_UP_SECONDS
         )
 
     def _pass_on(self, signal: _signal.struct_siginfo) -> None:
         if self._job_got_it_too(signal):
             return
         try:
-            os.kill(self._begin.job_pid, signal.si_signo)
+            os.kill(self._job.pid, signal.si_signo)
         except OSError:
             pass  # it ended just now, or runs as another user
 
@@ -261,7 +149,7 @@ class Wrapper:
                 return
             if os.WIFSTOPPED(status):
                 self._stop_as_the_job(pid, os.WSTOPSIG(status))
-            elif pid == self._begin.job_pid:
+            elif pid == self._job.pid:
                 self._note_exit(status, usage)
             elif pid == self._monitor_pid:
                 self._monitor_pid = -1
@@ -271,16 +159,16 @@ class Wrapper:
 
     def _stop_as_the_job(self, pid: int, number: int) -> None:
         """A shell that stopped the job with Ctrl-Z must see its own child, the wrapper, stop."""
-        if pid == self._begin.job_pid:
+        if pid == self._job.pid:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
             os.kill(os.getpid(), number)
             _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
     def _note_exit(self, status: int, usage: resource.struct_rusage) -> None:
         end = self._exit = link.Exit()
-        end.task, end.job_pid = self._begin.task, self._begin.job_pid
+        end.task, end.job_pid = self._begin.task, self._job.pid
         end.begin_time = self._begin.begin_time
-        end.elapsed_seconds = time.monotonic() - self._begin_monotonic
+        end.elapsed_seconds = time.monotonic() - self._job.begin_monotonic
         end.end_time = end.begin_time + end.elapsed_seconds
         end.signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         end.return_code = 128 + end.signal if end.signal else os.WEXITSTATUS(status)
@@ -301,10 +189,10 @@ class Wrapper:
         answer = self._tell_the_monitor()
         if answer == b"gone":
             if self._monitor_end:
-                _say(f"the sampler {self._monitor_end}; what it had not yet written is lost, the exit is recorded")
+                say(f"the sampler {self._monitor_end}; what it had not yet written is lost, the exit is recorded")
             self._record_without_monitor()
         elif answer == b"late":
-            _say(f"its record was not written within {END_WAIT_SECONDS:g} s (is the file system hung?)")
+            say(f"its record was not written within {END_WAIT_SECONDS:g} s (is the file system hung?)")
         self._end_helpers()
 
     def _tell_the_monitor(self) -> bytes:
@@ -321,18 +209,18 @@ class Wrapper:
             if answer in (b"", b"go", b"done"):
                 return answer or b"gone"
             if answer.startswith(b"say "):
-                _say(answer[4:].decode("utf-8", "replace"))
+                say(answer[4:].decode("utf-8", "replace"))
 
     def _record_without_monitor(self) -> None:
         """The monitor is dead, or was never met: another process writes the exit record (it too might hang)."""
         ours, theirs = link.pair()
-        self._monitor_pid = self._fork_or_say("recorder")
+        self._monitor_pid = self._fork_orsay("recorder")
         if self._monitor_pid == 0:
             self._be_the_recorder(theirs)
         theirs.close()
         self._socket = ours
         if self._monitor_pid > 0 and self._tell_the_monitor() == b"late":
-            _say("its exit record could not be written in time")
+            say("its exit record could not be written in time")
 
     def _be_the_recorder(self, socket: _socket.socket) -> None:
         try:
@@ -345,6 +233,12 @@ class Wrapper:
         finally:
             link.send(socket, b"done")
             os._exit(0)
+
+    @property
+    def signal_and_code(self) -> tuple[int, int]:
+        """Of which signal the job died (0: none), and its exit code."""
+        assert self._exit is not None
+        return self._exit.signal, self._exit.return_code
 
     def _end_helpers(self) -> None:
         late = time.monotonic() >= self._deadline
@@ -359,15 +253,21 @@ class Wrapper:
         except OSError:
             pass
 
-    def die(self) -> int:
-        """End as the job did: the same exit code, or of the same signal, without a core file of our own."""
-        assert self._exit is not None
-        if self._exit.signal:
-            kernel.forbid_core_dumps()
-            _signal.signal(self._exit.signal, _signal.SIG_DFL) if self._exit.signal not in (9, 19) else None
-            os.kill(os.getpid(), self._exit.signal)
-            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {self._exit.signal})
-        os._exit(self._exit.return_code)
+
+def _begin(identity: StepIdentity, job: Job) -> link.Begin:
+    begin = link.Begin()
+    begin.task, begin.local_task = identity.task, identity.local_task
+    begin.wrapper_pid, begin.helper_pid, begin.job_pid = os.getpid(), 0, job.pid
+    begin.begin_time = job.begin_time
+    begin.wrapper_rss_bytes = kernel.resident_bytes()
+    begin.wrapper_cpu_seconds = time.process_time()
+    (
+        begin.own_storage_read_bytes,
+        begin.own_storage_written_bytes,
+        begin.own_read_chars,
+        begin.own_written_chars,
+    ) = kernel.own_io()
+    return begin
 
 
 def _how_it_ended(status: int) -> str:

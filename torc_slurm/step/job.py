@@ -1,0 +1,134 @@
+"""Starts the job: all that must happen before COMMAND runs, and nothing else; everybody waits for it.
+
+Signals are blocked from here on: the wrapper takes them one by one. The job gets back the mask and the dispositions
+that this process was started with. ``_signal`` stands in for ``signal``, which brings enum with it: 6 ms.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+
+from torc_slurm.identity import ACTIVE_VARIABLE
+from torc_slurm.step import kernel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+
+    from torc_slurm.identity import StepIdentity
+else:
+    import _signal
+
+OOM_SCORE_RAISE = 100
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+_PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
+
+
+class Job:
+    """The started job: its pid, and when it began (Unix seconds; monotonic seconds)."""
+
+    __slots__ = ("begin_monotonic", "begin_time", "pid")
+
+    def __init__(self, pid: int, begin_time: float, begin_monotonic: float) -> None:
+        self.pid = pid
+        self.begin_time = begin_time
+        self.begin_monotonic = begin_monotonic
+
+
+def start_job(command: list[str], identity: StepIdentity) -> Job:
+    """Fork the job. This process has all signals blocked and adopts orphans when it returns.
+
+    Raises:
+        OSError: there can be no further process.
+    """
+    gc.disable()  # nothing here makes cycles, and a collection would copy pages that the forks share
+    received_mask = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals()))
+    received_sigchld = _signal.getsignal(_signal.SIGCHLD)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # an ignored SIGCHLD would reap the job unseen
+    kernel.adopt_orphans()
+    environment = _job_environment(identity)
+    wrapper_pid, begin_time, begin_monotonic = os.getpid(), time.time(), time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kernel.die_with_parent(_signal.SIGKILL)  # a SIGKILL for the wrapper is one for the job
+            if os.getppid() == wrapper_pid:
+                kernel.raise_oom_score(OOM_SCORE_RAISE)
+                _signal.signal(_signal.SIGCHLD, received_sigchld)
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, received_mask)
+                become(command, environment)
+        finally:
+            os._exit(NOT_EXECUTABLE)
+    return Job(pid, begin_time, begin_monotonic)
+
+
+def is_measured_already(identity: StepIdentity) -> bool:
+    """Whether an outer torc-step measures this very step: its tree includes this process."""
+    return os.environ.get(ACTIVE_VARIABLE) == _active_mark(identity)
+
+
+def _active_mark(identity: StepIdentity) -> str:
+    """Names what is measured here; each wrapper outside Slurm and workflows is a record of its own."""
+    if identity.slurm_job_id is not None:
+        return f"slurm {identity.slurm_job_id}.{identity.step_id}"
+    if identity.workflow_id is not None:
+        return f"workflow {identity.workflow_id}.{identity.run_id}.{identity.job_id}.{identity.attempt_id}"
+    return f"local {os.getpid()}"
+
+
+def _job_environment(identity: StepIdentity) -> dict[bytes, bytes]:
+    """What the wrapper was given, plus the mark that this step is measured.
+
+    Python itself adds LC_CTYPE where the locale is C (PEP 538); the job must not see it.
+    """
+    environment = dict(os.environb)
+    if b"LC_CTYPE" in environment and not _was_given("LC_CTYPE"):
+        del environment[b"LC_CTYPE"]
+    environment[ACTIVE_VARIABLE.encode()] = _active_mark(identity).encode()
+    return environment
+
+
+def _was_given(name: str) -> bool:
+    try:
+        with open("/proc/self/environ", "rb", buffering=0) as file:
+            given = file.read()
+    except OSError:
+        return True
+    return any(entry.startswith(name.encode() + b"=") for entry in given.split(b"\0"))
+
+
+def become(command: list[str], environment: dict[bytes, bytes]) -> None:
+    """Exec the command; where that fails say why and exit as a shell would: 127 not found, 126 not executable."""
+    for number in _PYTHON_IGNORES:
+        _signal.signal(number, _signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], command, environment)
+    except FileNotFoundError as error:
+        status, why = NOT_FOUND, error.strerror
+    except (OSError, ValueError) as error:
+        status, why = NOT_EXECUTABLE, getattr(error, "strerror", None) or str(error)
+    if status == NOT_FOUND and os.path.isfile(command[0]) and "/" in command[0]:
+        why = f"the interpreter that its first line names does not exist ({why})"
+        status = NOT_EXECUTABLE
+    say(f"{command[0]}: {why}")
+    os._exit(status)
+
+
+def die(signal: int, code: int) -> int:
+    """End this process as the job ended: of the same signal, without a core file of our own, or with its exit code."""
+    if signal:
+        kernel.forbid_core_dumps()
+        if signal != _signal.SIGKILL:
+            _signal.signal(signal, _signal.SIG_DFL)
+        os.kill(os.getpid(), signal)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {signal})
+    os._exit(code)
+
+
+def say(text: str) -> None:
+    try:
+        os.write(2, f"torc-step: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody reads stderr: the job matters more
