@@ -7,7 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from torc_slurm.database.node_file import Batch, write_batch, write_slurm_stats
+from torc_slurm.database.batch import Batch
+from torc_slurm.database.node_file import write_batch, write_slurm_stats
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.identity import node_file_path
 

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("words", ("torc_slurm.units", "torc_slurm.identity", "torc_slurm.templates", "torc_slurm.node_local")),
     ("plan", ("torc_slurm.plan", "torc_slurm.spec.*")),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),
-    ("node", ("torc_slurm.database.node_file", "torc_slurm.database.spool")),
+    ("node", ("torc_slurm.database.batch", "torc_slurm.database.node_file", "torc_slurm.database.spool")),
     ("slurm", ("torc_slurm.step.*", "torc_slurm.slurm.*")),
     ("database", ("torc_slurm.database.*",)),
     ("epilog", ("torc_slurm.slurm.epilog",)),

@@ -7,6 +7,7 @@ so that ``torc --help`` starts at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.add_typer(slurm.app, name="slurm")
-app.command("stats", epilog=slurm.STATS_EXAMPLE, help="The same as: torc slurm stats.")(slurm.stats)
+app.command("stats", epilog=slurm.stats_example("torc stats"))(slurm.stats)
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 could not, 2 wrong input, 130 interrupted.
     """
+    _never_fail_at_encoding()
     try:
         status = app(None if arguments is None else list(arguments), prog_name="torc", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -73,6 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         return _report(error)
+
+
+def _never_fail_at_encoding() -> None:
+    """What stdout's or stderr's encoding does not have is written as an escape: LC_ALL=C is common in batch jobs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _report(error: BaseException) -> int:

@@ -93,12 +93,13 @@ def _cells(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> list[list[str]
 def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     from io import StringIO
 
-    from rich.box import SIMPLE_HEAD
+    from rich.box import MARKDOWN, SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    has_lines = (sys.stdout.encoding or "").lower().startswith("utf")
+    table = Table(box=SIMPLE_HEAD if has_lines else MARKDOWN, pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
     for row in rows:

@@ -23,12 +23,12 @@ app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="What Slurm's steps used, and what Slurm knows of them."
 )
 
-STATS_EXAMPLE = """\b
+_STATS_EXAMPLE = """\b
 Examples:
-  torc slurm stats --slurm-job-id 1234
-  torc slurm stats --slurm-job-id 1234 -f json
-  torc slurm stats                      the latest thing recorded here
-  torc slurm stats --local              what ran outside Slurm
+  {command} --slurm-job-id 1234
+  {command} --slurm-job-id 1234 -f json
+  {command}              the latest thing recorded here
+  {command} --local      what ran outside Slurm
 """
 _COLLECT_EXAMPLE = """\b
 Examples:
@@ -45,12 +45,17 @@ OptionalInt = Optional[int]  # noqa: UP045
 OptionalText = Optional[str]  # noqa: UP045
 
 
+def stats_example(command: str) -> str:
+    """The examples under the help of the stats command, by the name it was called."""
+    return _STATS_EXAMPLE.format(command=command)
+
+
 @app.callback()
 def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
     remember(context, format_, output_dir)
 
 
-@app.command(epilog=STATS_EXAMPLE)
+@app.command(epilog=stats_example("torc slurm stats"))
 def stats(
     context: typer.Context,
     workflow_id: Annotated[OptionalInt, typer.Argument(metavar="WORKFLOW_ID", help="A workflow.")] = None,

@@ -20,7 +20,7 @@ _SLURM_NAMES = {
     "ave_cpu_seconds": "AveCPU",
 }
 _UNITS = (
-    "Sizes are decimal: 1 GB is 10⁹ bytes, where sacct's own G is 1024³. CPU: 100% is one core. "
+    "Sizes are decimal: 1 GB is 10^9 bytes, where sacct's own G is 1024^3. CPU: 100% is one core. "
     f"{NOT_KNOWN} is NULL: not measured."
 )
 

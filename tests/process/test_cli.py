@@ -1,0 +1,353 @@
+"""``torc`` as a user runs it: formats, places of options, errors as one line with an exit status, hostile names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_files import BEGIN, accounting_row, batch, exit_record, path_of, write, write_accounting
+
+TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
+HOSTILE = [
+    "plain",
+    "two\nlines",
+    "quote\" and 'quote",
+    "pipe|semi;comma,tab\t",
+    "[red]markup[/red] [/] [link=x]",
+    "\x1b[31mred\x1b]0;title\x07\x9b2J",
+    "x" * 10_000,
+    "=1+1",
+    "名前 größe",
+    "\u202egpj.exe",
+    "",
+]
+
+
+def environment(**changed: str) -> dict[str, str]:
+    """This process's environment without anything of torc's or Slurm's, and with no sacct on PATH."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TORC_", "SLURM_"))}
+    return kept | {"PATH": "/nowhere"} | changed
+
+
+def torc(*words: object, **changed: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TORC, *map(str, words)], capture_output=True, text=True, env=environment(**changed), check=False
+    )
+
+
+def items(*words: object, **changed: str) -> list[dict[str, Any]]:
+    done = torc(*words, **changed)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert list(document) == ["items"]
+    found: list[dict[str, Any]] = document["items"]
+    return found
+
+
+@pytest.fixture
+def output_dir(tmp_path: Path) -> Path:
+    """An allocation of three measured steps and two that nobody measured, with Slurm's view of them."""
+    directory = tmp_path / "output"
+    path = write(
+        directory,
+        batch(usage={"avg_cpu_percent": 99.0, "peak_cpu_percent": 101.0}),
+        batch(job_id=1, step_id="1", invocation="2", exits=[exit_record(return_code=137)], usage={"oom_kills": 1}),
+        batch(job_id=2, step_id="2", invocation="3", exits=[exit_record(return_code=3)]),
+    )
+    partial = accounting_row(
+        step_id="1", status="partial", state="OUT_OF_MEMORY", max_rss_bytes=None, reason="too short"
+    )
+    write_accounting(
+        path,
+        accounting_row(),
+        partial,
+        accounting_row(step_id="2", state="FAILED", exit_code=3),
+        accounting_row(step_id="batch", step_name="batch"),
+        accounting_row(step_id="extern", step_name="extern"),
+    )
+    return directory
+
+
+# --- what is shown --------------------------------------------------------------------------------------------
+
+
+def test_json_has_one_item_per_attempt_with_the_references_names(output_dir: Path) -> None:
+    first, second, third = items("slurm", "stats", "--slurm-job-id", 7, "-f", "json", "--output-dir", output_dir)
+    assert (first["max_rss_bytes"], first["ave_cpu_seconds"], first["node_list"]) == (123_456_789, 1.0, "n1")
+    assert (first["state"], first["status"], first["job_status"]) == ("COMPLETED", "found", "completed")
+    assert (first["peak_memory_bytes"], first["avg_cpu_percent"]) == (10**9, 99.0)
+    assert (second["state"], second["max_rss_bytes"], second["return_code"]) == ("OUT_OF_MEMORY", None, 137)
+    assert (second["job_status"], second["reason"]) == ("oom", "too short")
+    assert (third["return_code"], third["exit_code"]) == (3, 3)
+
+
+def test_the_format_may_stand_before_or_after_the_command(output_dir: Path) -> None:
+    answers = [
+        items("-f", "json", "slurm", "stats", "--output-dir", output_dir),
+        items("slurm", "-f", "json", "stats", "--output-dir", output_dir),
+        items("slurm", "stats", "--format", "json", "--output-dir", output_dir),
+        items("--output-dir", output_dir, "stats", "-f", "json"),
+        items("-f", "csv", "stats", "-f", "json", TORC_OUTPUT_DIR=str(output_dir)),
+    ]
+    assert answers[1:] == answers[:1] * 4
+
+
+def test_csv_has_the_same_columns(output_dir: Path) -> None:
+    done = torc("stats", "-f", "csv", "--output-dir", output_dir)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    wanted = items("stats", "-f", "json", "--output-dir", output_dir)
+    assert [list(row) for row in rows] == [list(item) for item in wanted]
+    assert [row["max_rss_bytes"] for row in rows] == ["123456789", "", "123456789"]
+
+
+def test_the_table_says_units_nulls_and_warnings(output_dir: Path) -> None:
+    text = torc("slurm", "stats", "--slurm-job-id", 7, "--output-dir", output_dir).stdout
+    lines = text.splitlines()
+    assert lines[0].split()[:4] == ["Step", "Name", "State", "Exit"]
+    assert [line.split()[0] for line in lines[2:5]] == ["7.0", "7.1", "7.2"]
+    assert "1.00 GB" in lines[2]
+    assert "cgroup" in lines[2]
+    assert "sacct's own G is 1024^3" in text
+    assert "MaxRSS, MaxVMSize, MaxDiskRead, MaxDiskWrite NULL in 1 row: partial: too short" in text
+    assert "7.1 ran out of memory" in text
+    assert "2 more steps ran without torc-step" in text
+
+
+def test_all_steps_and_all_columns(output_dir: Path) -> None:
+    everything = items("stats", "--all-steps", "-f", "json", "--output-dir", output_dir)
+    assert [item["step_id"] for item in everything] == ["0", "1", "2", "batch", "extern"]
+    records = torc("stats", "--all-columns", "--output-dir", output_dir).stdout
+    assert "\n  peak_memory_bytes: 1000000000\n" in records
+    assert "\n  max_vm_size_bytes: NULL\n" in records
+
+
+def test_selectors(output_dir: Path) -> None:
+    write(output_dir, batch(slurm_job_id=8, slurm_array="8_1", begin_time=BEGIN - 9))
+    write(output_dir, batch(slurm_job_id=9, slurm_array="8_2", begin_time=BEGIN - 9))
+    write(output_dir, batch(slurm_job_id=None, step_id=None, job_id=1, run_id=4, begin_time=BEGIN - 9))
+    write(output_dir, batch(workflow_id=3, job_id=5, attempt_id=2, slurm_job_id=11, begin_time=BEGIN - 9))
+
+    def found(*words: object) -> list[tuple[int | None, int, int]]:
+        rows = items("stats", "-f", "json", "--output-dir", output_dir, *words)
+        return [(row["slurm_job_id"], row["job_id"], row["run_id"]) for row in rows]
+
+    assert found() == [(7, 0, 1), (7, 1, 1), (7, 2, 1)]  # the latest
+    assert found("--job-id", 1) == [(7, 1, 1)]
+    assert found("--slurm-job-id", 8) == [(8, 0, 1), (9, 0, 1)]  # an array's own number
+    assert found("--slurm-job-id", "8_2") == [(9, 0, 1)]
+    assert found("--local") == [(None, 1, 4)]
+    assert found(3) == [(11, 5, 1)]
+    assert found(3, "--attempt-id", 2, "--run-id", 1) == [(11, 5, 1)]
+
+
+def test_a_local_record_has_slurms_fields_null(tmp_path: Path) -> None:
+    write(tmp_path, batch(slurm_job_id=None, step_id=None, job_id=1))
+    (item,) = items("stats", "-f", "json", "--output-dir", tmp_path)
+    assert item["peak_memory_gb"] == 1.0
+    assert [item[name] for name in ("max_rss_bytes", "node_list", "state", "slurm_job_id")] == [None] * 4
+    assert "outside Slurm" in torc("stats", "--output-dir", tmp_path).stdout
+
+
+def test_without_sacct_the_steps_are_shown_and_the_reason(tmp_path: Path) -> None:
+    write(tmp_path, batch())
+    (item,) = items("stats", "-f", "json", "--output-dir", tmp_path)
+    assert (item["status"], item["peak_memory_bytes"]) == ("unavailable", 10**9)
+    assert "sacct was not found" in item["reason"]
+    assert "sacct was not found" in torc("stats", "--output-dir", tmp_path).stdout
+    (unasked,) = items("stats", "-f", "json", "--no-accounting", "--output-dir", tmp_path)
+    assert unasked["status"] == "unavailable"  # what was said before is kept
+
+
+# --- names that attack ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hostile_dir(tmp_path: Path) -> Path:
+    batches = [
+        batch(job_id=number, step_id=str(number), invocation=str(number), job_name=name, notes=[(BEGIN, name)])
+        for number, name in enumerate(HOSTILE)
+    ]
+    write(tmp_path, *batches)
+    return tmp_path
+
+
+def test_json_brings_hostile_names_back_exactly(hostile_dir: Path) -> None:
+    done = torc("stats", "-f", "json", "--output-dir", hostile_dir)
+    assert [item["job_name"] for item in json.loads(done.stdout)["items"]] == HOSTILE
+    assert all(character == "\n" or character.isprintable() for character in done.stdout)
+
+
+@pytest.mark.parametrize("words", [[], ["--all-columns"], ["-f", "csv"]])
+def test_no_hostile_name_reaches_the_terminal_raw(words: list[str], hostile_dir: Path) -> None:
+    done = torc("stats", *words, "--output-dir", hostile_dir)
+    assert done.returncode == 0
+    for text in (done.stdout, done.stderr):
+        assert all(character == "\n" or character.isprintable() for character in text)
+    assert "[red]markup[/red]" in done.stdout
+    assert "\\x1b[31mred" in done.stdout
+
+
+def test_every_table_row_is_one_line(hostile_dir: Path) -> None:
+    lines = torc("stats", "--output-dir", hostile_dir).stdout.splitlines()
+    assert [line.split()[0] for line in lines[2 : 2 + len(HOSTILE)]] == [f"7.{n}" for n in range(len(HOSTILE))]
+
+
+def test_a_terminal_without_room_loses_columns_and_says_which(output_dir: Path) -> None:
+    leader, follower = pty.openpty()
+    os.set_inheritable(follower, True)
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        [*TORC, "stats", "--output-dir", str(output_dir)], stdout=follower, stderr=follower, env=environment()
+    )
+    os.close(follower)
+    chunks = b""
+    with closing(os.fdopen(leader, "rb", buffering=0)) as reader:
+        while chunk := _read(reader.fileno()):
+            chunks += chunk
+    assert process.wait() == 0
+    lines = chunks.decode().splitlines()
+    assert len(lines[0]) <= 100
+    assert any(line.startswith("No room for: MaxVMSize") for line in lines)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # EIO: the other side has ended
+        return b""
+
+
+def test_an_ascii_terminal_gets_its_answer(hostile_dir: Path) -> None:
+    done = torc("stats", "--output-dir", hostile_dir, PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+
+
+# --- collect --------------------------------------------------------------------------------------------------
+
+
+def test_collect_says_what_it_did(output_dir: Path) -> None:
+    broken = path_of(output_dir, {"workflow_id": None, "slurm_job_id": 7, "node": "n2", "run_id": 1})
+    Path(broken).write_text("not a database\n")
+    done = torc("slurm", "collect", "--output-dir", output_dir)
+    assert done.returncode == 0
+    assert "1 collected, 0 unchanged, 1 skipped" in done.stdout
+    assert f"torc: skipped {broken}: cannot be read as a node file: file is not a database" in done.stderr
+    again = items("slurm", "collect", "-f", "json", "--output-dir", output_dir)
+    assert [item["outcome"] for item in again] == ["unchanged", "skipped"]
+    assert "not a database" in again[1]["problem"]
+
+
+def test_collect_fails_only_where_nothing_could_be_read(tmp_path: Path) -> None:
+    assert torc("slurm", "collect", "--output-dir", tmp_path).returncode == 0
+    broken = path_of(tmp_path, {"workflow_id": None, "slurm_job_id": 7, "node": "n2", "run_id": 1})
+    os.makedirs(broken)
+    assert torc("slurm", "collect", "--output-dir", tmp_path).returncode == 1
+
+
+def test_a_skipped_file_is_named_beside_the_stats(output_dir: Path) -> None:
+    broken = path_of(output_dir, {"workflow_id": None, "slurm_job_id": 7, "node": "n2", "run_id": 1})
+    Path(broken).write_text("not a database\n")
+    done = torc("stats", "-f", "json", "--output-dir", output_dir)
+    assert (done.returncode, len(json.loads(done.stdout)["items"])) == (0, 3)
+    assert broken in done.stderr
+
+
+# --- errors ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["stats", "--slurm-job-id", "12"], 2, "nothing is recorded of Slurm job 12 in"),
+        (["stats", "--slurm-job-id", "1.2"], 2, "'1.2' is not a Slurm job id"),
+        (["stats", "--slurm-job-id", "12; rm -rf x"], 2, "is not a Slurm job id"),
+        (["stats", "5"], 2, "for a Slurm job id write --slurm-job-id 5"),
+        (["stats", "--run-id", "x"], 2, "--run-id"),
+        (["stats", "-f", "xml"], 2, "xml"),
+        (["stats", "--nosuch"], 2, "--nosuch"),
+        (["nosuch"], 2, "nosuch"),
+        (["slurm", "nosuch"], 2, "nosuch"),
+        (["stats", "--job-id", "99"], 2, "nothing that fits"),
+    ],
+)
+def test_wrong_input_is_one_line_and_2(words: list[str], status: int, message: str, output_dir: Path) -> None:
+    done = torc("--output-dir", output_dir, *words)
+    assert (done.returncode, done.stdout) == (status, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("torc: ")
+    assert message in line
+
+
+def test_no_output_directory(tmp_path: Path) -> None:
+    done = torc("stats", "--output-dir", tmp_path / "none")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert f"there is no output directory {tmp_path}/none" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_nothing_recorded_yet(tmp_path: Path) -> None:
+    done = torc("stats", "--output-dir", tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_a_damaged_main_database_is_one_line_and_1(output_dir: Path) -> None:
+    (output_dir / "torc.db").write_text("not a database\n" * 100)
+    done = torc("stats", "--output-dir", output_dir)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"{output_dir}/torc.db" in line
+
+
+def test_debug_shows_where_an_error_came_from(output_dir: Path) -> None:
+    done = torc("stats", "5", "--output-dir", output_dir, TORC_DEBUG="1")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(output_dir: Path) -> None:
+    run = f"{sys.executable} -m torc_slurm.cli.main stats -f json"
+    script = f"{run} --output-dir '{output_dir}' | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["/bin/bash", "-c", script], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stderr == ""
+    assert done.stdout.strip() in ("0", "141")
+
+
+def test_ctrl_c_is_130_and_leaves_no_lock(output_dir: Path) -> None:
+    lock = output_dir / "torc.db.lock"
+    lock.write_text("")  # somebody writes, and never ends
+    process = subprocess.Popen(
+        [*TORC, "stats", "--output-dir", str(output_dir)], stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    assert process.stderr is not None
+    assert "waiting for" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert "Traceback" not in process.stderr.read()
+    assert [name for name in os.listdir(output_dir) if "lock" in name] == ["torc.db.lock"]
+
+
+def test_version() -> None:
+    from torc_slurm import __version__
+
+    assert torc("--version").stdout == f"torc {__version__}\n"
+
+
+def test_a_group_alone_shows_its_help() -> None:
+    done = torc("slurm")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "collect" in done.stderr

@@ -1,0 +1,84 @@
+"""Every command has help with an example and stands in docs/commands.md; found by walking the tree of commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from torc_slurm.cli.main import app
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
+
+
+def walk(command: object, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Every command and group below ``command``, with the words a user types for it."""
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from walk(below, (*words, name))
+
+
+COMMANDS = dict(walk(typer.main.get_command(app), ("torc",)))
+LEAVES = [words for words, command in COMMANDS.items() if not hasattr(command, "commands")]
+
+
+def help_of(words: tuple[str, ...]) -> str:
+    command = [sys.executable, "-m", "torc_slurm.cli.main", *words[1:], "--help"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_help_says_what_it_is_for_and_has_an_example(words: tuple[str, ...]) -> None:
+    text = help_of(words)
+    examples = text.partition("Example")[2]
+    assert any(line.strip().startswith(" ".join(words)) for line in examples.splitlines()), text
+    assert getattr(COMMANDS[words], "help", None)
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_option_says_what_it_does(words: tuple[str, ...]) -> None:
+    silent = [
+        parameter.name
+        for parameter in COMMANDS[words].params  # type: ignore[attr-defined]  # a click command, whoever vendors it
+        if not getattr(parameter, "help", None)
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_format_and_output_dir_are_everywhere(words: tuple[str, ...]) -> None:
+    options = {
+        name
+        for parameter in COMMANDS[words].params  # type: ignore[attr-defined]  # a click command, whoever vendors it
+        for name in parameter.opts
+    }
+    assert {"--format", "-f", "--output-dir"} <= options
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_it_stands_in_the_document_with_all_its_options(words: tuple[str, ...]) -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert f"`{' '.join(words)}" in document
+    for parameter in COMMANDS[words].params:  # type: ignore[attr-defined]  # a click command, whoever vendors it
+        if parameter.param_type_name == "option" and parameter.name != "help":
+            assert parameter.opts[0] in document, parameter.opts[0]
+
+
+def test_groups_show_their_commands() -> None:
+    for words, command in COMMANDS.items():
+        if hasattr(command, "commands"):
+            text = help_of(words)
+            assert all(name in text for name in command.commands)
+
+
+def test_the_help_is_not_held_up_by_what_only_commands_need() -> None:
+    code = "import sys; import torc_slurm.cli.main; print(*sys.modules)"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    heavy = {"sqlite3", "rich.table", "jinja2", "psutil", "torc_slurm.database.main", "torc_slurm.slurm.sacct"}
+    assert not loaded & heavy
