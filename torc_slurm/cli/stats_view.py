@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from torc_slurm.cli.render import NOT_KNOWN, Column, Value, emit, emit_table
 from torc_slurm.cli.text import printable
+from torc_slurm.reports.differences import Difference
 from torc_slurm.reports.step_stats import ITEM_COLUMNS, NO_ROW, Item, NullReason, StatsReport, step_label
 from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
 
 _NAME_WIDTH = 32
 _NODES_WIDTH = 24
 _MOST_WARNINGS = 20
+_MOST_STEPS_NAMED = 5
 _SLURM_NAMES = {
     "max_rss_bytes": "MaxRSS",
     "max_vm_size_bytes": "MaxVMSize",
@@ -92,6 +94,7 @@ def show_records(report: StatsReport) -> None:
 def footer(report: StatsReport) -> list[str]:
     """The lines under a table."""
     lines = [_UNITS, *map(_why_null, report.null_reasons)]
+    lines += map(_how_different, report.differences)
     if report.unmeasured:
         steps = _plural("step", report.unmeasured)
         lines.append(f"{report.unmeasured} more {steps} ran without torc-step; --all-steps shows Slurm's view of them.")
@@ -104,6 +107,16 @@ def _why_null(reason: NullReason) -> str:
     status = f"{reason.status}: " if reason.status != NO_ROW else ""
     rows = f"{reason.rows} {_plural('row', reason.rows)}"
     return f"{figures} NULL in {rows}: {status}{printable(reason.reason)}"
+
+
+def _how_different(difference: Difference) -> str:
+    steps = ", ".join(map(printable, difference.steps[:_MOST_STEPS_NAMED]))
+    more = len(difference.steps) - _MOST_STEPS_NAMED
+    named = f"{steps} and {more} more" if more > 0 else steps
+    return (
+        f"MaxRSS {format_memory(difference.slurm_bytes)} against peak memory {format_memory(difference.own_bytes)} "
+        f"({named}): {printable(difference.reason)}"
+    )
 
 
 def _cut(lines: list[str]) -> list[str]:

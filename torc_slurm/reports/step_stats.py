@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torc_slurm.database.selection import SLURM_PREFIX
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.reports.differences import Difference, differences
 
 Value = int | float | str | None
 Row = Mapping[str, Value]
@@ -131,6 +132,7 @@ class StatsReport:
     items: tuple[Item, ...]
     unmeasured: int
     null_reasons: tuple[NullReason, ...]
+    differences: tuple[Difference, ...]
     warnings: tuple[str, ...]
 
 
@@ -149,6 +151,7 @@ def stats_report(
         items=tuple(shown),
         unmeasured=0 if all_steps else len(unmeasured),
         null_reasons=null_reasons(shown),
+        differences=differences((step_label(item), item) for item in shown),
         warnings=(*_warnings(shown), *_note_warnings(attempts, notes)),
     )
 

@@ -1,0 +1,64 @@
+"""Where Slurm's MaxRSS and the wrapper's own peak differ: by how much, and why that is so on this cluster; pure.
+
+MaxRSS means different things by version and configuration: polled, so a short peak is missed; of the largest task, not
+of the node; with the shared pages of each process counted again (jobacct_gather/linux); with page cache (cgroup v2 from
+Slurm 23.11, cgroup v1 from 24.11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+Row = Mapping[str, int | float | str | None]
+
+# The monitor itself is in the step's cgroup with 12 to 14 MB; what is below this or a tenth is no difference.
+_NEGLIGIBLE_BYTES = 20_000_000
+_NEGLIGIBLE_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Steps whose figures differ for one reason, and the two figures where they differ most."""
+
+    reason: str
+    steps: tuple[str, ...]
+    slurm_bytes: int
+    own_bytes: int
+
+
+def differences(items: Iterable[tuple[str, Row]]) -> tuple[Difference, ...]:
+    """What to say of the items, given as label and item; one entry per reason, its largest case as the example."""
+    by_reason: dict[str, list[tuple[str, int, int]]] = {}
+    for label, item in items:
+        own, slurm = item["peak_memory_bytes"], item["max_rss_bytes"]
+        if isinstance(own, int) and isinstance(slurm, int) and _differ(own, slurm):
+            by_reason.setdefault(_reason(item, slurm > own), []).append((label, slurm, own))
+    return tuple(_of(reason, cases) for reason, cases in by_reason.items())
+
+
+def _of(reason: str, cases: list[tuple[str, int, int]]) -> Difference:
+    _, slurm, own = max(cases, key=lambda case: abs(case[1] - case[2]))
+    return Difference(reason, tuple(label for label, _, _ in cases), slurm, own)
+
+
+def _differ(own: int, slurm: int) -> bool:
+    return abs(own - slurm) > max(_NEGLIGIBLE_BYTES, _NEGLIGIBLE_SHARE * max(own, slurm))
+
+
+def _reason(item: Row, slurm_is_larger: bool) -> str:
+    gather = str(item["gather_type"] or "Slurm's gathering")
+    if slurm_is_larger:
+        if gather.endswith("linux"):
+            return f"{gather} adds up what several processes share"
+        return f"MaxRSS of Slurm {item['slurm_version'] or '(version not known)'} can include page cache"
+    if item["state"] == "OUT_OF_MEMORY":
+        return "MaxRSS is what Slurm had seen before the kernel killed"
+    if _number(item, "task_count") > _number(item, "measured_node_count"):
+        return "MaxRSS is of the largest task, the peak of all tasks on the largest node"
+    frequency = f" (JobAcctGatherFrequency={item['gather_frequency']})" if item["gather_frequency"] else ""
+    return f"Slurm polls{frequency} and does not see what comes between"
+
+
+def _number(item: Row, name: str) -> float:
+    return float(item[name] or 0)
