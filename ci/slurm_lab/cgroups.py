@@ -88,6 +88,13 @@ def kill_all(cgroup: Path) -> None:
         (cgroup / "cgroup.kill").write_text("1")
 
 
+def thaw(tree: Path) -> None:
+    """In the v1 freezer nothing dies while it is frozen, and Slurm freezes what it suspends."""
+    for cgroup in _below(tree):
+        with contextlib.suppress(OSError):
+            (cgroup / "freezer.state").write_text("THAWED")
+
+
 def remove(tree: Path) -> bool:
     """Remove an emptied tree. The kernel says EBUSY for a moment after its last process has ended: wait."""
     return wait_until(lambda: _try_to_remove(tree), REMOVAL_LIMIT_SECONDS)

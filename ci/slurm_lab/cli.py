@@ -20,7 +20,7 @@ from .config import ADDRESS
 from .errors import LabError, UsageError
 from .install import ensure_installed
 from .lab import Lab
-from .run import run_command
+from .run import check_command, run_command
 from .sweep import sweep
 
 BASE = Path("/var/tmp")  # noqa: S108  (names in it are random or checked to be ours)
@@ -241,6 +241,7 @@ def _run(options: argparse.Namespace) -> int:
     if not options.argv:
         raise UsageError("run: no command; write it after --, as in `ci/slurm-lab run -- sinfo`")
     directory = _absolute(options.dir) if options.dir else BASE / f"{PREFIX}{secrets.token_hex(4)}"
+    check_command(options.argv[0])
     if labs.is_alive(directory):
         raise LabError(f"a lab is already up in {directory}: another --dir, or use it: `ci/slurm-lab env`")
     running = _bring_up(options, directory)

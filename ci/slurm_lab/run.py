@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -17,6 +18,14 @@ from .lab import Lab
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 BY_SIGNAL = 128
+
+
+def check_command(command: str) -> None:
+    """Say at once, before a lab is brought up, that there is nothing to run."""
+    if shutil.which(command) is None:
+        if Path(command).exists():
+            raise CommandError(f"{command}: cannot be executed", NOT_EXECUTABLE)
+        raise CommandError(f"{command}: no such command", NOT_FOUND)
 
 
 def run_command(lab: Lab, command: list[str], user_name: str | None) -> int:
@@ -35,9 +44,7 @@ def run_command(lab: Lab, command: list[str], user_name: str | None) -> int:
 
     try:
         process = subprocess.Popen(command, env=environment, preexec_fn=prepare)
-    except FileNotFoundError:
-        raise CommandError(f"{command[0]}: no such command", NOT_FOUND) from None
-    except PermissionError as error:
+    except OSError as error:
         raise CommandError(f"{command[0]}: cannot be executed ({error.strerror})", NOT_EXECUTABLE) from None
     except subprocess.SubprocessError as error:
         raise LabError(f"{command[0]}: cannot be run as {user_name or 'this user'} ({error})") from None

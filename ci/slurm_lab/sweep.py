@@ -63,6 +63,8 @@ def _kill_members(lab: Lab) -> int:
         cgroups.kill_all(own)
     members = _members(lab)
     processes.kill(members)
+    for tree in cgroups.of_nodes(lab.settings.nodes):
+        cgroups.thaw(tree)
     return len(members)
 
 

@@ -44,10 +44,10 @@ def find(name: str) -> pwd.struct_passwd | None:
 def acquire(lab: Lab) -> None:
     """Make the lab's user where there is none, and its home inside the lab."""
     name = lab.settings.user
-    with _one_at_a_time():
+    with _one_at_a_time() as lock:
         user = find(name)
         if user is None:
-            _add(name, lab)
+            _add(name, lab, lock)
         elif _labs_of(user):
             _rewrite(name, [*_labs_of(user), str(lab.dir)], user.pw_dir)
         _make_home(lab)
@@ -55,7 +55,7 @@ def acquire(lab: Lab) -> None:
 
 def release(lab: Lab) -> None:
     """Give the lab's user up; the last lab that does ends what still runs as it and removes it."""
-    with _one_at_a_time():
+    with _one_at_a_time() as lock:
         user = find(lab.settings.user)
         if user is None or str(lab.dir) not in _labs_of(user):
             return
@@ -63,7 +63,7 @@ def release(lab: Lab) -> None:
         if others:
             _rewrite(user.pw_name, others, f"{others[0]}/home/{user.pw_name}")
         else:
-            _remove(user)
+            _remove(user, lock)
 
 
 def _labs_of(user: pwd.struct_passwd) -> list[str]:
@@ -72,15 +72,15 @@ def _labs_of(user: pwd.struct_passwd) -> list[str]:
     return directories if tag == TAG else []
 
 
-def _add(name: str, lab: Lab) -> None:
+def _add(name: str, lab: Lab, lock: int) -> None:
     command = ["useradd", "--no-create-home", "--no-log-init", "--user-group", "--shell", "/bin/bash"]
-    _run([*command, "--home-dir", str(lab.home(name)), "--comment", f"{TAG} {lab.dir}", name])
+    _run([*command, "--home-dir", str(lab.home(name)), "--comment", f"{TAG} {lab.dir}", name], lock)
 
 
-def _remove(user: pwd.struct_passwd) -> None:
+def _remove(user: pwd.struct_passwd, lock: int) -> None:
     processes.kill(processes.of_user(user.pw_uid))
     # --force: a zombie of this user, whose parent never asked for it, must not keep the user.
-    _run(["userdel", "--force", user.pw_name])
+    _run(["userdel", "--force", user.pw_name], lock)
 
 
 def _make_home(lab: Lab) -> None:
@@ -90,9 +90,11 @@ def _make_home(lab: Lab) -> None:
     os.chown(home, user.pw_uid, user.pw_gid)
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], lock: int) -> None:
+    """The command holds the lock too: when its caller is killed, the sweep waits for it to end."""
     program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin") or command[0]
-    result = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
+    argv = [program, *command[1:]]
+    result = subprocess.run(argv, pass_fds=[lock], capture_output=True, text=True, check=False)
     if result.returncode:
         raise LabError(f"`{' '.join(command)}` ended with {result.returncode}: {result.stderr.strip()}")
 
@@ -119,11 +121,11 @@ def _edit_passwd(change: Callable[[str], str]) -> None:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def _one_at_a_time() -> Iterator[int]:
     """A lock without a file of its own, for nothing may be left: on a file that is always there."""
     descriptor = os.open(LOCKED_FILE, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
