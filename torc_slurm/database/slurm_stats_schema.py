@@ -5,8 +5,6 @@ One row per step and Slurm record. NULL means that Slurm did not measure it; ``s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 # name and SQLite type, in the order of the table
 ACCOUNTING_COLUMNS: tuple[tuple[str, str], ...] = (
     ("slurm_job_id", "INTEGER NOT NULL"),
@@ -19,7 +17,8 @@ ACCOUNTING_COLUMNS: tuple[tuple[str, str], ...] = (
     ("job_state", "TEXT"),  # the same for the whole allocation, which says TIMEOUT where a step says CANCELLED
     ("job_start_time", "REAL"),
     ("job_end_time", "REAL"),
-    ("exit_code", "INTEGER"),
+    ("cancelled_by_uid", "INTEGER"),  # NULL: CANCELLED then only means that the step died of a signal
+    ("exit_code", "INTEGER"),  # sacct prints codes of 128 and more less 128
     ("exit_signal", "INTEGER"),
     ("start_time", "REAL"),
     ("end_time", "REAL"),
@@ -78,23 +77,17 @@ def _rank_sql(column: str) -> str:
     return f"CASE {column} {cases} ELSE -1 END"
 
 
-def upsert_sql(extra_columns: Sequence[str] = (), conflict: str = f"({', '.join(ADHOC_KEY)})") -> str:
-    """The statement that writes one accounting row (named parameters), again and in any order with the same result.
-
-    A final row is never replaced by a pending or unavailable one, nor by its like: writing twice changes nothing.
-
-    Args:
-        extra_columns: columns that the table has in front of ACCOUNTING_COLUMNS (the main database's ids).
-        conflict: the unique index that says which row is the same: ``(column, …)`` and its WHERE where it is partial.
-    """
-    names = (*extra_columns, *COLUMN_NAMES)
+def _upsert_sql() -> str:
     old, new = _rank_sql("slurm_stats.status"), _rank_sql("excluded.status")
     final = ", ".join(f"'{status}'" for status in STATUSES if status in FINAL_STATUSES)
     return (
-        f"INSERT INTO slurm_stats ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)}) "  # noqa: S608
-        f"ON CONFLICT {conflict} DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)} "
+        f"INSERT INTO slurm_stats ({', '.join(COLUMN_NAMES)}) "  # noqa: S608 - constants
+        f"VALUES ({', '.join(f':{name}' for name in COLUMN_NAMES)}) "
+        f"ON CONFLICT ({', '.join(ADHOC_KEY)}) DO UPDATE SET "
+        f"{', '.join(f'{name} = excluded.{name}' for name in COLUMN_NAMES)} "
         f"WHERE {new} > {old} OR ({new} = {old} AND slurm_stats.status NOT IN ({final}))"
     )
 
 
-UPSERT_NODE_SLURM_STATS = upsert_sql()
+# A final row is never replaced by a pending or unavailable one, nor by its like: writing twice changes nothing.
+UPSERT_NODE_SLURM_STATS = _upsert_sql()

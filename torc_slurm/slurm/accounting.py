@@ -47,6 +47,7 @@ class AccountingRow:
     job_state: str | None = None
     job_start_time: float | None = None
     job_end_time: float | None = None
+    cancelled_by_uid: int | None = None
     exit_code: int | None = None
     exit_signal: int | None = None
     start_time: float | None = None
@@ -87,7 +88,7 @@ class AccountingRow:
     backend: str | None = None
     queried_at: float | None = None
 
-    def as_mapping(self) -> dict[str, object]:
+    def as_mapping(self) -> dict[str, int | float | str | None]:
         """Column name to value, as the upsert's named parameters want it."""
         return dataclasses.asdict(self)
 
@@ -195,19 +196,13 @@ class _Context:
             step_id=step_id,
             run_id=self.allocation.run_id,
             status=judgement.status,
-            reason=_with_canceller(judgement),
+            reason=judgement.reason,
             backend=self.backend,
             queried_at=self.now,
             **self.facts._asdict(),
             **_job_values(self.record),
             **_step_values(judgement.row),
         )
-
-
-def _with_canceller(judgement: Judgement) -> str | None:
-    uid = judgement.row.cancelled_by_uid if judgement.row is not None else None
-    said = None if uid is None else f"cancelled by user id {uid}"
-    return "; ".join(text for text in (judgement.reason, said) if text) or None
 
 
 def _job_values(record: JobRecord | None) -> dict[str, Any]:

@@ -1,0 +1,170 @@
+"""What became of an attempt: its status, from the wrapper's exit records and Slurm's accounting together; pure.
+
+Which of the two is believed, and why:
+
+- The wrapper's exit code is the job's own. Slurm's is that of the step: after an OOM kill it says ``0:125``, for
+  an exit code of 128 or more it prints that less 128.
+- Slurm alone knows why a step was ended: it says TIMEOUT, CANCELLED, NODE_FAIL, PREEMPTED of the *job*, and its ``End``
+  is the moment when its steps were signalled. A step whose end is not before it was ended by that, whatever its
+  exit code: a job that catches SIGTERM at its limit and exits 0 did not complete.
+- CANCELLED of a step alone means only that it died of a signal, from anywhere; somebody cancelled it where Slurm
+  names the user (``CANCELLED by 1000``).
+"""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+STATUSES = ("running", "completed", "failed", "oom", "timeout", "cancelled", "node_fail", "preempted")
+
+# Slurm's words for a job or step that something other than its own command ended.
+_ENDED_BY = {
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "CANCELLED": "cancelled",
+    "REVOKED": "cancelled",
+    "REQUEUED": "cancelled",
+    "PREEMPTED": "preempted",
+    "NODE_FAIL": "node_fail",
+    "BOOT_FAIL": "node_fail",
+}
+_FINAL = frozenset({"found", "partial", "missing"})
+
+
+@dataclass(frozen=True)
+class WrapperView:
+    """What the wrapper recorded of an attempt; None: it did not, or could not."""
+
+    return_code: int | None = None
+    signal: int | None = None
+    oom_kills: int | None = None
+    end_time: float | None = None
+
+
+@dataclass(frozen=True)
+class SlurmView:
+    """What the row of ``slurm_stats`` says of it, by the names of its columns."""
+
+    status: str
+    state: str | None = None
+    job_state: str | None = None
+    job_end_time: float | None = None
+    end_time: float | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    cancelled_by_uid: int | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, object]) -> SlurmView:
+        """From a row of ``slurm_stats``."""
+        return cls(**{name: row[name] for name in cls.__dataclass_fields__})  # type: ignore[arg-type] # a table's row
+
+
+class Outcome(NamedTuple):
+    """An attempt's status, and on what it rests: one line for the user."""
+
+    status: str
+    evidence: str
+
+
+def attempt_status(wrapper: WrapperView, slurm: SlurmView | None) -> Outcome:
+    """The status of one attempt: one of STATUSES; ``running`` where nothing says that it has ended."""
+    slurm_is_final = slurm is not None and slurm.status in _FINAL
+    if wrapper.return_code is None and not slurm_is_final:
+        return Outcome("running", _why_running(slurm))
+    for judge in (_out_of_memory, _ended_with_its_job, _ended_by_slurm):
+        outcome = judge(wrapper, slurm if slurm is not None else SlurmView("unavailable"))
+        if outcome is not None:
+            return outcome
+    return _by_exit(wrapper, slurm)
+
+
+def _why_running(slurm: SlurmView | None) -> str:
+    if slurm is None or slurm.state is None:
+        return "no exit record yet"
+    return f"no exit record yet; Slurm says {slurm.state}"
+
+
+def _out_of_memory(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
+    if wrapper.return_code == 0:
+        return None
+    if wrapper.oom_kills:
+        return Outcome(
+            "oom", f"{_exit_text(wrapper)}; the kernel killed {wrapper.oom_kills} of its processes for memory"
+        )
+    if slurm.state == "OUT_OF_MEMORY":
+        return Outcome("oom", f"{_exit_text(wrapper)}; Slurm says OUT_OF_MEMORY")
+    return None
+
+
+def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
+    """Where Slurm ended the job while the step ran."""
+    status = _ENDED_BY.get(slurm.job_state or "")
+    if status is None or slurm.job_end_time is None:
+        return None
+    end_time = _own_end_time(wrapper, slurm)
+    if end_time is not None and int(end_time) < slurm.job_end_time:
+        return None
+    return Outcome(
+        status, f"Slurm says {slurm.job_state} of the job, and this step ran until then; {_exit_text(wrapper)}"
+    )
+
+
+def _own_end_time(wrapper: WrapperView, slurm: SlurmView) -> float | None:
+    """When the step itself ended: by Slurm's clock, as the job's end is, unless that end is only the job's."""
+    return wrapper.end_time if slurm.end_time is None or slurm.exit_code is None else slurm.end_time
+
+
+def _ended_by_slurm(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
+    """Where Slurm ended this step alone."""
+    if slurm.state == "CANCELLED":
+        if slurm.cancelled_by_uid is None:
+            return None
+        return Outcome("cancelled", f"Slurm says CANCELLED by user id {slurm.cancelled_by_uid}; {_exit_text(wrapper)}")
+    status = _ENDED_BY.get(slurm.state or "")
+    return None if status is None else Outcome(status, f"Slurm says {slurm.state}; {_exit_text(wrapper)}")
+
+
+def _by_exit(wrapper: WrapperView, slurm: SlurmView | None) -> Outcome:
+    if wrapper.return_code is not None:
+        return Outcome(
+            "completed" if wrapper.return_code == 0 else "failed", _exit_text(wrapper) + _differently(wrapper, slurm)
+        )
+    state = slurm.state if slurm is not None else None
+    if state == "COMPLETED":
+        return Outcome("completed", "no exit record; Slurm says COMPLETED")
+    return Outcome("failed", f"no exit record; Slurm says {_slurm_exit_text(slurm)}")
+
+
+def _differently(wrapper: WrapperView, slurm: SlurmView | None) -> str:
+    """What to add where Slurm's word would lead one to expect another status."""
+    if slurm is None or slurm.state is None or slurm.status not in _FINAL:
+        return ""
+    agrees = (slurm.state == "COMPLETED") == (wrapper.return_code == 0)
+    return "" if agrees and slurm.state in ("COMPLETED", "FAILED") else f"; Slurm says {slurm.state}"
+
+
+def _exit_text(wrapper: WrapperView) -> str:
+    if wrapper.return_code is None:
+        return "no exit record"
+    if wrapper.signal:
+        return f"died of {_signal_name(wrapper.signal)}"
+    return f"exit code {wrapper.return_code}"
+
+
+def _slurm_exit_text(slurm: SlurmView | None) -> str:
+    if slurm is None or slurm.state is None:
+        return "nothing"
+    if slurm.exit_signal:
+        return f"{slurm.state}, {_signal_name(slurm.exit_signal)}"
+    return slurm.state if slurm.exit_code is None else f"{slurm.state}, exit code {slurm.exit_code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
