@@ -114,14 +114,15 @@ class Settings:
 
     dir: Path
     id: str
-    loopback_only: bool
     first_port: int
     port_count: int
     cgroups: bool
-    few_cores: bool
     gather: str
     user: str
     extra_lines: tuple[str, ...]
+    # What was added later has a default: a lab that is up while the checkout moves on can still be taken down.
+    few_cores: bool = False
+    loopback_only: bool = False
 
     @property
     def nodes(self) -> tuple[str, ...]:

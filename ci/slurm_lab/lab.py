@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from .config import Settings
@@ -85,13 +85,10 @@ def load(directory: Path) -> Lab:
         raise LabError(f"no lab in {directory}: start one with `ci/slurm-lab up`") from error
     except ValueError as error:
         raise LabError(f"{directory / STATE}: not JSON ({error}); remove {directory}") from error
-    settings = raw.pop("settings")
+    known = {known.name for known in fields(Settings)}
+    settings = {name: value for name, value in raw["settings"].items() if name in known}
     settings.update(dir=Path(settings["dir"]), extra_lines=tuple(settings["extra_lines"]))
-    try:
-        return Lab(Settings(**settings), raw["made_dir"], raw["since"], tuple(raw["keepers"]))
-    except TypeError as error:
-        ending = f"end it with `kill {' '.join(map(str, raw['keepers']))}`"
-        raise LabError(f"the lab in {directory} is of another version of slurm-lab: {ending}") from error
+    return Lab(Settings(**settings), raw["made_dir"], raw["since"], tuple(raw["keepers"]))
 
 
 def exists(directory: Path) -> bool:
