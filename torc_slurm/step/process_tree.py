@@ -59,6 +59,9 @@ class ProcfsTree:
         self._thorough = True
         self._quiet: list[_Process] = []  # of this sample: not scheduled since the last one
         self._gone: list[_Process] = []  # of this sample
+        self._wrappers: dict[int, _Process] = {}
+        self._last: TreeReading | None = None
+        self._schedules: list[tuple[int, bytes]] = []  # what proves that nothing ran; empty where nothing can
 
     def read(self, wrappers: dict[int, frozenset[int]], thorough: bool = False) -> TreeReading:
         """One sample. ``wrappers`` maps each living wrapper's pid to its children that are not the job's.
@@ -67,15 +70,55 @@ class ProcfsTree:
         """
         thorough = thorough or self._samples % _FULL_READ_EVERY == 0
         self._samples += 1
+        if not thorough and self._last is not None and self._nothing_ran(wrappers):
+            self._last.vanished, self._last.is_unchanged = [], True
+            return self._last
         self._thorough, self._quiet, self._gone = thorough, [], []
         seen: dict[int, _Process] = {}
+        self._schedules = []
         for wrapper, helpers in wrappers.items():
-            self._follow([pid for pid in self.children_of(wrapper) if pid not in helpers], seen)
+            self._follow([pid for pid in self._wrapper(wrapper).children if pid not in helpers], seen)
         self._keep_what_lost_its_parents(seen)
         if self._gone:
             self._look_for_adopted(seen)
+        self._watch_schedules(wrappers, seen)
         readings = [process.reading for process in seen.values() if process.reading is not None]
-        return TreeReading(readings, [process.reading for process in self._gone if process.reading is not None])
+        vanished = [process.reading for process in self._gone if process.reading is not None]
+        self._last = TreeReading(readings, vanished)
+        return self._last
+
+    def _nothing_ran(self, wrappers: dict[int, frozenset[int]]) -> bool:
+        """Whether neither a wrapper nor a process of the tree was scheduled since the last sample.
+
+        The quick way through a sample of a waiting tree: one short read per process.
+        """
+        if not self._schedules or wrappers.keys() != self._wrappers.keys():
+            return False
+        try:
+            for descriptor, schedule in self._schedules:
+                if os.pread(descriptor, 96, 0) != schedule:
+                    return False
+        except OSError:
+            return False
+        return True
+
+    def _watch_schedules(self, wrappers: dict[int, frozenset[int]], seen: dict[int, _Process]) -> None:
+        for pid in self._wrappers.keys() - wrappers.keys():
+            self._close(self._wrappers.pop(pid))
+        for process in (*self._wrappers.values(), *seen.values()):
+            if not process.schedule or process.sched_fd < 0 or not self._may_be_quiet(process):
+                self._schedules = []
+                return
+            self._schedules.append((process.sched_fd, process.schedule))
+
+    def _wrapper(self, pid: int) -> _Process:
+        """A wrapper, read like any process; its schedule is read before its children."""
+        process = self._wrappers.get(pid)
+        if process is None:
+            process = self._wrappers[pid] = _Process(pid)
+            self._open_files(process)
+        self._read_whole(process, self._schedule(process))
+        return process
 
     def _keep_what_lost_its_parents(self, seen: dict[int, _Process]) -> None:
         """Known processes that no child list names any more: their wrapper has ended, or they have."""
@@ -113,14 +156,18 @@ class ProcfsTree:
     def _take_up(self, pid: int) -> _Process | None:
         process = _Process(pid)
         self._known[pid] = process
-        if self._descriptors < _KEPT_DESCRIPTORS:
-            process.stat_fd = self._open(f"{pid}/stat")
-            process.children_fd = self._open(f"{pid}/task/{pid}/children")
-            process.sched_fd = self._open(f"{pid}/schedstat")
+        self._open_files(process)
         if self._read_whole(process, self._schedule(process)):
             return process
         self._forget(process)
         return None
+
+    def _open_files(self, process: _Process) -> None:
+        if self._descriptors < _KEPT_DESCRIPTORS:
+            pid = process.pid
+            process.stat_fd = self._open(f"{pid}/stat")
+            process.children_fd = self._open(f"{pid}/task/{pid}/children")
+            process.sched_fd = self._open(f"{pid}/schedstat")
 
     def _refresh(self, process: _Process) -> bool:
         """Bring the reading up to date; False where the process has gone."""
@@ -190,6 +237,9 @@ class ProcfsTree:
     def _forget(self, process: _Process) -> None:
         del self._known[process.pid]
         self._gone.append(process)
+        self._close(process)
+
+    def _close(self, process: _Process) -> None:
         for descriptor in (process.stat_fd, process.children_fd, process.sched_fd):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -237,19 +287,9 @@ class ProcfsTree:
         return values[b"read_bytes"], values[b"write_bytes"], values[b"rchar"], values[b"wchar"]
 
     def waited_cpu_seconds(self, wrapper: int) -> float:
-        """CPU time of the children that a wrapper has reaped, and their reaped children."""
-        fields = self._stat_fields(wrapper)
-        return (int(fields[_CUTIME]) + int(fields[_CSTIME])) * _TICK_SECONDS if fields else 0.0
-
-    def own_cpu_seconds(self, pid: int) -> float:
-        """A process's own CPU time in clock ticks; 0 where it has gone."""
-        fields = self._stat_fields(pid)
-        return (int(fields[_UTIME]) + int(fields[_STIME])) * _TICK_SECONDS if fields else 0.0
-
-    def _stat_fields(self, pid: int) -> list[bytes]:
-        text = self._read_file(f"{pid}/stat", 1024)
-        fields = text[text.rfind(b")") + 2 :].split()
-        return fields if len(fields) > _RSS else []
+        """CPU time of the children that a wrapper has reaped, and their reaped children, at the last sample."""
+        process = self._wrappers.get(wrapper)
+        return process.reading.children_cpu_seconds if process is not None and process.reading is not None else 0.0
 
     # --- files ---------------------------------------------------------------------------------------------------
 

@@ -53,30 +53,25 @@ class ProcessReading:
 
 
 class TreeReading:
-    """The living processes (zombies among them), and the last readings of those that have gone since."""
+    """The living processes (zombies among them), and the last readings of those that have gone since.
 
-    __slots__ = ("processes", "vanished")
+    Zombies hold nothing and run nothing: they are not in the counts. ``is_unchanged``: nothing ran since the reading
+    before, which this one repeats.
+    """
+
+    __slots__ = ("is_unchanged", "major_faults", "num_processes", "num_threads", "processes", "rss_bytes", "vanished")
 
     def __init__(self, processes: list[ProcessReading], vanished: list[ProcessReading]) -> None:
         self.processes = processes
         self.vanished = vanished
-
-    @property
-    def rss_bytes(self) -> int:
-        return sum(process.rss_bytes for process in self.processes)
-
-    @property
-    def num_processes(self) -> int:
-        """Zombies hold nothing and run nothing: they are not counted."""
-        return sum(not process.is_zombie for process in self.processes)
-
-    @property
-    def num_threads(self) -> int:
-        return sum(process.threads for process in self.processes if not process.is_zombie)
-
-    @property
-    def major_faults(self) -> int:
-        return sum(process.major_faults for process in self.processes)
+        self.is_unchanged = False
+        self.rss_bytes = self.num_processes = self.num_threads = self.major_faults = 0
+        for process in processes:
+            self.rss_bytes += process.rss_bytes
+            self.major_faults += process.major_faults
+            if not process.is_zombie:
+                self.num_processes += 1
+                self.num_threads += process.threads
 
 
 class TreeReader(Protocol):

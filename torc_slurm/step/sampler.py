@@ -114,7 +114,8 @@ class Sampler:
             return
         tree = self._tree = self._reader.read(self._wrappers(), thorough or final)
         now = time.monotonic()
-        self._take_cpu(tree)
+        if not tree.is_unchanged or final:
+            self._take_cpu(tree)
         if final:
             self._cpu_seconds, self._cpu_source = self._final_cpu()
         best_bytes, source = self._take_memory(tree, now)
@@ -153,6 +154,9 @@ class Sampler:
         return charged - wrappers - time.process_time()
 
     def _take_memory(self, tree: TreeReading, now: float) -> tuple[int, str]:
+        if tree.is_unchanged and self._last_tree is not None:
+            self._memory.see_sample(now, *self._last_memory, tree.rss_bytes)
+            return self._last_memory
         charged = self._own_cgroup.charged_bytes() if self._own_cgroup else None
         if charged is not None and self._own_cgroup is not None:
             if self.sample_count % _OWN_MEMORY_EVERY == 0:
