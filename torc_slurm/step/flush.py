@@ -1,13 +1,14 @@
-"""Has batches written without ever waiting for the file system: a thread per flush, the node's own disk as spool.
+"""Has batches written without ever waiting for the file system: a process per flush, the node's own disk as spool.
 
-batch -> thread: node file, else spool -> outcome (a text for the user where something was lost or spooled).
-A file system that hangs holds the thread; the monitor goes on, and what comes next goes to the spool.
+batch -> forked writer: node file, else spool -> its report through a pipe -> what the user should know.
+A writer of its own, because a file system that hangs holds it and not the monitor, and because SQLite then costs the
+monitor no memory between two flushes.
 """
 
 from __future__ import annotations
 
-import _thread
 import os
+import select
 import time
 
 from torc_slurm.errors import DatabaseError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torc_slurm.database.batch import Batch
     from torc_slurm.identity import StepIdentity
 
+_SPOOL_WAIT_SECONDS = 1.0
+
 
 class Flusher:
     """Writes one step's batches to its node file, or beside it."""
@@ -28,12 +31,9 @@ class Flusher:
         self._target = target
         self._spool_name = spool_name
         self._tell = tell
-        self._writing = _thread.allocate_lock()  # held by the thread that writes
+        self._writer: _Writer | None = None
         self._told: set[str] = set()
-
-    @property
-    def is_busy(self) -> bool:
-        return self._writing.locked()
+        self._has_spooled = False
 
     @property
     def path(self) -> str | None:
@@ -42,51 +42,111 @@ class Flusher:
 
     def start(self, batch: Batch) -> None:
         """Write in the background; while an earlier batch still hangs this one goes to the spool."""
-        if self.is_busy:
-            self._spool(batch, "the write before it has not ended")
-            return
-        self._writing.acquire()
-        _thread.start_new_thread(self._write, (batch,))
+        if self._is_done(0.0):
+            self._writer = self._fork(lambda: self._write(batch))
+        else:
+            self._spool_in_time(batch, "the write before it has not ended")
 
     def finish(self, batch: Batch, wait_seconds: float) -> None:
-        """The last batch: written, or spooled, when this returns; at most a little over ``wait_seconds``."""
+        """The last batch: written or spooled when this returns, at most a little over ``wait_seconds`` later."""
         deadline = time.monotonic() + wait_seconds
-        self._wait(deadline)
-        if not self.is_busy:
-            self.start(batch)
-            self._wait(deadline)
-        if self.is_busy:
-            self._spool(batch, f"nothing could be written for {wait_seconds:g} s")
+        if self._is_done(wait_seconds):
+            self._writer = self._fork(lambda: self._write(batch))
+        if not self._is_done(deadline - time.monotonic()):
+            self._spool_in_time(batch, f"nothing could be written for {wait_seconds:g} s")
 
-    def _wait(self, deadline: float) -> None:
-        if self._writing.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            self._writing.release()
+    def _spool_in_time(self, batch: Batch, why: str) -> None:
+        hanging, self._writer = self._writer, self._fork(lambda: self._spool(batch, why))
+        if not self._is_done(_SPOOL_WAIT_SECONDS):
+            self._tell_once(f"{why}, and its spool hangs too: the record is incomplete")
+        self._writer = hanging
 
-    def _write(self, batch: Batch) -> None:
-        try:
-            from torc_slurm.database.node_file import write_batch
+    def _is_done(self, wait_seconds: float) -> bool:
+        """Whether the last writer has ended, within the time given; takes in its report."""
+        if self._writer is None:
+            return True
+        report = self._writer.report(wait_seconds)
+        if report is None:
+            return False
+        self._writer = None
+        for line in report.splitlines():
+            self._take_in(line)
+        return True
 
-            write_batch(self._target.draw(batch), batch)
-        except (DatabaseError, OSError) as error:
-            self._spool(batch, getattr(error, "strerror", None) or str(error))
-        except Exception as error:
-            self._tell_once(f"a batch of samples is lost ({type(error).__name__}: {error})")
-        finally:
-            self._writing.release()
-
-    def _spool(self, batch: Batch, why: str) -> None:
-        from torc_slurm.database.spool import write_to_spool
-
-        try:
-            path = write_to_spool(self._target.assume(batch), self._spool_name, batch)
-            self._tell_once(f"{why}; the record is kept in {path} until torc slurm collect runs on this node")
-        except Exception as error:
-            self._tell_once(f"{why}, and no spool ({error}): the record is lost")
+    def _take_in(self, line: str) -> None:
+        kind, _, text = line.partition(" ")
+        if kind == "run":
+            self._target.know(int(text))
+        elif kind == "spooled":
+            self._has_spooled = True
+        else:
+            self._tell_once(text)
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
             self._tell(text)
+
+    def _fork(self, work: Callable[[], list[str]]) -> _Writer:
+        pipe_read, pipe_write = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(pipe_write)
+            return _Writer(pid, pipe_read)
+        try:
+            os.write(pipe_write, "\n".join(work()).encode("utf-8", "backslashreplace")[:4096])
+        except BaseException as error:
+            os.write(pipe_write, f"say a batch is lost ({type(error).__name__}: {error})".encode()[:4096])
+        finally:
+            os._exit(0)
+
+    # --- in the writer -------------------------------------------------------------------------------------------
+
+    def _write(self, batch: Batch) -> list[str]:
+        """Write to the node file, else to the spool; returns the lines of the report."""
+        from torc_slurm.database.node_file import write_batch
+
+        try:
+            path = self._target.draw(batch)
+            write_batch(path, batch)
+        except (DatabaseError, OSError) as error:
+            return self._spool(batch, getattr(error, "strerror", None) or str(error))
+        if self._has_spooled:
+            from torc_slurm.database.spool import bring_over
+
+            bring_over(path)
+        return [f"run {batch.step['run_id']}"]
+
+    def _spool(self, batch: Batch, why: str) -> list[str]:
+        from torc_slurm.database.spool import write_to_spool
+
+        target = self._target.assume(batch)
+        known = f"run {batch.step['run_id']}"
+        try:
+            path = write_to_spool(target, self._spool_name, batch)
+        except (DatabaseError, OSError) as error:
+            return [known, f"say {why}, and no spool ({error}): the record is lost"]
+        kept = f"say {why}; the record is kept in {path} until torc slurm collect runs on this node"
+        return [known, "spooled", kept]
+
+
+class _Writer:
+    """A forked writer and the pipe that its report comes through."""
+
+    def __init__(self, pid: int, pipe: int) -> None:
+        self._pid = pid
+        self._pipe = pipe
+
+    def report(self, wait_seconds: float) -> str | None:
+        """What it wrote before it ended; None where it has not ended within the time."""
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLIN)
+        if not poll.poll(max(0, round(wait_seconds * 1000))):
+            return None
+        text = os.read(self._pipe, 4096)
+        os.close(self._pipe)
+        os.waitpid(self._pid, 0)
+        return text.decode("utf-8", "replace") or "say a writer was killed: its batch of samples is lost"
 
 
 class Target:
@@ -103,24 +163,26 @@ class Target:
             OSError: the directory cannot be made or listed, or the file not be created.
         """
         if self.path is None:
-            self._identity.run_id, self.path = _create_next_local(self._identity)
+            self.know(_create_next_local(self._identity))
         batch.step["run_id"] = self._identity.run_id
+        assert self.path is not None
         return self.path
+
+    def know(self, run_id: int) -> None:
+        """The run id that was drawn, here or by a writer."""
+        self._identity.run_id = run_id
+        self.path = node_file_of(self._identity)
 
     def assume(self, batch: Batch) -> str:
         """The path for a spool: where none could be drawn the time stands for the run id, so that it is a fresh one."""
         if self.path is None:
-            self._identity.run_id = int(self._begin_of(batch))
-            self.path = node_file_of(self._identity)
+            self.know(int(float(str(batch.step["begin_time"]))))
         batch.step["run_id"] = self._identity.run_id
+        assert self.path is not None
         return self.path
 
-    @staticmethod
-    def _begin_of(batch: Batch) -> float:
-        return float(str(batch.step["begin_time"]))
 
-
-def _create_next_local(identity: StepIdentity) -> tuple[int, str]:
+def _create_next_local(identity: StepIdentity) -> int:
     stem, _, _ = node_file_path(identity.output_dir, identity.node, "local", 0).rpartition("0.db")
     place, prefix = os.path.split(stem)
     os.makedirs(place, exist_ok=True)
@@ -133,4 +195,4 @@ def _create_next_local(identity: StepIdentity) -> tuple[int, str]:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:
             continue
-        return run_id, path
+        return run_id

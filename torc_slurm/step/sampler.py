@@ -6,6 +6,7 @@ One sample: the reader's tree -> CPU ledger (and the cgroup's counter) -> memory
 from __future__ import annotations
 
 import os
+import resource
 import time
 
 from torc_slurm.step.cpu_ledger import CpuLedger
@@ -151,7 +152,7 @@ class Sampler:
         if charged is None:
             return None
         wrappers = sum((task.exit or task.begin).wrapper_cpu_seconds for task in self._tasks.values())
-        return charged - wrappers - time.process_time()
+        return charged - wrappers - own_cpu_seconds()
 
     def _take_memory(self, tree: TreeReading, now: float) -> tuple[int, str]:
         if tree.is_unchanged and self._last_tree is not None:
@@ -291,6 +292,12 @@ class Sampler:
         kills = self._cgroup.oom_kills()
         if kills is not None and self._oom_kills_before is not None:
             self._oom_kills = kills - self._oom_kills_before
+
+
+def own_cpu_seconds() -> float:
+    """What this process and its writers have used."""
+    writers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + writers.ru_utime + writers.ru_stime
 
 
 class _IoFigures:
