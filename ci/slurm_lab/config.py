@@ -17,7 +17,8 @@ SlurmctldHost=localhost({address})
 SlurmctldPort={port_slurmctld}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={run}/munge.sock
+# A requeued job starts again after cred_expire seconds; Slurm's default is 120 (slurm.conf(5), AuthInfo).
+AuthInfo=socket={run}/munge.sock,cred_expire=10
 MpiDefault=none
 MailProg=/bin/true
 
@@ -44,7 +45,8 @@ SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
 # A job that names no memory gets its CPUs' share, so that four of them fit on a node.
 DefMemPerCPU={memory_per_cpu}
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
+# Look at what is pending every second and not every 60: a requeued or dependent job waits for no other event.
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
 ReturnToService=2
 MinJobAge=300
 OverTimeLimit=0
