@@ -129,15 +129,30 @@ def fetch_allocation(
     backend: str = "sacct",
 ) -> AllocationAccounting:
     """As `fetch_accounting`, with the allocation's other steps (not wrapped, ``batch``, ``extern``) beside."""
+    return fetch_runs([(allocation, step_ids)], timeout_seconds=timeout_seconds, backend=backend)[0]
+
+
+def fetch_runs(
+    questions: Sequence[tuple[AllocationKey, Sequence[str]]],
+    *,
+    timeout_seconds: float | None = None,
+    backend: str = "sacct",
+) -> list[AllocationAccounting]:
+    """As `fetch_allocation` for several runs in one and the same allocation, all from one query."""
     if backend not in BACKENDS:
         raise InputError(f"accounting backend {backend!r} is unknown; use one of {', '.join(BACKENDS)}")
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     facts = slurm_facts()
+    first = questions[0][0]
     try:
-        found = sacct.parse(sacct.query(allocation.slurm_array or str(allocation.slurm_job_id), timeout_seconds=limit))
+        found = sacct.parse(sacct.query(first.slurm_array or str(first.slurm_job_id), timeout_seconds=limit))
     except (CommandError, ParseError) as error:
-        return _all_unavailable(allocation, step_ids, facts, error)
-    return rows_from_records(found, allocation, step_ids, facts=facts, backend="sacct", now=time.time())
+        return [_all_unavailable(allocation, step_ids, facts, error) for allocation, step_ids in questions]
+    now = time.time()
+    return [
+        rows_from_records(found, allocation, step_ids, facts=facts, backend="sacct", now=now)
+        for allocation, step_ids in questions
+    ]
 
 
 def rows_from_records(

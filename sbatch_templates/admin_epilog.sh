@@ -1,0 +1,28 @@
+#!/bin/sh
+# For administrators: slurm.conf `Epilog=/etc/slurm/epilog.d/torc.sh`. Notes that a job ended on this node, so that its
+# accounting can be collected later; for sites where users cannot be asked to put a trap into their scripts.
+#
+# slurmd runs it as root on every node of a job, and a non-zero exit drains the node: so this runs no Slurm command,
+# takes no lock, waits for nothing, writes one small file on this node's own disk, and exits 0 whatever happens (a full
+# or read-only disk, a missing directory, a job id that is none). SchedMD advises against Slurm commands in an Epilog.
+#
+# Make the directory once per node, for root alone:  install -d -m 755 /var/spool/torc-slurm
+# Each note is <directory>/<job id>.<node> with one line: job id, user id, user name, node, Unix time of the end.
+directory=/var/spool/torc-slurm
+
+note() {
+    case "${SLURM_JOB_ID:-}" in '' | *[!0-9]*) return ;; esac
+    node=${SLURMD_NODENAME:-$(uname -n)}
+    case "$node" in '' | *[!A-Za-z0-9._-]*) return ;; esac
+    [ -d "$directory" ] || return
+    new=$directory/.$SLURM_JOB_ID.$node.$$
+    if printf '%s %s %s %s %s\n' "$SLURM_JOB_ID" "${SLURM_JOB_UID:--}" "${SLURM_JOB_USER:--}" "$node" "$(date +%s)" >"$new"
+    then
+        mv -f "$new" "$directory/$SLURM_JOB_ID.$node"
+    else
+        rm -f "$new"
+    fi
+}
+
+(note) >/dev/null 2>&1 </dev/null
+exit 0

@@ -1,0 +1,181 @@
+"""What ``torc slurm epilog`` does: at an allocation's end, ask Slurm's accounting once and keep what came.
+
+It runs on the batch host as the user, from a trap in the batch script, on time that the allocation still has. Nothing
+that goes wrong here may change how the batch script ends: trouble becomes a row's status or a line in the report, and
+what could not be had now is asked for again from the login node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torc_slurm.database.node_file import write_slurm_stats
+from torc_slurm.database.node_records import Row, read_node_file
+from torc_slurm.database.slurm_stats_schema import FINAL_STATUSES
+from torc_slurm.database.spool import bring_over
+from torc_slurm.errors import InputError, TorcError
+from torc_slurm.identity import RESOURCE_DIR, node_file_path
+from torc_slurm.slurm.accounting import AccountingRow, AllocationAccounting, fetch_runs
+from torc_slurm.slurm.commands import EPILOG_TIMEOUT_SECONDS, sacct_timeout_seconds
+from torc_slurm.slurm.records import AllocationKey
+
+# Read right after 16 steps, 9 to 15 of their rows were final; 0.1 s later all were (22.05).
+SETTLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The allocation that the epilog runs in, from the environment that Slurm gave the batch script."""
+
+    slurm_job_id: int
+    node: str
+    slurm_array: str | None = None
+    restart_count: int = 0
+    workflow_id: int | None = None
+    run_id: int | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Allocation:
+        """Raises InputError outside an allocation."""
+        job = environ.get("SLURM_JOB_ID", "")
+        if not job.isdecimal():
+            raise InputError(
+                "torc slurm epilog belongs into a Slurm allocation (SLURM_JOB_ID is not set); "
+                "on a login node use `torc slurm collect`"
+            )
+        array_job, array_task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+        return cls(
+            slurm_job_id=int(job),
+            node=environ.get("SLURMD_NODENAME") or os.uname().nodename.partition(".")[0],
+            slurm_array=f"{array_job}_{array_task}" if array_job and array_task else None,
+            restart_count=_number(environ.get("SLURM_RESTART_COUNT")) or 0,
+            workflow_id=_number(environ.get("TORC_WORKFLOW_ID")),
+            run_id=_number(environ.get("TORC_RUN_ID")),
+        )
+
+    def run_parts(self) -> list[tuple[str, int]]:
+        """What names the node files of this allocation beside the node: (run part, run id), ad hoc and workflow."""
+        parts = [(f"slurm{self.slurm_job_id}", self.restart_count + 1)]
+        if self.workflow_id is not None and self.run_id is not None:
+            parts.append((str(self.workflow_id), self.run_id))
+        return parts
+
+
+@dataclass
+class EpilogReport:
+    """What was asked and kept; ``problems`` are lines for the user."""
+
+    allocation: Allocation
+    rows: list[AccountingRow] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One node file to write into, and the steps of this allocation that any node recorded for that run."""
+
+    node_file: str
+    key: AllocationKey
+    step_ids: tuple[str, ...]
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def record_accounting(
+    output_dir: str,
+    allocation: Allocation,
+    *,
+    settle_seconds: float = SETTLE_SECONDS,
+    timeout_seconds: float | None = None,
+    backend: str = "sacct",
+) -> EpilogReport:
+    """Wait a moment, ask once, write the rows into this node's file; doing it again changes nothing.
+
+    Args:
+        output_dir: absolute; its ``resource_utilization`` holds the node files.
+        timeout_seconds: for the one query; None: 20 s, or TORC_SACCT_TIMEOUT_SECONDS.
+
+    Raises:
+        InputError: no such backend, or TORC_SACCT_TIMEOUT_SECONDS is no number.
+    """
+    limit = sacct_timeout_seconds(EPILOG_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
+    report = EpilogReport(allocation)
+    with _noting(report):
+        bring_over(os.path.join(output_dir, RESOURCE_DIR))
+    runs = list(_recorded_runs(output_dir, allocation, report))
+    if not runs:
+        report.problems.append(f"nothing is recorded of job {allocation.slurm_job_id} in {output_dir}")
+        return report
+    time.sleep(settle_seconds)
+    answers = fetch_runs([(run.key, run.step_ids) for run in runs], timeout_seconds=limit, backend=backend)
+    for run, answer in zip(runs, answers, strict=True):
+        _keep(run, answer, report)
+    return report
+
+
+@contextlib.contextmanager
+def _noting(report: EpilogReport) -> Iterator[None]:
+    """What fails inside is a line in the report: one file that cannot be used stops nothing else."""
+    try:
+        yield
+    except (TorcError, OSError) as error:
+        report.problems.append(str(error))
+
+
+def _recorded_runs(output_dir: str, allocation: Allocation, report: EpilogReport) -> Iterator[_Run]:
+    for part, run_id in allocation.run_parts():
+        steps = [step for path in _node_files(output_dir, part, run_id) for step in _steps_of(path, allocation, report)]
+        if steps:
+            yield _Run(
+                node_file=node_file_path(output_dir, allocation.node, part, run_id),
+                key=_key(allocation, run_id, steps),
+                step_ids=tuple(dict.fromkeys(str(step["step_id"]) for step in steps)),
+            )
+
+
+def _node_files(output_dir: str, part: str, run_id: int) -> list[str]:
+    """The node files of one run, of all nodes."""
+    directory = os.path.join(output_dir, RESOURCE_DIR)
+    ending = os.path.basename(node_file_path("", "", part, run_id)).removeprefix("resource_metrics_")
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(ending))
+    return []
+
+
+def _steps_of(path: str, allocation: Allocation, report: EpilogReport) -> list[Row]:
+    with _noting(report):
+        records = read_node_file(path)
+        return [
+            record.step
+            for record in records.steps
+            if record.step["slurm_job_id"] == allocation.slurm_job_id and record.step["step_id"] is not None
+        ]
+    return []
+
+
+def _key(allocation: Allocation, run_id: int, steps: Sequence[Row]) -> AllocationKey:
+    users = {str(step["user_name"]) for step in steps if step["user_name"] is not None}
+    return AllocationKey(
+        slurm_job_id=allocation.slurm_job_id,
+        slurm_array=allocation.slurm_array,
+        run_id=run_id,
+        user_name=users.pop() if len(users) == 1 else None,
+        earliest_begin_time=min(float(step["begin_time"] or 0) for step in steps),
+        restart_count=allocation.restart_count,
+    )
+
+
+def _keep(run: _Run, answer: AllocationAccounting, report: EpilogReport) -> None:
+    """Write the rows of the run's steps, and of steps without a wrapper those that are final."""
+    rows = [*answer.rows, *(row for row in answer.other_rows if row.status in FINAL_STATUSES)]
+    report.rows += answer.rows
+    with _noting(report):
+        write_slurm_stats(run.node_file, [row.as_mapping() for row in rows])
+        report.files.append(run.node_file)

@@ -1,0 +1,40 @@
+"""Finds the shipped templates: inside the package where it was installed, beside it in an editable checkout."""
+
+from __future__ import annotations
+
+import os
+
+from torc_slurm.errors import InputError, TorcError
+
+_DIRECTORY = "sbatch_templates"
+
+
+def templates_directory() -> str:
+    """The absolute path of the directory that holds the shipped templates.
+
+    Raises:
+        TorcError: this installation has none.
+    """
+    package = os.path.dirname(os.path.abspath(__file__))
+    for above in (package, os.path.dirname(package)):
+        directory = os.path.join(above, _DIRECTORY)
+        if os.path.isdir(directory):
+            return directory
+    raise TorcError(f"this installation has no {_DIRECTORY} in or beside {package}; install torc-slurm again")
+
+
+def names() -> list[str]:
+    """The file names of all shipped templates, sorted."""
+    return sorted(name for name in os.listdir(templates_directory()) if not name.startswith((".", "__")))
+
+
+def find(name: str) -> str:
+    """The absolute path of one shipped template.
+
+    Raises:
+        InputError: there is none of that name; the message names those there are.
+    """
+    known = names()
+    if name not in known:
+        raise InputError(f"there is no template {name!r}; there are {', '.join(names)}")
+    return os.path.join(templates_directory(), name)
