@@ -36,5 +36,5 @@ def find(name: str) -> str:
     """
     known = names()
     if name not in known:
-        raise InputError(f"there is no template {name!r}; there are {', '.join(names)}")
+        raise InputError(f"there is no template {name!r}; there are {', '.join(known)}")
     return os.path.join(templates_directory(), name)
