@@ -6,6 +6,7 @@ that this process was started with. ``_signal`` stands in for ``signal``, which 
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import time
@@ -104,6 +105,8 @@ def become(command: list[str], environment: dict[bytes, bytes]) -> None:
     for number in _PYTHON_IGNORES:
         _signal.signal(number, _signal.SIG_DFL)
     try:
+        if not command[0]:  # execvpe would take each directory of PATH for it
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         os.execvpe(command[0], command, environment)
     except FileNotFoundError as error:
         status, why = NOT_FOUND, error.strerror
@@ -120,8 +123,10 @@ def die(signal: int, code: int) -> int:
     """End this process as the job ended: of the same signal, without a core file of our own, or with its exit code."""
     if signal:
         kernel.forbid_core_dumps()
-        if signal != _signal.SIGKILL:
+        try:
             _signal.signal(signal, _signal.SIG_DFL)
+        except (OSError, ValueError):
+            pass  # SIGKILL, and the two that glibc keeps for itself (32, 33): they are never handled or blocked
         os.kill(os.getpid(), signal)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {signal})
     os._exit(code)
