@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torc_slurm.cli.options import Format
-from torc_slurm.cli.render import Column, Row, emit, emit_csv, emit_json, emit_table
+from torc_slurm.cli.render import Column, Row, emit, emit_csv, emit_items, emit_table
 from torc_slurm.cli.text import printable
 from torc_slurm.database.collect import FileOutcome
 from torc_slurm.database.late_accounting import UpToDate
@@ -15,7 +15,7 @@ def show_files(current: UpToDate, chosen_format: Format) -> None:
     """One item per node file, with the reason where it was skipped; a table also sums up."""
     items = [_item(file) for file in current.files]
     if chosen_format is Format.json:
-        emit_json({"items": items})
+        emit_items(items)
     elif chosen_format is Format.csv:
         emit_csv(_COLUMNS, items)
     else:

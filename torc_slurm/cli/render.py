@@ -16,7 +16,9 @@ Row = Mapping[str, Value]
 
 BROKEN_PIPE_EXIT_STATUS = 141  # what a shell shows for a program that SIGPIPE ended
 NOT_KNOWN = "-"
-_UNLIMITED_WIDTH = 100_000
+_UNLIMITED_WIDTH = 1_000_000
+_MOST_INDENTED = 200
+_GAP = "  "
 
 
 class Column(NamedTuple):
@@ -39,11 +41,18 @@ def emit(text: str) -> None:
         raise typer.Exit(BROKEN_PIPE_EXIT_STATUS) from None
 
 
-def emit_json(document: object) -> None:
-    """One JSON document. Control characters are escaped by JSON itself, all else outside ASCII too."""
+def emit_items(items: Sequence[Row]) -> None:
+    """``{"items": [...]}``, indented where that is for reading, one item a line where it is long.
+
+    Control characters are escaped by JSON itself, all else outside ASCII too.
+    """
     import json
 
-    emit(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    if len(items) <= _MOST_INDENTED:
+        emit(json.dumps({"items": list(items)}, indent=2, allow_nan=False) + "\n")
+        return
+    lines = ",\n".join(json.dumps(item, allow_nan=False) for item in items)  # ten times as fast as with an indent
+    emit(f'{{"items": [\n{lines}\n]}}\n')
 
 
 def emit_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -66,55 +75,48 @@ def emit_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None
     """A table as wide as it needs to be; on a terminal columns are left out until it fits, and the last line
     says which.
 
-    Cells must have gone through `printable`.
+    Cells must have gone through `printable`. Written by hand: rich takes 30 s for 20,000 rows, this half a second.
     """
-    hidden: list[str] = []
+    titles = [column.title for column in columns]
+    widths = [max(map(_cell_width, cells)) for cells in zip(titles, *rows, strict=True)]
+    kept = fitting(columns, widths, _terminal_width())
+    ruler = ["-" * width for width in widths]
+    lines = [_line(columns, widths, kept, cells) for cells in (titles, ruler, *rows)]
+    if len(kept) < len(columns):
+        hidden = ", ".join(title for index, title in enumerate(titles) if index not in kept)
+        lines.append(f"No room for: {hidden} (--all-columns or -f json shows them)")
+    emit("".join(f"{line}\n" for line in lines))
+
+
+def fitting(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+    """Which columns to show, by index, so that a line is not wider than ``room`` (as far as some are optional)."""
     kept = list(range(len(columns)))
-    room = _width()
-    text = _table([columns[index] for index in kept], _cells(rows, kept))
-    while _widest(text) > room and (least := _least_needed(columns, kept)) is not None:
+    while sum(widths[index] + len(_GAP) for index in kept) - len(_GAP) > room:
+        least = max(kept, key=lambda index: columns[index].optional)
+        if not columns[least].optional:
+            break
         kept.remove(least)
-        hidden.append(columns[least].title)
-        text = _table([columns[index] for index in kept], _cells(rows, kept))
-    if hidden:
-        text += f"No room for: {', '.join(hidden)} (--all-columns or -f json shows them)\n"
-    emit(text)
+    return kept
 
 
-def _least_needed(columns: Sequence[Column], kept: Sequence[int]) -> int | None:
-    optional = [index for index in kept if columns[index].optional]
-    return max(optional, key=lambda index: columns[index].optional) if optional else None
+def _line(columns: Sequence[Column], widths: Sequence[int], kept: Sequence[int], cells: Sequence[str]) -> str:
+    padded = (_padded(cells[index], widths[index], right=columns[index].right) for index in kept)
+    return _GAP.join(padded).rstrip()
 
 
-def _cells(rows: Sequence[Sequence[str]], kept: Sequence[int]) -> list[list[str]]:
-    return [[row[index] for index in kept] for row in rows]
+def _padded(cell: str, width: int, *, right: bool) -> str:
+    space = " " * (width - _cell_width(cell))
+    return space + cell if right else cell + space
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    from io import StringIO
-
-    from rich.box import MARKDOWN, SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    has_lines = (sys.stdout.encoding or "").lower().startswith("utf")
-    table = Table(box=SIMPLE_HEAD if has_lines else MARKDOWN, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console(file=StringIO(), width=_UNLIMITED_WIDTH, color_system=None, legacy_windows=False)
-    with console.capture() as capture:
-        console.print(table)
-    return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
-
-
-def _widest(text: str) -> int:
+def _cell_width(cell: str) -> int:
+    """Columns of the terminal: a Chinese character takes two, a combining accent none."""
+    if cell.isascii():
+        return len(cell)
     from rich.cells import cell_len
 
-    return max(map(cell_len, text.splitlines()), default=0)
+    return cell_len(cell)
 
 
-def _width() -> int:
+def _terminal_width() -> int:
     return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else _UNLIMITED_WIDTH

@@ -192,12 +192,12 @@ def _nothing_fits(directory: str, selection: Selection) -> InputError:
 
 
 def _show(report: StatsReport, chosen_format: Format, *, all_columns: bool) -> None:
-    from torc_slurm.cli.render import emit_csv, emit_json
+    from torc_slurm.cli.render import emit_csv, emit_items
     from torc_slurm.cli.stats_view import show_records, show_report
     from torc_slurm.reports.step_stats import ITEM_COLUMNS
 
     if chosen_format is Format.json:
-        emit_json({"items": report.items})
+        emit_items(report.items)
     elif chosen_format is Format.csv:
         emit_csv(ITEM_COLUMNS, report.items)
     elif all_columns:

@@ -6,25 +6,59 @@ from collections.abc import Mapping, Sequence
 
 from torc_slurm.database.merge import last_seen
 from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.slurm_stats_schema import FINAL_STATUSES
+from torc_slurm.slurm.outcome import SlurmView, WrapperView, attempt_status
 
 
 def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:
-    """Status, evidence and end."""
-    code = figures["return_code"]
-    oom = bool(figures["oom_kills"]) and code != 0
-    if figures["end_time"] is None and (accounting is None or accounting["end_time"] is None):
-        status = "running"
-    else:
-        status = "oom" if oom else "completed" if code == 0 else "failed"
-    return {"status": status, "status_evidence": ""} | _end(figures, nodes, accounting, status)
+    """Status, evidence, end and elapsed time of one attempt, as columns of ``results``; pure.
+
+    Args:
+        figures: what `merge_nodes` made of its nodes; an ``end_time`` there means that all of it has ended.
+        accounting: its row of ``slurm_stats``; None if there is none.
+    """
+    slurm = None if accounting is None else SlurmView.from_row(accounting)
+    status, evidence = attempt_status(_wrapper_view(figures, accounting), slurm)
+    ended = figures["end_time"] is not None
+    if status == "running" and ended:  # all nodes wrote their end, but no task an exit: wrappers that were killed
+        status, evidence = "failed", "no exit record, though its nodes have ended"
+    judged: dict[str, Value] = {"status": status, "status_evidence": evidence}
+    if ended:
+        return judged | {"end_time_source": "exit records"}
+    return judged | (_end_by_others(figures, nodes, accounting) if status != "running" else {"end_time_source": None})
 
 
-def _end(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None, status: str) -> dict[str, Value]:
-    if figures["end_time"] is not None:
-        return {"end_time_source": "exit records"}
-    if status == "running":
-        return {"end_time_source": None}
-    slurm_end = None if accounting is None else accounting["end_time"]
-    end = slurm_end or last_seen(nodes)
-    source = "accounting" if slurm_end else "last flush"
-    return {"end_time": end, "end_time_source": source}
+def _wrapper_view(figures: Mapping[str, Value], accounting: Row | None) -> WrapperView:
+    """The exit code counts once all tasks have written theirs, or Slurm says that no more will come.
+
+    Then still a 0 says nothing of the tasks that were killed before they could write.
+    """
+    code = _whole(figures["return_code"])
+    complete = figures["end_time"] is not None
+    final = accounting is not None and accounting["status"] in FINAL_STATUSES
+    return WrapperView(
+        return_code=code if complete or (final and code != 0) else None,
+        signal=_whole(figures["return_signal"]),
+        oom_kills=_whole(figures["oom_kills"]),
+        end_time=_seconds(figures["end_time"]),
+    )
+
+
+def _end_by_others(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:
+    """For a step that was killed with no warning: Slurm's end of it where it has one, else its last sign of life."""
+    slurm_end = None if accounting is None else _seconds(accounting["end_time"])
+    end = last_seen(nodes) if slurm_end is None else slurm_end
+    start = _seconds(figures["start_time"]) or end
+    return {
+        "end_time": end,
+        "end_time_source": "last flush" if slurm_end is None else "accounting",
+        "exec_time_seconds": max(end - start, _seconds(figures["exec_time_seconds"]) or 0.0),
+    }
+
+
+def _whole(value: Value) -> int | None:
+    return int(value) if isinstance(value, (int, float)) else None
+
+
+def _seconds(value: Value) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

@@ -142,6 +142,8 @@ CREATE TABLE step_nodes (
     UNIQUE (result, node)
 )"""
 
+_STEP_NODES_KEY = "CREATE INDEX step_nodes_by_file ON step_nodes (node_file)"
+
 _TASK_EXITS = """
 CREATE TABLE task_exits (
     step_node INTEGER NOT NULL REFERENCES step_nodes (id) ON DELETE CASCADE,
@@ -202,6 +204,7 @@ MAIN_SCHEMA: Schema = (
             _RESULTS,
             *_RESULT_KEYS,
             _STEP_NODES,
+            _STEP_NODES_KEY,
             _TASK_EXITS,
             _STEP_NOTES,
             _SLURM_STATS,

@@ -5,6 +5,7 @@ The file may be broken, foreign, half written or of another version; then the er
 
 from __future__ import annotations
 
+import functools
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -205,6 +206,7 @@ def _checked(row: sqlite3.Row, path: str) -> Row:
     return values
 
 
+@functools.cache
 def _types_of(column: str) -> tuple[type, ...]:
     return (str,) if column in _TEXT_COLUMNS or column.endswith("_source") else (int, float)
 

@@ -15,11 +15,15 @@ from torc_slurm.database.selection import ATTEMPT_IS_SELECTED, Selection
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES, FINAL_STATUSES, STATUSES
 
 _RANK = {status: rank for rank, status in enumerate(STATUSES)}
+_Key = tuple[Value, ...]
 _NOT_CONTENT = frozenset(("queried_at",))
 
 _COLUMNS = ", ".join(COLUMN_NAMES)
 _SELECT_ONE = f"""
 SELECT id, {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?
+"""  # noqa: S608 - constants
+_SELECT_ALLOCATION = f"""
+SELECT id, {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ?
 """  # noqa: S608 - constants
 _INSERT = f"""
 INSERT INTO slurm_stats ({_COLUMNS}) VALUES ({", ".join(f":{name}" for name in COLUMN_NAMES)})
@@ -57,7 +61,15 @@ class UnaccountedStep(NamedTuple):
 
 def upsert_slurm_stats(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Row]:
     """Store rows with the columns of `slurm_stats_schema`; returns those that brought something new."""
-    return [row for row in rows if _upsert(connection, row)]
+    known: dict[_Key, dict[_Key, Row]] = {}
+    new = []
+    for row in rows:
+        allocation = (row["slurm_job_id"], row["run_id"])
+        if allocation not in known:
+            known[allocation] = _of_allocation(connection, allocation)
+        if _upsert(connection, row, known[allocation]):
+            new.append(row)
+    return new
 
 
 def adopt_slurm_stats(connection: sqlite3.Connection, attempt: Row) -> None:
@@ -92,14 +104,18 @@ def _known(row: Row) -> int:
     return sum(row[name] is not None for name in COLUMN_NAMES)
 
 
-def _upsert(connection: sqlite3.Connection, row: Row) -> bool:
-    key = (row["slurm_job_id"], row["run_id"], row["step_id"])
-    old = connection.execute(_SELECT_ONE, key).fetchone()
+def _of_allocation(connection: sqlite3.Connection, allocation: _Key) -> dict[_Key, Row]:
+    rows = connection.execute(_SELECT_ALLOCATION, allocation)
+    return {(row["step_id"],): dict(row) for row in rows}
+
+
+def _upsert(connection: sqlite3.Connection, row: Row, known: dict[_Key, Row]) -> bool:
+    old = known.get((row["step_id"],))
     values: dict[str, Value] = {name: row[name] for name in COLUMN_NAMES}
     if old is None:
         connection.execute(_INSERT, values)
         return True
-    if not is_better(row, dict(old)):
+    if not is_better(row, old):
         return False
     connection.execute(_UPDATE, values | {"id": old["id"]})
     return True

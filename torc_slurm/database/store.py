@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torc_slurm.database.attempts import attempt_key, find_or_create_attempt
+from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create_attempt
 from torc_slurm.database.judge import judge_attempt
 from torc_slurm.database.merge import merge_nodes
 from torc_slurm.database.node_records import (
@@ -56,6 +56,14 @@ SELECT n.id, n.end_time, n.last_flush_time,
 (SELECT count(*) FROM step_notes t WHERE t.step_node = n.id) AS notes
 FROM step_nodes n WHERE n.result = ? AND n.node = ?
 """
+# What is in place of one node file, in one query: most of a growing file is old each time.
+_KNOWN_OF_FILE = """
+SELECT r.workflow_id, r.job_id, r.run_id, r.attempt_id, r.slurm_job_id, r.step_id, r.local_host,
+n.node, n.end_time, n.last_flush_time,
+(SELECT count(*) FROM task_exits e WHERE e.step_node = n.id) AS exits,
+(SELECT count(*) FROM step_notes t WHERE t.step_node = n.id) AS notes
+FROM step_nodes n JOIN results r ON r.id = n.result WHERE n.node_file = ?
+"""
 _DELETE_NODE = "DELETE FROM step_nodes WHERE id = ?"  # its exits and notes go with it
 _INSERT_NODE = f"""
 INSERT INTO step_nodes (result, node_file, {", ".join(_NODE_COLUMNS)})
@@ -90,9 +98,12 @@ def store_node_records(connection: sqlite3.Connection, records: NodeRecords, nod
     Args:
         node_file: the file's name as it is to be kept, relative to the output directory.
     """
-    changed = {
-        attempt for record in records.steps if (attempt := _store_step(connection, record, node_file)) is not None
-    }
+    known = _known_of_file(connection, node_file)
+    changed: set[int] = set()
+    for record in records.steps:
+        in_place = known.get((attempt_key(record.step), record.step["node"]))
+        if in_place is None or _is_newer(record, in_place):
+            changed |= _store_step(connection, record, node_file)
     new_rows = upsert_slurm_stats(connection, records.slurm_stats)
     changed |= _attempts_of(connection, new_rows)
     rebuild_results(connection, changed)
@@ -137,18 +148,23 @@ def _attempts_of(connection: sqlite3.Connection, rows: Sequence[Row]) -> set[int
     return found
 
 
-def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: str) -> int | None:
-    """Store one step of one node; returns its attempt, or None where nothing of it is new."""
+def _known_of_file(connection: sqlite3.Connection, node_file: str) -> dict[tuple[AttemptKey, Value], Row]:
+    rows = connection.execute(_KNOWN_OF_FILE, (node_file,))
+    return {(AttemptKey(*row[: len(AttemptKey._fields)]), row["node"]): row for row in rows}
+
+
+def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: str) -> set[int]:
+    """Store one step of one node; returns its attempt, or nothing where another file already said as much."""
     attempt = find_or_create_attempt(connection, attempt_key(record.step))
     known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
     if known is not None:
         if not _is_newer(record, known):
-            return None
+            return set()
         connection.execute(_DELETE_NODE, (known["id"],))
     description = {name: record.step[name] for name in _DESCRIPTION}
     connection.execute(_DESCRIBE, description | {"id": attempt})
     _insert_node(connection, attempt, record, node_file)
-    return attempt
+    return {attempt}
 
 
 def _is_newer(record: StepRecord, known: Row) -> bool:
