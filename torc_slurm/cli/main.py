@@ -17,10 +17,9 @@ import typer
 
 from torc_slurm import __version__
 from torc_slurm.cli import slurm
-from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, say
+from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
 from torc_slurm.errors import TorcError
 
-DEBUG_VARIABLE = "TORC_DEBUG"
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
 
 _EXAMPLE = """\b

@@ -12,6 +12,8 @@ import typer
 from torc_slurm.cli.text import printable
 from torc_slurm.identity import absolute_output_dir
 
+DEBUG_VARIABLE = "TORC_DEBUG"
+
 
 class Format(str, Enum):
     """How a command's answer is written to stdout."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
-from torc_slurm.errors import InputError
+from torc_slurm.cli.options import DEBUG_VARIABLE, Format, FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.errors import InputError, TorcError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,10 @@ Examples:
   torc slurm collect --output-dir /scratch/me/torc_output -f json
 """
 _EPILOG_EXAMPLE = """\b
-Example, as the last line of your own sbatch script:
+Example, near the top of your own sbatch script:
+  trap 'torc slurm epilog || :' EXIT
+\b
+Or as its last line:
   torc slurm epilog
 """
 
@@ -136,6 +140,40 @@ def collect(
     show_files(current, chosen_format)
     if current.files and all(file.outcome == "skipped" for file in current.files):
         raise typer.Exit(1)
+
+
+@app.command(epilog=_EPILOG_EXAMPLE)
+def epilog(
+    context: typer.Context,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where anything could not be done.")] = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """At the end of an sbatch script: ask Slurm's accounting once, and keep what it says beside the records.
+
+    Writes into this node's own file, never into the main database. Never disturbs the script: whatever goes wrong
+    is a line on stderr, and the exit status is 0 (without --strict).
+    """
+    try:
+        problems = _run_epilog(*resolve(context, format_, output_dir))
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        problems = [str(error) if isinstance(error, TorcError) else f"unexpected {type(error).__name__}: {error}"]
+    for problem in problems:
+        say(f"epilog: {problem}")
+    if problems and strict:
+        raise typer.Exit(1)
+
+
+def _run_epilog(chosen_format: Format, directory: str) -> list[str]:
+    """Do it and say what was done; returns what could not be done."""
+    from torc_slurm.cli.epilog_view import show_epilog
+    from torc_slurm.slurm.epilog import Allocation, record_accounting
+
+    report = record_accounting(directory, Allocation.from_environment(os.environ))
+    show_epilog(report, chosen_format)
+    return report.problems
 
 
 def _say_what_is_missing(current: UpToDate) -> None:
