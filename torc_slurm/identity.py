@@ -107,7 +107,11 @@ def node_file_of(identity: StepIdentity) -> str:
 
 def absolute_output_dir(given: str | None, environ: dict[str, str]) -> str:
     """``--output-dir``, else ``$TORC_OUTPUT_DIR``, else ``torc_output``; absolute."""
-    return os.path.abspath(given or environ.get("TORC_OUTPUT_DIR") or DEFAULT_OUTPUT_DIR)
+    path = given or environ.get("TORC_OUTPUT_DIR") or DEFAULT_OUTPUT_DIR
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the working directory was deleted: where it was
+        return os.path.normpath(os.path.join(os.readlink("/proc/self/cwd").removesuffix(" (deleted)"), path))
 
 
 def identify(environ: dict[str, str], given: dict[str, str | int]) -> StepIdentity:

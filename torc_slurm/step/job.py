@@ -49,7 +49,7 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     received_sigchld = _signal.getsignal(_signal.SIGCHLD)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # an ignored SIGCHLD would reap the job unseen
     kernel.adopt_orphans()
-    environment = _job_environment(identity)
+    environment = given_environment() | {ACTIVE_VARIABLE.encode(): _active_mark(identity).encode()}
     wrapper_pid, begin_time, begin_monotonic = os.getpid(), time.time(), time.monotonic()
     pid = os.fork()
     if pid == 0:
@@ -79,25 +79,21 @@ def _active_mark(identity: StepIdentity) -> str:
     return f"local {os.getpid()}"
 
 
-def _job_environment(identity: StepIdentity) -> dict[bytes, bytes]:
-    """What the wrapper was given, plus the mark that this step is measured.
-
-    Python itself adds LC_CTYPE where the locale is C (PEP 538); the job must not see it.
-    """
+def given_environment() -> dict[bytes, bytes]:
+    """The environment that this process was started with: Python sets LC_CTYPE where the locale is C (PEP 538)."""
     environment = dict(os.environb)
-    if b"LC_CTYPE" in environment and not _was_given("LC_CTYPE"):
-        del environment[b"LC_CTYPE"]
-    environment[ACTIVE_VARIABLE.encode()] = _active_mark(identity).encode()
+    if b"LC_CTYPE" in environment:
+        try:
+            with open("/proc/self/environ", "rb", buffering=0) as file:
+                given = file.read().split(b"\0")
+        except OSError:
+            return environment
+        values = [entry[len(b"LC_CTYPE=") :] for entry in given if entry.startswith(b"LC_CTYPE=")]
+        if values:
+            environment[b"LC_CTYPE"] = values[0]
+        else:
+            del environment[b"LC_CTYPE"]
     return environment
-
-
-def _was_given(name: str) -> bool:
-    try:
-        with open("/proc/self/environ", "rb", buffering=0) as file:
-            given = file.read()
-    except OSError:
-        return True
-    return any(entry.startswith(name.encode() + b"=") for entry in given.split(b"\0"))
 
 
 def become(command: list[str], environment: dict[bytes, bytes]) -> None:

@@ -44,11 +44,11 @@ def main() -> int:
 def _run(options: Options) -> int:
     """Start the job, watch it, and end this process as it ended; a step that is measured already just becomes it."""
     from torc_slurm.identity import identify
-    from torc_slurm.step.job import become, die, is_measured_already, start_job
+    from torc_slurm.step.job import become, die, given_environment, is_measured_already, start_job
 
     identity = identify(dict(os.environ), options.identity)
     if is_measured_already(identity):
-        become(options.command, dict(os.environb))
+        become(options.command, given_environment())
     job = start_job(options.command, identity)
     from torc_slurm.step.wrapper import Wrapper  # only now: the job runs
 
