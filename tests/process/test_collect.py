@@ -19,6 +19,7 @@ from torc_slurm.database.collect import FileOutcome, collect_node_files
 from torc_slurm.database.main import main_database_path, open_main
 from torc_slurm.database.migrations import migrate
 from torc_slurm.database.node_schema import NODE_SCHEMA
+from torc_slurm.database.spool import write_to_spool
 from torc_slurm.database.store import rebuild_results
 from torc_slurm.errors import DatabaseError
 
@@ -200,6 +201,14 @@ def test_accounting_that_comes_before_its_step_finds_it_later(tmp_path: Path) ->
     collect(tmp_path)
     with closing(sqlite3.connect(main_database_path(str(tmp_path)))) as connection:
         assert connection.execute("SELECT workflow_id, job_id, attempt_id FROM slurm_stats").fetchall() == [(4, 10, 1)]
+
+
+def test_what_this_node_spooled_is_brought_over(tmp_path: Path) -> None:
+    flush = batch(slurm_job_id=None, step_id=None, job_id=1)
+    spool = write_to_spool(path_of(tmp_path, flush.step), f"test-{tmp_path.name}-{os.getpid()}", flush)
+    assert collect(tmp_path)[0].outcome == "collected"
+    assert len(results(tmp_path)) == 1
+    assert not os.path.exists(spool)
 
 
 # --- what cannot be collected ---------------------------------------------------------------------------------

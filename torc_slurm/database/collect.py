@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from torc_slurm.database.main import MainDatabase, transaction
+from torc_slurm.database.main import MainDatabase, savepoint, transaction
 from torc_slurm.database.node_records import NodeRecords, read_node_file
 from torc_slurm.database.snapshot import fingerprint
+from torc_slurm.database.spool import bring_over
 from torc_slurm.database.store import Stored, store_node_records
 from torc_slurm.errors import DatabaseError, NodeFileBusy
 from torc_slurm.identity import RESOURCE_DIR
@@ -48,19 +49,23 @@ class Known(NamedTuple):
 
 
 def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
-    """Read every node file of the output directory that is new or has changed, each in a transaction of its
-    own.
+    """Read every node file of the output directory that is new or has changed.
 
-    Doing it again changes nothing. A file that is damaged, foreign, unreadable or being written is named and
-    skipped.
+    What this very node had to spool, because it could not write there, is brought over first. Doing it again
+    changes nothing. A file that is damaged, foreign, unreadable or being written is named and skipped. All files
+    share one transaction, because each would cost the file system a flush of its own.
 
     Raises:
         DatabaseError: the main database itself cannot be written.
     """
+    if database.read_only_reason is None:
+        bring_over(os.path.join(database.output_dir, RESOURCE_DIR))
     known = {
         row["path"]: Known(row["fingerprint"], row["problem"]) for row in database.connection.execute(_KNOWN_FILES)
     }
-    return [_collect(database, path, known) for path in node_file_paths(database.output_dir)]
+    paths = node_file_paths(database.output_dir)
+    with transaction(database.connection):
+        return [_collect(database, path, known) for path in paths]
 
 
 def node_file_paths(output_dir: str) -> list[str]:
@@ -103,7 +108,7 @@ def _collect(database: MainDatabase, path: str, known: dict[str, Known]) -> File
 
 def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> Stored:
     try:
-        with transaction(connection):
+        with savepoint(connection):
             stored = store_node_records(connection, records, name)
             connection.execute(_REMEMBER, (name, records.fingerprint, time.time(), None))
             return stored

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -77,8 +77,8 @@ _STEPS = f"""
 SELECT s.*, {_USAGE_SQL}, {_MONITOR_SQL} FROM steps s
 LEFT JOIN step_usage u ON u.step = s.id LEFT JOIN monitor_usage m ON m.step = s.id ORDER BY s.id
 """  # noqa: S608 - built from the constants above only
-_EXITS = f"SELECT {', '.join(EXIT_COLUMNS)} FROM task_exits WHERE step = ? ORDER BY task"  # noqa: S608 - constants
-_NOTES = "SELECT time, note FROM step_notes WHERE step = ? ORDER BY time, note"
+_EXITS = f"SELECT step, {', '.join(EXIT_COLUMNS)} FROM task_exits ORDER BY step, task"  # noqa: S608 - constants
+_NOTES = "SELECT step, time, note FROM step_notes ORDER BY step, time, note"
 _SLURM_STATS = f"SELECT {', '.join(COLUMN_NAMES)} FROM slurm_stats ORDER BY slurm_job_id, run_id, step_id"  # noqa: S608 - constants
 _MAGIC = b"SQLite format 3\0"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -177,14 +177,25 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:
-    for row in connection.execute(_STEPS).fetchall():
-        exits = connection.execute(_EXITS, (row["id"],)).fetchall()
-        notes = [_checked(note, path) for note in connection.execute(_NOTES, (row["id"],))]
+    exits = _by_step(connection.execute(_EXITS))
+    notes = _by_step(connection.execute(_NOTES))
+    for row in connection.execute(_STEPS):
         yield StepRecord(
             step=_checked(row, path),
-            exits=tuple(_checked(exit_row, path) for exit_row in exits),
-            notes=tuple((float(note["time"] or 0), str(note["note"])) for note in notes),
+            exits=tuple(_checked(record, path) for record in exits.get(row["id"], ())),
+            notes=tuple(_note(_checked(note, path)) for note in notes.get(row["id"], ())),
         )
+
+
+def _by_step(rows: Iterable[sqlite3.Row]) -> dict[Value, list[sqlite3.Row]]:
+    found: dict[Value, list[sqlite3.Row]] = {}
+    for row in rows:
+        found.setdefault(row["step"], []).append(row)
+    return found
+
+
+def _note(row: Row) -> tuple[float, str]:
+    return float(row["time"] or 0), str(row["note"])
 
 
 def _slurm_stats(connection: sqlite3.Connection, path: str) -> tuple[Row, ...]:
