@@ -40,6 +40,15 @@ class Flusher:
         """The node file's path, as far as it is known."""
         return self._target.path
 
+    @property
+    def report_descriptor(self) -> int | None:
+        """To be polled: readable when the last writer has ended and ``take_report`` will not wait."""
+        return None if self._writer is None else self._writer.pipe
+
+    def take_report(self) -> None:
+        """Take in the last writer's report, if it has ended."""
+        self._is_done(0.0)
+
     def start(self, batch: Batch) -> None:
         """Write in the background; while an earlier batch still hangs this one goes to the spool."""
         if self._is_done(0.0):
@@ -135,16 +144,16 @@ class _Writer:
 
     def __init__(self, pid: int, pipe: int) -> None:
         self._pid = pid
-        self._pipe = pipe
+        self.pipe = pipe
 
     def report(self, wait_seconds: float) -> str | None:
         """What it wrote before it ended; None where it has not ended within the time."""
         poll = select.poll()
-        poll.register(self._pipe, select.POLLIN)
+        poll.register(self.pipe, select.POLLIN)
         if not poll.poll(max(0, round(wait_seconds * 1000))):
             return None
-        text = os.read(self._pipe, 4096)
-        os.close(self._pipe)
+        text = os.read(self.pipe, 4096)
+        os.close(self.pipe)
         os.waitpid(self._pid, 0)
         return text.decode("utf-8", "replace") or "say a writer was killed: its batch of samples is lost"
 

@@ -24,6 +24,7 @@ class Begin:
     FIELDS = (
         "task",
         "local_task",
+        "parent_pid",
         "wrapper_pid",
         "helper_pid",
         "job_pid",
@@ -38,6 +39,7 @@ class Begin:
     __slots__ = FIELDS
     task: int
     local_task: int
+    parent_pid: int  # of the wrapper: slurmstepd, in a step
     wrapper_pid: int
     helper_pid: int  # the bare sentinel beside the task, 0 where the monitor is it
     job_pid: int

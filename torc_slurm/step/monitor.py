@@ -43,11 +43,11 @@ class Monitor:
         self._options = options
         self._identity = identity
         self._sockets: dict[int, _socket.socket] = {socket.fileno(): socket}
-        self._tasks: dict[int, Task] = {}  # by the socket's descriptor
+        self._tasks: list[Task] = []
+        self._task_of: dict[int, Task] = {}  # by the descriptor of the wrapper's socket, while it is open
         self._poll = select.poll()
         self._wake = wake
         self._listener: _socket.socket | None = None
-        self._slurmstepd = os.getppid()
         self._notes: list[tuple[float, str]] = []
         self._untold: list[str] = []
         self._sampler = _make_sampler(options, identity)
@@ -89,6 +89,9 @@ class Monitor:
             elif descriptor == self._wake:
                 os.read(self._wake, 4096)
                 self._flush_soon()
+            elif self._flusher is not None and descriptor == self._flusher.report_descriptor:
+                self._poll.unregister(descriptor)
+                self._flusher.take_report()
             else:
                 self._hear(descriptor)
 
@@ -107,11 +110,12 @@ class Monitor:
         message = link.decode(text)
         if isinstance(message, link.Begin):
             self._begin(descriptor, message)
-        elif isinstance(message, link.Exit) and descriptor in self._tasks:
+        elif isinstance(message, link.Exit) and descriptor in self._task_of:
             self._end(descriptor, message)
 
     def _begin(self, descriptor: int, begin: link.Begin) -> None:
-        task = self._tasks[descriptor] = Task(begin)
+        task = self._task_of[descriptor] = Task(begin)
+        self._tasks.append(task)
         if self._flusher is None:
             self._invocation = invocation_name(self._identity, begin.wrapper_pid, begin.begin_time)
             self._flusher = Flusher(Target(self._identity), self._invocation, self._tell)
@@ -122,7 +126,7 @@ class Monitor:
         self._take_sample()
 
     def _end(self, descriptor: int, end: link.Exit) -> None:
-        task = self._tasks[descriptor]
+        task = self._task_of[descriptor]
         task.exit = end
         if self._sampler is not None:
             self._sampler.task_ended(task)
@@ -137,10 +141,9 @@ class Monitor:
         """A connection ended: after its exit that is the ordinary way; before it the wrapper was killed."""
         self._poll.unregister(descriptor)
         self._sockets.pop(descriptor).close()
-        task = self._tasks.get(descriptor)
+        task = self._task_of.pop(descriptor, None)
         if task is None:
             return
-        self._tasks[-1 - len(self._tasks)] = self._tasks.pop(descriptor)  # its descriptor's number may come again
         task.gone = True
         if task.exit is None:
             self._note(f"the wrapper of task {task.begin.task} was killed: its exit is not recorded")
@@ -150,7 +153,7 @@ class Monitor:
     def _is_over(self) -> bool:
         if not self._tasks:
             return not self._sockets
-        if any(task.exit is None and not task.gone for task in self._tasks.values()):
+        if any(task.exit is None and not task.gone for task in self._tasks):
             return False
         return not (self._identity.shares_a_monitor and self._more_may_come())
 
@@ -158,8 +161,9 @@ class Monitor:
         """Tasks of this node that have not registered, while slurmstepd has children that are no wrapper we know."""
         if len(self._tasks) >= self._identity.local_task_count:
             return False
-        known = {task.begin.wrapper_pid for task in self._tasks.values()} | {os.getpid()}
-        return bool(set(ProcfsTree().children_of(self._slurmstepd)) - known)
+        begins = [task.begin for task in self._tasks]
+        known = {begin.wrapper_pid for begin in begins} | {os.getpid()}
+        return bool(set(ProcfsTree().children_of(begins[0].parent_pid)) - known)
 
     # --- sampling ------------------------------------------------------------------------------------------------
 
@@ -191,10 +195,13 @@ class Monitor:
         if self._sampler is not None:
             self._sampler.look_at_high_water_marks()
         self._flusher.start(self._batch(ended=False))
+        if self._flusher.report_descriptor is not None:
+            self._poll.register(self._flusher.report_descriptor, select.POLLIN)
 
     def _finish(self) -> None:
         """The last look, and the last batch; returns when it is written, or spooled, or given up."""
         assert self._flusher is not None
+        self._flusher.take_report()  # reaps the writer: its CPU is then known as ours
         self._take_sample(final=True)
         self._flusher.finish(self._batch(ended=True), FINAL_WRITE_SECONDS)
         if self._identity.slurm_job_id is None and self._identity.workflow_id is None:
@@ -209,7 +216,7 @@ class Monitor:
             pass
 
     def _batch(self, ended: bool) -> Batch:
-        tasks = list(self._tasks.values())
+        tasks = self._tasks
         begin_time = min(task.begin.begin_time for task in tasks)
         batch = new_batch(self._options, self._identity, self._invocation, begin_time)
         ends = [task.exit for task in tasks if task.exit is not None]
@@ -276,7 +283,7 @@ def _make_sampler(options: Options, identity: StepIdentity) -> Sampler | None:
             cgroup = find_step_cgroup(cgroup_text, file.read())
     except OSError:
         cgroup = None
-    return Sampler(make_reader(options.reader), cgroup, identity.owns_its_cgroup)
+    return Sampler(make_reader(options.reader), cgroup, identity.owns_its_cgroup, identity.local_task_count)
 
 
 def make_reader(name: str) -> TreeReader:

@@ -293,6 +293,11 @@ class ProcfsTree:
 
     # --- files ---------------------------------------------------------------------------------------------------
 
+    def wrapper_cpu_seconds(self, wrapper: int) -> float:
+        """A wrapper's own CPU time at the last sample."""
+        process = self._wrappers.get(wrapper)
+        return process.reading.cpu_seconds if process is not None and process.reading is not None else 0.0
+
     def _open(self, path: str) -> int:
         try:
             descriptor = os.open(f"{self._proc}/{path}", os.O_RDONLY | os.O_CLOEXEC)

@@ -79,6 +79,13 @@ class PsutilTree:
             return 0.0
         return float(times.children_user + times.children_system)
 
+    def wrapper_cpu_seconds(self, wrapper: int) -> float:
+        try:
+            times = psutil.Process(wrapper).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
 
 def _children(pid: int) -> list[psutil.Process]:
     try:

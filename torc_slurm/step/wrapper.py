@@ -28,6 +28,7 @@ else:
 END_WAIT_SECONDS = 5.0
 CONNECT_RETRY_SECONDS = 0.1
 CONNECT_GIVE_UP_SECONDS = 10.0
+LAST_CONNECT_SECONDS = 0.5
 
 
 class Wrapper:
@@ -184,8 +185,7 @@ class Wrapper:
         self._exit.orphans_cpu_seconds = self._orphans_cpu_seconds
         self._exit.wrapper_cpu_seconds = time.process_time()
         self._deadline = time.monotonic() + END_WAIT_SECONDS
-        if self._socket is None and not self._identity.starts_the_monitor:
-            self._try_to_connect()
+        self._connect_at_last()
         answer = self._tell_the_monitor()
         if answer == b"gone":
             if self._monitor_end:
@@ -194,6 +194,14 @@ class Wrapper:
         elif answer == b"late":
             say(f"its record was not written within {END_WAIT_SECONDS:g} s (is the file system hung?)")
         self._end_helpers()
+
+    def _connect_at_last(self) -> None:
+        """A job of milliseconds can end before the step's monitor listens: give it a moment."""
+        give_up = time.monotonic() + LAST_CONNECT_SECONDS
+        while self._socket is None and not self._identity.starts_the_monitor and time.monotonic() < give_up:
+            self._try_to_connect()
+            if self._socket is None:
+                time.sleep(0.005)
 
     def _tell_the_monitor(self) -> bytes:
         """``done`` or ``go`` as it answers; ``gone``: there is none; ``late``: it does not answer."""
@@ -257,7 +265,7 @@ class Wrapper:
 def _begin(identity: StepIdentity, job: Job) -> link.Begin:
     begin = link.Begin()
     begin.task, begin.local_task = identity.task, identity.local_task
-    begin.wrapper_pid, begin.helper_pid, begin.job_pid = os.getpid(), 0, job.pid
+    begin.parent_pid, begin.wrapper_pid, begin.helper_pid, begin.job_pid = os.getppid(), os.getpid(), 0, job.pid
     begin.begin_time = job.begin_time
     begin.wrapper_rss_bytes = kernel.resident_bytes()
     begin.wrapper_cpu_seconds = time.process_time()
