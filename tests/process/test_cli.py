@@ -132,7 +132,7 @@ def test_all_steps_and_all_columns(output_dir: Path) -> None:
 
 
 def test_selectors(output_dir: Path) -> None:
-    write(output_dir, batch(slurm_job_id=8, slurm_array="8_1", begin_time=BEGIN - 9))
+    write(output_dir, batch(slurm_job_id=8, slurm_array="8_10", begin_time=BEGIN - 9))
     write(output_dir, batch(slurm_job_id=9, slurm_array="8_2", begin_time=BEGIN - 9))
     write(output_dir, batch(slurm_job_id=None, step_id=None, job_id=1, run_id=4, begin_time=BEGIN - 9))
     write(output_dir, batch(workflow_id=3, job_id=5, attempt_id=2, slurm_job_id=11, begin_time=BEGIN - 9))
@@ -143,7 +143,7 @@ def test_selectors(output_dir: Path) -> None:
 
     assert found() == [(7, 0, 1), (7, 1, 1), (7, 2, 1)]  # the latest
     assert found("--job-id", 1) == [(7, 1, 1)]
-    assert found("--slurm-job-id", 8) == [(8, 0, 1), (9, 0, 1)]  # an array's own number
+    assert found("--slurm-job-id", 8) == [(9, 0, 1), (8, 0, 1)]  # an array's own number
     assert found("--slurm-job-id", "8_2") == [(9, 0, 1)]
     assert found("--local") == [(None, 1, 4)]
     assert found(3) == [(11, 5, 1)]

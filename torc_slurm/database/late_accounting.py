@@ -8,7 +8,8 @@ main database is not held during a query.
 from __future__ import annotations
 
 import contextlib
-import getpass
+import os
+import pwd
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -114,8 +115,15 @@ def ask(questions: Sequence[Question], *, timeout_seconds: float | None, backend
 
 def ask_about_unrecorded(slurm_job_id: int) -> list[Row]:
     """What Slurm knows of a job of this user's of which nothing was recorded; its step 0 comes first in any case."""
-    key = AllocationKey(slurm_job_id, user_name=getpass.getuser())
+    key = AllocationKey(slurm_job_id, user_name=_user_name())
     return ask([Question(key, ("0",))], timeout_seconds=None, backend="sacct")
+
+
+def _user_name() -> str | None:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # an account without a passwd entry, as in a container
+        return None
 
 
 def _as_row(row: AccountingRow) -> Row:

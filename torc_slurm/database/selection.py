@@ -25,10 +25,13 @@ ATTEMPT_IS_SELECTED = r"""
 (:attempt_id IS NULL OR r.attempt_id = :attempt_id) AND (:local_host IS NULL OR r.local_host = :local_host)
 AND (NOT :local OR r.slurm_job_id IS NULL)
 """
+# '12_3' is 12 as a number; the last task of an array has the array's own number as its job id
+_ARRAY_ORDER = """coalesce(CAST(r.slurm_array AS INTEGER), r.slurm_job_id),
+CAST(substr(r.slurm_array, instr(r.slurm_array, '_') + 1) AS INTEGER), r.slurm_job_id"""
 _ATTEMPTS = f"""
 SELECT r.*, {_SLURM_COLUMNS} FROM results r
 LEFT JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
-WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.workflow_id, r.slurm_job_id, r.run_id, r.job_id, r.attempt_id, r.id
+WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.workflow_id, {_ARRAY_ORDER}, r.run_id, r.job_id, r.attempt_id, r.id
 """  # noqa: S608 - constants
 _NOTES = f"""
 SELECT r.id AS result, n.node, t.note FROM results r JOIN step_nodes n ON n.result = r.id

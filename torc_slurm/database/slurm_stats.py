@@ -43,7 +43,7 @@ ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.ste
 WHERE r.slurm_job_id IS NOT NULL AND r.step_id IS NOT NULL
 AND (s.status IS NULL OR s.status NOT IN ({", ".join(f"'{status}'" for status in sorted(FINAL_STATUSES))}))
 AND {ATTEMPT_IS_SELECTED}
-ORDER BY r.slurm_job_id DESC, r.run_id DESC, r.start_time
+ORDER BY r.slurm_job_id DESC, r.run_id DESC, r.job_id
 """  # noqa: S608 - constants
 
 

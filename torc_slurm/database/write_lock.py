@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import getpass
 import json
 import os
+import pwd
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -222,6 +222,6 @@ def _first_line(path: str) -> str:
 
 def _user_name() -> str:
     try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # an account without a passwd entry, as in a container
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # an account without a passwd entry, as in a container
         return str(os.getuid())

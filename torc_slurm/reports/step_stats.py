@@ -105,6 +105,7 @@ ITEM_COLUMNS: tuple[str, ...] = (
     *_RESULT,
     *(_RENAMED.get(name, name) for name in _SLURM_REST),
 )
+_MOST_PLACES = 4
 _NULLABLE_FIGURES = _REFERENCE[:5]
 NO_ROW = "none"  # in place of a status, where there is no row of Slurm's
 OUTSIDE_SLURM = "recorded outside Slurm, which knows nothing of it"
@@ -227,6 +228,11 @@ def _count(item: Item, name: str) -> int:
 
 
 def _note_warnings(attempts: Iterable[Row], notes: Iterable[Row]) -> Iterable[str]:
+    """What the nodes said, the same words of several steps once."""
     labels = {row["id"]: step_label(row) for row in attempts}
+    steps: dict[str, list[str]] = {}
     for note in notes:
-        yield f"{labels[note['result']]} on {note['node']}: {note['note']}"
+        steps.setdefault(str(note["note"]), []).append(f"{labels[note['result']]} on {note['node']}")
+    for text, places in steps.items():
+        more = f" and {len(places) - _MOST_PLACES} more" if len(places) > _MOST_PLACES else ""
+        yield f"{', '.join(places[:_MOST_PLACES])}{more}: {text}"
