@@ -2,6 +2,7 @@
 
 TorcError                    could not be done: exit status 1
 ├── InputError               what the user gave is wrong: exit status 2
+│   └── SpecError            a workflow file is wrong: one line for each problem
 ├── CommandError             a command (sacct, sbatch, …) failed
 │   ├── CommandNotFound      it is not installed or not on PATH
 │   └── CommandTimeout       it did not answer within its time limit
@@ -23,6 +24,19 @@ class InputError(TorcError):
     """The user's input is wrong; the message names the input and what to give instead."""
 
     exit_status = 2
+
+
+class SpecError(InputError):
+    """A workflow file is wrong; ``lines`` has each problem with its file and line, for the user to read."""
+
+    MOST_LINES = 20
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        self.lines = problems[: self.MOST_LINES]
+        if len(problems) > self.MOST_LINES:
+            self.lines.append(f"… and {len(problems) - self.MOST_LINES} more problems")
+        super().__init__("; ".join(self.lines))
 
 
 class CommandError(TorcError):

@@ -86,7 +86,8 @@ def _never_fail_at_encoding() -> None:
 def _report(error: BaseException) -> int:
     """One line on stderr for an error, and the exit status that goes with it."""
     if isinstance(error, TorcError):
-        say(str(error))
+        for line in getattr(error, "lines", None) or [str(error)]:  # a workflow file can be wrong in several places
+            say(line)
         return error.exit_status
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1

@@ -1,0 +1,160 @@
+"""Reads a workflow file: text, model, checked workflow; whatever is wrong is said with file and line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from torc_slurm.errors import InputError, SpecError
+from torc_slurm.spec.dependencies import nearest, nearest_of
+from torc_slurm.spec.document import DocumentError, Value, line_of, parse_json, parse_yaml
+from torc_slurm.spec.expand import Problem, check_workflow, warnings_of
+from torc_slurm.spec.model import (
+    ExecutionModel,
+    JobModel,
+    MonitorModel,
+    RequirementModel,
+    SchedulerModel,
+    WorkflowModel,
+)
+from torc_slurm.spec.workflow import Workflow
+
+LARGEST_FILE_BYTES = 256 * 1024**2
+
+_MODEL_OF: dict[str, type[BaseModel]] = {
+    "jobs": JobModel,
+    "resource_requirements": RequirementModel,
+    "slurm_schedulers": SchedulerModel,
+    "resource_monitor": MonitorModel,
+    "execution_config": ExecutionModel,
+}
+_MUST_BE = {
+    "string_type": "must be a text",
+    "int_type": "must be a whole number",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping (key: value)",
+    "model_type": "must be a mapping (key: value)",
+    "model_attributes_type": "must be a mapping (key: value)",
+}
+
+
+def load_workflow(path: str) -> Workflow:
+    """The workflow in a YAML or JSON file (``*.json``).
+
+    Raises:
+        SpecError: something in it is wrong; each problem with its line.
+        InputError: the file cannot be read.
+    """
+    return parse_workflow(_read(path), path, is_json=path.lower().endswith(".json"))
+
+
+def parse_workflow(text: str, source: str, *, is_json: bool = False) -> Workflow:
+    """The workflow in a text.
+
+    Args:
+        source: what to call it in problems and warnings: the file's name.
+
+    Raises:
+        SpecError: something in it is wrong; each problem with its line.
+    """
+    try:
+        document = parse_json(text) if is_json else parse_yaml(text)
+    except DocumentError as error:
+        raise SpecError([f"{source}:{error.line}: {error.problem}"]) from error
+    try:
+        model = WorkflowModel.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(_located(source, document, _problems(error.errors(include_url=False)))) from None
+    workflow, problems = check_workflow(model)
+    if workflow is None:
+        raise SpecError(_located(source, document, problems))
+    return dataclasses.replace(workflow, warnings=tuple(_located(source, document, warnings_of(model))))
+
+
+def _read(path: str) -> str:
+    try:
+        if os.path.getsize(path) > LARGEST_FILE_BYTES:
+            raise InputError(f"{path} has more than {LARGEST_FILE_BYTES} bytes; is it a workflow file?")
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SpecError([f"{path}:{line}: not UTF-8: {error.reason}; save the file as UTF-8"]) from error
+
+
+def _located(source: str, document: Value, problems: Iterable[Problem]) -> list[str]:
+    """``file:line: message`` for each, in the order of lines."""
+    found = [(line_of(document, problem.path) or 1, problem.message) for problem in problems]
+    return [f"{source}:{line}: {message}" for line, message in dict.fromkeys(sorted(found, key=lambda each: each[0]))]
+
+
+def _problems(errors: Sequence[Any]) -> Iterator[Problem]:
+    """One for each error, without those that a mistyped key explains: then it is not missing as well."""
+    unknown = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+    mistyped = {(*path[:-1], nearest_of(str(path[-1]), list(_model_at(path[:-1]).model_fields))) for path in unknown}
+    return (_problem(error) for error in errors if error["type"] != "missing" or error["loc"] not in mistyped)
+
+
+def _problem(error: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails, whose parts have no narrower type
+    path = tuple(error["loc"])
+    where, last = _shown(path[:-1]), path[-1] if path else ""
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        known = list(_model_at(path[:-1]).model_fields)
+        return Problem(path, f"unknown key {str(last)!r}{where}{nearest(str(last), known) or _one_of(known)}")
+    if kind == "missing":
+        return Problem(path, f"{str(last)!r} is missing{where}")
+    return Problem(path, f"{_key(path)}{_value(error['input'])} {_reason(error)}{_shown(_above(path))}")
+
+
+def _reason(error: Any) -> str:  # noqa: ANN401 - as above
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        return f"must be {context['expected']}"
+    if kind == "too_short":
+        return "must have at least one"
+    if kind in ("greater_than_equal", "less_than_equal"):
+        side = "at least" if kind == "greater_than_equal" else "at most"
+        return f"must be {side} {context.get('ge', context.get('le')):g}"
+    return _MUST_BE.get(kind) or str(error["msg"])
+
+
+def _above(path: Sequence[str | int]) -> Sequence[str | int]:
+    """Where the named key stands: list indices under it are left out."""
+    named = [place for place, part in enumerate(path) if isinstance(part, str)]
+    return path[: named[-1]] if named else ()
+
+
+def _key(path: Sequence[str | int]) -> str:
+    names = [part for part in path if isinstance(part, str)]
+    return names[-1] if names else "the file"
+
+
+def _value(value: object) -> str:
+    if not isinstance(value, (str, int, float)):
+        return ""
+    text = str(value)
+    return f" {text if len(text) <= 40 else text[:39] + '…'!r}"
+
+
+def _shown(path: Sequence[str | int]) -> str:
+    """`` in jobs[3]`` (counted from 1); nothing at the top."""
+    if not path:
+        return ""
+    return " in " + "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
+    return _MODEL_OF.get(str(path[0]), WorkflowModel) if path else WorkflowModel
+
+
+def _one_of(known: Sequence[str]) -> str:
+    return f"; known are {', '.join(known)}"
