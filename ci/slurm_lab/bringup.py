@@ -219,7 +219,7 @@ class LateLabError(LabError):
         self.tails = tuple(tail(path) for path in error.logs)
 
 
-def tail(path: Path, lines: int = 15) -> str:
+def tail(path: Path, lines: int = 40) -> str:
     try:
         last = path.read_text(errors="replace").splitlines()[-lines:]
     except OSError as error:

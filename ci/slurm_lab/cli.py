@@ -29,12 +29,12 @@ PREFIX = "torc-lab-"
 DESCRIPTION = "A real two-node Slurm on this machine, private to one directory, for development and tests."
 EXAMPLES = """\
 examples:
-  ci/slurm-lab run -- srun -N2 hostname              up, run as the caller, down; exits as the command did
-  ci/slurm-lab run --user tester -- sbatch -W job.sh  the same as an ordinary user, made for the occasion
-  ci/slurm-lab up && eval "$(ci/slurm-lab env)"      a lab that stays, and a shell that uses it
+  ci/slurm-lab run -- srun -N2 hostname         up, run as the caller, down; exits as the command did
+  ci/slurm-lab run --user tester -- srun -N2 id the same as an ordinary user, made for the occasion
+  ci/slurm-lab up; eval "$(ci/slurm-lab env)"   a lab that stays, and a shell that uses it
   sbatch job.sh; sacct; ci/slurm-lab status
-  ci/slurm-lab stop slurmdbd                         take accounting away; `start slurmdbd` brings it back
-  ci/slurm-lab down                                  nothing is left
+  ci/slurm-lab stop slurmdbd                    take accounting away; `start slurmdbd` brings it back
+  ci/slurm-lab down                             nothing is left
 A second lab beside the first: give it another --dir. Exit status: 0, 1 (could not), 2 (wrong input).
 """
 

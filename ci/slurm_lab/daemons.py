@@ -75,7 +75,7 @@ def _command(lab: Lab, daemon: str) -> list[str]:
     if kind == "munged":
         return [program(kind), "--foreground", *_munged_options(lab)]
     if kind == "mariadbd":
-        return [program(kind), *MARIADB_OPTIONS, *MARIADBD_OPTIONS, *_mariadbd_files(lab)]
+        return [program(kind), *MARIADB_OPTIONS, *MARIADBD_OPTIONS, *_mariadb_files(lab), *_mariadbd_files(lab)]
     arguments = {"slurmdbd": ["-D"], "slurmctld": ["-D", "-i"], "slurmd": ["-D", "-N", node]}
     return [program(kind), *arguments[kind]]
 
@@ -91,17 +91,19 @@ def _munged_options(lab: Lab) -> list[str]:
     return [*options, f"--log-file={lab.log / 'munged.log'}"]
 
 
+def _mariadb_files(lab: Lab) -> list[str]:
+    """With a directory for temporary tables too: a mariadbd that starts deletes all that lie in its own, which
+    is /tmp unless it is told otherwise, whoever they belong to (seen: labs that started at once failed)."""
+    return [f"--datadir={lab.dir / 'db'}", f"--tmpdir={lab.run}"]
+
+
 def _mariadbd_files(lab: Lab) -> list[str]:
-    return [
-        f"--datadir={lab.dir / 'db'}",
-        f"--socket={_mariadb_socket(lab)}",
-        f"--pid-file={lab.run}/mariadbd-own.pid",
-    ]
+    return [f"--socket={_mariadb_socket(lab)}", f"--pid-file={lab.run}/mariadbd-own.pid"]
 
 
 def install_database(lab: Lab) -> subprocess.Popen[str]:
     """Begin to make an empty database directory (0.7 s); other things can be done meanwhile."""
-    command = [program("mariadb-install-db"), *MARIADB_OPTIONS, f"--datadir={lab.dir / 'db'}"]
+    command = [program("mariadb-install-db"), *MARIADB_OPTIONS, *_mariadb_files(lab)]
     with open(lab.log / "mariadb-install-db.out", "w") as out:
         return subprocess.Popen(
             [*command, "--skip-test-db", "--auth-root-authentication-method=socket"],

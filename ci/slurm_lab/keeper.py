@@ -2,9 +2,9 @@
 
 They are started before anything else of the lab is, and live outside its cgroup. Each waits for one of:
 SIGTERM (that is `down`); the end of the command that started the lab, which closes its end of a pipe by
-dying, however it dies; the other keeper's end. Then it sweeps. `up` leaves a file that says "the lab stays"
-before it ends. If both are killed at one stroke the lab is stale: the next command on its directory finds its
-lock free and sweeps.
+dying, however it dies; the other keeper's end; the end of the lab's directory. Then it sweeps. `up` leaves a
+file that says "the lab stays" before it ends. If both are killed at one stroke the lab is stale: the next
+command on its directory finds its lock free and sweeps.
 
 Run as: python -m slurm_lab.keeper DIR LAB_ID CALLER_FD PEER_FD; it inherits further descriptors only to hold
 them open.
@@ -12,6 +12,7 @@ them open.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -23,8 +24,12 @@ from pathlib import Path
 
 from . import cgroups
 from . import lab as labs
-from .sweep import sweep
+from .lab import Lab
+from .sweep import one_at_a_time, take_away
 
+# How often to look whether the lab's directory was removed by hand.
+LOOK_SECONDS = 1.0
+SWEPT = b"swept"
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
@@ -67,21 +72,39 @@ def _start_one(directory: Path, lab_id: str, caller: int, peer: int, held: list[
     return process.pid
 
 
-def keep(directory: Path, lab_id: str, caller: int, peer: int) -> None:
-    """Wait for a reason to sweep, then sweep."""
+def keep(directory: Path, caller: int, peer: socket.socket) -> None:
+    """Wait for a reason to sweep, then sweep. What the sweep needs is read now: the files may go first."""
+    lab = labs.load(directory)
     stop = _stop_signal()
     # Out of any lab's cgroup that the caller may be in: that lab's end is not this one's.
     hierarchy = cgroups.unified()
     if hierarchy is not None:
         cgroups.join(hierarchy)
-    watched = [caller, peer, stop]
-    while True:
-        ready, _, _ = select.select(watched, [], [])
+    watched = [caller, peer.fileno(), stop]
+    while labs.exists(directory):
+        ready, _, _ = select.select(watched, [], [], LOOK_SECONDS)
         if ready == [caller] and (directory / labs.DETACHED).exists():
             watched.remove(caller)
-            continue
-        sweep(directory, lab_id)
-        return
+        elif ready:
+            break
+    _sweep_once(lab, peer)
+
+
+def _sweep_once(lab: Lab, peer: socket.socket) -> None:
+    """Sweep, unless the other keeper says that it has."""
+    with one_at_a_time(lab.dir):
+        if not _has_swept(peer):
+            take_away(lab)
+            with contextlib.suppress(OSError):
+                peer.send(SWEPT)
+
+
+def _has_swept(peer: socket.socket) -> bool:
+    """Nothing to read is no answer yet; an end without a word means that it died."""
+    try:
+        return peer.recv(len(SWEPT), socket.MSG_DONTWAIT) == SWEPT
+    except OSError:
+        return False
 
 
 def _stop_signal() -> int:
@@ -96,4 +119,4 @@ def _stop_signal() -> int:
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    keep(Path(sys.argv[1]), int(sys.argv[3]), socket.socket(fileno=int(sys.argv[4])))

@@ -77,10 +77,13 @@ def _become(user: pwd.struct_passwd, home: str) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait as a shell does: the terminal's signals are the command's business, ours are passed on."""
+    """Wait as a shell does: the terminal's signals are the command's business, ours are passed on.
+
+    A hang-up is left to end this process, and with it the lab and a command that outlives its terminal.
+    """
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda received, _: process.send_signal(received))
     code = process.wait()
     return BY_SIGNAL - code if code < 0 else code

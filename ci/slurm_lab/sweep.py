@@ -25,14 +25,15 @@ KILL_LIMIT_SECONDS = 20.0
 
 def sweep(directory: Path, lab_id: str | None = None) -> None:
     """Take away the lab in `directory`, only that of `lab_id` if given; nothing to do where there is none."""
-    with _only_one(directory):
+    with one_at_a_time(directory):
         if labs.exists(directory):
             lab = labs.load(directory)
             if lab_id in (None, lab.settings.id):
-                _take_away(lab)
+                take_away(lab)
 
 
-def _take_away(lab: Lab) -> None:
+def take_away(lab: Lab) -> None:
+    """The sweep itself; it needs nothing that is in the directory, which may be gone already."""
     if not wait_until(lambda: _kill_members(lab) == 0, KILL_LIMIT_SECONDS):
         raise LabError(f"processes of the lab in {lab.dir} cannot be killed: {sorted(_members(lab))}")
     for tree in _cgroups(lab):
@@ -40,7 +41,8 @@ def _take_away(lab: Lab) -> None:
             raise LabError(f"cgroup {tree} cannot be removed: see its cgroup.procs")
     users.release(lab)
     _unmount_below(lab.dir)
-    _remove_directory(lab)
+    if lab.dir.is_dir():
+        _remove_directory(lab)
 
 
 def _cgroups(lab: Lab) -> list[Path]:
@@ -87,8 +89,8 @@ def _remove_directory(lab: Lab) -> None:
 
 
 @contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """One sweep of a directory at a time. The lock is on the directory itself: it leaves no file behind."""
+def one_at_a_time(directory: Path) -> Iterator[None]:
+    """One sweep of a directory at a time. The lock is on the directory itself and so leaves no file."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
