@@ -67,6 +67,14 @@ def test_a_step_becomes_a_result(tmp_path: Path) -> None:
     assert row["end_time"] == BEGIN + 5
 
 
+def test_any_path_will_do(tmp_path: Path) -> None:
+    odd = tmp_path / "a b?mode=ro#x%20'\"\n名"
+    write(odd, batch())
+    collect(odd)
+    assert len(results(odd)) == 1
+    assert sorted(os.listdir(odd)) == ["resource_utilization", "torc.db"]
+
+
 def test_collecting_again_changes_nothing(tmp_path: Path) -> None:
     path = write(tmp_path, batch(notes=[(BEGIN, "lost 3 samples")]), batch(job_id=1, step_id="1", invocation="second"))
     write_accounting(path, accounting_row(), accounting_row(step_id="1", status="pending", end_time=None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import Enum
-from typing import Annotated, NamedTuple, Optional
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -23,13 +23,12 @@ class Format(str, Enum):
     csv = "csv"
 
 
-# Optional[...] and not "| None": typer before 0.13 on Python 3.10 reads it at run time
 FormatOption = Annotated[
-    Optional[Format],  # noqa: UP045 - see above
+    Format | None,
     typer.Option("--format", "-f", help="How to write the answer.", show_default="table"),
 ]
 OutputDirOption = Annotated[
-    Optional[str],  # noqa: UP045 - see above
+    str | None,
     typer.Option(
         "--output-dir",
         metavar="DIR",

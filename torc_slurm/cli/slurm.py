@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -44,10 +44,6 @@ Or as its last line:
   torc slurm epilog
 """
 
-# Optional[...] and not "| None": typer before 0.13 on Python 3.10 reads it at run time
-OptionalInt = Optional[int]  # noqa: UP045
-OptionalText = Optional[str]  # noqa: UP045
-
 
 def stats_example(command: str) -> str:
     """The examples under the help of the stats command, by the name it was called."""
@@ -62,15 +58,15 @@ def group(context: typer.Context, format_: FormatOption = None, output_dir: Outp
 @app.command(epilog=stats_example("torc slurm stats"))
 def stats(
     context: typer.Context,
-    workflow_id: Annotated[OptionalInt, typer.Argument(metavar="WORKFLOW_ID", help="A workflow.")] = None,
+    workflow_id: Annotated[int | None, typer.Argument(metavar="WORKFLOW_ID", help="A workflow.")] = None,
     slurm_job_id: Annotated[
-        OptionalText, typer.Option(metavar="N", help="An allocation: a Slurm job id, or <array>_<task>.")
+        str | None, typer.Option(metavar="N", help="An allocation: a Slurm job id, or <array>_<task>.")
     ] = None,
-    run_id: Annotated[OptionalInt, typer.Option(metavar="N", help="Only this run.")] = None,
+    run_id: Annotated[int | None, typer.Option(metavar="N", help="Only this run.")] = None,
     job_id: Annotated[
-        OptionalInt, typer.Option(metavar="N", help="Only this job; for an ad hoc step its number.")
+        int | None, typer.Option(metavar="N", help="Only this job; for an ad hoc step its number.")
     ] = None,
-    attempt_id: Annotated[OptionalInt, typer.Option(metavar="N", help="Only this attempt.")] = None,
+    attempt_id: Annotated[int | None, typer.Option(metavar="N", help="Only this attempt.")] = None,
     local: Annotated[bool, typer.Option("--local", help="What was recorded outside Slurm.")] = False,
     all_steps: Annotated[
         bool,
@@ -114,9 +110,9 @@ def stats(
 def collect(
     context: typer.Context,
     workflow_id: Annotated[
-        OptionalInt, typer.Argument(metavar="WORKFLOW_ID", help="Ask accounting only for this.")
+        int | None, typer.Argument(metavar="WORKFLOW_ID", help="Ask accounting only for this.")
     ] = None,
-    slurm_job_id: Annotated[OptionalText, typer.Option(metavar="N", help="Ask accounting only for this.")] = None,
+    slurm_job_id: Annotated[str | None, typer.Option(metavar="N", help="Ask accounting only for this.")] = None,
     no_accounting: Annotated[
         bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")
     ] = False,

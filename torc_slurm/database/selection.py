@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.errors import InputError
+from torc_slurm.units import LARGEST_INTEGER
 
 _SLURM_JOB = re.compile(r"[0-9]{1,18}(?:_[0-9]{1,18})?", re.ASCII)
 
@@ -68,6 +69,9 @@ class Selection:
         """
         if self.slurm_job is not None and _SLURM_JOB.fullmatch(self.slurm_job) is None:
             raise InputError(f"{self.slurm_job!r} is not a Slurm job id; give a number, or <array>_<task>")
+        for number in (self.workflow_id, self.run_id, self.job_id, self.attempt_id):
+            if number is not None and not 0 <= number <= LARGEST_INTEGER:
+                raise InputError(f"{number} is not an id; give a whole number")
 
     @property
     def is_empty(self) -> bool:
