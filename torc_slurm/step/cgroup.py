@@ -2,7 +2,8 @@
 
 Paths come from ``/proc/self/cgroup`` and ``/proc/self/mountinfo``, never from job numbers: Slurm has named these
 directories in several ways. A step's tasks each have a directory (``task_0``, …) beside one another: their sums count,
-which leaves out slurmstepd. Figures are the kernel's: v1 ``cpuacct.usage``, ``memory.stat``,
+which leaves out slurmstepd. Only a path that names a step is the step's own: with jobacct_gather/linux the cpuacct line
+is ``/``, the whole machine, and without task/cgroup memory's is slurmd's. Figures are the kernel's: v1 ``cpuacct.usage``, ``memory.stat``,
 ``memory.max_usage_in_bytes``, ``memory.oom_control``; v2 ``cpu.stat``, ``memory.stat``, ``memory.swap.current``,
 ``memory.peak``, ``memory.events``.
 """
@@ -15,12 +16,16 @@ UNLIMITED_BYTES = 1 << 60  # v1 writes about 2**63 where there is no limit
 
 
 class StepCgroup:
-    """The step's directories of one cgroup version; every figure is None where the kernel does not offer it."""
+    """The step's directories of one cgroup version; every figure is None where the kernel does not offer it.
+
+    A memory directory that is not the step's own tells of limits and kills only.
+    """
 
     def __init__(self, version: int, memory_dir: str | None, cpu_dir: str | None) -> None:
         self.version = version
         self._memory_dir = memory_dir
-        self._cpu_dir = cpu_dir
+        self._own_memory_dir = memory_dir if _names_a_step(memory_dir) else None
+        self._cpu_dir = cpu_dir if _names_a_step(cpu_dir) else None
         self._ended_cpu: dict[str, float] = {}
 
     @property
@@ -46,9 +51,9 @@ class StepCgroup:
 
     def charged_bytes(self) -> int | None:
         """Memory that only this step's processes hold: anonymous, shared and swapped; no page cache."""
-        if self._memory_dir is None:
+        if self._own_memory_dir is None:
             return None
-        found = [self._charged_to(directory) for directory in _task_dirs(self._memory_dir)]
+        found = [self._charged_to(directory) for directory in _task_dirs(self._own_memory_dir)]
         charges = [charge for charge in found if charge is not None]
         return sum(charges) if charges else None
 
@@ -65,9 +70,9 @@ class StepCgroup:
     def peak_with_cache_bytes(self) -> int | None:
         """The kernel's high-water mark, page cache and the monitor included; over several tasks their sum (a bound)."""
         name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
-        if self._memory_dir is None:
+        if self._own_memory_dir is None:
             return None
-        found = [_number(f"{directory}/{name}") for directory in _task_dirs(self._memory_dir)]
+        found = [_number(f"{directory}/{name}") for directory in _task_dirs(self._own_memory_dir)]
         peaks = [peak for peak in found if peak is not None]
         return sum(peaks) if peaks else None
 
@@ -107,6 +112,10 @@ def find_step_cgroup(cgroup_text: str, mountinfo_text: str) -> StepCgroup | None
     memory = _directory(paths, mounts, "", "memory.stat")
     cpu = _directory(paths, mounts, "", "cpu.stat") if memory else None
     return StepCgroup(2, memory, cpu) if memory else None
+
+
+def _names_a_step(directory: str | None) -> bool:
+    return directory is not None and "/step_" in directory
 
 
 def _paths_by_controller(text: str) -> dict[str, str]:
@@ -149,6 +158,8 @@ def _directory(
     path = paths[controller]
     if root != "/" and (path == root or path.startswith(root + "/")):
         path = path[len(root) :]  # a container sees its part of the tree mounted as the whole
+    if path == "/" and root == "/" and controller:
+        return None  # the whole machine's
     directory = mount_point + path.rstrip("/")
     return directory if os.path.exists(f"{directory}/{must_have}") else None
 
