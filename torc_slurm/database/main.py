@@ -78,7 +78,7 @@ def open_main(
         try:
             yield MainDatabase(connection, output_dir, reason)
         except sqlite3.Error as error:
-            raise DatabaseError(f"{path} cannot be used: {error}") from error
+            raise _unusable(path, error) from error
 
 
 @contextlib.contextmanager
@@ -127,11 +127,15 @@ def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.C
     try:
         return connect(path)
     except sqlite3.Error as error:
-        raise DatabaseError(
-            f"{path} cannot be used: {error}; if it is damaged, move it away and collect again"
-        ) from error
+        raise _unusable(path, error) from error
     except OSError as error:
         raise DatabaseError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _unusable(path: str, error: sqlite3.Error) -> DatabaseError:
+    """SQLite says OperationalError for a full disk or a lock, and another error for a file that is damaged or none."""
+    remedy = "" if isinstance(error, sqlite3.OperationalError) else "; move it away and collect again"
+    return DatabaseError(f"{path} cannot be used: {error}{remedy}")
 
 
 def _connect(path: str) -> sqlite3.Connection:

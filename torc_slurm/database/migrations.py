@@ -42,7 +42,8 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
         migrate_within(connection, schema)
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk has already rolled it back
+            connection.execute("ROLLBACK")
         raise
 
 

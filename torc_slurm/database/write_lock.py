@@ -103,7 +103,15 @@ def _create(lock: str, owner: Owner) -> bool:
     NFS too.
     """
     draft = f"{lock}.{owner.host}.{owner.pid}"
-    _write_owner(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), owner)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        _write_owner(descriptor, owner)
+        return _link(draft, lock, owner)
+    finally:
+        os.unlink(draft)
+
+
+def _link(draft: str, lock: str, owner: Owner) -> bool:
     try:
         os.link(draft, lock)
     except FileExistsError:
@@ -112,8 +120,6 @@ def _create(lock: str, owner: Owner) -> bool:
         if error.errno not in _NO_HARD_LINKS:
             raise
         return _create_exclusively(lock, owner)
-    finally:
-        os.unlink(draft)
     return True
 
 
