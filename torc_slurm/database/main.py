@@ -101,10 +101,11 @@ def savepoint(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.execute("ROLLBACK TO part")
+        if connection.in_transaction:  # a full disk has already rolled all of it back
+            connection.execute("ROLLBACK TO part")
+            connection.execute("RELEASE part")
         raise
-    finally:
-        connection.execute("RELEASE part")
+    connection.execute("RELEASE part")
 
 
 def _lock_or_reason(
