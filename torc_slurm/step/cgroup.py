@@ -3,7 +3,9 @@
 Paths come from ``/proc/self/cgroup`` and ``/proc/self/mountinfo``, never from job numbers: Slurm has named these
 directories in several ways. A step's tasks each have a directory (``task_0``, …) beside one another: their sums count,
 which leaves out slurmstepd. Only a path that names a step is the step's own: with jobacct_gather/linux the cpuacct line
-is ``/``, the whole machine, and without task/cgroup memory's is slurmd's. Figures are the kernel's: v1 ``cpuacct.usage``, ``memory.stat``,
+is ``/``, the whole machine, and without task/cgroup memory's is slurmd's.
+
+Figures are the kernel's: v1 ``cpuacct.usage``, ``memory.stat``,
 ``memory.max_usage_in_bytes``, ``memory.oom_control``; v2 ``cpu.stat``, ``memory.stat``, ``memory.swap.current``,
 ``memory.peak``, ``memory.events``.
 """
@@ -31,6 +33,11 @@ class StepCgroup:
     @property
     def source(self) -> str:
         return f"cgroup_v{self.version}"
+
+    @property
+    def includes_slurmstepd(self) -> bool:
+        """Whether the memory charged is the whole step's: with jobacct_gather/linux there are no task directories."""
+        return self._own_memory_dir is not None and os.path.basename(self._own_memory_dir).startswith("step_")
 
     def cpu_seconds(self) -> float | None:
         """CPU time of all processes that were ever in the step's cgroups, the monitor's among them."""

@@ -273,6 +273,11 @@ class ProcfsTree:
                 return int(line.split()[1]) * 1024
         return 0
 
+    def unshared_bytes(self, pid: int) -> int:
+        """Resident memory without files and shared memory: as near to anonymous as another user's process tells."""
+        words = self._read_file(f"{pid}/statm", 256).split()
+        return (int(words[1]) - int(words[2])) * _PAGE_BYTES if len(words) > 2 else 0
+
     def io_counters(self, pid: int) -> tuple[int, int, int, int] | None:
         """Bytes from storage, to storage, read and written at all (cache and pipes too), waited-for children included.
 

@@ -65,6 +65,13 @@ class PsutilTree:
         except psutil.Error:
             return 0
 
+    def unshared_bytes(self, pid: int) -> int:
+        try:
+            memory = psutil.Process(pid).memory_info()
+        except psutil.Error:
+            return 0
+        return int(memory.rss) - int(getattr(memory, "shared", 0))
+
     def io_counters(self, pid: int) -> tuple[int, int, int, int] | None:
         try:
             io = psutil.Process(pid).io_counters()

@@ -199,7 +199,10 @@ class Sampler:
 
     def _measure_own_bytes(self) -> int:
         """What the cgroup is charged for wrappers, sentinels and this monitor: not the job's."""
-        return sum(self._reader.anonymous_bytes(pid) for pid in self._own_pids())
+        own = sum(self._reader.anonymous_bytes(pid) for pid in self._own_pids())
+        if self._own_cgroup is not None and self._own_cgroup.includes_slurmstepd and self._tasks:
+            own += self._reader.unshared_bytes(next(iter(self._tasks.values())).begin.parent_pid)
+        return own
 
     def _close_window(self, now: float, tree: TreeReading, best_bytes: int, source: str, final: bool) -> None:
         """Make a row of the series of the time since the last one; a last, short rest is joined to the row before."""
@@ -212,11 +215,16 @@ class Sampler:
         self._window_before = self._window
         self._window = _Window(now, max(self._cpu_seconds, self._window.cpu_seconds), self.peak_cpu_percent)
         self.peak_cpu_percent = max(self.peak_cpu_percent or 0.0, percent)
-        when = self.begin_time + (now - (self.begin_monotonic or now))
+        when = self._end_time() if final else self.begin_time + (now - (self.begin_monotonic or now))
         shown = self._last_tree or tree  # at the end the tree is empty: what it was when it was last seen
         self.rows.append((when, percent, shown.rss_bytes, shown.num_processes))
         self.memory_rows.append((when, best_bytes, source))
         self.io_rows.append((when, *self._io.totals(), tree.num_threads, self.major_faults))
+
+    def _end_time(self) -> float:
+        """The step's end as its tasks' exits have it, so that the last row lies within its span."""
+        ends = [task.exit.end_time for task in self._tasks.values() if task.exit is not None]
+        return max(ends, default=time.time())
 
     def _reopen_last_window(self) -> None:
         if self._window_before is None or not self.rows:
