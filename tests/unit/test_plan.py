@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 
 from torc_slurm.errors import ParseError
 from torc_slurm.plan import (
+    Claim,
     ExecutionPlan,
     JobPlan,
     MonitorPlan,
     Plan,
     PlanExistsError,
+    claim_path,
+    claim_run,
     create_plan_file,
     next_plan,
     plan_from_json,
     plan_to_json,
+    read_claim,
     read_plan,
     step_command,
 )
@@ -107,3 +111,24 @@ def test_the_next_run_leaves_out_what_is_completed() -> None:
     following = next_plan(make_plan(jobs=jobs), {1})
     assert following.run_id == 2
     assert [(job.job_id, job.depends_on) for job in following.jobs] == [(2, ()), (3, (2,))]
+
+
+def test_one_of_many_takes_a_run_and_is_named(tmp_path: Path) -> None:
+    def attempt(pid: int) -> bool:
+        return claim_run(str(tmp_path), 3, 1, Claim(claimed_at=1.5, host="n1", pid=pid, slurm_job_id=7))
+
+    assert read_claim(str(tmp_path), 3, 1) is None
+    with ThreadPoolExecutor(8) as pool:
+        won = [pid for pid, success in enumerate(pool.map(attempt, range(8))) if success]
+    assert len(won) == 1
+    assert read_claim(str(tmp_path), 3, 1) == Claim(claimed_at=1.5, host="n1", pid=won[0], slurm_job_id=7)
+    assert read_claim(str(tmp_path), 3, 2) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"surprise": 1}'])
+def test_a_claim_that_says_nothing_is_an_error(tmp_path: Path, text: str) -> None:
+    path = Path(claim_path(str(tmp_path), 3, 1))
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(ParseError, match="who took the run"):
+        read_claim(str(tmp_path), 3, 1)
