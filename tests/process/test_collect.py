@@ -495,3 +495,13 @@ def test_a_main_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> Non
         database.connection.execute("PRAGMA user_version = 999")
     with pytest.raises(DatabaseError, match="newer"):
         collect(tmp_path)
+
+
+def test_the_database_belongs_to_whom_the_directory_does(tmp_path: Path) -> None:
+    """Root looking into a user's directory must not lock the user out."""
+    output_dir = tmp_path / "output"
+    output_dir.mkdir()
+    if os.geteuid() == 0:
+        os.chown(output_dir, 65534, 65534)
+    collect(output_dir)
+    assert (output_dir / "torc.db").stat().st_uid == output_dir.stat().st_uid

@@ -73,7 +73,10 @@ def open_main(
     path = main_database_path(output_dir)
     with contextlib.ExitStack() as stack:
         reason = _lock_or_reason(stack, path, timeout_seconds, on_wait)
+        is_new = not os.path.exists(path)
         connection = _named(path, _connect_copy if reason else _connect)
+        if is_new and reason is None:
+            _give_to_owner(path)
         stack.enter_context(closing(connection))
         try:
             yield MainDatabase(connection, output_dir, reason)
@@ -131,6 +134,13 @@ def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.C
         raise _unusable(path, error) from error
     except OSError as error:
         raise DatabaseError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _give_to_owner(path: str) -> None:
+    """Root looking into a user's directory must not leave a database there that the user cannot write."""
+    directory = os.stat(os.path.dirname(path))
+    if os.geteuid() == 0 and directory.st_uid != 0:
+        os.chown(path, directory.st_uid, directory.st_gid)
 
 
 def _unusable(path: str, error: sqlite3.Error) -> DatabaseError:

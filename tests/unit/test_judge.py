@@ -1,0 +1,64 @@
+"""What became of an attempt, where exit records are whole, in part or absent, and Slurm has spoken or not."""
+
+from __future__ import annotations
+
+from torc_slurm.database.judge import judge_attempt
+from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+
+NODES: list[Row] = [{"last_flush_time": 30.0}, {"last_flush_time": 40.0}]
+
+
+def figures(**known: Value) -> dict[str, Value]:
+    names = ("return_code", "return_signal", "oom_kills", "end_time", "start_time", "exec_time_seconds")
+    return dict.fromkeys(names) | {"start_time": 10.0, "exec_time_seconds": 20.0} | known
+
+
+def accounting(**known: Value) -> dict[str, Value]:
+    row: dict[str, Value] = dict.fromkeys(COLUMN_NAMES)
+    return row | {"slurm_job_id": 7, "step_id": "0", "run_id": 1, "status": "found", "state": "COMPLETED"} | known
+
+
+def test_a_running_step_has_no_end() -> None:
+    judged = judge_attempt(figures(), NODES, accounting(status="pending", state="RUNNING"))
+    assert (judged["status"], judged["end_time_source"]) == ("running", None)
+    assert "end_time" not in judged
+
+
+def test_one_task_of_four_that_has_ended_well_ends_nothing() -> None:
+    assert judge_attempt(figures(return_code=0), NODES, None)["status"] == "running"
+    assert judge_attempt(figures(return_code=1), NODES, None)["status"] == "running"
+
+
+def test_a_zero_of_some_tasks_does_not_hide_that_others_were_killed() -> None:
+    judged = judge_attempt(figures(return_code=0), NODES, accounting(state="FAILED", exit_code=0, exit_signal=9))
+    assert judged["status"] == "failed"
+
+
+def test_the_failure_of_some_tasks_counts_once_no_more_will_come() -> None:
+    assert judge_attempt(figures(return_code=3), NODES, accounting(state="FAILED", exit_code=3))["status"] == "failed"
+
+
+def test_slurms_end_is_taken_where_the_step_wrote_none() -> None:
+    judged = judge_attempt(figures(), NODES, accounting(state="FAILED", end_time=55.0))
+    assert (judged["end_time"], judged["end_time_source"], judged["exec_time_seconds"]) == (55.0, "accounting", 45.0)
+
+
+def test_else_its_last_sign_of_life() -> None:
+    judged = judge_attempt(figures(), NODES, accounting(status="missing", state=None, job_state="COMPLETED"))
+    assert (judged["end_time"], judged["end_time_source"], judged["exec_time_seconds"]) == (40.0, "last flush", 30.0)
+
+
+def test_its_own_end_stands() -> None:
+    judged = judge_attempt(figures(return_code=0, end_time=33.0), NODES, accounting(end_time=34.0))
+    assert (judged["status"], judged["end_time_source"]) == ("completed", "exit records")
+    assert "end_time" not in judged
+
+
+def test_an_end_without_any_exit_is_no_success() -> None:
+    assert judge_attempt(figures(end_time=33.0), NODES, None)["status"] == "failed"
+
+
+def test_out_of_memory_needs_a_failure() -> None:
+    assert judge_attempt(figures(return_code=137, oom_kills=1, end_time=33.0), NODES, None)["status"] == "oom"
+    assert judge_attempt(figures(return_code=0, oom_kills=1, end_time=33.0), NODES, None)["status"] == "completed"
