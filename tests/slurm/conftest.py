@@ -1,0 +1,42 @@
+"""One real Slurm for all tests of this directory, and a maker of further ones with other settings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from real_slurm import Lab, bring_up, tear_down
+
+
+@pytest.fixture(scope="session")
+def session_lab() -> Iterator[Lab]:
+    """The lab itself; tests take `lab`, which puts stopped daemons back."""
+    lab = bring_up()
+    try:
+        yield lab
+    finally:
+        tear_down(lab.directory.parent)
+
+
+@pytest.fixture
+def lab(session_lab: Lab) -> Iterator[Lab]:
+    """A two-node Slurm with cgroups where the machine has them; all its daemons run when the test begins."""
+    try:
+        yield session_lab
+    finally:
+        for daemon in tuple(session_lab.stopped):
+            session_lab.start(daemon)
+
+
+@pytest.fixture(scope="module")
+def make_lab() -> Iterator[Callable[..., Lab]]:
+    """Makes labs of other settings: ``make_lab("--jobacct-gather", "none")``; they end with the module."""
+    with contextlib.ExitStack() as labs:
+
+        def make(*options: str) -> Lab:
+            lab = bring_up(*options)
+            labs.callback(tear_down, lab.directory.parent)
+            return lab
+
+        yield make
