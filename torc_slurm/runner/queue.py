@@ -1,0 +1,66 @@
+"""Which jobs may start: the order that dependencies demand. Pure: no clock, no process.
+
+jobs -> blocked | ready -> started -> ended; dependents of a job that did not complete are cancelled, all others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Cancelled(NamedTuple):
+    """A job that will not run, and the failed job on which it depends, directly or by way of others."""
+
+    job_id: int
+    because_of: int
+
+
+class JobQueue:
+    """The dependencies of a run; a dependency that is no job of the run counts as completed."""
+
+    def __init__(self, dependencies: Iterable[tuple[int, Iterable[int]]]) -> None:
+        """Take ``(job_id, ids of the jobs it depends on)`` for every job of the run."""
+        wanted = {job_id: set(depends_on) for job_id, depends_on in dependencies}
+        self._waits_for = {job_id: needs & wanted.keys() for job_id, needs in wanted.items()}
+        self._dependents: dict[int, list[int]] = {job_id: [] for job_id in wanted}
+        for job_id, needs in self._waits_for.items():
+            for other in needs:
+                self._dependents[other].append(job_id)
+        self._unfinished = set(wanted)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every job has ended or was cancelled."""
+        return not self._unfinished
+
+    @property
+    def unfinished(self) -> frozenset[int]:
+        """The jobs that are blocked, ready or running."""
+        return frozenset(self._unfinished)
+
+    def initially_ready(self) -> list[int]:
+        """The jobs that wait for no other, in the order in which they were given."""
+        return [job_id for job_id, needs in self._waits_for.items() if not needs]
+
+    def complete(self, job_id: int) -> list[int]:
+        """The job completed: which jobs that makes ready."""
+        self._unfinished.remove(job_id)
+        ready = []
+        for dependent in self._dependents[job_id]:
+            self._waits_for[dependent].discard(job_id)
+            if not self._waits_for[dependent] and dependent in self._unfinished:
+                ready.append(dependent)
+        return ready
+
+    def fail(self, job_id: int) -> list[Cancelled]:
+        """The job ended otherwise: which jobs that cancels, those that depend on it directly first."""
+        self._unfinished.remove(job_id)
+        cancelled: list[Cancelled] = []
+        todo = list(self._dependents[job_id])
+        for dependent in todo:
+            if dependent in self._unfinished:
+                self._unfinished.remove(dependent)
+                cancelled.append(Cancelled(dependent, job_id))
+                todo += self._dependents[dependent]
+        return cancelled

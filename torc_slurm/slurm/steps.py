@@ -1,0 +1,90 @@
+"""Steps of a running allocation: which there are, ending them, and whether the allocation itself still runs.
+
+A step is ended through the controller and never by signalling its srun: srun answers SIGTERM by killing the step
+with SIGKILL at once, and no exit would be recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from torc_slurm.errors import CommandError, CommandTimeout
+from torc_slurm.slurm.commands import query_environment, run
+
+TIMEOUT_SECONDS = 20.0
+
+# squeue(1), "JOB STATE CODES": in these the job has no process anywhere (any more, or yet).
+_NOT_RUNNING = frozenset(
+    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "CONFIGURING", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
+    + ("PENDING", "PREEMPTED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "REVOKED")
+    + ("SPECIAL_EXIT", "TIMEOUT")
+)
+
+
+def running_steps(slurm_job_id: int) -> dict[str, str]:
+    """Step numbers by step name, of the steps that run now (see `commands.run` for errors)."""
+    text = _squeue(["--steps", "--jobs", str(slurm_job_id), "--format", "%i|%j"])
+    return {name: step.rpartition(".")[2] for step, _, name in (line.partition("|") for line in text.splitlines())}
+
+
+def job_state(slurm_job_id: int) -> str | None:
+    """``RUNNING``, ``COMPLETING``, …; None where the job is unknown, and so has ended long ago.
+
+    Raises:
+        CommandError, CommandNotFound, CommandTimeout: the controller does not answer.
+    """
+    try:
+        states = _squeue(["--states", "all", "--jobs", str(slurm_job_id), "--format", "%T"]).split()
+    except CommandTimeout:
+        raise
+    except CommandError as error:
+        if "Invalid job id" in error.stderr:
+            return None
+        raise
+    return next((state for state in states if is_running(state)), states[0] if states else None)
+
+
+def is_running(state: str | None) -> bool:
+    """Whether a job in that state can have processes; COMPLETING is one of them: its last are being ended."""
+    return state is not None and state not in _NOT_RUNNING
+
+
+def signal_steps(slurm_job_id: int, steps: Collection[str], signal_name: str) -> None:
+    """Have the controller send a signal (``TERM``, ``KILL``) to every process of these steps, once.
+
+    A step that has ended meanwhile is no error, and neither is an allocation that is being ended anyway (Slurm has
+    signalled its steps then).
+
+    Raises:
+        CommandNotFound, CommandTimeout: scancel is missing or hangs.
+        CommandError: it failed in another way.
+    """
+    if not steps:
+        return
+    names = [f"{slurm_job_id}.{step}" for step in sorted(steps)]
+    try:
+        run(
+            ["scancel", "--ctld", f"--signal={signal_name}", *names],
+            timeout_seconds=TIMEOUT_SECONDS,
+            environment=_environment(),
+        )
+    except CommandTimeout:
+        raise
+    except CommandError as error:
+        if not _only_says_it_is_over(error.stderr.splitlines()):
+            raise
+
+
+def _only_says_it_is_over(lines: Iterable[str]) -> bool:
+    words = ("Invalid job id", "already completing or completed")
+    return all(any(word in line for word in words) for line in lines if line.strip())
+
+
+def _squeue(arguments: list[str]) -> str:
+    return run(["squeue", "--noheader", *arguments], timeout_seconds=TIMEOUT_SECONDS, environment=_environment())
+
+
+def _environment() -> dict[str, str]:
+    """Without the user's own filters and questions (SQUEUE_STATES, SCANCEL_INTERACTIVE, …)."""
+    kept = query_environment()
+    return {name: value for name, value in kept.items() if not name.startswith(("SQUEUE_", "SCANCEL_"))}
