@@ -25,12 +25,14 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("errors", ("torc_slurm.errors",)),
     ("words", ("torc_slurm.units", "torc_slurm.identity", "torc_slurm.templates", "torc_slurm.node_local")),
     ("plan", ("torc_slurm.plan", "torc_slurm.spec.*")),
+    ("sizing", ("torc_slurm.sizing.*",)),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),
     ("node", ("torc_slurm.database.batch", "torc_slurm.database.node_file", "torc_slurm.database.spool")),
     ("slurm", ("torc_slurm.step.*", "torc_slurm.slurm.*")),
     ("database", ("torc_slurm.database.*",)),
     ("epilog", ("torc_slurm.slurm.epilog",)),
     ("reports", ("torc_slurm.reports.*",)),
+    ("runner", ("torc_slurm.runner.*",)),
     ("cli", ("torc_slurm.cli.*",)),
 )
 # These two never import one another, directly or by way of others.

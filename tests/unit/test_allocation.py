@@ -1,4 +1,4 @@
-"""What an allocation has, from what Slurm 22.05 really printed: tests/recorded/allocations, environment then scontrol."""
+"""What an allocation has, from what Slurm 22.05 printed: tests/recorded/allocations, environment then scontrol."""
 
 from __future__ import annotations
 

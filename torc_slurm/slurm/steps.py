@@ -15,9 +15,25 @@ TIMEOUT_SECONDS = 20.0
 
 # squeue(1), "JOB STATE CODES": in these the job has no process anywhere (any more, or yet).
 _NOT_RUNNING = frozenset(
-    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "CONFIGURING", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY")
-    + ("PENDING", "PREEMPTED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "REVOKED")
-    + ("SPECIAL_EXIT", "TIMEOUT")
+    (
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "CONFIGURING",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PENDING",
+        "PREEMPTED",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESV_DEL_HOLD",
+        "REVOKED",
+        "SPECIAL_EXIT",
+        "TIMEOUT",
+    )
 )
 
 
