@@ -104,12 +104,14 @@ def await_that(find: Callable[[], Found], what: str) -> Found:
 
 
 def children_of(pid: int) -> list[int]:
-    """The living children of a single-threaded process, by a scan of /proc that is not the package's."""
-    return [child for child in _all_pids() if stat_fields(child)[1:2] == [str(pid)]]
-
-
-def _all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    """The children of a single-threaded process; from a scan of /proc where the kernel keeps no list."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        everybody = (int(name) for name in os.listdir("/proc") if name.isdigit())
+        return [child for child in everybody if stat_fields(child)[1:2] == [str(pid)]]
+    except ProcessLookupError:
+        return []
 
 
 def stat_fields(pid: int) -> list[str]:

@@ -13,6 +13,7 @@ import time
 
 from torc_slurm.errors import DatabaseError
 from torc_slurm.identity import node_file_of, node_file_path
+from torc_slurm.step import sentinel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Flusher:
 
     def _fork(self, work: Callable[[], list[str]]) -> _Writer:
         pipe_read, pipe_write = os.pipe()
-        pid = os.fork()
+        pid = sentinel.fork_deaf()
         if pid:
             os.close(pipe_write)
             return _Writer(pid, pipe_read)

@@ -28,6 +28,8 @@ else:
 END_WAIT_SECONDS = 5.0
 CONNECT_RETRY_SECONDS = 0.1
 CONNECT_GIVE_UP_SECONDS = 10.0
+_SI_KERNEL = 0x80
+_FROM_TERMINALS = {_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGWINCH}
 LAST_CONNECT_SECONDS = 0.5
 
 
@@ -51,14 +53,27 @@ class Wrapper:
     def start(self) -> None:
         """Start the monitor beside the job or, where another task of the step does that, a bare sentinel."""
         kernel.let_go_of_files(keep=(2,))
-        pipe_read, pipe_write = os.pipe()
         if self._identity.starts_the_monitor:
+            pipe_read, pipe_write = os.pipe()
             self._fork_monitor(pipe_read, pipe_write)
+            os.close(pipe_write)
+            self._reports = sentinel.SignalReports(pipe_read, self._monitor_pid)
         else:
-            self._begin.helper_pid = sentinel.start_bare_sentinel(pipe_write)
+            self._start_bare_sentinel()
             self._try_to_connect()
+
+    def _start_bare_sentinel(self) -> None:
+        """Where no monitor, or a living one no more, is beside the job."""
+        if self._reports is not None:
+            self._reports.close()
+            self._reports = None
+        pipe_read, pipe_write = os.pipe()
+        try:
+            self._begin.helper_pid = sentinel.start_bare_sentinel(pipe_write)
+            self._reports = sentinel.SignalReports(pipe_read, self._begin.helper_pid)
+        except OSError:
+            os.close(pipe_read)  # a limit on processes: each signal counts as meant for the wrapper alone
         os.close(pipe_write)
-        self._reports = sentinel.SignalReports(pipe_read)
 
     def _fork_monitor(self, pipe_read: int, pipe_write: int) -> None:
         ours, theirs = link.pair()
@@ -106,16 +121,24 @@ class Wrapper:
 
     def watch(self) -> None:
         """Pass signals on and reap until the job has ended."""
-        everything = _signal.valid_signals()
         while self._exit is None:
-            if self._wants_to_connect():
-                signal = _signal.sigtimedwait(everything, CONNECT_RETRY_SECONDS)
-                self._try_to_connect()
-            else:
-                signal = _signal.sigwaitinfo(everything)
+            signal = _signal.sigtimedwait(_signal.valid_signals(), 0) or self._wait_for_signal()
+            if self._reports is not None:
+                self._reports.take_in()
             if signal is not None and signal.si_signo != _signal.SIGCHLD:
                 self._pass_on(signal)
             self._reap()
+
+    def _wait_for_signal(self) -> _signal.struct_siginfo | None:
+        everything = _signal.valid_signals()
+        if self._wants_to_connect():
+            signal = _signal.sigtimedwait(everything, CONNECT_RETRY_SECONDS)
+            self._try_to_connect()
+        else:
+            signal = _signal.sigwaitinfo(everything)
+        if self._reports is not None:
+            self._reports.forget_old()
+        return signal
 
     def _wants_to_connect(self) -> bool:
         return (
@@ -133,12 +156,9 @@ class Wrapper:
             pass  # it ended just now, or runs as another user
 
     def _job_got_it_too(self, signal: _signal.struct_siginfo) -> bool:
-        if signal.si_code > 0:
-            return True  # from the kernel: the terminal signals its whole foreground group
-        if self._reports is not None and self._reports.sentinel_got(signal.si_signo):
-            return True
-        sentinel_lives = self._reports is not None and self._reports.alive
-        return not sentinel_lives and signal.si_pid == os.getppid() and _slurm_signals_every_process()
+        if self._reports is not None:
+            return self._reports.sentinel_got(signal.si_signo)
+        return signal.si_code == _SI_KERNEL and signal.si_signo in _FROM_TERMINALS
 
     def _reap(self) -> None:
         while True:
@@ -155,12 +175,16 @@ class Wrapper:
             elif pid == self._monitor_pid:
                 self._monitor_pid = -1
                 self._monitor_end = _how_it_ended(status)
+                self._start_bare_sentinel()
             elif pid != self._begin.helper_pid:
                 self._orphans_cpu_seconds += usage.ru_utime + usage.ru_stime
 
     def _stop_as_the_job(self, pid: int, number: int) -> None:
-        """A shell that stopped the job with Ctrl-Z must see its own child, the wrapper, stop."""
-        if pid == self._job.pid:
+        """A shell that stopped the job with Ctrl-Z must see its own child, the wrapper, stop.
+
+        Where there is no terminal nobody would continue the wrapper when the job is continued.
+        """
+        if pid == self._job.pid and _has_terminal():
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
             os.kill(os.getpid(), number)
             _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
@@ -284,12 +308,9 @@ def _how_it_ended(status: int) -> str:
     return f"ended early with status {os.WEXITSTATUS(status)}"
 
 
-def _slurm_signals_every_process() -> bool:
-    """Without proctrack/cgroup Slurm signals each process of a step; with it, only slurmstepd's children."""
+def _has_terminal() -> bool:
     try:
-        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
-        return True
-    tracks = [line for line in lines if ":freezer:" in line or line.startswith("0::")]
-    return not any("/step_" in line for line in tracks)
+        return False
+    return True
