@@ -175,6 +175,13 @@ def test_what_only_the_sampler_got_is_not_taken_for_the_wrappers(counting: Count
     assert counting.all_that_arrived() == [signal.SIGTERM]
 
 
+def test_pkill_by_the_wrappers_name_reaches_the_job(counting: Counting) -> None:
+    family = [counting.wrapper.pid, *children_of(counting.wrapper.pid)]
+    for pid in (pid for pid in family if Path(f"/proc/{pid}/comm").read_text() == "torc-step\n"):
+        os.kill(pid, signal.SIGTERM)
+    assert counting.all_that_arrived() == [signal.SIGTERM]
+
+
 def test_a_stopped_group_and_its_continuation(counting: Counting) -> None:
     counting.to_group(signal.SIGSTOP)
     await_that(lambda: state_of(counting.job) == "T", "the job stopped")

@@ -26,6 +26,9 @@ REPORT_WAIT_SECONDS = 0.03
 REPORT_AGE_SECONDS = 0.05
 _LOOK_SECONDS = 0.001
 
+# Not the wrapper's: `pkill torc-step` is meant for the job, and would look like a signal to the whole group.
+PROCESS_NAME = "torc-sampler"
+
 _NOT_TO_BE_HANDLED = {_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD}
 _FAULTS = {_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _signal.SIGABRT, _signal.SIGTRAP}
 
@@ -40,6 +43,7 @@ def report_signals(pipe: int, wake: int = -1) -> None:
         if number == _signal.SIGTERM and wake >= 0:
             os.write(wake, b"t")
 
+    kernel.call_this_process(PROCESS_NAME)
     os.set_blocking(pipe, False)
     _signal.set_wakeup_fd(pipe, warn_on_full_buffer=False)
     for number in _signal.valid_signals() - _NOT_TO_BE_HANDLED - _FAULTS:
