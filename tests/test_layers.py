@@ -27,7 +27,15 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("plan", ("torc_slurm.plan", "torc_slurm.spec.*")),
     ("sizing", ("torc_slurm.sizing.*",)),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),
-    ("node", ("torc_slurm.database.batch", "torc_slurm.database.node_file", "torc_slurm.database.spool")),
+    (
+        "node",
+        (
+            "torc_slurm.database.batch",
+            "torc_slurm.database.node_file",
+            "torc_slurm.database.spool",
+            "torc_slurm.database.journal",
+        ),
+    ),
     ("slurm", ("torc_slurm.step.*", "torc_slurm.slurm.*")),
     ("database", ("torc_slurm.database.*",)),
     ("epilog", ("torc_slurm.slurm.epilog",)),

@@ -1,0 +1,102 @@
+"""Corrections of a workflow: the decisions about all its requirements, and the adjustments that come of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from torc_slurm.errors import InputError
+from torc_slurm.sizing.decision import DOWN, KEPT, UP, Decision, Options, decide
+from torc_slurm.sizing.evidence import Resource
+from torc_slurm.sizing.facts import Facts, Job, Requirement
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What changes in one direction for one requirement: one to three decisions, and the jobs that share it."""
+
+    requirement: Requirement
+    direction: str
+    jobs: tuple[Job, ...]
+    decisions: tuple[Decision, ...]
+
+    def of(self, resource: Resource) -> Decision | None:
+        """The decision about a resource; None where that does not change in this direction."""
+        return next((each for each in self.decisions if each.resource is resource), None)
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """All decisions, in the order of requirements, and the adjustments among them.
+
+    ``jobs_analyzed`` counts the jobs with a request of their own of which at least one attempt says something.
+    """
+
+    workflow_id: int
+    options: Options
+    jobs_analyzed: int
+    decisions: tuple[Decision, ...]
+    adjustments: tuple[Adjustment, ...]
+
+    @property
+    def requirements_updated(self) -> int:
+        """How many requirements change; one that goes up and down counts once."""
+        return len({each.requirement.resource_requirements_id for each in self.adjustments})
+
+    def jobs_affected(self, resource: Resource, direction: str) -> int:
+        """How many jobs share a requirement that changes so."""
+        return sum(len(each.jobs) for each in self.adjustments if each.direction == direction and each.of(resource))
+
+
+def correct(facts: Facts, options: Options, job_ids: Collection[int] = ()) -> Corrections:
+    """What to ask for instead.
+
+    Args:
+        job_ids: look only at the requirements of these jobs (all jobs that share one still count); empty: at all.
+
+    Raises:
+        InputError: the workflow has no such job.
+    """
+    chosen = _chosen(facts, job_ids)
+    decisions, adjustments, analyzed = [], [], 0
+    for requirement in chosen:
+        jobs = facts.sharing(requirement)
+        analyzed += sum(bool(job.telling) for job in jobs if not job_ids or job.job_id in job_ids)
+        made = _decisions(requirement, jobs, options)
+        decisions += made
+        adjustments += _adjustments(requirement, jobs, made)
+    return Corrections(facts.workflow_id, options, analyzed, tuple(decisions), tuple(adjustments))
+
+
+def _chosen(facts: Facts, job_ids: Collection[int]) -> list[Requirement]:
+    known = {job.job_id: job.resource_requirements_id for job in facts.jobs}
+    unknown = sorted(set(job_ids) - set(known))
+    if unknown:
+        raise InputError(
+            f"workflow {facts.workflow_id} has no job {unknown[0]}; "
+            f"torc jobs list {facts.workflow_id} shows those it has"
+        )
+    wanted = {known[job_id] for job_id in job_ids}
+    ordered = sorted(facts.requirements, key=lambda each: each.resource_requirements_id)
+    return [each for each in ordered if not job_ids or each.resource_requirements_id in wanted]
+
+
+def _decisions(requirement: Requirement, jobs: Sequence[Job], options: Options) -> list[Decision]:
+    """CPUs first: how many there will be decides on which nodes the memory has to fit."""
+    cpu = decide(requirement, jobs, Resource.cpu, options)
+    memory = decide(requirement, jobs, Resource.memory, options, int(cpu.new or 1))
+    return [memory, decide(requirement, jobs, Resource.runtime, options), cpu]
+
+
+def _adjustments(requirement: Requirement, jobs: Sequence[Job], made: Sequence[Decision]) -> list[Adjustment]:
+    found = []
+    for direction in (UP, DOWN):
+        changes = tuple(each for each in made if each.direction == direction)
+        if changes:
+            found.append(Adjustment(requirement, direction, tuple(jobs), changes))
+    return found
+
+
+def unchanged(corrections: Corrections) -> tuple[Decision, ...]:
+    """The decisions to leave things as they are."""
+    return tuple(each for each in corrections.decisions if each.direction == KEPT)

@@ -1,0 +1,285 @@
+"""Decides, for one requirement and one resource, what to ask for: more, less or the same, and why.
+
+What is asked for follows from the evidence alone (every attempt that says something, of all runs), not from what is
+asked for now: so correcting twice is correcting once. What is asked for now decides only whether to go there:
+
+- up, where a job was killed or ended for this resource in its latest attempt, or used more than it asked for;
+- down, where every job of the requirement completed, in its latest attempt, with figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from torc_slurm.errors import InputError
+from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, is_sure, measured, show_used
+from torc_slurm.sizing.facts import Attempt, Job, Outcome, Requirement
+from torc_slurm.sizing.guards import Bounded, Guards, bounded, round_up, write_amount
+from torc_slurm.units import exact, format_memory, format_run_time, scaled
+
+UP, DOWN, KEPT = "upscale", "downscale", "kept"
+_LARGEST_MULTIPLIER = 100
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to correct. ``answer_failures_once``: a failure whose request was changed since asks for nothing more."""
+
+    memory_multiplier: Decimal = Decimal("1.2")
+    cpu_multiplier: Decimal = Decimal("1.2")
+    runtime_multiplier: Decimal = Decimal("1.2")
+    downsize: bool = True
+    answer_failures_once: bool = False
+    guards: Guards = field(default_factory=Guards)
+
+    def __post_init__(self) -> None:
+        for resource in Resource:
+            value = self.multiplier(resource)
+            if not value.is_finite() or not 1 <= value <= _LARGEST_MULTIPLIER:
+                raise InputError(
+                    f"a {resource.name} multiplier of {value} is out of range; give 1 (nothing to spare) to "
+                    f"{_LARGEST_MULTIPLIER}, such as 1.2"
+                )
+
+    def multiplier(self, resource: Resource) -> Decimal:
+        return {
+            Resource.memory: self.memory_multiplier,
+            Resource.cpu: self.cpu_multiplier,
+            Resource.runtime: self.runtime_multiplier,
+        }[resource]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do about one resource of one requirement.
+
+    ``direction`` is UP, DOWN or KEPT; ``original`` and ``new`` are as a workflow file has them (``original`` is None
+    where nothing was asked for); ``evidence`` is all that was looked at, ``max_measured`` the most that was measured:
+    bytes, seconds or percent of a core; None: nothing was.
+    """
+
+    requirement: Requirement
+    resource: Resource
+    direction: str
+    original: str | int | None
+    new: str | int | None
+    reason: str
+    evidence: tuple[Evidence, ...] = ()
+    max_measured: Decimal | None = None
+
+
+def decide(
+    requirement: Requirement, jobs: Sequence[Job], resource: Resource, options: Options, num_cpus: int | None = None
+) -> Decision:
+    """What to do about a resource of a requirement.
+
+    Args:
+        jobs: all that share it, in the order of their ids.
+        num_cpus: the CPUs that will be asked for beside it; None: as now. Nodes with fewer are no place for it.
+    """
+    evidence = tuple(each for job in jobs for each in _evidence(job, resource))
+    case = _Case(requirement, tuple(jobs), resource, options, evidence, num_cpus or requirement.request.num_cpus)
+    if case.now is None:
+        return case.kept("nothing is asked for")
+    if not evidence:
+        return case.kept(_why_nothing(jobs, resource))
+    return case.decide()
+
+
+def _evidence(job: Job, resource: Resource) -> Iterator[Evidence]:
+    for attempt in sorted(job.attempts, key=lambda each: (each.run_id, each.attempt_id)):
+        found = evidence_of(job, attempt, resource)
+        if found is not None:
+            yield found
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One requirement and one resource, while it is decided."""
+
+    requirement: Requirement
+    jobs: tuple[Job, ...]
+    resource: Resource
+    options: Options
+    evidence: tuple[Evidence, ...]
+    num_cpus: int
+
+    @property
+    def now(self) -> int | None:
+        """What is asked for now, as an amount: bytes, seconds or CPUs."""
+        return _amount(asked(self.requirement.request, self.resource), self.resource)
+
+    def decide(self) -> Decision:
+        request = dataclasses.replace(self.requirement.request, num_cpus=self.num_cpus)
+        need = scaled(max(each.used for each in self.evidence), self.options.multiplier(self.resource))
+        had = max((each for each in map(self._had, self.evidence) if each is not None), default=None)
+        used = self._completed_use()
+        result = bounded(need, self.resource, request=request, had=had, used=used, guards=self.options.guards)
+        if round_up(need, self.resource, request) > (self.now or 0):
+            return self._more(result)
+        return self._less(max(result.amount, self._round(used)), result.notes)
+
+    # --- more ------------------------------------------------------------------------------------------------------
+
+    def _more(self, result: Bounded) -> Decision:
+        cause = self._cause()
+        if cause is None:
+            return self.kept(self._fits())
+        if result.amount <= (self.now or 0) or not self._would_help(result.amount, cause):
+            return self.kept(f"{self._told(cause)}, but {'; '.join(result.notes)}: it cannot be asked for")
+        return self._changed(UP, result.amount, self._told(cause), result.notes)
+
+    def _would_help(self, amount: int, cause: Evidence) -> bool:
+        """Whether so much covers every completed attempt, and is more than what the killed job had."""
+        return amount >= self._round(self._completed_use()) and not (
+            cause.needs_more and amount < self._round(cause.used)
+        )
+
+    def _cause(self) -> Evidence | None:
+        """The most demanding attempt that is a reason to ask for more; None: there is none."""
+        causes = [each for each in self.evidence if self._is_cause(each)]
+        return max(causes, key=lambda each: each.used, default=None)
+
+    def _is_cause(self, evidence: Evidence) -> bool:
+        is_last = evidence.attempt is evidence.job.last_telling()
+        if evidence.needs_more:
+            return is_last and not self._was_answered(evidence)
+        if evidence.attempt.outcome is not Outcome.completed:
+            return False
+        limits = [self.requirement.request, *([evidence.attempt.request] if is_last else [])]
+        allowed = [asked(limit, self.resource) for limit in limits]
+        return any(limit is not None and is_over(evidence.used, limit, self.resource) for limit in allowed)
+
+    def _was_answered(self, evidence: Evidence) -> bool:
+        had = self._had(evidence)
+        return self.options.answer_failures_once and had is not None and had < (self.now or 0)
+
+    def _told(self, cause: Evidence) -> str:
+        attempt, used = cause.attempt, show_used(cause.used, self.resource)
+        who = f"{_name(cause.job)} (run {attempt.run_id}, attempt {attempt.attempt_id})"
+        if self.resource is Resource.memory and cause.needs_more:
+            return f"{who} was killed for memory: it needs more than {used}{self._peak_beside(cause)}"
+        if cause.needs_more:
+            return f"{who} was ended at its time limit: it needs more than {used}{self._not_known_hung(attempt)}"
+        return f"{who} used {used}{_source(attempt, self.resource)}"
+
+    def _peak_beside(self, cause: Evidence) -> str:
+        peak = cause.attempt.peak_memory_bytes
+        if peak is None:
+            return " (its peak was not measured)"
+        return "" if peak == cause.used else f" (measured peak {format_memory(peak)})"
+
+    def _not_known_hung(self, attempt: Attempt) -> str:
+        return "" if attempt.hung is not None else " (whether it hung is not known: granularity time_series tells)"
+
+    # --- less ------------------------------------------------------------------------------------------------------
+
+    def _less(self, amount: int, notes: tuple[str, ...]) -> Decision:
+        if amount >= (self.now or 0):
+            return self.kept(self._fits())
+        unsure = list(self._unsure())
+        if unsure:
+            return self.kept(f"less would do for what is known, but {_some(unsure)}")
+        if not self.options.downsize:
+            return self.kept(f"{write_amount(amount, self.resource)} would do; downsizing is off (--no-downsize)")
+        most = max(self.evidence, key=lambda each: each.used)
+        return self._changed(DOWN, amount, f"all completed; most was used by {self._told(most)}", notes)
+
+    def _unsure(self) -> Iterator[str]:
+        for job in self.jobs:
+            last = job.last_telling()
+            if last is None:
+                yield f"{_name(job)} has not run to an end"
+            elif self.resource is Resource.runtime and last.hung and last.outcome is not Outcome.completed:
+                yield _hung(job, last)
+            elif last.outcome is not Outcome.completed:
+                yield f"{_name(job)} {_end(last)}"
+            elif not is_sure(last, self.resource):
+                yield f"{_name(job)} has no complete figures"
+
+    # --- what is said ----------------------------------------------------------------------------------------------
+
+    def _changed(self, direction: str, amount: int, reason: str, notes: tuple[str, ...]) -> Decision:
+        multiplied = f"{reason}; times {self.options.multiplier(self.resource)}"
+        return self._decision(direction, write_amount(amount, self.resource), "; ".join((multiplied, *notes)))
+
+    def kept(self, reason: str) -> Decision:
+        return self._decision(KEPT, self._original(), reason)
+
+    def _decision(self, direction: str, new: str | int | None, reason: str) -> Decision:
+        figures = [measured(each.attempt, self.resource) for each in self.evidence]
+        most = max((figure for figure in figures if figure is not None), default=None)
+        return Decision(self.requirement, self.resource, direction, self._original(), new, reason, self.evidence, most)
+
+    def _original(self) -> str | int | None:
+        request = self.requirement.request
+        if self.resource is Resource.cpu:
+            return request.num_cpus
+        return request.memory if self.resource is Resource.memory else request.runtime
+
+    def _fits(self) -> str:
+        most = max(self.evidence, key=lambda each: each.used)
+        failed = "" if most.attempt.outcome is Outcome.completed else f", which {_end(most.attempt)}"
+        fits = f"it fits: at most {show_used(most.used, self.resource)} by {_name(most.job)}{failed}"
+        hung = _hung_jobs(self.jobs) if self.resource is Resource.runtime else []
+        return f"{fits}; {_some(hung)}: more time would not help" if hung else fits
+
+    def _completed_use(self) -> Decimal | None:
+        done = [each.used for each in self.evidence if each.attempt.outcome is Outcome.completed]
+        return max(done, default=None)
+
+    def _had(self, evidence: Evidence) -> int | None:
+        return _amount(asked(evidence.attempt.request, self.resource), self.resource)
+
+    def _round(self, used: Decimal | None) -> int:
+        return 0 if used is None else round_up(used, self.resource, self.requirement.request)
+
+
+def _why_nothing(jobs: Sequence[Job], resource: Resource) -> str:
+    if not jobs:
+        return "no job uses it"
+    if not any(job.telling for job in jobs):
+        return "none of its jobs has run to an end that says anything"
+    hung = _hung_jobs(jobs)
+    if resource is Resource.runtime and hung:
+        return f"{_some(hung)}: more time would not help"
+    return "nothing was measured of its jobs (NULL is not 0)"
+
+
+def _hung_jobs(jobs: Iterable[Job]) -> list[str]:
+    """The jobs whose latest attempt was ended while it did nothing."""
+    last = [(job, job.last_telling()) for job in jobs]
+    return [_hung(job, each) for job, each in last if each and each.hung and each.outcome is not Outcome.completed]
+
+
+def _hung(job: Job, attempt: Attempt) -> str:
+    after = "" if attempt.exec_time_seconds is None else f" after {format_run_time(exact(attempt.exec_time_seconds))}"
+    return f"{_name(job)} was ended{after} and had used no CPU in the last half of its time"
+
+
+def _end(attempt: Attempt) -> str:
+    if attempt.outcome is Outcome.out_of_time and not attempt.ran_to_its_limit:
+        return "was ended with its allocation, before its own time was up"
+    return attempt.outcome.value if attempt.outcome is Outcome.failed else f"was {attempt.outcome.value}"
+
+
+def _amount(allowed: int | None, resource: Resource) -> int | None:
+    return allowed if allowed is None or resource is not Resource.cpu else allowed // 100
+
+
+def _source(attempt: Attempt, resource: Resource) -> str:
+    return f" by {attempt.peak_memory_source}" if resource is Resource.memory and attempt.peak_memory_source else ""
+
+
+def _name(job: Job) -> str:
+    return f"job {job.job_id} {job.name}"
+
+
+def _some(phrases: Iterable[str]) -> str:
+    named = list(phrases)
+    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return "; ".join(named[:_MOST_NAMED]) + more

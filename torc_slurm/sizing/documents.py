@@ -1,0 +1,100 @@
+"""The JSON documents of right-sizing: keys, order and values of the reference."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from torc_slurm.sizing.corrections import Adjustment, Corrections
+from torc_slurm.sizing.decision import DOWN, UP, Decision
+from torc_slurm.sizing.evidence import Resource
+from torc_slurm.sizing.utilization import Use, Utilization
+
+Document = dict[str, Any]
+
+VIOLATION_KEYS = ("job_id", "job_name", "resource_type", "specified", "peak_used", "over_utilization")
+
+
+def utilization_document(report: Utilization) -> Document:
+    """What ``check-resource-utilization`` answers."""
+    return {
+        "workflow_id": report.workflow_id,
+        "run_id": report.run_id,
+        "total_results": report.total_results,
+        "over_utilization_count": report.violations,
+        "violations": [violation(use) for use in report.uses],
+    }
+
+
+def violation(use: Use) -> Document:
+    """One of its violations."""
+    return {key: getattr(use, key) for key in VIOLATION_KEYS}
+
+
+def corrections_document(corrections: Corrections, *, dry_run: bool, explain: bool = False) -> Document:
+    """What ``correct-resources`` answers; with ``explain`` a list of every decision's reason is added."""
+    options, affected = corrections.options, corrections.jobs_affected
+    document: Document = {
+        "status": "success",
+        "workflow_id": corrections.workflow_id,
+        "dry_run": dry_run,
+        "no_downsize": not options.downsize,
+        "memory_multiplier": float(options.memory_multiplier),
+        "cpu_multiplier": float(options.cpu_multiplier),
+        "runtime_multiplier": float(options.runtime_multiplier),
+        "resource_requirements_updated": corrections.requirements_updated,
+        "jobs_analyzed": corrections.jobs_analyzed,
+        "memory_corrections": affected(Resource.memory, UP),
+        "runtime_corrections": affected(Resource.runtime, UP),
+        "cpu_corrections": affected(Resource.cpu, UP),
+        "downsize_memory_corrections": affected(Resource.memory, DOWN),
+        "downsize_runtime_corrections": affected(Resource.runtime, DOWN),
+        "downsize_cpu_corrections": affected(Resource.cpu, DOWN),
+        "adjustments": [adjustment_document(each) for each in corrections.adjustments],
+    }
+    if explain:
+        document["explanations"] = [explanation(each) for each in corrections.decisions]
+    return document
+
+
+def adjustment_document(adjustment: Adjustment) -> Document:
+    """One adjustment; the keys of a resource stand only where that resource changes."""
+    document: Document = {
+        "resource_requirements_id": adjustment.requirement.resource_requirements_id,
+        "direction": adjustment.direction,
+        "job_ids": [job.job_id for job in adjustment.jobs],
+        "job_names": [job.name for job in adjustment.jobs],
+    }
+    memory, runtime, cpu = (adjustment.of(each) for each in (Resource.memory, Resource.runtime, Resource.cpu))
+    if memory is not None:
+        document |= _changed("memory", "memory", memory) | {"max_peak_memory_bytes": _whole(memory.max_measured)}
+    if runtime is not None:
+        document |= _changed("runtime", "runtime", runtime)
+    if cpu is not None:
+        document |= _changed("cpu", "cpus", cpu) | {"max_peak_cpu_percent": _real(cpu.max_measured)}
+    return document
+
+
+def explanation(decision: Decision) -> Document:
+    """A decision with its reason: also one to change nothing."""
+    return {
+        "resource_requirements_id": decision.requirement.resource_requirements_id,
+        "name": decision.requirement.name,
+        "resource_type": decision.resource.value,
+        "direction": decision.direction,
+        "original": decision.original,
+        "new": decision.new,
+        "reason": decision.reason,
+    }
+
+
+def _changed(word: str, figure: str, decision: Decision) -> Document:
+    return {f"{word}_adjusted": True, f"original_{figure}": decision.original, f"new_{figure}": decision.new}
+
+
+def _whole(value: Decimal | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _real(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,127 @@
+"""What one attempt says of one resource: how much it used, and whether it was ended because it needed more.
+
+Memory in bytes, run time in seconds, CPU in percent of one core.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+
+from torc_slurm.sizing.facts import Attempt, Figure, Job, Outcome, Request
+from torc_slurm.units import exact, format_cpu_count, format_cpu_percent, format_memory, format_run_time
+
+# CPU use is read from two clocks, some milliseconds apart: this much over n cores is still n cores.
+CPU_TOLERANCE_PERCENT = Decimal(5)
+_CPU_TOLERANCE_SHARE = Decimal("0.01")
+
+
+class Resource(Enum):
+    """What can be asked for; the value is the reference's word for it."""
+
+    memory = "Memory"
+    cpu = "CPU"
+    runtime = "Runtime"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """``used`` is what the attempt used; with ``needs_more`` it was ended for that, and would have used more."""
+
+    job: Job
+    attempt: Attempt
+    used: Decimal
+    needs_more: bool
+
+
+def asked(request: Request, resource: Resource) -> int | None:
+    """What a request allows: bytes, seconds, or percent of one core; None where nothing was asked."""
+    if resource is Resource.memory:
+        return request.memory_bytes
+    return request.runtime_seconds if resource is Resource.runtime else request.num_cpus * 100
+
+
+def measured(attempt: Attempt, resource: Resource) -> Decimal | None:
+    """What was measured of an attempt; None: it was not."""
+    if resource is Resource.cpu:
+        return _largest(attempt.peak_cpu_percent, attempt.avg_cpu_percent)
+    figure = attempt.peak_memory_bytes if resource is Resource.memory else attempt.exec_time_seconds
+    return _largest(figure)
+
+
+def evidence_of(job: Job, attempt: Attempt, resource: Resource) -> Evidence | None:
+    """What the attempt says of the resource; None where it says nothing.
+
+    A kill for memory says "more than the limit", also where the measured peak lies below it or is missing; a job that
+    did nothing in the last half of its time and was then ended says nothing of the time that it needs.
+    """
+    if attempt.outcome is Outcome.silent:
+        return None
+    used = measured(attempt, resource)
+    if resource is Resource.memory and attempt.outcome is Outcome.out_of_memory:
+        return _bound(job, attempt, _memory_bound(attempt, used))
+    if resource is Resource.runtime and attempt.outcome is not Outcome.completed and attempt.hung:
+        return None
+    if resource is Resource.runtime and attempt.outcome is Outcome.out_of_time:
+        return _bound(job, attempt, _time_bound(attempt, used))
+    return None if used is None else Evidence(job, attempt, used, needs_more=False)
+
+
+def is_sure(attempt: Attempt, resource: Resource) -> bool:
+    """Whether the figures are good enough to ask for less: there, complete, and CPU by average and by peak."""
+    if attempt.is_lower_bound:
+        return False
+    if resource is Resource.cpu:
+        return None not in (attempt.peak_cpu_percent, attempt.avg_cpu_percent)
+    return measured(attempt, resource) is not None
+
+
+def is_over(used: Decimal, allowed: int, resource: Resource) -> bool:
+    """Whether a use is over what was allowed; CPU only by more than the clocks' disagreement."""
+    tolerance = cpu_tolerance(used) if resource is Resource.cpu else Decimal(0)
+    return used - tolerance > allowed
+
+
+def cpu_tolerance(percent: Decimal) -> Decimal:
+    """By how much a CPU figure can be wrong."""
+    return max(CPU_TOLERANCE_PERCENT, percent * _CPU_TOLERANCE_SHARE)
+
+
+def show_asked(request: Request, resource: Resource) -> str:
+    """``8.00 GB``, ``400% (4 cores)``, ``4h 0m 0s``."""
+    allowed = asked(request, resource)
+    if resource is Resource.cpu:
+        return format_cpu_count(request.num_cpus)
+    return "nothing" if allowed is None else show_used(Decimal(allowed), resource)
+
+
+def show_used(used: Decimal, resource: Resource) -> str:
+    """``10.50 GB``, ``523.4%``, ``2h 45m 0s``; memory under 1 GB in MB."""
+    if resource is Resource.cpu:
+        return format_cpu_percent(used)
+    if resource is Resource.runtime:
+        return format_run_time(used)
+    return format_memory(used)
+
+
+def _bound(job: Job, attempt: Attempt, used: Decimal | None) -> Evidence | None:
+    return None if used is None else Evidence(job, attempt, used, needs_more=True)
+
+
+def _memory_bound(attempt: Attempt, used: Decimal | None) -> Decimal | None:
+    """What it had when it was killed: its own limit; its request where no limit is known.
+
+    A limit that it shared with other steps says nothing of its own need: then its peak.
+    """
+    if attempt.memory_limit_bytes is None or attempt.own_memory_limit_bytes is not None:
+        return _largest(attempt.own_memory_limit_bytes or attempt.request.memory_bytes, used)
+    return used or _largest(attempt.request.memory_bytes)
+
+
+def _time_bound(attempt: Attempt, used: Decimal | None) -> Decimal | None:
+    return _largest(used, attempt.request.runtime_seconds if attempt.ran_to_its_limit else None)
+
+
+def _largest(*figures: Figure | None) -> Decimal | None:
+    return max((exact(figure) for figure in figures if figure is not None), default=None)

@@ -1,0 +1,178 @@
+"""What is known when requests are judged: requirements, the jobs that share them, and every attempt at those jobs.
+
+Sizes are bytes, times seconds, CPU percent of one core. None means not measured: nothing is sized from it. Memory and
+CPU are those of the attempt's largest node, as requests are per node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+
+from torc_slurm.units import MIB, exact, monitor_allowance_mib, parse_iso_duration, parse_memory, slurm_memory_mib
+
+Figure = int | float | Decimal
+
+# Slurm ends a step at its time limit or later; the wrapper's clock starts a little after Slurm's.
+NEAR_LIMIT_SECONDS = 5
+# Where a killed job's own limit is not known from its cgroup, so near to it counts as at it.
+_NEAR_MEMORY_LIMIT = Decimal("0.95")
+# A limit above this many times the request is not the job's own but that of all steps of the allocation together
+# (limit_resources: false). Slurm's AllowedRAMSpace can put a job's own a little over its request.
+_OWN_LIMIT_FACTOR = Decimal("1.25")
+_SIGKILL, _SIGTERM = 9, 15
+
+
+class Outcome(Enum):
+    """How an attempt ended, as far as sizing is concerned."""
+
+    completed = "completed"
+    failed = "failed"
+    out_of_memory = "killed for memory"
+    out_of_time = "ended at its time limit"
+    silent = "says nothing"  # running, cancelled, preempted, lost with its node
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job may use, per node; ``memory`` and ``runtime`` as they were written, None where nothing was asked."""
+
+    memory: str | None = None
+    num_cpus: int = 1
+    runtime: str | None = None
+    num_nodes: int = 1
+    ntasks_per_node: int = 1
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return None if self.memory is None else parse_memory(self.memory)
+
+    @property
+    def runtime_seconds(self) -> int | None:
+        return None if self.runtime is None else parse_iso_duration(self.runtime)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A named request that jobs share, as it stands now."""
+
+    resource_requirements_id: int
+    name: str
+    request: Request
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a job: what it was given, how it ended, what it used.
+
+    ``hung`` says whether it used no CPU in the last half of its time; None: not known. ``is_lower_bound`` is set where
+    not all of its nodes reported. ``all_nodes_cpu_seconds`` and ``avg_memory_bytes`` serve savings only.
+    """
+
+    run_id: int
+    attempt_id: int
+    status: str
+    request: Request
+    return_code: int | None = None
+    return_signal: int | None = None
+    exec_time_seconds: Figure | None = None
+    peak_memory_bytes: int | None = None
+    peak_memory_source: str | None = None
+    memory_limit_bytes: int | None = None
+    oom_kills: int | None = None
+    peak_cpu_percent: Figure | None = None
+    avg_cpu_percent: Figure | None = None
+    hung: bool | None = None
+    is_lower_bound: bool = False
+    runtime_enforced: bool = False
+    all_nodes_cpu_seconds: Figure | None = None
+    avg_memory_bytes: Figure | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Its end as sizing sees it: a kill for memory or time counts also where Slurm calls it failed or cancelled."""
+        if self.status == "completed":
+            return Outcome.completed
+        if self.status == "oom" or self._was_killed_for_memory():
+            return Outcome.out_of_memory
+        if self.status == "timeout" or self._was_ended_for_time():
+            return Outcome.out_of_time
+        return Outcome.failed if self.status == "failed" else Outcome.silent
+
+    @property
+    def own_memory_limit_bytes(self) -> int | None:
+        """What was enforced on this job alone, without the monitor's allowance; None where only others' was known."""
+        asked, limit = self.request.memory, self.memory_limit_bytes
+        if asked is None or limit is None:
+            return None
+        asked_mib, allowance_mib = slurm_memory_mib(asked), monitor_allowance_mib(asked)
+        if limit > (asked_mib + allowance_mib) * MIB * _OWN_LIMIT_FACTOR:
+            return None
+        return limit - allowance_mib * MIB if limit == (asked_mib + allowance_mib) * MIB else limit
+
+    @property
+    def ran_to_its_limit(self) -> bool:
+        """Whether it ran for as long as it had asked for; an allocation can end before that."""
+        asked = self.request.runtime_seconds
+        if asked is None:
+            return False
+        return self.exec_time_seconds is None or exact(self.exec_time_seconds) + NEAR_LIMIT_SECONDS >= asked
+
+    def _was_killed_for_memory(self) -> bool:
+        if self.status not in ("failed", "cancelled") or self.return_code == 0:
+            return False
+        if self.oom_kills:
+            return True
+        limit, peak = self.own_memory_limit_bytes, self.peak_memory_bytes
+        return (
+            self._died_of(_SIGKILL) and None not in (limit, peak) and (peak or 0) >= (limit or 0) * _NEAR_MEMORY_LIMIT
+        )
+
+    def _was_ended_for_time(self) -> bool:
+        if self.status not in ("failed", "cancelled") or not self.runtime_enforced or self.exec_time_seconds is None:
+            return False
+        return self.ran_to_its_limit and (self._died_of(_SIGTERM) or self._died_of(_SIGKILL))
+
+    def _died_of(self, signal: int) -> bool:
+        return self.return_signal == signal or self.return_code == 128 + signal
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job with all its attempts, of all runs; ``resource_requirements_id`` None: it asked for nothing."""
+
+    job_id: int
+    name: str
+    resource_requirements_id: int | None
+    attempts: tuple[Attempt, ...] = ()
+
+    def last_telling(self, run_id: int | None = None) -> Attempt | None:
+        """The latest attempt (of one run, if given) that says something; None where there is none."""
+        told = [each for each in self.telling if run_id in (None, each.run_id)]
+        return max(told, key=lambda each: (each.run_id, each.attempt_id), default=None)
+
+    @property
+    def telling(self) -> tuple[Attempt, ...]:
+        """The attempts that say something of what the job needs."""
+        return tuple(each for each in self.attempts if each.outcome is not Outcome.silent)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A workflow as right-sizing sees it."""
+
+    workflow_id: int
+    requirements: tuple[Requirement, ...]
+    jobs: tuple[Job, ...] = field(default=())
+
+    def sharing(self, requirement: Requirement) -> tuple[Job, ...]:
+        """The jobs that share a requirement, by their ids."""
+        wanted = requirement.resource_requirements_id
+        return tuple(job for job in by_id(self.jobs) if job.resource_requirements_id == wanted)
+
+
+def by_id(jobs: Iterable[Job]) -> Sequence[Job]:
+    """Jobs in the order of their ids."""
+    return sorted(jobs, key=lambda job: job.job_id)

@@ -1,0 +1,129 @@
+"""Which jobs broke what they asked for: the check of resource utilization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+
+from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, show_asked, show_used
+from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, by_id
+from torc_slurm.units import format_change
+
+
+@dataclass(frozen=True)
+class Use:
+    """One resource of one job against what it was given; ``is_violation`` also where it was killed at its limit.
+
+    ``note`` says how it was killed, or where the figure is from; empty: nothing to say.
+    """
+
+    job_id: int
+    job_name: str
+    resource_type: str
+    specified: str
+    peak_used: str
+    over_utilization: str
+    is_violation: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Utilization:
+    """``uses`` are the violations, or with ``show_all`` those within their limits too; by job, then resource.
+
+    ``run_id`` is None where the latest attempt of each job counts, whatever its run. ``unmeasured`` counts jobs of
+    which some figure that had a request is missing.
+    """
+
+    workflow_id: int
+    run_id: int | None
+    total_results: int
+    violations: int
+    uses: tuple[Use, ...]
+    unmeasured: int
+
+
+def check(
+    facts: Facts,
+    *,
+    run_id: int | None = None,
+    show_all: bool = False,
+    include_failed: bool = False,
+    min_over_percent: Decimal | None = None,
+) -> Utilization:
+    """Hold each job's latest attempt against the request it ran with.
+
+    Args:
+        run_id: of this run; None: the latest of each job.
+        include_failed: also jobs that failed by themselves. Those killed for memory or time always count.
+        min_over_percent: leave out violations by less than this, but none of a job that was killed.
+    """
+    chosen = list(_chosen(facts, run_id, include_failed=include_failed))
+    found = [use for job, attempt in chosen for use in _uses(job, attempt, min_over_percent)]
+    violations = sum(use.is_violation for use in found)
+    shown = tuple(use for use in found if show_all or use.is_violation)
+    unmeasured = sum(any(True for _ in _missing(job, attempt)) for job, attempt in chosen)
+    return Utilization(facts.workflow_id, run_id, len(chosen), violations, shown, unmeasured)
+
+
+def _chosen(facts: Facts, run_id: int | None, *, include_failed: bool) -> Iterator[tuple[Job, Attempt]]:
+    for job in by_id(facts.jobs):
+        attempt = job.last_telling(run_id)
+        if attempt is None or job.resource_requirements_id is None:
+            continue
+        if include_failed or attempt.outcome is not Outcome.failed:
+            yield job, attempt
+
+
+def _uses(job: Job, attempt: Attempt, min_over_percent: Decimal | None) -> Iterator[Use]:
+    for resource in Resource:
+        allowed = asked(attempt.request, resource)
+        evidence = evidence_of(job, attempt, resource)
+        if allowed is not None and evidence is not None:
+            yield _use(evidence, resource, allowed, min_over_percent)
+
+
+def _use(evidence: Evidence, resource: Resource, allowed: int, min_over_percent: Decimal | None) -> Use:
+    attempt, used = evidence.attempt, evidence.used
+    return Use(
+        job_id=evidence.job.job_id,
+        job_name=evidence.job.name,
+        resource_type=resource.value,
+        specified=show_asked(attempt.request, resource),
+        peak_used=show_used(used, resource),
+        over_utilization=format_change(used, allowed),
+        is_violation=_was_killed_at_limit(evidence, resource) or _is_enough(used, allowed, resource, min_over_percent),
+        note=_note(evidence, resource),
+    )
+
+
+def _was_killed_at_limit(evidence: Evidence, resource: Resource) -> bool:
+    """An allocation that ends before a job's own time is up is no violation of the job's."""
+    return evidence.needs_more and (resource is Resource.memory or evidence.attempt.ran_to_its_limit)
+
+
+def _is_enough(used: Decimal, allowed: int, resource: Resource, min_over_percent: Decimal | None) -> bool:
+    over_percent = (used - allowed) * 100 / allowed
+    return is_over(used, allowed, resource) and (min_over_percent is None or over_percent >= min_over_percent)
+
+
+def _note(evidence: Evidence, resource: Resource) -> str:
+    attempt = evidence.attempt
+    if evidence.needs_more and resource is Resource.memory:
+        peak = (
+            "not measured"
+            if attempt.peak_memory_bytes is None
+            else show_used(Decimal(attempt.peak_memory_bytes), resource)
+        )
+        return f"killed for memory; measured peak {peak}"
+    if evidence.needs_more:
+        return "ended at its time limit" if attempt.ran_to_its_limit else "ended by the allocation's time limit"
+    return f"by {attempt.peak_memory_source}" if resource is Resource.memory and attempt.peak_memory_source else ""
+
+
+def _missing(job: Job, attempt: Attempt) -> Iterator[Resource]:
+    """The resources that were asked for, and not measured."""
+    for resource in Resource:
+        if asked(attempt.request, resource) is not None and evidence_of(job, attempt, resource) is None:
+            yield resource
