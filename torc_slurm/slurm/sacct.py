@@ -171,15 +171,29 @@ def parse(text: str) -> list[SacctRow]:
 
 
 def _records(text: str) -> list[dict[str, str]]:
-    """One dict of column to cell per record: every record ends with delimiter and newline, in the header's number."""
-    delimiter = _delimiter(text)
-    header, *records = text.split(delimiter + "\n")
-    if records.pop() if records else header:
-        raise ParseError(f"sacct's output is cut off or followed by something else: …{text[-60:]!r}")
-    names = header.split(delimiter)
+    """One dict of column to cell per record.
+
+    Every cell is followed by the delimiter and every record by a newline; so cells are counted and not lines, and a
+    name may begin or end with a newline.
+    """
+    names, *records = _lines(text)
     if set(FIELDS) - set(names) or set(names) - set(FIELDS + OPTIONAL_FIELDS) or len(set(names)) != len(names):
         raise ParseError(f"sacct's columns are not those that were asked for: {' '.join(names)[:400]!r}")
-    return [_cells(names, record.split(delimiter)) for record in records]
+    return [dict(zip(names, record, strict=True)) for record in records]
+
+
+def _lines(text: str) -> list[list[str]]:
+    """The header's cells, then each record's, all of the same number."""
+    pieces = text.split(_delimiter(text))
+    width = next((number for number, piece in enumerate(pieces) if piece.startswith("\n")), 0)
+    if pieces.pop() != "\n" or not width or len(pieces) % width:
+        raise ParseError(f"sacct's output is cut off or has records of different length: …{text[-60:]!r}")
+    lines = [pieces[start : start + width] for start in range(0, len(pieces), width)]
+    for line in lines[1:]:
+        if not line[0].startswith("\n"):
+            raise ParseError(f"a record of sacct has not the header's {width} columns: {line[0][:40]!r}")
+        line[0] = line[0][1:]
+    return lines
 
 
 def _delimiter(text: str) -> str:
@@ -188,12 +202,6 @@ def _delimiter(text: str) -> str:
     if not text.startswith(first) or end <= len(first) or "\n" in text[:end]:
         raise ParseError(f"sacct's output does not begin with the names of its columns: {text[:80]!r}")
     return text[len(first) : end]
-
-
-def _cells(names: list[str], values: list[str]) -> dict[str, str]:
-    if len(values) != len(names):
-        raise ParseError(f"a record of sacct has {len(values)} columns instead of {len(names)}: {values[0][:40]!r}")
-    return dict(zip(names, values, strict=True))
 
 
 def _row(cells: dict[str, str]) -> SacctRow:

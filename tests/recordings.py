@@ -1,0 +1,34 @@
+"""Reads the recorded outputs of real Slurms below ``tests/recorded``; how they were made: ``record_sacct.py`` there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torc_slurm.slurm.configuration import SlurmFacts, parse_config
+from torc_slurm.slurm.sacct import SacctRow, parse
+
+RECORDED = Path(__file__).parent / "recorded"
+CLUSTERS = ("22.05-cgroup", "22.05-linux", "24.11-linux", "26.05-linux")
+
+
+def sacct_text(cluster: str, scenario: str) -> str:
+    with open(RECORDED / "sacct" / cluster / f"{scenario}.txt", encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def sacct_rows(cluster: str, scenario: str) -> list[SacctRow]:
+    return parse(sacct_text(cluster, scenario))
+
+
+def facts(cluster: str) -> SlurmFacts:
+    return parse_config(sacct_text(cluster, "config"))
+
+
+def job_of(rows: list[SacctRow]) -> int:
+    """The first job of a recording."""
+    return rows[0].slurm_job_id
+
+
+def named(rows: list[SacctRow]) -> dict[str, SacctRow]:
+    """Steps by their names, which a recording's script gave them."""
+    return {row.name or "": row for row in rows if row.step_id is not None}
