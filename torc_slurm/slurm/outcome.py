@@ -105,6 +105,8 @@ def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> Outcome | Non
     status = _ENDED_BY.get(slurm.job_state or "")
     if status is None or slurm.job_end_time is None:
         return None
+    if status == "node_fail" and slurm.state == "COMPLETED":
+        return None  # the step's own end reached Slurm: its node did not take it down, whatever second it was
     end_time = _own_end_time(wrapper, slurm)
     if end_time is not None and int(end_time) < slurm.job_end_time:
         return None
