@@ -126,23 +126,18 @@ class _Case:
     # --- more ------------------------------------------------------------------------------------------------------
 
     def _more(self, result: Bounded) -> Decision:
-        cause = self._cause()
-        if cause is None:
+        causes = sorted(filter(self._is_cause, self.evidence), key=lambda each: each.used, reverse=True)
+        if not causes:
             return self.kept(self._fits())
-        if result.amount <= (self.now or 0) or not self._would_help(result.amount, cause):
-            return self.kept(f"{self._told(cause)}, but {'; '.join(result.notes)}: it cannot be asked for")
-        return self._changed(UP, result.amount, self._told(cause), result.notes)
+        helped = [each for each in causes if self._would_help(result.amount, each)]
+        if result.amount <= (self.now or 0) or not helped:
+            return self.kept(f"{self._told(causes[0])}, but {'; '.join(result.notes)}: it cannot be asked for")
+        return self._changed(UP, result.amount, self._told(helped[0]), result.notes)
 
     def _would_help(self, amount: int, cause: Evidence) -> bool:
         """Whether so much covers every completed attempt, and is more than what the killed job had."""
-        return amount >= self._round(self._completed_use()) and not (
-            cause.needs_more and amount < self._round(cause.used)
-        )
-
-    def _cause(self) -> Evidence | None:
-        """The most demanding attempt that is a reason to ask for more; None: there is none."""
-        causes = [each for each in self.evidence if self._is_cause(each)]
-        return max(causes, key=lambda each: each.used, default=None)
+        covers = amount >= self._round(self._completed_use())
+        return covers and (not cause.needs_more or amount >= self._round(cause.used))
 
     def _is_cause(self, evidence: Evidence) -> bool:
         is_last = evidence.attempt is evidence.job.last_telling()
