@@ -2,7 +2,9 @@
 
 TorcError                    could not be done: exit status 1
 ├── InputError               what the user gave is wrong: exit status 2
-│   └── SpecError            a workflow file is wrong: one line for each problem
+│   └── ProblemsError        wrong in several places: one line for each
+│       ├── SpecError        a workflow file is wrong
+│       └── MisfitError      jobs that the allocation can never hold
 ├── CommandError             a command (sacct, sbatch, …) failed
 │   ├── CommandNotFound      it is not installed or not on PATH
 │   └── CommandTimeout       it did not answer within its time limit
@@ -26,8 +28,8 @@ class InputError(TorcError):
     exit_status = 2
 
 
-class SpecError(InputError):
-    """A workflow file is wrong; ``lines`` has each problem with its file and line, for the user to read."""
+class ProblemsError(InputError):
+    """Input that is wrong in several places; ``lines`` has each problem, up to a bound, for the user to read."""
 
     MOST_LINES = 20
 
@@ -37,6 +39,14 @@ class SpecError(InputError):
         if len(problems) > self.MOST_LINES:
             self.lines.append(f"… and {len(problems) - self.MOST_LINES} more problems")
         super().__init__("; ".join(self.lines))
+
+
+class SpecError(ProblemsError):
+    """A workflow file is wrong: each problem with its file and line."""
+
+
+class MisfitError(ProblemsError):
+    """Jobs that the allocation asked for can never hold: each with both sizes."""
 
 
 class CommandError(TorcError):

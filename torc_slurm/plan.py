@@ -104,11 +104,6 @@ def plan_path(output_dir: str, workflow_id: int, run_id: int) -> str:
     return os.path.join(output_dir, PLANS_DIR, f"wf{workflow_id}_r{run_id}.json")
 
 
-def step_command(python: str) -> tuple[str, ...]:
-    """torc-step under an interpreter, isolated (``-I``): the job's PYTHON* variables cannot break the wrapper."""
-    return (python, "-I", "-m", "torc_slurm.step.main")
-
-
 def next_plan(plan: Plan, completed: Collection[int], run_id: int | None = None) -> Plan:
     """The plan of the next run: the same without the completed jobs, on which nothing has to wait any more.
 

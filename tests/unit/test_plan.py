@@ -26,7 +26,6 @@ from torc_slurm.plan import (
     plan_to_json,
     read_claim,
     read_plan,
-    step_command,
 )
 
 MONITOR = MonitorPlan(enabled=True, granularity="summary", sample_interval_seconds=10.0, flush_interval_seconds=60.0)
@@ -40,7 +39,7 @@ def make_plan(output_dir: str = "/out", *, run_id: int = 1, jobs: tuple[JobPlan,
         output_dir=output_dir,
         working_dir="/work",
         python="/usr/bin/python3",
-        torc_step=step_command("/usr/bin/python3"),
+        torc_step=("/usr/bin/python3", "-I", "-m", "torc_slurm.step.main"),
         resource_monitor=MONITOR,
         execution=ExecutionPlan(srun_options=("--mpi=pmix",)),
         jobs=jobs,

@@ -19,6 +19,7 @@ from torc_slurm.database.collect import FileOutcome, collect_node_files
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.selection import Selection, latest
+from torc_slurm.database.settle import refresh_collected
 from torc_slurm.database.slurm_stats import steps_without_final_row
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.database.store import store_accounting
@@ -139,5 +140,7 @@ def _stored(
 ) -> UpToDate:
     with transaction(database.connection):
         stored = store_accounting(database.connection, rows)
+        if stored.attempts or any(file.outcome == "collected" for file in files):
+            refresh_collected(database.connection)
     answered = {(row["slurm_job_id"], row["run_id"]) for row in rows if row["status"] != "unavailable"}
     return UpToDate(database, selection, files, len(questions), len(questions) - len(answered), stored.accounting_rows)

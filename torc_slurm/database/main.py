@@ -85,6 +85,20 @@ def open_main(
 
 
 @contextlib.contextmanager
+def open_copy(output_dir: str, reason: str) -> Iterator[MainDatabase]:
+    """A copy in memory of the main database, also of one that is not there yet: nothing of what is done stays.
+
+    Args:
+        reason: for ``MainDatabase.read_only_reason``.
+
+    Raises:
+        DatabaseError: it is damaged, or of a newer version.
+    """
+    with closing(_named(main_database_path(output_dir), _connect_copy)) as connection:
+        yield MainDatabase(connection, output_dir, reason)
+
+
+@contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All of the body's changes, or none."""
     connection.execute("BEGIN IMMEDIATE")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from torc_slurm.database.migrations import Schema
 from torc_slurm.database.slurm_stats_schema import ACCOUNTING_COLUMNS
+from torc_slurm.database.workflow_schema import WORKFLOW_TABLES
 
 # Memory and CPU are those of the largest node, as Slurm's --mem means it; all_nodes_* are sums over the
 # nodes, NULL unless every node of the step reported.
@@ -212,4 +213,5 @@ MAIN_SCHEMA: Schema = (
             _NODE_FILES,
         ),
     ),
+    ("workflows", WORKFLOW_TABLES),
 )

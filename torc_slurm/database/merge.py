@@ -71,8 +71,8 @@ def is_complete(nodes: Sequence[Row], exits: Sequence[Row]) -> bool:
 
 
 def last_seen(nodes: Sequence[Row]) -> float:
-    """When anything of the attempt was last written: Unix time."""
-    return max(float(node["last_flush_time"] or 0) for node in nodes)
+    """When anything of the attempt was last written: Unix time; 0.0 where nothing was."""
+    return max((float(node["last_flush_time"] or 0) for node in nodes), default=0.0)
 
 
 def _extent(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:

@@ -25,7 +25,7 @@ _AFTER_KILL_SECONDS = 2.0
 
 # What a query's output looks like must not depend on the user's settings: language, time zone, time format, fields.
 _QUERY_ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"}
-_DROPPED_PREFIXES = ("SACCT_", "SCONTROL_")
+_DROPPED_PREFIXES = ("SACCT_", "SCONTROL_", "SINFO_", "SQUEUE_")
 
 
 def sacct_timeout_seconds(default: float) -> float:
@@ -47,7 +47,7 @@ def sacct_timeout_seconds(default: float) -> float:
 
 
 def query_environment() -> dict[str, str]:
-    """This process's environment with all that would change how sacct and scontrol print: times come in UTC."""
+    """This process's environment with all that would change how Slurm's queries print: times come in UTC."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED_PREFIXES)}
     return kept | _QUERY_ENVIRONMENT
 
@@ -66,6 +66,17 @@ def run(argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str
     """Run a command to its end and return its stdout; bytes that are not UTF-8 come as ``\\xNN``.
 
     Raises:
+        CommandError: as `run_with_messages`.
+    """
+    return run_with_messages(argv, timeout_seconds=timeout_seconds, environment=environment)[0]
+
+
+def run_with_messages(
+    argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str, str] | None = None
+) -> tuple[str, str]:
+    """As `run`, with what the command said on stderr beside: sites' plugins speak to the user there.
+
+    Raises:
         CommandNotFound: no such command on PATH.
         CommandTimeout: not ended within the limit; it and its children have been killed.
         CommandError: it could not be started, or ended with another status than 0.
@@ -81,7 +92,7 @@ def run(argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str
         raise
     if process.returncode != 0:
         raise CommandError(list(argv), process.returncode, _text(stderr))
-    return _text(stdout)
+    return _text(stdout), _text(stderr)
 
 
 def _text(output: bytes) -> str:

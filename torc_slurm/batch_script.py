@@ -1,0 +1,105 @@
+"""Renders the sbatch script of a run from a jinja2 template: the user's own, or the shipped one.
+
+Templates see only what `ScriptValues` holds; a name that is not there is an error and never an empty text. Foreign
+text enters a script through the filters here: ``shell`` quotes a word, or a list of words, for bash; ``comment`` makes
+a text fit for a comment.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jinja2
+
+from torc_slurm import templates
+from torc_slurm.errors import InputError
+
+DEFAULT_TEMPLATE = "workflow.sbatch.j2"
+_SUFFIX = ".sbatch.j2"
+
+
+@dataclass(frozen=True)
+class ScriptValues:
+    """What a template can use.
+
+    ``directives`` are whole #SBATCH lines; ``setup`` is the scheduler's own text, as it stands in the workflow file;
+    ``torc`` are the words that call this installation's ``torc``; ``plan`` and ``output_dir`` are absolute paths.
+    """
+
+    version: str
+    workflow_id: int
+    workflow_name: str
+    run_id: int
+    job_count: int
+    directives: Sequence[str]
+    setup: str
+    torc: Sequence[str]
+    plan: str
+    output_dir: str
+
+
+def render_script(template: str | None, values: ScriptValues, environ: Mapping[str, str]) -> str:
+    """The text of the script.
+
+    Args:
+        template: a name or a path; None: the user's ``workflow.sbatch.j2`` where there is one, else the shipped one.
+
+    Raises:
+        InputError: there is no such template, or it is wrong.
+    """
+    path = find_template(template, environ)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - a shell script, no HTML: the filters quote for the shell
+    )
+    environment.filters |= {"shell": shell, "comment": comment}
+    try:
+        with open(path, encoding="utf-8") as file:
+            return environment.from_string(file.read()).render(vars(values))
+    except jinja2.TemplateSyntaxError as error:
+        raise InputError(f"{path}:{error.lineno}: {error.message}") from error
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        raise InputError(f"{path} cannot be filled in: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def find_template(given: str | None, environ: Mapping[str, str]) -> str:
+    """The path of a template: as a path, then in the user's configuration directory, then among the shipped ones.
+
+    Raises:
+        InputError: there is none; names where it was looked for.
+    """
+    name = DEFAULT_TEMPLATE if given is None else given
+    if given is not None and (os.sep in given or os.path.isfile(given)):
+        if not os.path.isfile(given):
+            raise InputError(f"there is no template file {given}")
+        return given
+    for directory in (user_templates(environ), templates.templates_directory()):
+        for candidate in (name, f"{name}{_SUFFIX}"):
+            if os.path.isfile(os.path.join(directory, candidate)):
+                return os.path.join(directory, candidate)
+    known = ", ".join(each for each in templates.names() if each.endswith(_SUFFIX))
+    raise InputError(f"there is no template {name!r} here or in {user_templates(environ)}; shipped are {known}")
+
+
+def user_templates(environ: Mapping[str, str]) -> str:
+    """``$XDG_CONFIG_HOME/torc-slurm/templates``, else ``~/.config/torc-slurm/templates``."""
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return os.path.join(base, "torc-slurm", "templates")
+
+
+def shell(value: str | Sequence[str]) -> str:
+    """A word, or several, as bash reads them back unchanged."""
+    return shlex.quote(value) if isinstance(value, str) else shlex.join(value)
+
+
+def comment(text: str) -> str:
+    """A text on one line, without what a terminal or an editor would act on."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,187 @@
+"""The runner's word on each attempt in the main database, and what it makes of a job's status.
+
+The journal says which jobs were started and how srun ended; what a job's own processes and Slurm say of its end weighs
+more, unless they know less: an exit record of SIGTERM does not say that the runner ended the job before the limit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+
+from torc_slurm.database.attempts import AttemptKey, find_or_create_attempt
+from torc_slurm.database.node_records import Row, Value
+
+_COLUMNS = (
+    "workflow_id",
+    "run_id",
+    "job_id",
+    "attempt_id",
+    "job_name",
+    "state",
+    "reason",
+    "launcher",
+    "slurm_job_id",
+    "step_id",
+    "step_name",
+    "nodes",
+    "pid",
+    "start_time",
+    "end_time",
+    "return_code",
+    "launcher_status",
+    "launcher_stderr",
+)
+_NAMES = ", ".join(_COLUMNS)
+_UPSERT = f"""
+INSERT INTO job_states ({_NAMES}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
+ON CONFLICT (workflow_id, run_id, job_id, attempt_id) DO UPDATE SET
+{", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[4:])}
+WHERE ({_NAMES}) IS NOT ({", ".join(f"excluded.{name}" for name in _COLUMNS)})
+"""  # noqa: S608 - constants
+_KNOWN_WORKFLOWS = "SELECT workflow_id FROM workflows"
+_OF_ATTEMPT = """
+SELECT * FROM job_states WHERE workflow_id = ? AND run_id = ? AND job_id = ? AND attempt_id = ?
+"""
+_DESCRIBE = """
+UPDATE results SET job_name = :job_name, slurm_job_id = :slurm_job_id, step_id = coalesce(:step_id, step_id)
+WHERE id = :id AND job_name IS NULL
+"""
+# The latest attempt of every job in its latest run: the journal's state, and the result's status.
+_LATEST = """
+SELECT s.job_id, s.run_id, s.attempt_id, s.state, s.start_time, r.status FROM job_states s
+LEFT JOIN results r ON r.workflow_id = s.workflow_id AND r.job_id = s.job_id AND r.run_id = s.run_id
+AND r.attempt_id = s.attempt_id WHERE s.workflow_id = ? ORDER BY s.job_id, s.run_id, s.attempt_id
+"""
+_JOBS = "SELECT job_id, status FROM jobs WHERE workflow_id = ?"
+_DEPENDENCIES = """
+SELECT d.job_id, d.depends_on_job_id FROM job_dependencies d JOIN jobs j ON j.job_id = d.job_id WHERE j.workflow_id = ?
+"""
+_UNFINISHED = "SELECT DISTINCT workflow_id FROM jobs WHERE status <> 'completed' ORDER BY workflow_id"
+_SET_STATUS = "UPDATE jobs SET status = ? WHERE job_id = ?"
+
+# What says more than that a job did not end well.
+_UNSETTLED = frozenset(("running", "submitted", "ready", "blocked"))
+_SPECIFIC = frozenset(("oom", "timeout", "cancelled", "node_fail", "preempted"))
+
+
+def store_job_states(connection: sqlite3.Connection, rows: Iterable[Row]) -> set[int]:
+    """Take over rows of a node file's ``job_states``; returns the ``results.id`` of the attempts that changed.
+
+    An attempt that was started gets its row of ``results`` here, also where its wrapper could write nothing.
+    """
+    known = {row[0] for row in connection.execute(_KNOWN_WORKFLOWS)}
+    changed: set[int] = set()
+    for row in rows:
+        if row["workflow_id"] in known and connection.execute(_UPSERT, dict(row)).rowcount and row["start_time"]:
+            changed.add(_attempt_of(connection, row))
+    return changed
+
+
+def _attempt_of(connection: sqlite3.Connection, row: Row) -> int:
+    identity = {name: row[name] for name in AttemptKey._fields if name != "local_host"}
+    attempt = find_or_create_attempt(connection, AttemptKey(**identity, local_host=None))
+    connection.execute(_DESCRIBE, dict(row) | {"id": attempt})
+    return attempt
+
+
+def journal_of(connection: sqlite3.Connection, attempt: Row) -> Row | None:
+    """The journal's row of an attempt; None for an ad hoc step, or where nothing was written yet."""
+    key = (attempt["workflow_id"], attempt["run_id"], attempt["job_id"], attempt["attempt_id"])
+    row = connection.execute(_OF_ATTEMPT, key).fetchone()
+    return None if row is None else dict(row)
+
+
+def with_journal(judged: Mapping[str, Value], journal: Row | None) -> dict[str, Value]:
+    """What was judged of an attempt, with the journal's word where it knows more; pure.
+
+    Args:
+        judged: ``status``, ``status_evidence`` and more columns of ``results``.
+    """
+    if journal is None:
+        return dict(judged)
+    merged = dict(judged)
+    if judged.get("end_time_source") in (None, "last flush") and journal["end_time"] is not None:
+        merged |= {"end_time": journal["end_time"], "end_time_source": "journal"}
+    if _knows_more(str(judged["status"]), str(journal["state"])):
+        said = "; ".join(str(text) for text in (journal["reason"], judged["status_evidence"]) if text)
+        merged |= {"status": journal["state"], "status_evidence": f"the runner says {journal['state']}: {said}"}
+    return merged
+
+
+def _knows_more(status: str, state: str) -> bool:
+    if status == "running":
+        return state not in _UNSETTLED
+    return status == "failed" and state in _SPECIFIC
+
+
+def unmeasured_figures(journal: Row) -> dict[str, Value]:
+    """The columns of ``results`` for an attempt of which no wrapper wrote anything; all figures stay None."""
+    start, end = journal["start_time"], journal["end_time"]
+    return {
+        "start_time": start,
+        "end_time": None,
+        "exec_time_seconds": float(end) - float(start) if start is not None and end is not None else None,
+        "return_code": journal["return_code"],
+        "return_signal": None,
+        "oom_kills": None,
+        "measured_node_count": 0,
+        "recorded_task_count": 0,
+    }
+
+
+def unfinished_workflows(connection: sqlite3.Connection) -> list[int]:
+    """The workflows with a job that is not completed."""
+    return [int(row[0]) for row in connection.execute(_UNFINISHED)]
+
+
+def refresh_job_statuses(connection: sqlite3.Connection, workflow_id: int, active_run: int | None) -> None:
+    """Give every job of a workflow the status that its attempts and the active run (None: none is) make."""
+    jobs = {row["job_id"]: str(row["status"]) for row in connection.execute(_JOBS, (workflow_id,))}
+    latest = {row["job_id"]: row for row in connection.execute(_LATEST, (workflow_id,))}
+    words = {job: (int(row["run_id"]), str(row["status"] or row["state"])) for job, row in latest.items()}
+    waits_for: dict[int, list[int]] = {}
+    for job, other in connection.execute(_DEPENDENCIES, (workflow_id,)):
+        waits_for.setdefault(job, []).append(other)
+    statuses = job_statuses(jobs, waits_for, words, active_run)
+    changed = [(status, job) for job, status in statuses.items() if status != jobs[job]]
+    connection.executemany(_SET_STATUS, changed)
+
+
+def job_statuses(
+    jobs: Mapping[int, str],
+    waits_for: Mapping[int, Sequence[int]],
+    words: Mapping[int, tuple[int, str]],
+    active_run: int | None,
+) -> dict[int, str]:
+    """Where each job stands; pure.
+
+    Args:
+        jobs: the status so far by job id.
+        words: the latest word on a job: in which run it was said, and a status.
+        active_run: the run that may still start jobs; None: no one does.
+    """
+    completed = {job for job, (_, word) in words.items() if word == "completed"}
+    completed |= {job for job, status in jobs.items() if status == "completed"}
+    return {job: _job_status(job, completed, waits_for, words.get(job), active_run) for job in jobs}
+
+
+def _job_status(
+    job: int,
+    completed: set[int],
+    waits_for: Mapping[int, Sequence[int]],
+    word: tuple[int, str] | None,
+    active_run: int | None,
+) -> str:
+    if job in completed:
+        return "completed"
+    said = word[1] if word is not None and active_run in (None, word[0]) else "ready"
+    if said not in _UNSETTLED:
+        return said
+    if said == "running":
+        return said if active_run is not None else "failed"
+    return _waiting(job, completed, waits_for, "ready" if active_run is None else "submitted")
+
+
+def _waiting(job: int, completed: set[int], waits_for: Mapping[int, Sequence[int]], free: str) -> str:
+    return free if all(other in completed for other in waits_for.get(job, ())) else "blocked"

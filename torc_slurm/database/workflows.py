@@ -1,0 +1,206 @@
+"""Workflows in the main database: created from a checked spec, listed, read back, deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torc_slurm.database.node_records import Row
+from torc_slurm.errors import InputError
+from torc_slurm.spec.workflow import Job, Requirement, Scheduler, Workflow
+
+_INSERT_WORKFLOW = """
+INSERT INTO workflows (name, description, user_name, spec_file, working_dir, created_at, monitor_enabled, granularity,
+sample_interval_seconds, flush_interval_seconds, generate_plots, limit_resources, enforce_runtime, srun_options,
+slurm_defaults)
+VALUES (:name, :description, :user_name, :spec_file, :working_dir, :created_at, :enabled, :granularity,
+:sample_interval_seconds, :flush_interval_seconds, :generate_plots, :limit_resources, :enforce_runtime,
+:srun_options, :slurm_defaults)
+"""
+_INSERT_REQUIREMENT = """
+INSERT INTO resource_requirements (workflow_id, name, num_cpus, num_gpus, num_nodes, ntasks_per_node, memory, runtime)
+VALUES (:workflow_id, :name, :num_cpus, :num_gpus, :num_nodes, :ntasks_per_node, :memory, :runtime)
+"""
+_INSERT_SCHEDULER = "INSERT INTO slurm_schedulers (workflow_id, name, settings) VALUES (?, ?, ?)"
+_INSERT_JOB = """
+INSERT INTO jobs (workflow_id, name, command, working_dir, env, srun_options, resource_requirements_id, status)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_DEPENDENCY = "INSERT INTO job_dependencies (job_id, depends_on_job_id) VALUES (?, ?)"
+_LARGEST_JOB = "SELECT coalesce(max(job_id), 0) FROM jobs WHERE workflow_id = ?"
+
+_WORKFLOW = "SELECT * FROM workflows WHERE workflow_id = ?"
+_LATEST = "SELECT max(workflow_id) FROM workflows"
+_KNOWN_IDS = "SELECT workflow_id FROM workflows ORDER BY workflow_id DESC LIMIT 20"
+_ALL = """
+SELECT w.*, (SELECT count(*) FROM jobs j WHERE j.workflow_id = w.workflow_id) AS job_count,
+r.run_id, r.status AS run_status, r.slurm_job_id
+FROM workflows w LEFT JOIN runs r ON r.workflow_id = w.workflow_id
+AND r.run_id = (SELECT max(run_id) FROM runs WHERE workflow_id = w.workflow_id) ORDER BY w.workflow_id
+"""
+_STATUS_COUNTS = "SELECT workflow_id, status, count(*) AS count FROM jobs GROUP BY workflow_id, status"
+_JOBS = """
+SELECT j.*, q.name AS resource_requirements, q.num_cpus, q.num_gpus, q.num_nodes, q.ntasks_per_node, q.memory, q.runtime
+FROM jobs j LEFT JOIN resource_requirements q ON q.resource_requirements_id = j.resource_requirements_id
+WHERE j.workflow_id = ? ORDER BY j.job_id
+"""
+_DEPENDENCIES = """
+SELECT d.job_id, d.depends_on_job_id FROM job_dependencies d JOIN jobs j ON j.job_id = d.job_id
+WHERE j.workflow_id = ? ORDER BY d.job_id, d.depends_on_job_id
+"""
+_REQUIREMENTS = "SELECT * FROM resource_requirements WHERE workflow_id = ? ORDER BY resource_requirements_id"
+_SCHEDULERS = "SELECT * FROM slurm_schedulers WHERE workflow_id = ? ORDER BY slurm_scheduler_id"
+_DELETE = (
+    "DELETE FROM results WHERE workflow_id = ?",
+    "DELETE FROM slurm_stats WHERE workflow_id = ?",
+    "DELETE FROM job_states WHERE workflow_id = ?",
+    "DELETE FROM runs WHERE workflow_id = ?",
+    "DELETE FROM jobs WHERE workflow_id = ?",
+    "DELETE FROM workflows WHERE workflow_id = ?",
+)
+_FORGET_NODE_FILE = "DELETE FROM node_files WHERE path = ?"
+
+
+def create_workflow(
+    connection: sqlite3.Connection,
+    workflow: Workflow,
+    *,
+    working_dir: str,
+    spec_file: str | None,
+    user_name: str | None,
+    now: float,
+) -> int:
+    """Put a workflow and its jobs in place; must run inside a transaction. Returns its ``workflow_id``.
+
+    Args:
+        working_dir: absolute; relative working directories of jobs are taken from there.
+        now: Unix time.
+    """
+    values = {
+        "name": workflow.name,
+        "description": workflow.description,
+        "user_name": user_name,
+        "spec_file": spec_file,
+        "working_dir": working_dir,
+        "created_at": now,
+        "slurm_defaults": json.dumps(workflow.slurm_defaults),
+    }
+    values |= dataclasses.asdict(workflow.monitor)
+    values |= dataclasses.asdict(workflow.execution) | {"srun_options": json.dumps(workflow.execution.srun_options)}
+    workflow_id = int(connection.execute(_INSERT_WORKFLOW, values).lastrowid or 0)
+    for scheduler in workflow.schedulers:
+        settings = json.dumps(dataclasses.asdict(scheduler))
+        connection.execute(_INSERT_SCHEDULER, (workflow_id, scheduler.name, settings))
+    requirement_ids = {each.name: _insert_requirement(connection, workflow_id, each) for each in workflow.requirements}
+    _insert_jobs(connection, workflow_id, workflow.jobs, requirement_ids, working_dir)
+    return workflow_id
+
+
+def _insert_requirement(connection: sqlite3.Connection, workflow_id: int, requirement: Requirement) -> int:
+    values = dataclasses.asdict(requirement) | {"workflow_id": workflow_id}
+    return int(connection.execute(_INSERT_REQUIREMENT, values).lastrowid or 0)
+
+
+def _insert_jobs(
+    connection: sqlite3.Connection,
+    workflow_id: int,
+    jobs: Sequence[Job],
+    requirement_ids: dict[str, int],
+    working_dir: str,
+) -> None:
+    connection.executemany(
+        _INSERT_JOB,
+        (
+            (
+                workflow_id,
+                job.name,
+                job.command,
+                os.path.normpath(os.path.join(working_dir, job.working_dir or "")),
+                json.dumps(dict(job.env)),
+                json.dumps(job.srun_options),
+                None if job.requirement is None else requirement_ids[job.requirement],
+                "blocked" if job.depends_on else "ready",
+            )
+            for job in jobs
+        ),
+    )
+    # Inside one transaction AUTOINCREMENT counts up without a gap, so the last id tells all of them.
+    first = int(connection.execute(_LARGEST_JOB, (workflow_id,)).fetchone()[0]) - len(jobs) + 1
+    connection.executemany(
+        _INSERT_DEPENDENCY,
+        ((first + index, first + other) for index, job in enumerate(jobs) for other in job.depends_on),
+    )
+
+
+def workflow_row(connection: sqlite3.Connection, workflow_id: int | None) -> Row:
+    """The row of a workflow; None means the latest.
+
+    Raises:
+        InputError: there is none; names those there are.
+    """
+    wanted = connection.execute(_LATEST).fetchone()[0] if workflow_id is None else workflow_id
+    if wanted is None:
+        raise InputError(
+            "there is no workflow here yet; make one with torc workflows create SPEC, or give --output-dir"
+        )
+    row = connection.execute(_WORKFLOW, (wanted,)).fetchone()
+    if row is None:
+        known = ", ".join(str(each[0]) for each in connection.execute(_KNOWN_IDS)) or "none"
+        raise InputError(f"there is no workflow {wanted} here; there are: {known} (torc workflows list)")
+    return dict(row)
+
+
+def workflow_rows(connection: sqlite3.Connection) -> list[Row]:
+    """Every workflow with ``job_count`` and its latest run (``run_id``, ``run_status``, ``slurm_job_id``)."""
+    return [dict(row) for row in connection.execute(_ALL)]
+
+
+def status_counts(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
+    """How many jobs of each workflow have which status."""
+    counts: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for row in connection.execute(_STATUS_COUNTS):
+        counts[row["workflow_id"]][row["status"]] = row["count"]
+    return counts
+
+
+def job_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
+    """Every job of a workflow with what it requires beside it (None where it has no requirement)."""
+    return [dict(row) for row in connection.execute(_JOBS, (workflow_id,))]
+
+
+def dependencies(connection: sqlite3.Connection, workflow_id: int) -> dict[int, list[int]]:
+    """For each job that waits for others, their ids."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
+    for job_id, other in connection.execute(_DEPENDENCIES, (workflow_id,)):
+        found[job_id].append(other)
+    return found
+
+
+def requirement_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
+    """The resource requirements of a workflow."""
+    return [dict(row) for row in connection.execute(_REQUIREMENTS, (workflow_id,))]
+
+
+def schedulers(connection: sqlite3.Connection, workflow_id: int) -> list[Scheduler]:
+    """The schedulers of a workflow, in the order of its file."""
+    return [_scheduler(json.loads(row["settings"])) for row in connection.execute(_SCHEDULERS, (workflow_id,))]
+
+
+def _scheduler(settings: dict[str, Any]) -> Scheduler:
+    return Scheduler(**settings | {"extra": tuple(settings["extra"]), "setup": tuple(settings["setup"])})
+
+
+def delete_workflow(connection: sqlite3.Connection, workflow_id: int, node_files: Iterable[str]) -> None:
+    """Remove a workflow with its jobs, runs and results; must run inside a transaction.
+
+    Args:
+        node_files: as ``node_files`` has them (relative to the output directory): they are forgotten too.
+    """
+    for statement in _DELETE:
+        connection.execute(statement, (workflow_id,))
+    connection.executemany(_FORGET_NODE_FILE, ((path,) for path in node_files))

@@ -1,0 +1,55 @@
+"""How other hosts call this installation: absolute words that need no PATH, no PYTHONPATH and no current directory."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import site
+import sys
+
+import torc_slurm
+
+
+def interpreter() -> str:
+    """The absolute path of the interpreter that runs this; that of a virtual environment stays its own.
+
+    Its symbolic link is not followed: the environment's directory is found by the link's place.
+    """
+    return os.path.abspath(sys.executable)
+
+
+def module_command(module: str, python: str | None = None) -> tuple[str, ...]:
+    """The words that run a module's ``main()`` in isolation (``-I``): no PYTHON* variable can break it.
+
+    What isolation would hide (an installation with ``pip install --user``, or found by PYTHONPATH) is named in the
+    command itself.
+    """
+    chosen = interpreter() if python is None else python
+    hidden = hidden_from_isolation()
+    if not hidden:
+        return (chosen, "-I", "-m", module)
+    return (chosen, "-I", "-c", f"import sys; sys.path[:0] = {hidden!r}; from {module} import main; sys.exit(main())")
+
+
+def hidden_from_isolation() -> list[str]:
+    """The directories that an isolated interpreter would have to be told of; none where it finds us by itself."""
+    given = [os.path.abspath(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    hidden = {*given, site.getusersitepackages()} if site.ENABLE_USER_SITE else set(given)
+    needed = _directories_needed()
+    return needed if hidden & set(needed) else []
+
+
+def _directories_needed() -> list[str]:
+    """Where this package, its installation's own record and psutil were found."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(torc_slurm.__file__)))
+    psutil = importlib.util.find_spec("psutil")
+    found = (
+        [package, os.path.dirname(os.path.dirname(os.path.abspath(psutil.origin)))]
+        if psutil and psutil.origin
+        else [package]
+    )
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        found.append(os.path.abspath(str(importlib.metadata.distribution("torc-slurm").locate_file(""))))
+    return list(dict.fromkeys(found))

@@ -1,0 +1,313 @@
+"""From a workflow to its next run: plan, script, and what sbatch makes of it; whatever fails leaves nothing behind.
+
+Three phases. Under the database's lock the run is checked, written down and given its plan, all or nothing. Then, with
+the lock free for others, sbatch is called. Then its job id is noted, or, where it refused, everything taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torc_slurm import __version__
+from torc_slurm.batch_script import ScriptValues, render_script
+from torc_slurm.database.collect import collect_node_files
+from torc_slurm.database.job_states import refresh_job_statuses
+from torc_slurm.database.main import MainDatabase, open_copy, open_main, transaction
+from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, plan_of, update_run
+from torc_slurm.database.settle import RunState, next_run_id, refresh_workflow, supersede
+from torc_slurm.database.workflows import create_workflow, delete_workflow, schedulers, workflow_row
+from torc_slurm.errors import CommandError, CommandTimeout, DatabaseError, MisfitError, ParseError, TorcError
+from torc_slurm.installation import interpreter, module_command
+from torc_slurm.plan import Plan, create_plan_file, plan_path
+from torc_slurm.slurm import submission
+from torc_slurm.slurm.fit import misfits
+from torc_slurm.slurm.sbatch_options import (
+    Overrides,
+    choose_scheduler,
+    directive,
+    limit_seconds,
+    output_pattern,
+    overridden,
+    sbatch_options,
+)
+from torc_slurm.spec.workflow import Workflow
+
+_DRY = "nothing is created (--dry-run)"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be run and how; ``workflow`` is a checked file to be created first, or the id of one that is there.
+
+    ``working_dir`` and ``spec_file`` are absolute; they and ``user_name`` go into a workflow that is created.
+    """
+
+    workflow: Workflow | int | None
+    working_dir: str
+    environ: Mapping[str, str]
+    spec_file: str | None = None
+    user_name: str | None = None
+    scheduler: str | None = None
+    overrides: Overrides = field(default_factory=Overrides)
+    template: str | None = None
+    sbatch_arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A run that was prepared or submitted; ``script`` is its text, ``messages`` are lines for the user."""
+
+    workflow_id: int
+    run_id: int
+    job_count: int
+    script: str
+    script_path: str | None = None
+    slurm_job_id: int | None = None
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A run before anything of it is on disk; ``generated`` are earlier runs whose scripts have not begun."""
+
+    plan: Plan
+    script: str
+    scheduler: str
+    created: bool
+    generated: tuple[RunState, ...] = ()
+
+
+def dry_run(output_dir: str, request: Request) -> Launched:
+    """What `submit` or `generate` would make, in a copy of the database that is thrown away.
+
+    Raises:
+        TorcError: as these two.
+    """
+    with open_copy(output_dir, _DRY) as database:
+        prepared = _prepare(database, request)
+        plan = prepared.plan
+        return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script)
+
+
+def generate(output_dir: str, request: Request, *, on_wait: Callable[[str], None] = lambda _message: None) -> Launched:
+    """Create the workflow (if it is not there yet) and the plan of its next run, and render the script for sbatch.
+
+    Raises:
+        TorcError: as `submit`, without what concerns sbatch.
+    """
+    prepared = _write_down(output_dir, request, GENERATED, on_wait)
+    plan = prepared.plan
+    return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script)
+
+
+def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] = lambda _message: None) -> Launched:
+    """Prepare the next run and give its script to sbatch.
+
+    Raises:
+        InputError: unknown ids or names, a job that can never fit, a text that no #SBATCH line can hold.
+        TorcError: a run is active, or every job is completed.
+        CommandError: sbatch is not there or refused; nothing was created then.
+        CommandTimeout: sbatch did not answer; the run stays, because it may have been submitted.
+    """
+    prepared = _write_down(output_dir, request, SUBMITTED, on_wait)
+    plan = prepared.plan
+    script_path = _script_path(plan)
+    try:
+        answer = submission.submit(script_path, request.sbatch_arguments)
+    except CommandTimeout as error:
+        raise TorcError(_not_known(plan, error)) from error
+    except (CommandError, ParseError):
+        _take_back(output_dir, prepared, on_wait)
+        raise
+    with open_main(output_dir, on_wait=on_wait) as database, transaction(database.connection):
+        update_run(database.connection, plan.workflow_id, plan.run_id, slurm_job_id=answer.slurm_job_id)
+    return Launched(
+        plan.workflow_id,
+        plan.run_id,
+        len(plan.jobs),
+        prepared.script,
+        script_path,
+        answer.slurm_job_id,
+        tuple(answer.messages.splitlines()),
+    )
+
+
+def _not_known(plan: Plan, error: CommandTimeout) -> str:
+    return (
+        f"{error}; whether run {plan.run_id} of workflow {plan.workflow_id} was submitted is not known: look with "
+        f"squeue --me, and if it was not, torc workflows cancel {plan.workflow_id} gives it up"
+    )
+
+
+def _write_down(output_dir: str, request: Request, status: str, on_wait: Callable[[str], None]) -> _Prepared:
+    """The next run in the database and its plan (submitted: its script too) on disk; all of it or nothing."""
+    if not os.path.isdir(output_dir):  # what is wrong is found before the directory is made
+        dry_run(output_dir, request)
+    with _open_to_write(output_dir, on_wait) as database:
+        if not isinstance(request.workflow, Workflow):
+            collect_node_files(database)
+        with contextlib.ExitStack() as undo:
+            with transaction(database.connection):
+                prepared = _prepare(database, request)
+                _take_back_generated(prepared)
+                _insert(database.connection, prepared, status)
+                undo.callback(_unlink, create_plan_file(prepared.plan))
+                if status == SUBMITTED:
+                    undo.callback(_unlink, _script_path(prepared.plan))
+                    _write_script(prepared)
+            undo.pop_all()
+    return prepared
+
+
+@contextlib.contextmanager
+def _open_to_write(output_dir: str, on_wait: Callable[[str], None]) -> Iterator[MainDatabase]:
+    try:
+        with open_main(output_dir, on_wait=on_wait, create_directory=True) as database:
+            if database.read_only_reason is not None:
+                raise DatabaseError(f"{database.read_only_reason}; give another --output-dir")
+            yield database
+    except OSError as error:
+        raise DatabaseError(f"{output_dir} cannot be written: {error.strerror}; give another --output-dir") from error
+
+
+def _prepare(database: MainDatabase, request: Request) -> _Prepared:
+    connection, output_dir = database.connection, database.output_dir
+    created = isinstance(request.workflow, Workflow)
+    wanted = _create(connection, request) if isinstance(request.workflow, Workflow) else request.workflow
+    row = workflow_row(connection, wanted)
+    workflow_id = int(row["workflow_id"] or 0)
+    states = [] if created else refresh_workflow(connection, output_dir, workflow_id)
+    for state in states:
+        if state.is_active:
+            raise TorcError(_is_active(workflow_id, state))
+    run_id = next_run_id(connection, output_dir, workflow_id)
+    plan = plan_of(connection, row, run_id=run_id, output_dir=output_dir, python=interpreter())
+    if not plan.jobs:
+        raise TorcError(f"every job of workflow {workflow_id} is completed; there is nothing left to run")
+    scheduler, script = _script(connection, plan, row["slurm_defaults"], request)
+    generated = tuple(state for state in states if state.status == GENERATED)
+    return _Prepared(plan, script, scheduler, created, generated)
+
+
+def _create(connection: sqlite3.Connection, request: Request) -> int:
+    assert isinstance(request.workflow, Workflow)
+    return create_workflow(
+        connection,
+        request.workflow,
+        working_dir=request.working_dir,
+        spec_file=request.spec_file,
+        user_name=request.user_name,
+        now=time.time(),
+    )
+
+
+def _take_back_generated(prepared: _Prepared) -> None:
+    """No job may run twice at once: a script that was only generated must find its run taken.
+
+    Raises:
+        TorcError: it has begun in this very moment.
+    """
+    plan = prepared.plan
+    for state in prepared.generated:
+        if not supersede(plan.output_dir, plan.workflow_id, state.run_id):
+            raise TorcError(_is_active(plan.workflow_id, state))
+
+
+def _is_active(workflow_id: int, state: RunState) -> str:
+    return (
+        f"run {state.run_id} of workflow {workflow_id} is active ({state.reason}); wait for it with "
+        f"torc workflows status {workflow_id} --wait, or end it with torc workflows cancel {workflow_id}"
+    )
+
+
+def _script(connection: sqlite3.Connection, plan: Plan, defaults_json: object, request: Request) -> tuple[str, str]:
+    """The scheduler's name, and the script; jobs that can never fit are refused.
+
+    Raises:
+        MisfitError: there are such jobs.
+        InputError: no such scheduler, or something that no #SBATCH line can hold.
+    """
+    chosen = choose_scheduler(schedulers(connection, plan.workflow_id), request.scheduler)
+    scheduler = overridden(chosen, request.overrides)
+    defaults = json.loads(str(defaults_json))
+    nodes = submission.nodes_of(_known_nodes(), scheduler.partition or defaults.get("partition"))
+    too_large = misfits(plan.jobs, scheduler, nodes)
+    if too_large:
+        raise MisfitError(too_large)
+    limit = limit_seconds(scheduler.walltime or defaults.get("time"))
+    options = sbatch_options(
+        scheduler,
+        defaults,
+        job_name=plan.workflow_name,
+        output=output_pattern(plan.output_dir, f"slurm_output_wf{plan.workflow_id}_sl%j.o"),
+        limit=submission.time_limit_of(nodes) if limit is None else limit,
+    )
+    values = ScriptValues(
+        version=__version__,
+        workflow_id=plan.workflow_id,
+        workflow_name=plan.workflow_name,
+        run_id=plan.run_id,
+        job_count=len(plan.jobs),
+        directives=[directive(option) for option in options],
+        setup="\n".join(scheduler.setup),
+        torc=module_command("torc_slurm.cli.main", plan.python),
+        plan=plan.path,
+        output_dir=plan.output_dir,
+    )
+    return scheduler.name, render_script(request.template, values, request.environ)
+
+
+def _known_nodes() -> list[submission.Nodes]:
+    """What the nodes have; nothing where Slurm cannot be asked: then the runner fails what does not fit."""
+    try:
+        return submission.partition_nodes()
+    except (CommandError, ParseError):
+        return []
+
+
+def _insert(connection: sqlite3.Connection, prepared: _Prepared, status: str) -> None:
+    plan = prepared.plan
+    insert_run(
+        connection,
+        plan.workflow_id,
+        plan.run_id,
+        status=status,
+        created_at=time.time(),
+        scheduler=prepared.scheduler,
+        script=_script_path(plan) if status == SUBMITTED else None,
+    )
+    refresh_job_statuses(connection, plan.workflow_id, plan.run_id if status == SUBMITTED else None)
+
+
+def _script_path(plan: Plan) -> str:
+    return plan.path.removesuffix(".json") + ".sbatch"
+
+
+def _write_script(prepared: _Prepared) -> None:
+    path = _script_path(prepared.plan)
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(prepared.script)
+
+
+def _take_back(output_dir: str, prepared: _Prepared, on_wait: Callable[[str], None]) -> None:
+    """After sbatch refused: no run, no plan, no script, and no workflow that was made for it."""
+    plan = prepared.plan
+    with open_main(output_dir, on_wait=on_wait) as database, transaction(database.connection):
+        delete_run(database.connection, plan.workflow_id, plan.run_id)
+        if prepared.created:
+            delete_workflow(database.connection, plan.workflow_id, ())
+        else:
+            refresh_job_statuses(database.connection, plan.workflow_id, None)
+    for path in (_script_path(plan), plan_path(plan.output_dir, plan.workflow_id, plan.run_id)):
+        _unlink(path)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,78 @@
+"""Whether a job can ever fit the allocation that is asked for; said before anything is submitted; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from torc_slurm.plan import JobPlan
+from torc_slurm.slurm.submission import Nodes
+from torc_slurm.spec.workflow import Scheduler
+
+_MEBIBYTES = re.compile(r"([0-9]{1,12})M?", re.ASCII)
+
+
+class Room(NamedTuple):
+    """What one node of the allocation offers; None: not known, then nothing is refused for it."""
+
+    cpus: int | None
+    memory_mib: int | None
+    gpus: int | None
+
+
+def room_on(nodes: Nodes | None, scheduler: Scheduler) -> Room:
+    """What the allocation has on a node of this kind: what the scheduler asks for, at most what the node has."""
+    asked_cpus = None
+    if not scheduler.exclusive and (scheduler.cpus_per_task or scheduler.ntasks_per_node):
+        asked_cpus = (scheduler.cpus_per_task or 1) * (scheduler.ntasks_per_node or 1)
+    asked_memory = _asked_memory(scheduler.mem)
+    if nodes is None:
+        return Room(asked_cpus, asked_memory, None)
+    return Room(
+        nodes.cpus if asked_cpus is None else min(nodes.cpus, asked_cpus),
+        nodes.memory_mib if asked_memory is None else min(nodes.memory_mib, asked_memory),
+        nodes.gpus,
+    )
+
+
+def misfits(jobs: Sequence[JobPlan], scheduler: Scheduler, nodes: Sequence[Nodes]) -> list[str]:
+    """One line for each job that no such allocation can ever hold, with both sizes.
+
+    Args:
+        nodes: the kinds of nodes that the partition has; empty: not known.
+    """
+    rooms = [room_on(each, scheduler) for each in nodes] or [room_on(None, scheduler)]
+    return [line for job in jobs for line in _misfit(job, scheduler.nodes, rooms)]
+
+
+def _misfit(job: JobPlan, node_count: int, rooms: Sequence[Room]) -> Iterator[str]:
+    if job.num_nodes > node_count:
+        yield f"job {job.name!r} needs {job.num_nodes} nodes, the allocation has {node_count}"
+    elif not any(_fits(job, room) for room in rooms):
+        request = Room(job.num_cpus, job.memory_mib, job.num_gpus)
+        largest = max(rooms, key=lambda room: (room.cpus or 0, room.memory_mib or 0))
+        yield f"job {job.name!r} needs {_sizes(request)} on a node, the allocation has {_sizes(largest)}"
+
+
+def _fits(job: JobPlan, room: Room) -> bool:
+    return (
+        (room.cpus is None or job.num_cpus <= room.cpus)
+        and (room.memory_mib is None or (job.memory_mib or 0) <= room.memory_mib)
+        and (room.gpus is None or job.num_gpus <= room.gpus)
+    )
+
+
+def _sizes(room: Room) -> str:
+    parts = [
+        f"{room.cpus} CPUs" if room.cpus is not None else "",
+        f"{room.memory_mib} MiB" if room.memory_mib is not None else "",
+        f"{room.gpus} GPUs" if room.gpus else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _asked_memory(mem: str | None) -> int | None:
+    """MiB of a scheduler's ``mem``; None for 0, which is all that the node has."""
+    match = _MEBIBYTES.fullmatch(mem or "")
+    return (int(match[1]) or None) if match else None

@@ -1,0 +1,210 @@
+"""What sbatch is asked for, as options and as #SBATCH lines; pure.
+
+Quoting of #SBATCH lines stands here alone. sbatch reads them itself, no shell does: a value in double quotes keeps
+every character but a line break, with a backslash before ``"`` and ``\\`` (Slurm's src/sbatch/opt.c; seen on 22.05 with
+quotes, ``#``, ``$(…)``, tabs, control characters and any language).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from torc_slurm.errors import InputError
+from torc_slurm.spec.workflow import Scheduler
+from torc_slurm.units import format_slurm_time, parse_iso_duration, parse_slurm_time
+
+LONGEST_WARNING_SECONDS = 120
+NO_SCHEDULER = Scheduler("default")
+
+# Options of slurm_defaults that say what a node is to give: then torc does not ask for whole nodes.
+_SIZES = frozenset(
+    (
+        "exclusive",
+        "oversubscribe",
+        "ntasks",
+        "ntasks-per-node",
+        "cpus-per-task",
+        "mincpus",
+        "mem",
+        "mem-per-cpu",
+        "mem-per-gpu",
+        "cpus-per-gpu",
+        "cores-per-socket",
+        "threads-per-core",
+    )
+)
+_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_@%+=:,./\[\]-]*", re.ASCII)
+_IS_ISO = re.compile(r"P[T0-9]")
+
+
+class Overrides(NamedTuple):
+    """What the command line says instead of the workflow's scheduler; None: nothing."""
+
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    nodes: int | None = None
+    walltime: str | None = None
+
+
+def overridden(scheduler: Scheduler, overrides: Overrides) -> Scheduler:
+    """The scheduler with what the command line says.
+
+    Raises:
+        InputError: a number of nodes or a time limit that is none.
+    """
+    given = {name: value for name, value in overrides._asdict().items() if value is not None}
+    if "nodes" in given and given["nodes"] < 1:
+        raise InputError(f"{given['nodes']} nodes cannot be asked for; give 1 or more")
+    if "walltime" in given and limit_seconds(given["walltime"]) == 0:
+        raise InputError("a time limit of 0 cannot be asked for; give more")
+    return dataclasses.replace(scheduler, **given)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"the options for sbatch after -- are not understood: {message}")
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[Overrides, list[str]]:
+    """What of the options for sbatch torc has to know itself, and the rest in its order.
+
+    Raises:
+        InputError: one of those that torc has to know has no value, or a wrong one.
+    """
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for letter, name in (("A", "account"), ("p", "partition"), ("q", "qos"), ("t", "time")):
+        parser.add_argument(f"-{letter}", f"--{name}", dest="walltime" if name == "time" else name)
+    parser.add_argument("-N", "--nodes", type=int)
+    found, rest = parser.parse_known_args(arguments)
+    return Overrides(**vars(found)), rest
+
+
+def choose_scheduler(schedulers: Sequence[Scheduler], name: str | None) -> Scheduler:
+    """The scheduler of that name; None: the first; where there are none, one node of the default partition.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name is None:
+        return schedulers[0] if schedulers else NO_SCHEDULER
+    found = next((each for each in schedulers if each.name == name), None)
+    if found is None:
+        known = ", ".join(each.name for each in schedulers) or "none"
+        raise InputError(f"the workflow has no scheduler {name!r}; slurm_schedulers has: {known}")
+    return found
+
+
+def limit_seconds(walltime: str | None) -> int | None:
+    """Seconds of a time limit in Slurm's form or as ISO 8601; None: no limit, or not known.
+
+    Raises:
+        InputError: neither of the two forms.
+    """
+    if walltime is None:
+        return None
+    seconds = parse_iso_duration(walltime) if _IS_ISO.match(walltime) else parse_slurm_time(walltime)
+    return None if seconds is None else int(seconds)
+
+
+def warning_seconds(limit: int | None) -> int:
+    """How long before the time limit the script is to be told: 120 s, or a tenth of a limit that is shorter."""
+    return LONGEST_WARNING_SECONDS if limit is None else max(1, min(LONGEST_WARNING_SECONDS, limit // 10))
+
+
+def asks_for_whole_nodes(scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> bool:
+    """Whether nothing is said of CPUs or memory: ``-N2`` alone would give one CPU per node."""
+    said = (scheduler.ntasks_per_node, scheduler.cpus_per_task, scheduler.mem, scheduler.exclusive)
+    return all(value is None for value in said) and not _SIZES & defaults.keys()
+
+
+def sbatch_options(
+    scheduler: Scheduler, defaults: Mapping[str, str | bool], *, job_name: str, output: str, limit: int | None
+) -> list[str]:
+    """The options of one allocation, each one word such as ``--nodes=2``; nothing is quoted yet.
+
+    Args:
+        defaults: any other sbatch option; those of the scheduler go before them.
+        output: the file of the allocation's output, absolute, as a name without patterns but for ``%j`` at its end.
+        limit: the time limit in seconds, where it is known.
+    """
+    options: dict[str, str | bool] = {
+        "job-name": " ".join(printable_words(job_name)),
+        "output": output,
+        "open-mode": "append",
+        "signal": f"B:TERM@{warning_seconds(limit)}",
+        "no-requeue": "requeue" not in defaults,
+    }
+    options |= defaults
+    options |= _scheduler_options(scheduler, defaults)
+    words = [_word(name, value) for name, value in options.items() if value is not False]
+    return [*words, *scheduler.extra]
+
+
+def _scheduler_options(scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> dict[str, str | bool]:
+    whole_nodes = asks_for_whole_nodes(scheduler, defaults)
+    all_memory = whole_nodes or (scheduler.exclusive and not {"mem", "mem-per-cpu", "mem-per-gpu"} & defaults.keys())
+    values: dict[str, str | int | bool | None] = {
+        "account": scheduler.account,
+        "partition": scheduler.partition,
+        "qos": scheduler.qos,
+        "constraint": scheduler.constraint,
+        "reservation": scheduler.reservation,
+        "gres": scheduler.gres,
+        "nodes": scheduler.nodes,
+        "ntasks-per-node": scheduler.ntasks_per_node,
+        "cpus-per-task": scheduler.cpus_per_task,
+        "exclusive": True if whole_nodes else scheduler.exclusive,
+        "mem": scheduler.mem or ("0" if all_memory else None),
+        "time": None if scheduler.walltime is None else slurm_limit(scheduler.walltime),
+    }
+    return {
+        name: value if isinstance(value, bool) else str(value) for name, value in values.items() if value is not None
+    }
+
+
+def slurm_limit(walltime: str) -> str:
+    """A time limit as sbatch takes it."""
+    return format_slurm_time(parse_iso_duration(walltime)) if _IS_ISO.match(walltime) else walltime
+
+
+def _word(name: str, value: str | bool) -> str:
+    return f"--{name}" if value is True else f"--{name}={value}"
+
+
+def printable_words(text: str) -> list[str]:
+    """The words of a text that is only a label: line breaks and control characters part words."""
+    return "".join(character if character.isprintable() else " " for character in text).split()
+
+
+def output_pattern(directory: str, name: str) -> str:
+    """A file in a directory as sbatch's ``--output`` takes it: ``%`` of the directory doubled, ``name`` as it is.
+
+    Raises:
+        InputError: the directory has a backslash, which turns off ``%j`` (sbatch(1), "filename pattern").
+    """
+    if "\\" in directory:
+        raise InputError(
+            f"sbatch cannot write into {directory}: a backslash in --output has a meaning of its own; "
+            "give another --output-dir"
+        )
+    return f"{directory.replace('%', '%%')}/{name}"
+
+
+def directive(option: str) -> str:
+    """The #SBATCH line of one option.
+
+    Raises:
+        InputError: it holds a line break or NUL, which no such line can.
+    """
+    if any(character in option for character in "\n\r\0"):
+        raise InputError(f"{option!r} has a line break, which an #SBATCH line cannot hold; give it another value")
+    if _NEEDS_NO_QUOTES.fullmatch(option):
+        return f"#SBATCH {option}"
+    name, equals, value = option.partition("=")
+    escaped = re.sub(r'(["\\])', r"\\\1", value)
+    return f'#SBATCH {name}{equals}"{escaped}"'
