@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from torc_slurm.sizing.corrections import Adjustment, Corrections
 from torc_slurm.sizing.decision import DOWN, UP, Decision
 from torc_slurm.sizing.evidence import Resource
+from torc_slurm.sizing.savings import Saving
 from torc_slurm.sizing.utilization import Use, Utilization
 
 Document = dict[str, Any]
 
 VIOLATION_KEYS = ("job_id", "job_name", "resource_type", "specified", "peak_used", "over_utilization")
+
+SAVING_AMOUNTS = ("asked", "used", "wasted", "lost", "asked_after", "reserved", "reserved_after")
 
 
 def utilization_document(report: Utilization) -> Document:
@@ -98,3 +102,29 @@ def _whole(value: Decimal | None) -> int | None:
 
 def _real(value: Decimal | None) -> float | None:
     return None if value is None else float(value)
+
+
+def savings_document(workflow_id: int, run_id: int | None, rows: Sequence[Saving]) -> Document:
+    """What ``savings`` answers: one item per requirement, and the workflow's ``total``."""
+    items = [saving_item(each) for each in rows]
+    return {"workflow_id": workflow_id, "run_id": run_id, "items": items[:-1], "total": items[-1]}
+
+
+def saving_item(saving: Saving) -> Document:
+    """One row: hours to a thousandth; None where nothing was measured."""
+    requirement = saving.requirement
+    document: Document = {
+        "resource_requirements_id": None if requirement is None else requirement.resource_requirements_id,
+        "name": None if requirement is None else requirement.name,
+        "jobs": saving.jobs,
+        "attempts": saving.attempts,
+        "unmeasured_attempts": saving.unmeasured_attempts,
+    }
+    for unit in ("core_hours", "gb_hours"):
+        for name in SAVING_AMOUNTS:
+            document[f"{name}_{unit}"] = _hours(getattr(getattr(saving, name), unit))
+    return document
+
+
+def _hours(value: Decimal | None) -> float | None:
+    return None if value is None else float(value.quantize(Decimal("0.001"), ROUND_HALF_UP))

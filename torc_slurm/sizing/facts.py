@@ -68,7 +68,7 @@ class Attempt:
     """One try at a job: what it was given, how it ended, what it used.
 
     ``hung`` says whether it used no CPU in the last half of its time; None: not known. ``is_lower_bound`` is set where
-    not all of its nodes reported. ``all_nodes_cpu_seconds`` and ``avg_memory_bytes`` serve savings only.
+    not all of its nodes reported. ``all_nodes_cpu_seconds`` and ``all_nodes_avg_memory_bytes`` serve savings only.
     """
 
     run_id: int
@@ -88,7 +88,7 @@ class Attempt:
     is_lower_bound: bool = False
     runtime_enforced: bool = False
     all_nodes_cpu_seconds: Figure | None = None
-    avg_memory_bytes: Figure | None = None
+    all_nodes_avg_memory_bytes: Figure | None = None
 
     @property
     def outcome(self) -> Outcome:

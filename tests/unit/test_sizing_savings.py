@@ -1,0 +1,62 @@
+"""Core-hours and GB-hours asked, used and wasted, and what correction would make of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from sizing_cases import attempt, facts, job, killed
+
+from torc_slurm.sizing.corrections import correct
+from torc_slurm.sizing.decision import Options
+from torc_slurm.sizing.documents import savings_document
+from torc_slurm.sizing.facts import Facts, Request
+from torc_slurm.sizing.savings import Amount, Saving, savings
+
+ASKED = Request(memory="8g", num_cpus=4, runtime="PT4H", num_nodes=2)
+MEASURED = {"all_nodes_cpu_seconds": 7200.0, "all_nodes_avg_memory_bytes": 2 * 10**9}
+
+
+def hours(amount: Amount) -> tuple[float, float]:
+    return float(amount.core_hours or 0), float(amount.gb_hours or 0)
+
+
+def saved(known: Facts, run_id: int | None = None) -> tuple[Saving, ...]:
+    return savings(known, correct(known, Options()), run_id)
+
+
+def test_one_job() -> None:
+    row, total = saved(facts(job(1, attempt(ASKED, exec_time_seconds=3600.0, **MEASURED)), asked=ASKED))
+    assert hours(row.asked) == (8, 16)
+    assert hours(row.used) == (2, 2)
+    assert hours(row.wasted) == (6, 14)
+    assert hours(row.asked_after) == (6, 10)  # 3 CPUs and 5g on two nodes
+    assert row.reserved.core_hours == 32
+    assert row.reserved_after.core_hours == Decimal("7.2")  # 3 CPUs, 2 nodes, PT1H12M
+    assert (total.requirement, total.asked) == (None, row.asked)
+
+
+def test_what_was_not_measured_is_neither_used_nor_wasted() -> None:
+    known = attempt(ASKED, exec_time_seconds=3600.0, **MEASURED)
+    row, _ = saved(facts(job(1, known), job(2, attempt(ASKED, exec_time_seconds=3600.0)), asked=ASKED))
+    assert [each.core_hours for each in (row.asked, row.used, row.wasted)] == [16, 2, 6]
+    assert (row.attempts, row.unmeasured_attempts) == (2, 1)
+    row, _ = saved(facts(job(2, attempt(ASKED)), asked=ASKED))
+    assert row.used.core_hours is None
+
+
+def test_attempts_that_did_not_complete_were_lost() -> None:
+    shot = killed(ASKED, exec_time_seconds=1800.0)
+    known = facts(job(1, shot, attempt(ASKED, run_id=2, exec_time_seconds=3600.0)), asked=ASKED)
+    assert saved(known)[0].lost.core_hours == 4
+    assert saved(known, run_id=2)[0].lost.core_hours == 0
+
+
+def test_the_document() -> None:
+    known = facts(job(1, attempt(ASKED, exec_time_seconds=3600.0, **MEASURED)), asked=ASKED)
+    document = savings_document(123, None, saved(known))
+    assert list(document) == ["workflow_id", "run_id", "items", "total"]
+    (item,) = document["items"]
+    assert item["asked_core_hours"] == 8.0
+    assert item["used_gb_hours"] == 2.0
+    assert document["total"]["name"] is None
+    assert savings_document(1, None, saved(Facts(1, ())))["items"] == []
