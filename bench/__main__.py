@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Each case's module says in its docstring what is measured. Example: bench/run --quick --case spike",
     )
     parser.add_argument("--quick", action="store_true", help="short windows, few rounds, tools side by side")
-    parser.add_argument("--case", action="append", choices=_CASES, metavar="NAME", help=f"one of: {', '.join(_CASES)}")
+    parser.add_argument(
+        "--case", action="extend", nargs="+", choices=_CASES, metavar="NAME", help=f"of: {', '.join(_CASES)}"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write everything, unrounded")
     parser.add_argument("--markdown", metavar="FILE", help="also write the table for the README")
     return parser

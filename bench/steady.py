@@ -3,9 +3,9 @@
 The job is a tree of 17 or 257 processes. A quarter of them wake once a second and use 1 ms of CPU time, the others
 sleep ("all active" says where every one of them wakes). Besides it the node has 0, 1,000 or 5,000 sleeping processes
 more than it had. Measured from 2 s (peers: 1 s) after the tree is complete, when torc-step's denser first samples are
-over, for 10 to 60 s (see FULL and QUICK). torc-step writes its record every 60 s: a window of 60 s has one such flush
-in it, to a shorter one the flush's share is added. A flush is what the sampler uses from a SIGTERM, which asks for one,
-until it sleeps again.
+over, for 10 to 60 s (see FULL and QUICK). torc-step writes its record every 60 s, by a process that it forks for it:
+what one such flush uses is measured by asking for it (a SIGTERM to the sampler does) and added by its sixtieth. Where
+torc-step backed off, so that it sampled less often than the peers, the row says so.
 
 In a full run the tools follow one another, alone. In a quick one they run side by side, each one's processes counted
 among the others' "other processes".
@@ -25,12 +25,13 @@ from bench.context import Context, Run, start, tell
 from bench.environments import for_jobs
 from bench.figures import median
 from bench.rows import Row, cost_row
-from bench.tools import TORC_STEP, Tool
+from bench.tools import TORC_STEP, Tool, final_interval_seconds
 
 FLUSH_INTERVAL_SECONDS = 60
 _SETTLE_SECONDS, _PEERS_SETTLE_SECONDS = 2.0, 1.0
 _COMPLETE_SECONDS = 60.0
 _FLUSH_TAKES_SECONDS, _FLUSH_GAP_SECONDS = 0.3, 1.1  # it flushes once a second at most
+_WRITER_LOOK_SECONDS = 0.0003
 _LIMITS = {17: 0.5e-3, 257: 4e-3}
 
 
@@ -49,11 +50,19 @@ class Scene(NamedTuple):
         return f"steady cost, {self.processes} processes{kind}, {self.others:,} others"
 
 
+class Flush(NamedTuple):
+    """CPU seconds of one flush: of the sampler itself, and of the process that it has written by, if it has."""
+
+    sampler_seconds: float
+    writer_seconds: float
+
+
 class Cost(NamedTuple):
-    """CPU seconds per second of run; ``flush_seconds``: of one flush, None for peers."""
+    """CPU seconds per second of run; torc-step's alone: those of one flush, and how often it sampled in the end."""
 
     per_second: float
-    flush_seconds: float | None
+    flush_seconds: float = 0.0
+    interval_seconds: float = 1.0
 
 
 class Watched(NamedTuple):
@@ -62,6 +71,14 @@ class Watched(NamedTuple):
     run: Run
     root: int
     monitors: list[int]
+
+    def used_seconds(self) -> float:
+        """CPU time so far. A peer's children that it has waited for count (con-duct's ``ps``); torc-step's, which
+        are the writers of flushes, are measured to the microsecond instead of the tick, and added by their share.
+        """
+        if self.run.tool.name == TORC_STEP:
+            return sum(processes.own_cpu_seconds(pid) for pid in self.monitors)
+        return processes.used_seconds(self.monitors)
 
 
 FULL = (
@@ -88,21 +105,23 @@ def measure(context: Context) -> list[Row]:
     for scene in QUICK if context.quick else FULL:
         tell(scene.words)
         costs = _costs(context, scene)
-        figures = {name: cost.per_second for name, cost in costs.items()}
-        rows.append(_row(scene, figures))
-        flushes.setdefault(scene.processes, []).append(costs[TORC_STEP].flush_seconds or 0.0)
+        rows.append(_row(scene, costs))
+        flushes.setdefault(scene.processes, []).append(costs[TORC_STEP].flush_seconds)
     return rows + [
         Row("steady", f"one flush, {size} processes (CPU)", "ms", {TORC_STEP: median(found)})
         for size, found in flushes.items()
     ]
 
 
-def _row(scene: Scene, figures: dict[str, float]) -> Row:
+def _row(scene: Scene, costs: dict[str, Cost]) -> Row:
     """The goal is for trees that mostly sleep."""
+    figures = {name: cost.per_second for name, cost in costs.items()}
+    interval = costs[TORC_STEP].interval_seconds
+    what = scene.words if interval <= 1 else f"{scene.words} (backed off to every {interval:.2g} s)"
     if scene.active == scene.processes - 1:
-        return cost_row("steady", scene.words, "ms/s", figures)
+        return cost_row("steady", what, "ms/s", figures)
     limit = _LIMITS[scene.processes]
-    return cost_row("steady", scene.words, "ms/s", figures, limit)._replace(goal=f"≤ {limit * 1e3:g} ms/s")
+    return cost_row("steady", what, "ms/s", figures, limit)._replace(goal=f"≤ {limit * 1e3:g} ms/s")
 
 
 def _costs(context: Context, scene: Scene) -> dict[str, Cost]:
@@ -137,18 +156,28 @@ def _measure(context: Context, scene: Scene, tools: Sequence[Tool], seconds: int
     """Watch with all of ``tools`` at the same time."""
     watched = [_watch(context, tool, scene) for tool in tools]
     time.sleep(_SETTLE_SECONDS if tools[0].name == TORC_STEP else _PEERS_SETTLE_SECONDS)
-    before = [(time.monotonic(), processes.used_seconds(each.monitors)) for each in watched]
+    before = [(time.monotonic(), each.used_seconds()) for each in watched]
     time.sleep(seconds)
-    after = [(time.monotonic(), processes.used_seconds(each.monitors)) for each in watched]
-    costs = {}
-    for each, (begin, used_before), (end, used) in zip(watched, before, after, strict=True):
-        flush = _flush_seconds(each, 1 if context.quick else 3) if each.run.tool.name == TORC_STEP else None
-        share = flush / FLUSH_INTERVAL_SECONDS if flush and seconds < FLUSH_INTERVAL_SECONDS else 0.0
-        costs[each.run.tool.name] = Cost((used - used_before) / (end - begin) + share, flush)
+    after = [(time.monotonic(), each.used_seconds()) for each in watched]
+    costs = {
+        each.run.tool.name: Cost((used - used_before) / (end - begin))
+        for each, (begin, used_before), (end, used) in zip(watched, before, after, strict=True)
+    }
+    ours = [each for each in watched if each.run.tool.name == TORC_STEP]
+    flushes = [_flush(each, context.quick) for each in ours]
     for each in watched:
         processes.end_tree(each.root)
         each.run.process.wait(_COMPLETE_SECONDS)
+    for each, flush in zip(ours, flushes, strict=True):
+        cost = _with_flushes(costs[TORC_STEP], seconds, flush)
+        costs[TORC_STEP] = cost._replace(interval_seconds=final_interval_seconds(each.run.directory))
     return costs
+
+
+def _with_flushes(cost: Cost, window_seconds: int, flush: Flush) -> Cost:
+    """Add a flush's share: the writer's, and the sampler's own where the window was too short to have it in it."""
+    own = 0.0 if window_seconds >= FLUSH_INTERVAL_SECONDS else flush.sampler_seconds
+    return Cost(cost.per_second + (own + flush.writer_seconds) / FLUSH_INTERVAL_SECONDS, sum(flush))
 
 
 def _watch(context: Context, tool: Tool, scene: Scene) -> Watched:
@@ -160,18 +189,27 @@ def _watch(context: Context, tool: Tool, scene: Scene) -> Watched:
     return Watched(run, root, sorted(monitors))
 
 
-def _flush_seconds(watched: Watched, rounds: int) -> float:
-    """CPU seconds of one flush of torc-step's sampler, in the median."""
-    sampler = next(pid for pid in watched.monitors if pid != watched.run.process.pid)
-    found = []
-    for _ in range(rounds):
-        _after_a_sample(sampler)
-        before = processes.own_cpu_seconds(sampler)
-        os.kill(sampler, signal.SIGTERM)
-        time.sleep(_FLUSH_TAKES_SECONDS)
-        found.append(processes.own_cpu_seconds(sampler) - before)
-        time.sleep(_FLUSH_GAP_SECONDS - _FLUSH_TAKES_SECONDS)
-    return median(found) or 0.0
+def _flush(watched: Watched, quick: bool) -> Flush:
+    """One flush of torc-step's sampler, in the median."""
+    helpers = [pid for pid in watched.monitors if pid != watched.run.process.pid]
+    sampler = max(helpers, key=processes.own_cpu_seconds)
+    found = [_one_flush(sampler) for _ in range(1 if quick else 3)]
+    return Flush(*(median(figures) or 0.0 for figures in zip(*found, strict=True)))
+
+
+def _one_flush(sampler: int) -> Flush:
+    """Ask for a flush just after a sample, and look at the sampler's child, the writer, until it has gone."""
+    _after_a_sample(sampler)
+    begin, before = time.monotonic(), processes.own_cpu_seconds(sampler)
+    os.kill(sampler, signal.SIGTERM)
+    writers: dict[int, float] = {}
+    while (time.monotonic() - begin < _FLUSH_TAKES_SECONDS) or processes.children_of(sampler):
+        for pid in processes.children_of(sampler):
+            writers[pid] = max(writers.get(pid, 0.0), processes.own_cpu_seconds(pid))
+        time.sleep(_WRITER_LOOK_SECONDS)
+    used = processes.own_cpu_seconds(sampler) - before
+    time.sleep(max(0.0, begin + _FLUSH_GAP_SECONDS - time.monotonic()))
+    return Flush(used, sum(writers.values()))
 
 
 def _after_a_sample(sampler: int) -> None:

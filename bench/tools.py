@@ -20,6 +20,7 @@ TORC_STEP, RECIPE, PSRECORD, CON_DUCT = "torc-step", "psutil recipe", "psrecord"
 NAMES = (TORC_STEP, RECIPE, PSRECORD, CON_DUCT)
 
 _USAGE = "SELECT cpu_seconds, cpu_source, peak_memory_bytes, peak_memory_source FROM step_usage"
+_INTERVAL = "SELECT final_interval_seconds FROM monitor_usage"
 
 
 class Tool(NamedTuple):
@@ -65,6 +66,13 @@ def all_tools(environments: Environments) -> list[Tool]:
 
 def node_files(directory: str) -> list[str]:
     return sorted(glob(f"{directory}/resource_utilization/resource_metrics_*.db"))
+
+
+def final_interval_seconds(directory: str) -> float:
+    """How often torc-step sampled in the end: more than it was asked for where samples cost it too much."""
+    (path,) = node_files(directory)
+    with sqlite3.connect(path) as connection:
+        return float(connection.execute(_INTERVAL).fetchone()[0])
 
 
 def _read_node_file(directory: str) -> figures.Reported:
