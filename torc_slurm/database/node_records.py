@@ -5,6 +5,7 @@ The file may be broken, foreign, half written or of another version; then the er
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sqlite3
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.migrations import migrate, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.slurm_stats_schema import ACCOUNTING_COLUMNS, COLUMN_NAMES
@@ -96,6 +98,13 @@ _TEXT_COLUMNS = frozenset(
         "granularity",
         "note",
         "monitor_reader",
+        "host",
+        "launcher",
+        "launcher_stderr",
+        "nodes",
+        "reason",
+        "state",
+        "step_name",
     ]
 ) | {name for name, kind in ACCOUNTING_COLUMNS if kind.startswith("TEXT")}
 _INFINITE = (math.inf, -math.inf)
@@ -114,13 +123,15 @@ class StepRecord:
 @dataclass(frozen=True)
 class NodeRecords:
     """All that one node file holds apart from the sample series; ``fingerprint`` is the file's condition when
-    read.
+    read. ``runs`` and ``job_states`` are the runner's journal, which only the batch host's file has.
     """
 
     path: str
     fingerprint: str
     steps: tuple[StepRecord, ...]
     slurm_stats: tuple[Row, ...]
+    runs: tuple[Row, ...] = ()
+    job_states: tuple[Row, ...] = ()
 
 
 def read_node_file(path: str) -> NodeRecords:
@@ -131,15 +142,46 @@ def read_node_file(path: str) -> NodeRecords:
         DatabaseError: it is not a node file, is damaged, or of a newer version.
         OSError: it cannot be read or copied.
     """
+    with copied_node_file(path) as (connection, fingerprint):
+        if connection is None:
+            return NodeRecords(path, fingerprint, (), ())
+        return read_records(connection, path, fingerprint)
+
+
+@contextlib.contextmanager
+def copied_node_file(path: str) -> Iterator[tuple[sqlite3.Connection | None, str]]:
+    """A connection to a private copy of the node file (None where its writer has only just created it), checked.
+
+    Also yields the original's fingerprint. The copy may be changed: it is removed at the end.
+
+    Raises:
+        NodeFileBusy, DatabaseError, OSError: as `read_node_file`; also for what the body meets in it.
+    """
     with snapshot(path) as (copy, fingerprint), closing(_connect(copy)) as connection:
         try:
             if _is_empty(connection, copy, path):
-                return NodeRecords(path, fingerprint, (), ())
+                yield None, fingerprint
+                return
             _check(connection, path)
-            steps = tuple(_steps(connection, path))
-            return NodeRecords(path, fingerprint, steps, _slurm_stats(connection, path))
+            yield connection, fingerprint
         except sqlite3.Error as error:
             raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
+
+
+def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) -> NodeRecords:
+    """All but the series, from a connection of `copied_node_file`.
+
+    Raises:
+        DatabaseError: a column holds what does not belong there.
+    """
+    return NodeRecords(
+        path,
+        fingerprint,
+        steps=tuple(_steps(connection, path)),
+        slurm_stats=_rows(connection, _SLURM_STATS, path),
+        runs=_rows(connection, SELECT_RUNS, path),
+        job_states=_rows(connection, SELECT_JOB_STATES, path),
+    )
 
 
 def _connect(copy: str) -> sqlite3.Connection:
@@ -198,8 +240,8 @@ def _note(row: Row) -> tuple[float, str]:
     return float(row["time"] or 0), str(row["note"])
 
 
-def _slurm_stats(connection: sqlite3.Connection, path: str) -> tuple[Row, ...]:
-    return tuple(_checked(row, path) for row in connection.execute(_SLURM_STATS).fetchall())
+def _rows(connection: sqlite3.Connection, query: str, path: str) -> tuple[Row, ...]:
+    return tuple(_checked(row, path) for row in connection.execute(query).fetchall())
 
 
 def _checked(row: sqlite3.Row, path: str) -> Row:

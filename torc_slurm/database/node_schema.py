@@ -145,6 +145,52 @@ CREATE TABLE job_memory_samples (
     source TEXT
 )"""
 
+# The runner's journal, in the batch host's file only. One row per run: who ran it, and how it ended.
+_RUNS = """
+CREATE TABLE runs (
+    workflow_id INTEGER NOT NULL,
+    run_id INTEGER NOT NULL,
+    slurm_job_id INTEGER,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    user_name TEXT,
+    launcher TEXT NOT NULL,
+    nodes TEXT,
+    job_count INTEGER NOT NULL,
+    claim_time REAL NOT NULL,
+    end_time REAL,
+    exit_status INTEGER,
+    reason TEXT,
+    PRIMARY KEY (workflow_id, run_id)
+)"""
+
+# One row per attempt, also of a job that was never started (start_time NULL: cancelled, or too large). `return_code`
+# is the job's own as far as the runner knows it, `launcher_status` srun's exit status (torc-step's outside Slurm),
+# `launcher_stderr` the end of what srun itself had to say. `state` is a job's status; `running` in a file that nobody
+# writes any more means that the runner died first.
+_JOB_STATES = """
+CREATE TABLE job_states (
+    workflow_id INTEGER NOT NULL,
+    run_id INTEGER NOT NULL,
+    job_id INTEGER NOT NULL,
+    attempt_id INTEGER NOT NULL,
+    job_name TEXT,
+    state TEXT NOT NULL,
+    reason TEXT,
+    launcher TEXT NOT NULL,
+    slurm_job_id INTEGER,
+    step_id TEXT,
+    step_name TEXT,
+    nodes TEXT,
+    pid INTEGER,
+    start_time REAL,
+    end_time REAL,
+    return_code INTEGER,
+    launcher_status INTEGER,
+    launcher_stderr TEXT,
+    PRIMARY KEY (workflow_id, run_id, job_id, attempt_id)
+)"""
+
 NODE_SCHEMA: Schema = (
     (
         "first schema",
@@ -161,4 +207,5 @@ NODE_SCHEMA: Schema = (
             CREATE_NODE_SLURM_STATS,
         ),
     ),
+    ("journal of the runner", (_RUNS, _JOB_STATES)),
 )

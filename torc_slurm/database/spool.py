@@ -9,8 +9,15 @@ import os
 
 from torc_slurm import node_local
 from torc_slurm.database.batch import Batch
+from torc_slurm.database.journal import move_journal, write_journal
 from torc_slurm.database.node_file import SqliteError, read_batches, take_lock, write_batch
 from torc_slurm.errors import DatabaseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torc_slurm.database.journal import JournalRow
 
 _PLACE = "spool"
 
@@ -21,6 +28,20 @@ def write_to_spool(target: str, name: str, batch: Batch) -> str:
     Raises:
         DatabaseError: the node has no place for it either.
     """
+    path = _prepare(target, name)
+    write_batch(path, batch, lock_wait_seconds=1.0)
+    return path
+
+
+def write_journal_to_spool(target: str, name: str, runs: Sequence[JournalRow], job_states: Sequence[JournalRow]) -> str:
+    """As `write_to_spool`, for rows of the runner's journal."""
+    path = _prepare(target, name)
+    write_journal(path, runs, job_states, lock_wait_seconds=1.0)
+    return path
+
+
+def _prepare(target: str, name: str) -> str:
+    """The spool's path; what it is meant for is written down beside it."""
     place = node_local.subdirectory(_PLACE)
     if place is None:
         raise DatabaseError("this node has no directory for a spool (/tmp, /dev/shm, /var/tmp)")
@@ -30,7 +51,6 @@ def write_to_spool(target: str, name: str, batch: Batch) -> str:
             file.write(target)
     except OSError as error:
         raise DatabaseError(f"cannot write the spool {path}: {error.strerror}") from error
-    write_batch(path, batch, lock_wait_seconds=1.0)
     return path
 
 
@@ -61,6 +81,7 @@ def _bring_one(stem: str, target_prefix: str) -> str | None:
     try:
         for batch in read_batches(stem + ".db"):
             write_batch(target, batch, lock_wait_seconds=5.0)
+        move_journal(stem + ".db", target)
         os.unlink(stem + ".db")
         os.unlink(stem + ".target")
     except (DatabaseError, OSError, SqliteError):

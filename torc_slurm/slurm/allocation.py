@@ -104,7 +104,7 @@ def _node_details(job_text: str) -> dict[str, tuple[int, int, bool]]:
 
 
 def _threads_per_core(node_text: str) -> dict[str, int]:
-    """By node. An ``--exact`` step gets whole cores, with CR_CPU too: one of 1 CPU takes two threads (seen on 22.05)."""
+    """By node. An ``--exact`` step gets whole cores, with CR_CPU too: one of 1 CPU takes 2 threads (seen on 22.05)."""
     threads: dict[str, int] = {}
     name = ""
     for new_name, count in _THREADS.findall(node_text):
