@@ -46,9 +46,11 @@ def report_signals(pipe: int, wake: int = -1) -> None:
     kernel.call_this_process(PROCESS_NAME)
     os.set_blocking(pipe, False)
     _signal.set_wakeup_fd(pipe, warn_on_full_buffer=False)
-    for number in _signal.valid_signals() - _NOT_TO_BE_HANDLED - _FAULTS:
+    for number in _signal.valid_signals() - _NOT_TO_BE_HANDLED - _FAULTS - {_signal.SIGPIPE}:
         _signal.signal(number, handle)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, _FAULTS)
+    # SIGPIPE stays blocked, and is found pending: handled, it would be reported through the pipe of a wrapper that is
+    # dead, which makes another one, for ever
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, _FAULTS | {_signal.SIGPIPE})
 
 
 def fork_deaf() -> int:
