@@ -13,6 +13,7 @@ step_id, run_id, attempt_id``), outside Slurm (``local_host, run_id, job_id, att
 from __future__ import annotations
 
 from torc_slurm.database.migrations import Schema
+from torc_slurm.database.sizing_schema import SIZING_TABLES
 from torc_slurm.database.slurm_stats_schema import ACCOUNTING_COLUMNS
 from torc_slurm.database.workflow_schema import WORKFLOW_TABLES
 
@@ -214,4 +215,5 @@ MAIN_SCHEMA: Schema = (
         ),
     ),
     ("workflows", WORKFLOW_TABLES),
+    ("changes of resource requirements", SIZING_TABLES),
 )

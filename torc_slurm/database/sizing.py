@@ -1,0 +1,247 @@
+"""What right-sizing reads and writes in the main database: attempts of all runs beside what they asked for; changes.
+
+A requirement is changed in place, and each change is kept: so what an earlier run asked for is known.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from torc_slurm.database.node_records import Row, Value
+from torc_slurm.errors import DatabaseError
+from torc_slurm.sizing.corrections import Corrections
+from torc_slurm.sizing.decision import KEPT, Decision
+from torc_slurm.sizing.evidence import Evidence, Resource
+from torc_slurm.sizing.facts import Attempt, Facts, Job, Request, Requirement
+from torc_slurm.sizing.idleness import was_idle_throughout
+
+_ENFORCES = "SELECT enforce_runtime FROM workflows WHERE workflow_id = ?"
+_REQUIREMENTS = "SELECT * FROM resource_requirements WHERE workflow_id = ? ORDER BY resource_requirements_id"
+_JOBS = "SELECT job_id, name, resource_requirements_id FROM jobs WHERE workflow_id = ? ORDER BY job_id"
+_ATTEMPTS = "SELECT * FROM results WHERE workflow_id = ? ORDER BY job_id, run_id, attempt_id"
+_CHANGES = "SELECT * FROM resource_changes WHERE workflow_id = ? ORDER BY change_id"
+_SPANS = """
+SELECT r.job_id, r.run_id, r.attempt_id, n.node_file, n.begin_time, coalesce(n.end_time, n.last_flush_time) AS end_time,
+n.node FROM results r JOIN step_nodes n ON n.result = r.id
+WHERE r.workflow_id = ? AND r.granularity = 'time_series' AND r.status IN ('timeout', 'failed', 'cancelled')
+ORDER BY n.node_file, r.job_id, n.begin_time
+"""
+_LAST_RUN = "SELECT coalesce(max(run_id), 0) FROM runs WHERE workflow_id = ?"
+_INSERT = """
+INSERT INTO resource_changes (workflow_id, resource_requirements_id, name, changed_at, changed_by, after_run_id,
+direction, resource, original, new, multiplier, reason, evidence)
+VALUES (:workflow_id, :resource_requirements_id, :name, :changed_at, :changed_by, :after_run_id, :direction, :resource,
+:original, :new, :multiplier, :reason, :evidence)
+"""
+_COLUMNS = {Resource.memory: "memory", Resource.runtime: "runtime", Resource.cpu: "num_cpus"}
+# Only where it is still what was looked at: two corrections at once must not overwrite one another.
+_UPDATES = {
+    resource: f"UPDATE resource_requirements SET {column} = ? WHERE resource_requirements_id = ? AND {column} IS ?"  # noqa: S608
+    for resource, column in _COLUMNS.items()
+}
+
+_MOST_EVIDENCE = 20
+
+AttemptId = tuple[int, int, int]
+
+
+class Span(NamedTuple):
+    """Where an attempt's samples of one node stand: the node file (relative), and from when to when (Unix times)."""
+
+    attempt: AttemptId
+    node_file: str
+    node: str
+    begin_time: float
+    end_time: float
+
+
+def facts_of(connection: sqlite3.Connection, workflow_id: int, hung: Mapping[AttemptId, bool] | None = None) -> Facts:
+    """Everything that right-sizing needs to know of a workflow.
+
+    Args:
+        hung: what the time series say, by (job_id, run_id, attempt_id); for others only the totals are left to ask.
+    """
+    requirements = {
+        row["resource_requirements_id"]: _requirement(row) for row in connection.execute(_REQUIREMENTS, (workflow_id,))
+    }
+    past = _past_requests(requirements, change_rows(connection, workflow_id))
+    enforced = bool(connection.execute(_ENFORCES, (workflow_id,)).fetchone()[0])
+    attempts: defaultdict[int, list[Row]] = defaultdict(list)
+    for row in connection.execute(_ATTEMPTS, (workflow_id,)):
+        attempts[row["job_id"]].append(row)
+    jobs = []
+    for row in connection.execute(_JOBS, (workflow_id,)):
+        number = row["resource_requirements_id"]
+        made = tuple(
+            _attempt(each, past.at(number, int(each["run_id"] or 0)), hung or {}) for each in attempts[row["job_id"]]
+        )
+        jobs.append(
+            Job(row["job_id"], row["name"], number, tuple(replace(each, runtime_enforced=enforced) for each in made))
+        )
+    return Facts(workflow_id, tuple(requirements.values()), tuple(jobs))
+
+
+def spans_of(connection: sqlite3.Connection, workflow_id: int) -> list[Span]:
+    """Where the samples are of those attempts that may have hung, by node file."""
+    rows = connection.execute(_SPANS, (workflow_id,))
+    return [
+        Span(
+            (row["job_id"], row["run_id"], row["attempt_id"]),
+            row["node_file"],
+            row["node"],
+            row["begin_time"],
+            row["end_time"],
+        )
+        for row in rows
+    ]
+
+
+def change_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
+    """Every change of a workflow's requirements, the first one first."""
+    return [dict(row) for row in connection.execute(_CHANGES, (workflow_id,))]
+
+
+def last_run_id(connection: sqlite3.Connection, workflow_id: int) -> int:
+    """The latest run of a workflow; 0 where there is none."""
+    return int(connection.execute(_LAST_RUN, (workflow_id,)).fetchone()[0])
+
+
+def save_corrections(connection: sqlite3.Connection, corrections: Corrections, *, changed_by: str, now: float) -> None:
+    """Change the requirements and keep each change with its evidence; must run inside a transaction.
+
+    Args:
+        changed_by: the command.
+        now: Unix time.
+
+    Raises:
+        DatabaseError: a requirement is no longer what was looked at.
+    """
+    after_run_id = last_run_id(connection, corrections.workflow_id)
+    for decision in corrections.decisions:
+        if decision.direction != KEPT:
+            _update(connection, decision)
+            multiplier = str(corrections.options.multiplier(decision.resource))
+            values = {"workflow_id": corrections.workflow_id, "changed_by": changed_by, "changed_at": now}
+            values |= {"after_run_id": after_run_id, "multiplier": multiplier}
+            connection.execute(_INSERT, values | _change(decision))
+
+
+def _update(connection: sqlite3.Connection, decision: Decision) -> None:
+    number = decision.requirement.resource_requirements_id
+    done = connection.execute(_UPDATES[decision.resource], (decision.new, number, decision.original))
+    if done.rowcount != 1:
+        raise DatabaseError(
+            f"{decision.requirement.name} no longer asks for {decision.original} ({decision.resource.value}): somebody "
+            "else has changed it; nothing was saved, correct again"
+        )
+
+
+def _change(decision: Decision) -> dict[str, Value]:
+    return {
+        "resource_requirements_id": decision.requirement.resource_requirements_id,
+        "name": decision.requirement.name,
+        "direction": decision.direction,
+        "resource": _COLUMNS[decision.resource],
+        "original": str(decision.original),
+        "new": str(decision.new),
+        "reason": decision.reason,
+        "evidence": json.dumps(_evidence(decision.evidence)),
+    }
+
+
+def _evidence(found: Sequence[Evidence]) -> dict[str, object]:
+    """How many attempts were looked at, and the most demanding of them."""
+    most = sorted(found, key=lambda each: each.used, reverse=True)[:_MOST_EVIDENCE]
+    return {"attempts": len(found), "most_demanding": [_attempt_evidence(each) for each in most]}
+
+
+def _attempt_evidence(evidence: Evidence) -> dict[str, Value]:
+    attempt = evidence.attempt
+    return {
+        "job_id": evidence.job.job_id,
+        "run_id": attempt.run_id,
+        "attempt_id": attempt.attempt_id,
+        "status": attempt.status,
+        "used": format(evidence.used, "f"),
+        "needs_more": evidence.needs_more,
+    }
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+class _Past(NamedTuple):
+    """What each requirement asked for up to which run: (last run of it, request), the first one first."""
+
+    requests: Mapping[int, Sequence[tuple[int, Request]]]
+    now: Mapping[int, Request]
+
+    def at(self, number: int | None, run_id: int) -> Request:
+        """What a run asked for; a job without a requirement asked for nothing."""
+        if number is None:
+            return Request()
+        earlier = self.requests.get(number, ())
+        return next((request for last_run, request in earlier if run_id <= last_run), self.now[number])
+
+
+def _past_requests(requirements: Mapping[int, Requirement], changes: Iterable[Row]) -> _Past:
+    """Undo the changes one by one, the latest first."""
+    now = {number: each.request for number, each in requirements.items()}
+    undone = dict(now)
+    found: defaultdict[int, list[tuple[int, Request]]] = defaultdict(list)
+    for change in reversed(list(changes)):
+        number = int(change["resource_requirements_id"] or 0)
+        undone[number] = _undo(undone[number], change)
+        last_run = int(change["after_run_id"] or 0)
+        earlier = [each for each in found[number] if each[0] != last_run]
+        found[number] = [(last_run, undone[number]), *earlier]
+    return _Past(found, now)
+
+
+def _undo(request: Request, change: Row) -> Request:
+    original = str(change["original"])
+    if change["resource"] == "num_cpus":
+        return replace(request, num_cpus=int(original))
+    return replace(request, memory=original) if change["resource"] == "memory" else replace(request, runtime=original)
+
+
+def _requirement(row: Row) -> Requirement:
+    request = Request(
+        memory=_text(row["memory"]),
+        num_cpus=int(row["num_cpus"] or 1),
+        runtime=_text(row["runtime"]),
+        num_nodes=int(row["num_nodes"] or 1),
+        ntasks_per_node=int(row["ntasks_per_node"] or 1),
+    )
+    return Requirement(int(row["resource_requirements_id"] or 0), str(row["name"]), request)
+
+
+def _attempt(row: Row, request: Request, hung: Mapping[AttemptId, bool]) -> Attempt:
+    names = (name for name in Attempt.__dataclass_fields__ if name in row.keys())  # noqa: SIM118 - a sqlite3.Row
+    values = {name: row[name] for name in names}
+    return Attempt(
+        **values,  # type: ignore[arg-type]  # columns of results have the types of the fields of the same name
+        request=request,
+        hung=_hung(row, hung),
+        is_lower_bound=int(row["measured_node_count"] or 0) < int(row["node_count"] or 0),
+    )
+
+
+def _hung(row: Row, known: Mapping[AttemptId, bool]) -> bool | None:
+    """By its series; else, where even all of its CPU time would be too little for half of its time."""
+    key = (int(row["job_id"] or 0), int(row["run_id"] or 0), int(row["attempt_id"] or 0))
+    if key in known:
+        return known[key]
+    cpu_seconds, elapsed = row["cpu_seconds"], row["exec_time_seconds"]
+    if cpu_seconds is None or elapsed is None:
+        return None
+    return True if was_idle_throughout(float(cpu_seconds), float(elapsed)) else None
+
+
+def _text(value: Value) -> str | None:
+    return None if value is None else str(value)

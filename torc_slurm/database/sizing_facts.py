@@ -1,0 +1,67 @@
+"""A workflow as right-sizing needs it: nodes collected, late accounting asked for, runs settled, the hung ones found."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torc_slurm.database.idle_spans import hung_attempts
+from torc_slurm.database.late_accounting import UpToDate, up_to_date
+from torc_slurm.database.main import MainDatabase, open_main, transaction
+from torc_slurm.database.node_records import Row
+from torc_slurm.database.selection import Selection
+from torc_slurm.database.settle import RunState, refresh_workflow
+from torc_slurm.database.sizing import facts_of, spans_of
+from torc_slurm.database.workflows import workflow_row
+from torc_slurm.sizing.facts import Facts
+
+
+@dataclass(frozen=True)
+class SizingFacts:
+    """The open database, the workflow's row, its runs that have not ended, and what is known of its jobs."""
+
+    database: MainDatabase
+    workflow: Row
+    runs: tuple[RunState, ...]
+    facts: Facts
+    collected: UpToDate
+
+    @property
+    def workflow_id(self) -> int:
+        return self.facts.workflow_id
+
+    @property
+    def active_run(self) -> RunState | None:
+        """The run that may still start jobs; None where there is none."""
+        return next((run for run in reversed(self.runs) if run.is_active), None)
+
+
+@contextlib.contextmanager
+def sizing_facts(
+    output_dir: str,
+    workflow_id: int | None,
+    *,
+    ask_accounting: bool = True,
+    on_wait: Callable[[str], None] = lambda _message: None,
+) -> Iterator[SizingFacts]:
+    """Bring a workflow (None: the latest) up to date; then the body runs, under the database's lock.
+
+    Args:
+        ask_accounting: ask sacct for what is missing, once per allocation.
+
+    Raises:
+        InputError: there is no such workflow, or no output directory.
+        DatabaseError: as `open_main`.
+    """
+    with open_main(output_dir, on_wait=on_wait) as database:
+        known = int(workflow_row(database.connection, workflow_id)["workflow_id"] or 0)
+    selection = Selection(workflow_id=known)
+    with up_to_date(output_dir, selection, ask_accounting=ask_accounting, on_wait=on_wait) as collected:
+        database = collected.database
+        connection = database.connection
+        with transaction(connection):
+            runs = refresh_workflow(connection, output_dir, known)
+        hung = hung_attempts(output_dir, spans_of(connection, known))
+        row = workflow_row(connection, known)
+        yield SizingFacts(database, row, tuple(runs), facts_of(connection, known, hung), collected)
