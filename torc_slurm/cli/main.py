@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from torc_slurm import __version__
-from torc_slurm.cli import slurm
+from torc_slurm.cli import jobs, results, slurm, submit, workflows
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
 from torc_slurm.errors import TorcError
 
@@ -39,6 +39,11 @@ app = typer.Typer(
     epilog=_EXAMPLE,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+slurm.app.command("generate", epilog=submit.GENERATE_EXAMPLE)(submit.generate)
+app.command("submit", epilog=submit.SUBMIT_EXAMPLE)(submit.submit)
+app.add_typer(workflows.app, name="workflows")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(results.app, name="results")
 app.add_typer(slurm.app, name="slurm")
 app.command("stats", epilog=slurm.stats_example("torc stats"))(slurm.stats)
 

@@ -55,6 +55,13 @@ def emit_items(items: Sequence[Row]) -> None:
     emit(f'{{"items": [\n{lines}\n]}}\n')
 
 
+def emit_object(document: Mapping[str, object]) -> None:
+    """One JSON object."""
+    import json
+
+    emit(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
 def emit_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
     """A header and one line per row; NULL is an empty cell. Control characters are written as escapes."""
     import csv

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create_attempt
+from torc_slurm.database.job_states import journal_of, store_job_states, unmeasured_figures, with_journal
 from torc_slurm.database.judge import judge_attempt
 from torc_slurm.database.merge import merge_nodes
 from torc_slurm.database.node_records import (
@@ -21,6 +22,7 @@ from torc_slurm.database.node_records import (
     Value,
     columns_of,
 )
+from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import accounting_of, adopt_slurm_stats, upsert_slurm_stats
 
 # What every node says alike of an attempt; the first to be collected is heard.
@@ -104,6 +106,8 @@ def store_node_records(connection: sqlite3.Connection, records: NodeRecords, nod
         in_place = known.get((attempt_key(record.step), record.step["node"]))
         if in_place is None or _is_newer(record, in_place):
             changed |= _store_step(connection, record, node_file)
+    store_journal_runs(connection, records.runs)
+    changed |= store_job_states(connection, records.job_states)
     new_rows = upsert_slurm_stats(connection, records.slurm_stats)
     changed |= _attempts_of(connection, new_rows)
     rebuild_results(connection, changed)
@@ -131,8 +135,9 @@ def _rebuild(connection: sqlite3.Connection, attempt_id: int) -> None:
     adopt_slurm_stats(connection, attempt)
     nodes = connection.execute(_NODES, (attempt_id,)).fetchall()
     exits = connection.execute(_EXITS, (attempt_id,)).fetchall()
-    figures = merge_nodes(nodes, exits)
-    figures |= judge_attempt(figures, nodes, accounting_of(connection, attempt))
+    journal = journal_of(connection, attempt)
+    figures = merge_nodes(nodes, exits) if nodes or journal is None else unmeasured_figures(journal)
+    figures |= with_journal(judge_attempt(figures, nodes, accounting_of(connection, attempt)), journal)
     assignments = ", ".join(f"{name} = :{name}" for name in figures)
     connection.execute(
         f"UPDATE results SET {assignments} WHERE id = :id",  # noqa: S608 - names come from merge and judge, not from data

@@ -1,0 +1,200 @@
+"""``torc submit`` and ``torc slurm generate``: from a workflow file, or a workflow, to a run in an allocation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.workflow_options import (
+    AccountOption,
+    NodesOption,
+    PartitionOption,
+    QosOption,
+    SchedulerOption,
+    SourceArgument,
+    TemplateOption,
+    TimeOption,
+    request_for,
+)
+from torc_slurm.errors import InputError
+
+if TYPE_CHECKING:
+    from torc_slurm.launch import Launched
+
+SUBMIT_EXAMPLE = """\b
+Examples:
+  torc submit workflow.yaml
+  torc submit workflow.yaml --dry-run             show the script
+  torc submit 3 -N 4 -t 2:00:00                   the next run of workflow 3: what is not completed
+  torc submit workflow.yaml -- --mail-type=END    any other option of sbatch
+"""
+GENERATE_EXAMPLE = """\b
+Examples:
+  torc slurm generate workflow.yaml -o run.sh && sbatch run.sh
+  torc slurm generate 3                           the next run of workflow 3, to stdout
+"""
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the script; nothing is created.")]
+
+
+def submit(
+    context: typer.Context,
+    source: SourceArgument = None,
+    sbatch_arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- SBATCH_ARGS]", help="Options for sbatch, as they are.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    account: AccountOption = None,
+    partition: PartitionOption = None,
+    qos: QosOption = None,
+    nodes: NodesOption = None,
+    time: TimeOption = None,
+    scheduler: SchedulerOption = None,
+    template: TemplateOption = None,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Submit a workflow to Slurm: its next run, in one allocation, of all jobs that are not completed.
+
+    A workflow file is created as a workflow first. Where sbatch refuses, nothing stays.
+    """
+    from torc_slurm import launch
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    request = request_for(
+        source,
+        scheduler=scheduler,
+        template=template,
+        account=account,
+        partition=partition,
+        qos=qos,
+        nodes=nodes,
+        time=time,
+        sbatch_arguments=sbatch_arguments,
+    )
+    if dry_run:
+        _show_script(launch.dry_run(directory, request), chosen_format, dry_run=True)
+        return
+    launched = launch.submit(directory, request, on_wait=say)
+    for message in launched.messages:
+        say(message)
+    _show_submitted(launched, chosen_format)
+
+
+def generate(
+    context: typer.Context,
+    source: SourceArgument = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write the script.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    account: AccountOption = None,
+    partition: PartitionOption = None,
+    qos: QosOption = None,
+    nodes: NodesOption = None,
+    time: TimeOption = None,
+    scheduler: SchedulerOption = None,
+    template: TemplateOption = None,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Create the workflow and its next run as submit does, and render the script for sbatch, to stdout or a file.
+
+    The ids are said on stderr. Nothing runs before the script is given to sbatch.
+    """
+    from torc_slurm import launch
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    request = request_for(
+        source,
+        scheduler=scheduler,
+        template=template,
+        account=account,
+        partition=partition,
+        qos=qos,
+        nodes=nodes,
+        time=time,
+    )
+    with _written(output) as lines:
+        launched = launch.dry_run(directory, request) if dry_run else launch.generate(directory, request, on_wait=say)
+        lines.append(launched.script)
+    if output is None or chosen_format is not Format.table:
+        _show_script(launched, chosen_format, dry_run=dry_run, path=output)
+    if not dry_run:
+        say(f"workflow {launched.workflow_id}, run {launched.run_id}, {_jobs(launched)}")
+
+
+@contextlib.contextmanager
+def _written(path: str | None) -> Iterator[list[str]]:
+    """Collects a text and puts it into the file at the end; a place where it cannot stand is found at once.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    parts: list[str] = []
+    if path is None:
+        yield parts
+        return
+    target = os.path.abspath(path)
+    if os.path.isdir(target):
+        raise InputError(f"{path} is a directory; give a file with -o")
+    try:
+        descriptor, draft = tempfile.mkstemp(prefix=".torc-", dir=os.path.dirname(target))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+            yield parts
+            file.write("".join(parts))
+        os.chmod(draft, 0o755)  # noqa: S103 - a script, to be run and read as others are
+        os.replace(draft, target)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def _jobs(launched: Launched) -> str:
+    return f"{launched.job_count} {'job' if launched.job_count == 1 else 'jobs'}"
+
+
+def _ids(launched: Launched) -> dict[str, int | str | None]:
+    return {
+        "workflow_id": launched.workflow_id,
+        "run_id": launched.run_id,
+        "slurm_job_id": launched.slurm_job_id,
+        "job_count": launched.job_count,
+    }
+
+
+def _show_submitted(launched: Launched, chosen_format: Format) -> None:
+    from torc_slurm.cli.render import emit, emit_csv, emit_object
+
+    item = _ids(launched) | {"script": launched.script_path}
+    if chosen_format is Format.json:
+        emit_object(item)
+    elif chosen_format is Format.csv:
+        emit_csv(list(item), [item])
+    else:
+        workflow = launched.workflow_id
+        emit(
+            f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in Slurm job {launched.slurm_job_id}\n"
+            f"Watch it: torc workflows status {workflow} --wait    afterwards: torc slurm stats {workflow}\n"
+        )
+
+
+def _show_script(launched: Launched, chosen_format: Format, *, dry_run: bool, path: str | None = None) -> None:
+    from torc_slurm.cli.render import emit, emit_csv, emit_object
+
+    if chosen_format is Format.table:
+        emit(launched.script)
+        return
+    item = _ids(launched) | {"dry_run": int(dry_run), "script": path if path is not None else launched.script}
+    if chosen_format is Format.json:
+        emit_object(item | {"dry_run": dry_run})
+    else:
+        emit_csv(list(item), [item])

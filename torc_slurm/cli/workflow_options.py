@@ -1,0 +1,117 @@
+"""What several commands on workflows take: which workflow, from which file, and how it is to be submitted."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.errors import InputError
+
+if TYPE_CHECKING:
+    from torc_slurm.launch import Request
+    from torc_slurm.spec.workflow import Workflow
+
+WorkflowIdArgument = Annotated[
+    int | None, typer.Argument(metavar="[ID]", help="A workflow's id; the latest where it is left out.", min=1)
+]
+SourceArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[SPEC|ID]", help="A workflow file (YAML, or JSON by its name), or a workflow's id."),
+]
+SchedulerOption = Annotated[
+    str | None, typer.Option("--scheduler", metavar="NAME", help="One of slurm_schedulers; the first by default.")
+]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option("--template", metavar="NAME|PATH", help="Another template for the script (see docs/specs.md)."),
+]
+AccountOption = Annotated[str | None, typer.Option("-A", "--account", metavar="NAME", help="sbatch's --account.")]
+PartitionOption = Annotated[str | None, typer.Option("-p", "--partition", metavar="NAME", help="sbatch's --partition.")]
+QosOption = Annotated[str | None, typer.Option("-q", "--qos", metavar="NAME", help="sbatch's --qos.")]
+NodesOption = Annotated[int | None, typer.Option("-N", "--nodes", metavar="N", help="sbatch's --nodes.")]
+TimeOption = Annotated[str | None, typer.Option("-t", "--time", metavar="TIME", help="sbatch's --time.")]
+
+
+def load(path: str) -> Workflow:
+    """The checked workflow in a file; its warnings are said on stderr.
+
+    Raises:
+        SpecError, InputError: as `load_workflow`.
+    """
+    from torc_slurm.cli.options import say
+    from torc_slurm.spec.load import load_workflow
+
+    workflow = load_workflow(path)
+    for warning in workflow.warnings:
+        say(f"warning: {warning}")
+    return workflow
+
+
+def request_for(
+    source: str | None,
+    *,
+    scheduler: str | None = None,
+    template: str | None = None,
+    account: str | None = None,
+    partition: str | None = None,
+    qos: str | None = None,
+    nodes: int | None = None,
+    time: str | None = None,
+    sbatch_arguments: list[str] | None = None,
+) -> Request:
+    """What is to be launched, from a command's arguments.
+
+    Raises:
+        InputError: an id that is none, a file that cannot be read or is wrong.
+    """
+    from torc_slurm.launch import Request
+    from torc_slurm.slurm.sbatch_options import Overrides, split_arguments
+
+    said, rest = split_arguments(_after_the_dashes(sbatch_arguments or []))
+    given = Overrides(account, partition, qos, nodes, time)._asdict()
+    overrides = said._replace(**{name: value for name, value in given.items() if value is not None})
+    is_file = source is not None and not source.isdecimal()
+    return Request(
+        workflow=load(source) if source is not None and is_file else None if source is None else int(source),
+        working_dir=working_dir(),
+        environ=dict(os.environ),
+        spec_file=os.path.abspath(source) if source is not None and is_file else None,
+        user_name=user_name(),
+        scheduler=scheduler,
+        overrides=overrides,
+        template=template,
+        sbatch_arguments=tuple(rest),
+    )
+
+
+def _after_the_dashes(arguments: list[str]) -> list[str]:
+    if arguments and not arguments[0].startswith("-"):
+        raise InputError(f"{arguments[0]!r} is one argument too many; options for sbatch stand after --")
+    return arguments
+
+
+def working_dir() -> str:
+    """Where torc was called.
+
+    Raises:
+        InputError: the directory has been removed, or its name cannot be kept.
+    """
+    try:
+        directory = os.getcwd()
+        directory.encode()
+    except FileNotFoundError:
+        raise InputError("the current directory is not there any more; change to one that is") from None
+    except UnicodeEncodeError:
+        raise InputError("the name of the current directory is not UTF-8; start torc elsewhere") from None
+    return directory
+
+
+def user_name() -> str | None:
+    """Who calls; None for an account without a passwd entry, as in a container."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None

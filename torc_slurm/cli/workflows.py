@@ -1,0 +1,224 @@
+"""The group ``torc workflows``: what was created, where it stands, and how to end or delete it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.workflow_options import WorkflowIdArgument, load, user_name, working_dir
+
+if TYPE_CHECKING:
+    from torc_slurm.database.current import Current
+    from torc_slurm.reports.workflow_status import WorkflowStatus
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 15.0
+
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Workflows: create, list, show, follow, cancel, delete."
+)
+
+_CREATE_EXAMPLE = """\b
+Example:
+  torc workflows create workflow.yaml && torc submit
+"""
+_LIST_EXAMPLE = """\b
+Example:
+  torc workflows list -f json
+"""
+_SHOW_EXAMPLE = """\b
+Example:
+  torc workflows show 3
+"""
+_STATUS_EXAMPLE = """\b
+Examples:
+  torc workflows status
+  torc workflows status 3 --wait && echo all done
+"""
+_CANCEL_EXAMPLE = """\b
+Example:
+  torc workflows cancel 3
+"""
+_DELETE_EXAMPLE = """\b
+Example:
+  torc workflows delete 3
+"""
+
+
+@app.callback()
+def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
+    remember(context, format_, output_dir)
+
+
+@app.command(epilog=_CREATE_EXAMPLE)
+def create(
+    context: typer.Context,
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A workflow file: YAML, or JSON by its name.")],
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Check a workflow file and keep it as a workflow; nothing runs yet.
+
+    Jobs run in the directory where this is called, unless they say otherwise.
+    """
+    import os
+
+    from torc_slurm.cli.workflow_view import show_created
+    from torc_slurm.database.main import open_main, transaction
+    from torc_slurm.database.workflows import create_workflow
+    from torc_slurm.errors import DatabaseError
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    workflow = load(spec)
+    with open_main(directory, on_wait=say, create_directory=True) as database:
+        if database.read_only_reason is not None:
+            raise DatabaseError(f"{database.read_only_reason}; give another --output-dir")
+        with transaction(database.connection):
+            workflow_id = create_workflow(
+                database.connection,
+                workflow,
+                working_dir=working_dir(),
+                spec_file=os.path.abspath(spec),
+                user_name=user_name(),
+                now=time.time(),
+            )
+    show_created(workflow_id, workflow.name, len(workflow.jobs), chosen_format)
+
+
+@app.command("list", epilog=_LIST_EXAMPLE)
+def list_(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
+    """Show every workflow of the output directory with its jobs by status."""
+    from torc_slurm.cli.workflow_view import show_workflows
+    from torc_slurm.database.current import current_workflows
+    from torc_slurm.database.workflows import status_counts, workflow_rows
+    from torc_slurm.reports.workflow_status import workflow_status
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    with current_workflows(directory, on_wait=say) as database:
+        counts = status_counts(database.connection)
+        rows = workflow_rows(database.connection)
+    runs = [{"run_id": row["run_id"], "status": row["run_status"], "slurm_job_id": row["slurm_job_id"]} for row in rows]
+    statuses = [
+        workflow_status(row, counts.get(int(row["workflow_id"] or 0), {}), run if run["run_id"] is not None else None)
+        for row, run in zip(rows, runs, strict=True)
+    ]
+    show_workflows(rows, statuses, chosen_format)
+
+
+@app.command(epilog=_SHOW_EXAMPLE)
+def show(
+    context: typer.Context,
+    workflow_id: WorkflowIdArgument = None,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Show what a workflow consists of: settings, resource requirements, schedulers, runs."""
+    from torc_slurm.cli.workflow_view import show_workflow
+    from torc_slurm.database.current import current_workflow
+    from torc_slurm.database.runs import run_rows
+    from torc_slurm.database.workflows import requirement_rows, schedulers
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    with current_workflow(directory, workflow_id, on_wait=say) as current:
+        connection = current.database.connection
+        status = _status(current)
+        requirements = requirement_rows(connection, current.workflow_id)
+        found = schedulers(connection, current.workflow_id)
+        runs = run_rows(connection, current.workflow_id)
+    show_workflow(current.workflow, status, requirements, found, runs, chosen_format)
+
+
+@app.command(epilog=_STATUS_EXAMPLE)
+def status(
+    context: typer.Context,
+    workflow_id: WorkflowIdArgument = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the run has ended; exit 1 unless all completed.")] = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Show how far a workflow is: jobs by status, the active run, and which jobs did not end well."""
+    from torc_slurm.cli.workflow_view import show_status
+    from torc_slurm.database.current import current_workflow
+    from torc_slurm.database.results import result_rows
+    from torc_slurm.database.workflows import job_rows
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    chosen = _wait(directory, workflow_id) if wait else workflow_id
+    with current_workflow(directory, chosen, on_wait=say) as current:
+        found = _status(current)
+        jobs = job_rows(current.database.connection, current.workflow_id)
+        results = result_rows(current.database.connection, current.workflow_id)
+    evidence = {int(row["job_id"] or 0): str(row["status_evidence"]) for row in results}
+    show_status(found, jobs, evidence, chosen_format)
+    if wait and not found.is_completed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=_CANCEL_EXAMPLE)
+def cancel(
+    context: typer.Context,
+    workflow_id: WorkflowIdArgument = None,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """End a workflow's active run; what its jobs have done stays, and the next run goes on from there."""
+    from torc_slurm.cli.workflow_view import show_done
+    from torc_slurm.database.current import cancel_runs, current_workflow
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    with current_workflow(directory, workflow_id, on_wait=say) as current:
+        lines = cancel_runs(current)
+    show_done(current.workflow_id, "cancelled", lines or ["no run is active"], chosen_format)
+
+
+@app.command(epilog=_DELETE_EXAMPLE)
+def delete(
+    context: typer.Context,
+    workflow_id: Annotated[int, typer.Argument(metavar="ID", help="A workflow's id.", min=1)],
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Delete a workflow and all that is recorded of it; what its jobs wrote stays. Refused while a run is active."""
+    from torc_slurm.cli.workflow_view import show_done
+    from torc_slurm.database.current import current_workflow, remove_workflow
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    with current_workflow(directory, workflow_id, on_wait=say) as current:
+        remove_workflow(current)
+    show_done(
+        workflow_id, "deleted", [f"workflow {workflow_id} is deleted; the outputs of its jobs stay"], chosen_format
+    )
+
+
+def _status(current: Current) -> WorkflowStatus:
+    from torc_slurm.database.runs import run_rows
+    from torc_slurm.database.workflows import status_counts
+    from torc_slurm.reports.workflow_status import workflow_status
+
+    counts = status_counts(current.database.connection).get(current.workflow_id, {})
+    runs = run_rows(current.database.connection, current.workflow_id)
+    open_run = current.runs[-1].reason if current.runs else None
+    ended = None if not runs else runs[-1]["reason"] or runs[-1]["note"]
+    reason = open_run if open_run is not None or ended is None else str(ended)
+    return workflow_status(current.workflow, counts, runs[-1] if runs else None, reason)
+
+
+def _wait(directory: str, workflow_id: int | None) -> int:
+    """Say on stderr how far it is, whenever that changes, until no run is active or waits for its script to begin."""
+    from torc_slurm.database.current import current_workflow
+    from torc_slurm.reports.workflow_status import progress_line
+
+    said, pause = "", _FIRST_PAUSE_SECONDS
+    while True:
+        with current_workflow(directory, workflow_id, on_wait=say) as current:
+            line = progress_line(_status(current))
+        if line != said:
+            say(line)
+            said, pause = line, _FIRST_PAUSE_SECONDS
+        if not any(run.is_active or run.status == "generated" for run in current.runs):
+            return current.workflow_id
+        time.sleep(pause)
+        pause = min(_LONGEST_PAUSE_SECONDS, pause * 1.5)

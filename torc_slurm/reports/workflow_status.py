@@ -1,0 +1,118 @@
+"""Where a workflow stands: from its jobs' statuses and its latest run; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# In the order in which a job goes through them; the last ones are how it can end.
+JOB_STATUSES = (
+    "blocked",
+    "ready",
+    "submitted",
+    "running",
+    "completed",
+    "failed",
+    "oom",
+    "timeout",
+    "cancelled",
+    "node_fail",
+    "preempted",
+)
+UNHAPPY = JOB_STATUSES[JOB_STATUSES.index("failed") :]
+_MOST_NAMED = 10
+
+Value = int | float | str | None
+Row = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class WorkflowStatus:
+    """``status`` is that of an active run, else ``completed``, ``failed``, ``generated`` or ``ready``."""
+
+    workflow_id: int
+    name: str
+    status: str
+    run_id: int | None
+    run_status: str | None
+    slurm_job_id: int | None
+    reason: str | None
+    counts: Mapping[str, int]
+
+    @property
+    def job_count(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def is_completed(self) -> bool:
+        return self.counts.get("completed", 0) == self.job_count
+
+    def as_item(self) -> dict[str, Value]:
+        """As a list shows it: every status with its count."""
+        names = ("workflow_id", "name", "status", "run_id", "run_status", "slurm_job_id", "reason", "job_count")
+        return {name: getattr(self, name) for name in names} | {name: self.counts.get(name, 0) for name in JOB_STATUSES}
+
+
+def workflow_status(
+    workflow: Row, counts: Mapping[str, int], run: Row | None, reason: str | None = None
+) -> WorkflowStatus:
+    """Put it together.
+
+    Args:
+        workflow: its row.
+        counts: how many of its jobs have which status.
+        run: the row of its latest run; None where it had none.
+        reason: a line on that run.
+    """
+    run_status = None if run is None else str(run["status"])
+    return WorkflowStatus(
+        workflow_id=_whole(workflow["workflow_id"]),
+        name=str(workflow["name"]),
+        status=_status(counts, run_status),
+        run_id=None if run is None else _whole(run["run_id"]),
+        run_status=run_status,
+        slurm_job_id=None if run is None or run["slurm_job_id"] is None else _whole(run["slurm_job_id"]),
+        reason=reason,
+        counts=dict(counts),
+    )
+
+
+def _status(counts: Mapping[str, int], run_status: str | None) -> str:
+    if run_status in ("submitted", "running"):
+        return str(run_status)
+    if counts.get("completed", 0) == sum(counts.values()):
+        return "completed"
+    if any(counts.get(name) for name in UNHAPPY):
+        return "failed"
+    return "generated" if run_status == "generated" else "ready"
+
+
+def progress_line(status: WorkflowStatus) -> str:
+    """``run 2 running: 5 of 12 completed, 3 running, 4 blocked``."""
+    counts = [
+        f"{status.counts[name]} {name}" for name in JOB_STATUSES if status.counts.get(name) and name != "completed"
+    ]
+    done = f"{status.counts.get('completed', 0)} of {status.job_count} completed"
+    what = "no run yet" if status.run_id is None else f"run {status.run_id} {status.run_status}"
+    return f"{what}: {', '.join([done, *counts])}"
+
+
+def unhappy_jobs(jobs: Sequence[Row], evidence: Mapping[int, str]) -> list[str]:
+    """A line for each job that ended otherwise than completed, up to a bound.
+
+    Args:
+        jobs: rows of ``jobs``.
+        evidence: why, by ``job_id``.
+    """
+    ended = [job for job in jobs if job["status"] in UNHAPPY]
+    lines = [f"job {job['job_id']} {job['name']}: {job['status']}{_why(job, evidence)}" for job in ended[:_MOST_NAMED]]
+    return [*lines, f"… and {len(ended) - _MOST_NAMED} more"] if len(ended) > _MOST_NAMED else lines
+
+
+def _why(job: Row, evidence: Mapping[int, str]) -> str:
+    said = evidence.get(_whole(job["job_id"]))
+    return f" ({said})" if said else ""
+
+
+def _whole(value: Value) -> int:
+    return int(value or 0)
