@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from glob import glob
 
 from bench import processes
 from bench.context import Context, tell
@@ -21,7 +22,7 @@ from bench.rows import Row
 from bench.tools import TORC_STEP, node_files
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.collect import collect_node_files
-from torc_slurm.database.main import open_main
+from torc_slurm.database.main import main_database_path, open_main
 from torc_slurm.database.node_file import read_batches, write_batch
 from torc_slurm.step.process_tree import ProcfsTree
 from torc_slurm.step.psutil_tree import PsutilTree
@@ -74,12 +75,14 @@ def measure_collect(context: Context) -> list[Row]:
     place = context.fresh()
     processes.start(context.tools[0].around(["/bin/sleep", "1.2"], place), place, for_jobs()).wait()
     (batch,) = read_batches(node_files(place)[0])
+    output_dir = context.fresh()
+    _write_steps(output_dir, batch)
     first, again = [], []
-    for _ in range(2 if context.quick else 5):
-        output_dir = context.fresh()
-        _write_steps(output_dir, batch)
-        first.append(_seconds(lambda place=output_dir: _collect(place, "collected")))  # type: ignore[misc]
-        again.append(_seconds(lambda place=output_dir: _collect(place, "unchanged")))  # type: ignore[misc]
+    for _ in range(3 if context.quick else 7):
+        for path in glob(f"{main_database_path(output_dir)}*"):
+            os.unlink(path)
+        first.append(_seconds(lambda: _collect(output_dir, "collected")))
+        again.append(_seconds(lambda: _collect(output_dir, "unchanged")))
     what = f"collect of {_COLLECT_STEPS} steps in {_COLLECT_FILES} node files"
     return [
         Row("collect", what, "ms", {TORC_STEP: median(first)}),

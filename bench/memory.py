@@ -16,7 +16,7 @@ from bench.environments import for_jobs
 from bench.processes import Memory
 from bench.rows import Row, cost_row
 
-_SETTLE_SECONDS, _QUICK_SETTLE_SECONDS = 3.0, 1.3
+_SETTLE_SECONDS, _QUICK_SETTLE_SECONDS = 3.0, 1.2
 _LIMIT_BYTES = 10e6
 
 

@@ -35,7 +35,7 @@ class Question(NamedTuple):
 
 
 def questions(quick: bool) -> tuple[Question, ...]:
-    cpu, burnt = (1, 2) if quick else (8, 6.4)
+    cpu, burnt = (1, 1) if quick else (8, 6.4)
     begins = (1.4,) if quick else (1.2, 1.4, 1.6)  # a sampler of 1 s may catch a spike or not: three tries
     spikes = tuple(("spike", 400, begin, 0.06) for begin in begins)
     shorts = (("short", 100, 0.2),) * (1 if quick else 3)
