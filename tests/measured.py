@@ -132,21 +132,19 @@ def is_alive(pid: int) -> bool:
 
 
 def monitor_of(wrapper: subprocess.Popen[bytes]) -> int:
-    """The sampler's pid: the wrapper's child that runs torc-step's own program."""
-    mine = Path(f"/proc/{wrapper.pid}/cmdline").read_bytes()
+    """The sampler's pid, as soon as it has begun."""
 
-    def find() -> int:
-        same = [pid for pid in children_of(wrapper.pid) if _command_line(pid) == mine]
-        return same[0] if len(same) == 1 else 0  # two: the job has not yet replaced itself
+    def find() -> list[int]:
+        return [pid for pid in children_of(wrapper.pid) if name_of(pid) == "torc-sampler"]
 
-    return await_that(find, "the sampler")
+    return await_that(find, "the sampler")[0]
 
 
-def _command_line(pid: int) -> bytes:
+def name_of(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
     except OSError:
-        return b""
+        return ""
 
 
 # --- records --------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ else:
     import _signal
 
 OOM_SCORE_RAISE = 100
+_STDERR_WAIT_MILLISECONDS = 200
+_PIPE_BYTES = 4096  # PIPE_BUF: as much does not block where poll says that there is room
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
@@ -129,7 +131,13 @@ def die(signal: int, code: int) -> int:
 
 
 def say(text: str) -> None:
+    """One line on stderr, where it is read: a pipe that nobody empties, or that is closed, must not hold the job."""
+    import select  # seldom needed
+
     try:
-        os.write(2, f"torc-step: {text}\n".encode("utf-8", "backslashreplace"))
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        if poll.poll(_STDERR_WAIT_MILLISECONDS):
+            os.write(2, f"torc-step: {text}".encode("utf-8", "backslashreplace")[: _PIPE_BYTES - 1] + b"\n")
     except OSError:
-        pass  # nobody reads stderr: the job matters more
+        pass

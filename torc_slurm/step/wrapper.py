@@ -185,8 +185,8 @@ class Wrapper:
         Where there is no terminal nobody would continue the wrapper when the job is continued.
         """
         if pid == self._job.pid and _has_terminal():
+            os.kill(os.getpid(), number)  # merged with the terminal's own, which may be waiting: one stop, not two
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
-            os.kill(os.getpid(), number)
             _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
     def _note_exit(self, status: int, usage: resource.struct_rusage) -> None:
