@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torc_slurm import __version__
@@ -19,14 +19,15 @@ from torc_slurm.batch_script import ScriptValues, render_script
 from torc_slurm.database.collect import collect_node_files
 from torc_slurm.database.job_states import refresh_job_statuses
 from torc_slurm.database.main import MainDatabase, open_copy, open_main, transaction
+from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, plan_of, update_run
 from torc_slurm.database.settle import RunState, next_run_id, refresh_workflow, supersede
-from torc_slurm.database.workflows import create_workflow, delete_workflow, schedulers, workflow_row
+from torc_slurm.database.workflows import create_workflow, schedulers, take_back_workflow, workflow_row
 from torc_slurm.errors import CommandError, CommandTimeout, DatabaseError, MisfitError, ParseError, TorcError
 from torc_slurm.installation import interpreter, module_command
 from torc_slurm.plan import Plan, create_plan_file, plan_path
 from torc_slurm.slurm import submission
-from torc_slurm.slurm.fit import misfits
+from torc_slurm.slurm.fit import misfits, too_few_nodes
 from torc_slurm.slurm.sbatch_options import (
     Overrides,
     choose_scheduler,
@@ -36,7 +37,7 @@ from torc_slurm.slurm.sbatch_options import (
     overridden,
     sbatch_options,
 )
-from torc_slurm.spec.workflow import Workflow
+from torc_slurm.spec.workflow import Scheduler, Workflow
 
 _DRY = "nothing is created (--dry-run)"
 
@@ -80,6 +81,7 @@ class _Prepared:
     script: str
     scheduler: str
     created: bool
+    warnings: tuple[str, ...]
     generated: tuple[RunState, ...] = ()
 
 
@@ -92,7 +94,7 @@ def dry_run(output_dir: str, request: Request) -> Launched:
     with open_copy(output_dir, _DRY) as database:
         prepared = _prepare(database, request)
         plan = prepared.plan
-        return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script)
+        return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script, messages=prepared.warnings)
 
 
 def generate(output_dir: str, request: Request, *, on_wait: Callable[[str], None] = lambda _message: None) -> Launched:
@@ -103,7 +105,7 @@ def generate(output_dir: str, request: Request, *, on_wait: Callable[[str], None
     """
     prepared = _write_down(output_dir, request, GENERATED, on_wait)
     plan = prepared.plan
-    return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script)
+    return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script, messages=prepared.warnings)
 
 
 def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] = lambda _message: None) -> Launched:
@@ -134,7 +136,7 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
         prepared.script,
         script_path,
         answer.slurm_job_id,
-        tuple(answer.messages.splitlines()),
+        (*prepared.warnings, *answer.messages.splitlines()),
     )
 
 
@@ -190,9 +192,27 @@ def _prepare(database: MainDatabase, request: Request) -> _Prepared:
     plan = plan_of(connection, row, run_id=run_id, output_dir=output_dir, python=interpreter())
     if not plan.jobs:
         raise TorcError(f"every job of workflow {workflow_id} is completed; there is nothing left to run")
-    scheduler, script = _script(connection, plan, row["slurm_defaults"], request)
-    generated = tuple(state for state in states if state.status == GENERATED)
-    return _Prepared(plan, script, scheduler, created, generated)
+    scheduler, defaults = _scheduler(connection, row, request)
+    nodes = submission.nodes_of(_known_nodes(), scheduler.partition or _text(defaults.get("partition")))
+    too_large = misfits(plan.jobs, scheduler, nodes)
+    if too_large:
+        raise MisfitError(too_large)
+    return _Prepared(
+        plan=plan,
+        script=_script(plan, scheduler, defaults, nodes, request),
+        scheduler=scheduler.name,
+        created=created,
+        warnings=too_few_nodes(scheduler, nodes),
+        generated=tuple(state for state in states if state.status == GENERATED),
+    )
+
+
+def _scheduler(
+    connection: sqlite3.Connection, workflow: Row, request: Request
+) -> tuple[Scheduler, dict[str, str | bool]]:
+    """The scheduler as the command line changes it, and the other sbatch options of the workflow."""
+    chosen = choose_scheduler(schedulers(connection, int(workflow["workflow_id"] or 0)), request.scheduler)
+    return overridden(chosen, request.overrides), json.loads(str(workflow["slurm_defaults"]))
 
 
 def _create(connection: sqlite3.Connection, request: Request) -> int:
@@ -226,21 +246,14 @@ def _is_active(workflow_id: int, state: RunState) -> str:
     )
 
 
-def _script(connection: sqlite3.Connection, plan: Plan, defaults_json: object, request: Request) -> tuple[str, str]:
-    """The scheduler's name, and the script; jobs that can never fit are refused.
-
-    Raises:
-        MisfitError: there are such jobs.
-        InputError: no such scheduler, or something that no #SBATCH line can hold.
-    """
-    chosen = choose_scheduler(schedulers(connection, plan.workflow_id), request.scheduler)
-    scheduler = overridden(chosen, request.overrides)
-    defaults = json.loads(str(defaults_json))
-    nodes = submission.nodes_of(_known_nodes(), scheduler.partition or defaults.get("partition"))
-    too_large = misfits(plan.jobs, scheduler, nodes)
-    if too_large:
-        raise MisfitError(too_large)
-    limit = limit_seconds(scheduler.walltime or defaults.get("time"))
+def _script(
+    plan: Plan,
+    scheduler: Scheduler,
+    defaults: Mapping[str, str | bool],
+    nodes: Sequence[submission.Nodes],
+    request: Request,
+) -> str:
+    limit = limit_seconds(scheduler.walltime or _text(defaults.get("time")))
     options = sbatch_options(
         scheduler,
         defaults,
@@ -260,7 +273,11 @@ def _script(connection: sqlite3.Connection, plan: Plan, defaults_json: object, r
         plan=plan.path,
         output_dir=plan.output_dir,
     )
-    return scheduler.name, render_script(request.template, values, request.environ)
+    return render_script(request.template, values, request.environ)
+
+
+def _text(value: str | bool | None) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _known_nodes() -> list[submission.Nodes]:
@@ -301,7 +318,7 @@ def _take_back(output_dir: str, prepared: _Prepared, on_wait: Callable[[str], No
     with open_main(output_dir, on_wait=on_wait) as database, transaction(database.connection):
         delete_run(database.connection, plan.workflow_id, plan.run_id)
         if prepared.created:
-            delete_workflow(database.connection, plan.workflow_id, ())
+            take_back_workflow(database.connection, plan.workflow_id)
         else:
             refresh_job_statuses(database.connection, plan.workflow_id, None)
     for path in (_script_path(plan), plan_path(plan.output_dir, plan.workflow_id, plan.run_id)):

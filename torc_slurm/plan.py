@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -102,6 +103,16 @@ class Plan:
 def plan_path(output_dir: str, workflow_id: int, run_id: int) -> str:
     """The plan of a run: ``<output_dir>/plans/wf<W>_r<R>.json``."""
     return os.path.join(output_dir, PLANS_DIR, f"wf{workflow_id}_r{run_id}.json")
+
+
+def plan_run_ids(output_dir: str, workflow_id: int) -> list[int]:
+    """The runs of a workflow that have a plan; a script given to sbatch again makes one on its own."""
+    pattern = re.compile(rf"wf{workflow_id}_r([0-9]{{1,9}})\.json")
+    try:
+        names = os.listdir(os.path.join(output_dir, PLANS_DIR))
+    except FileNotFoundError:
+        return []
+    return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
 
 def next_plan(plan: Plan, completed: Collection[int], run_id: int | None = None) -> Plan:

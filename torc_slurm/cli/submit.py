@@ -77,13 +77,13 @@ def submit(
         time=time,
         sbatch_arguments=sbatch_arguments,
     )
-    if dry_run:
-        _show_script(launch.dry_run(directory, request), chosen_format, dry_run=True)
-        return
-    launched = launch.submit(directory, request, on_wait=say)
+    launched = launch.dry_run(directory, request) if dry_run else launch.submit(directory, request, on_wait=say)
     for message in launched.messages:
         say(message)
-    _show_submitted(launched, chosen_format)
+    if dry_run:
+        _show_script(launched, chosen_format, dry_run=True)
+    else:
+        _show_submitted(launched, chosen_format)
 
 
 def generate(
@@ -123,6 +123,8 @@ def generate(
     with _written(output) as lines:
         launched = launch.dry_run(directory, request) if dry_run else launch.generate(directory, request, on_wait=say)
         lines.append(launched.script)
+    for message in launched.messages:
+        say(message)
     if output is None or chosen_format is not Format.table:
         _show_script(launched, chosen_format, dry_run=dry_run, path=output)
     if not dry_run:

@@ -7,7 +7,6 @@ Slurm's queue has ended, whatever it could still write.
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sqlite3
 import time
@@ -18,7 +17,7 @@ from torc_slurm.database.job_states import refresh_job_statuses, unfinished_work
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
 from torc_slurm.errors import CommandError
-from torc_slurm.plan import PLANS_DIR, Claim, claim_run, read_claim
+from torc_slurm.plan import Claim, claim_run, plan_run_ids, read_claim
 from torc_slurm.slurm.submission import active_jobs
 
 SUPERSEDED = "superseded"
@@ -95,16 +94,6 @@ def supersede(output_dir: str, workflow_id: int, run_id: int) -> bool:
         return True
     found = read_claim(output_dir, workflow_id, run_id)
     return found is not None and found.purpose == SUPERSEDED
-
-
-def plan_run_ids(output_dir: str, workflow_id: int) -> list[int]:
-    """The runs of a workflow that have a plan; a script given to sbatch again makes one on its own."""
-    pattern = re.compile(rf"wf{workflow_id}_r([0-9]{{1,9}})\.json")
-    try:
-        names = os.listdir(os.path.join(output_dir, PLANS_DIR))
-    except FileNotFoundError:
-        return []
-    return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
 
 def next_run_id(connection: sqlite3.Connection, output_dir: str, workflow_id: int) -> int:

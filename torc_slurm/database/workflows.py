@@ -63,6 +63,15 @@ _DELETE = (
     "DELETE FROM jobs WHERE workflow_id = ?",
     "DELETE FROM workflows WHERE workflow_id = ?",
 )
+_NUMBERED = {
+    "workflows": "workflow_id",
+    "resource_requirements": "resource_requirements_id",
+    "slurm_schedulers": "slurm_scheduler_id",
+    "jobs": "job_id",
+}
+_LAST_NUMBER = """
+UPDATE sqlite_sequence SET seq = (SELECT coalesce(max({key}), 0) FROM {table}) WHERE name = '{table}'
+"""
 _FORGET_NODE_FILE = "DELETE FROM node_files WHERE path = ?"
 
 
@@ -193,6 +202,15 @@ def schedulers(connection: sqlite3.Connection, workflow_id: int) -> list[Schedul
 
 def _scheduler(settings: dict[str, Any]) -> Scheduler:
     return Scheduler(**settings | {"extra": tuple(settings["extra"]), "setup": tuple(settings["setup"])})
+
+
+def take_back_workflow(connection: sqlite3.Connection, workflow_id: int) -> None:
+    """Remove a workflow that never came to be, so that the next one gets its numbers; must run inside a transaction."""
+    is_last = connection.execute(_LATEST).fetchone()[0] == workflow_id
+    delete_workflow(connection, workflow_id, ())
+    if is_last:
+        for table, key in _NUMBERED.items():
+            connection.execute(_LAST_NUMBER.format(table=table, key=key))
 
 
 def delete_workflow(connection: sqlite3.Connection, workflow_id: int, node_files: Iterable[str]) -> None:

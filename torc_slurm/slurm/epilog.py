@@ -19,6 +19,7 @@ from torc_slurm.database.slurm_stats_schema import FINAL_STATUSES
 from torc_slurm.database.spool import bring_over
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.identity import RESOURCE_DIR, node_file_path
+from torc_slurm.plan import plan_run_ids, read_claim
 from torc_slurm.slurm.accounting import AccountingRow, AllocationAccounting, fetch_runs
 from torc_slurm.slurm.commands import EPILOG_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.records import AllocationKey
@@ -57,12 +58,22 @@ class Allocation:
             run_id=_number(environ.get("TORC_RUN_ID")),
         )
 
-    def run_parts(self) -> list[tuple[str, int]]:
-        """What names the node files of this allocation beside the node: (run part, run id), ad hoc and workflow."""
+    def run_parts(self, output_dir: str) -> list[tuple[str, int]]:
+        """What names the node files of this allocation beside the node: (run part, run id), ad hoc and workflow.
+
+        A workflow's script does not know its run (given to sbatch again it makes the next one): the claims say which.
+        """
         parts = [(f"slurm{self.slurm_job_id}", self.restart_count + 1)]
-        if self.workflow_id is not None and self.run_id is not None:
-            parts.append((str(self.workflow_id), self.run_id))
-        return parts
+        if self.workflow_id is None:
+            return parts
+        runs = self._claimed_runs(output_dir) if self.run_id is None else [self.run_id]
+        return parts + [(str(self.workflow_id), run_id) for run_id in runs]
+
+    def _claimed_runs(self, output_dir: str) -> list[int]:
+        assert self.workflow_id is not None
+        run_ids = plan_run_ids(output_dir, self.workflow_id)
+        claims = {run_id: read_claim(output_dir, self.workflow_id, run_id) for run_id in run_ids}
+        return [run_id for run_id, claim in claims.items() if claim and claim.slurm_job_id == self.slurm_job_id]
 
 
 @dataclass
@@ -130,7 +141,7 @@ def _noting(report: EpilogReport) -> Iterator[None]:
 
 
 def _recorded_runs(output_dir: str, allocation: Allocation, report: EpilogReport) -> Iterator[_Run]:
-    for part, run_id in allocation.run_parts():
+    for part, run_id in allocation.run_parts(output_dir):
         steps = [step for path in _node_files(output_dir, part, run_id) for step in _steps_of(path, allocation, report)]
         if steps:
             yield _Run(

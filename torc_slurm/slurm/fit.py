@@ -46,6 +46,17 @@ def misfits(jobs: Sequence[JobPlan], scheduler: Scheduler, nodes: Sequence[Nodes
     return [line for job in jobs for line in _misfit(job, scheduler.nodes, rooms)]
 
 
+def too_few_nodes(scheduler: Scheduler, nodes: Sequence[Nodes]) -> tuple[str, ...]:
+    """A warning where the partition has fewer nodes than are asked for: Slurm would take the job and let it wait."""
+    there = sum(each.node_count for each in nodes)
+    if not nodes or scheduler.nodes <= there:
+        return ()
+    names = ", ".join(sorted({each.partition for each in nodes}))
+    return (
+        f"warning: {scheduler.nodes} nodes are asked for, partition {names} has {there}; the job may wait for ever",
+    )
+
+
 def _misfit(job: JobPlan, node_count: int, rooms: Sequence[Room]) -> Iterator[str]:
     if job.num_nodes > node_count:
         yield f"job {job.name!r} needs {job.num_nodes} nodes, the allocation has {node_count}"
