@@ -1,0 +1,105 @@
+"""Jobs that can never fit are named with both sizes; what is not known refuses nothing. And what sinfo prints."""
+
+from __future__ import annotations
+
+import pytest
+
+from torc_slurm.errors import ParseError
+from torc_slurm.plan import JobPlan
+from torc_slurm.slurm.fit import misfits, too_few_nodes
+from torc_slurm.slurm.submission import (
+    Nodes,
+    nodes_of,
+    parse_active_jobs,
+    parse_job_id,
+    parse_nodes,
+    time_limit_of,
+)
+from torc_slurm.spec.workflow import Scheduler
+
+SMALL = Nodes("debug", True, 2, 4, 16384, 0, 86400, 600)
+LARGE = Nodes("debug", True, 1, 64, 4096, 2, 86400, 600)
+# sinfo -h -e -o "%R|%P|%D|%c|%m|%l|%L|%G", Slurm 22.05
+SINFO = """\
+debug|debug*|2|4|16384|1-00:00:00|10:00|(null)
+gpu|gpu|8|64|512000|2-00:00:00|n/a|gpu:a100:4(S:0-1),gpu:v100:1,nvme:1
+long|long|100|128|1000000|infinite|n/a|(null)
+"""
+
+
+def job(num_cpus: int = 1, memory_mib: int | None = None, num_nodes: int = 1, num_gpus: int = 0) -> JobPlan:
+    return JobPlan(1, "big", "x", "/", num_cpus=num_cpus, memory_mib=memory_mib, num_nodes=num_nodes, num_gpus=num_gpus)
+
+
+@pytest.mark.parametrize(
+    ("large", "scheduler", "said"),
+    [
+        (job(5), Scheduler("s"), "job 'big' needs 5 CPUs on a node, the allocation has 4 CPUs, 16384 MiB"),
+        (job(1, 16385), Scheduler("s"), "needs 1 CPUs, 16385 MiB on a node, the allocation has 4 CPUs, 16384 MiB"),
+        (job(num_nodes=2), Scheduler("s"), "needs 2 nodes, the allocation has 1"),
+        (job(3), Scheduler("s", cpus_per_task=2), "the allocation has 2 CPUs"),
+        (job(1, 2000), Scheduler("s", mem="1024M"), "the allocation has 4 CPUs, 1024 MiB"),
+        (job(num_gpus=1), Scheduler("s"), "needs 1 CPUs, 1 GPUs on a node"),
+    ],
+)
+def test_what_never_fits_is_said_with_both_sizes(large: JobPlan, scheduler: Scheduler, said: str) -> None:
+    found = misfits([job(), large], scheduler, [SMALL])
+    assert len(found) == 1
+    assert said in found[0]
+
+
+@pytest.mark.parametrize(
+    "fitting", [job(4, 16384), job(64, 4096), job(1, 4096, num_gpus=2)], ids=["small node", "large node", "gpu"]
+)
+def test_one_kind_of_node_is_enough(fitting: JobPlan) -> None:
+    assert not misfits([fitting], Scheduler("s"), [SMALL, LARGE])
+
+
+def test_no_kind_of_node_has_both() -> None:
+    assert misfits([job(64, 16384)], Scheduler("s"), [SMALL, LARGE])
+
+
+def test_what_is_not_known_refuses_nothing_but_what_was_asked_for_does() -> None:
+    assert not misfits([job(1000, 10**9, num_gpus=9)], Scheduler("s"), [])
+    assert misfits([job(3)], Scheduler("s", cpus_per_task=2), [])
+
+
+def test_all_of_a_nodes_memory_is_no_limit_of_its_own() -> None:
+    assert not misfits([job(1, 16384)], Scheduler("s", mem="0"), [SMALL])
+
+
+def test_more_nodes_than_there_are_is_a_warning() -> None:
+    assert not too_few_nodes(Scheduler("s", nodes=2), [SMALL])
+    assert not too_few_nodes(Scheduler("s", nodes=99), [])
+    assert "3 nodes are asked for, partition debug has 2" in too_few_nodes(Scheduler("s", nodes=3), [SMALL])[0]
+
+
+def test_what_sinfo_prints() -> None:
+    nodes = parse_nodes(SINFO)
+    assert nodes[0] == SMALL
+    assert (nodes[1].gpus, nodes[1].max_seconds, nodes[1].default_seconds) == (5, 172800, None)
+    assert nodes[2].max_seconds is None
+    assert [each.partition for each in nodes_of(nodes, None)] == ["debug"]
+    assert [each.partition for each in nodes_of(nodes, "gpu,long")] == ["gpu", "long"]
+    assert [time_limit_of(nodes_of(nodes, name)) for name in (None, "gpu", "long", "none")] == [600, 172800, None, None]
+
+
+def test_another_form_is_refused() -> None:
+    with pytest.raises(ParseError, match="sinfo"):
+        parse_nodes("debug|2\n")
+
+
+@pytest.mark.parametrize(("text", "job_id"), [("12\n", 12), ("12;cluster\n", 12), ("note of the site\n7\n", 7)])
+def test_job_ids(text: str, job_id: int) -> None:
+    assert parse_job_id(text) == job_id
+
+
+@pytest.mark.parametrize("text", ["", "Submitted batch job", "12x"])
+def test_what_is_no_job_id(text: str) -> None:
+    with pytest.raises(ParseError, match="squeue --me"):
+        parse_job_id(text)
+
+
+def test_only_jobs_that_hold_their_place_are_active() -> None:
+    text = "1|PENDING\n2|RUNNING\n3|COMPLETED\n4|CANCELLED\n5|COMPLETING\n6|TIMEOUT\n"
+    assert parse_active_jobs(text) == {1: "PENDING", 2: "RUNNING", 5: "COMPLETING"}
