@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 # ru_maxrss of a job starts as the wrapper's resident size at its fork; only what is clearly above it is the job's own.
 _FORK_SLACK_BYTES = 1 << 20
-_PSS_SHARE_OF_TIME = 0.005
-_PSS_FREE_SECONDS = 0.02  # what may be spent at once on a new tree
+_PSS_SHARE_OF_TIME = 0.001
+_PSS_FREE_SECONDS = 0.15  # what may be spent at once on a new tree
 _PSS_WORTH_GROWTH = 1.02
+_PSS_UNSURE_GROWTH = 1.1
 
 
 class Peak:
@@ -47,7 +48,8 @@ class MemoryFigures:
 
     def see_sample(self, when: float, best_bytes: int, source: str, rss_bytes: int) -> None:
         """``when`` in monotonic seconds: each sample weighs as long as the time since the one before it."""
-        self.best.see(best_bytes, source)
+        if source != "pss_estimated":
+            self.best.see(best_bytes, source)
         self.sampled_rss_peak_bytes = max(self.sampled_rss_peak_bytes or 0, rss_bytes)
         if self._last is not None:
             before, bytes_before = self._last
@@ -82,34 +84,56 @@ class RationedPss:
     """Proportional memory of a tree of several processes, measured no more often than its cost allows.
 
     PSS of 64 processes that share 200 MB took 441 ms (RSS: 0.8 ms), and holds the job's memory maps while it is read.
-    Between two measurements the sum of RSS is scaled by the last ratio of the two.
+    Only what was measured raises the peak: between two measurements the sum of RSS times the last ratio of the two is
+    good enough for the series, but that ratio does not hold across forks. Where a peak could not be measured for its
+    cost, the estimate stands in at the end, and its source says so.
     """
 
     def __init__(self, reader: TreeReader) -> None:
         self._reader = reader
-        self._spent_seconds = 0.0
+        self.spent_seconds = 0.0
         self._last_cost_per_byte = 0.0
-        self._measured_at_rss = 0
+        self._measured_rss = 0
+        self._measured_processes = 0
+        self._processes_before = 0
         self._ratio = 1.0
+        self._unmeasured_rss_peak = 0
         self._begin = time.monotonic()
 
     def best_bytes(self, tree: TreeReading, now: float) -> tuple[int, str]:
-        rss = tree.rss_bytes
-        if tree.num_processes < 2:
+        """The best figure for this sample and its source: ``sampled_rss``, ``pss`` or ``pss_estimated``."""
+        rss, processes = tree.rss_bytes, tree.num_processes
+        is_steady, self._processes_before = processes == self._processes_before, processes
+        if processes < 2:
             return rss, "sampled_rss"
-        if rss > self._measured_at_rss * _PSS_WORTH_GROWTH and self._can_afford(rss, now):
-            self._measure(tree, rss)
-        return (int(rss * self._ratio), "pss") if self._measured_at_rss else (rss, "sampled_rss")
+        if is_steady and self._is_worth_it(rss, processes) and self._can_afford(rss, now):
+            return self._measure(tree, rss, processes)
+        if processes != self._measured_processes or rss > self._measured_rss * _PSS_WORTH_GROWTH:
+            self._unmeasured_rss_peak = max(self._unmeasured_rss_peak, rss)
+        return int(rss * self._ratio), "pss_estimated"
+
+    def estimated_peak_bytes(self) -> int:
+        """What the tree may have had when it was larger than ever measured; 0 where the measured peak covers it."""
+        if self._unmeasured_rss_peak <= self._measured_rss * _PSS_UNSURE_GROWTH:
+            return 0
+        return int(self._unmeasured_rss_peak * self._ratio)
+
+    def _is_worth_it(self, rss: int, processes: int) -> bool:
+        """A tree that is still forking, or one that is as it was, is not."""
+        return processes != self._measured_processes or rss > self._measured_rss * _PSS_WORTH_GROWTH
 
     def _can_afford(self, rss: int, now: float) -> bool:
         allowed = _PSS_FREE_SECONDS + _PSS_SHARE_OF_TIME * (now - self._begin)
-        return self._spent_seconds + self._last_cost_per_byte * rss <= allowed
+        return self.spent_seconds + self._last_cost_per_byte * rss <= allowed
 
-    def _measure(self, tree: TreeReading, rss: int) -> None:
+    def _measure(self, tree: TreeReading, rss: int, processes: int) -> tuple[int, str]:
         before = time.thread_time()
         proportional = sum(self._reader.proportional_bytes(process.pid) for process in tree.processes)
         cost = time.thread_time() - before
-        self._spent_seconds += cost
+        self.spent_seconds += cost
         self._last_cost_per_byte = cost / max(1, rss)
-        if proportional:
-            self._measured_at_rss, self._ratio = rss, min(1.0, proportional / max(1, rss))
+        if not proportional:  # processes of another user
+            return rss, "sampled_rss"
+        self._measured_rss, self._measured_processes = rss, processes
+        self._ratio = min(1.0, proportional / max(1, rss))
+        return min(rss, proportional), "pss"

@@ -172,14 +172,15 @@ class Monitor:
             self._schedule.skip()
             return
         lateness_seconds = self._schedule.lateness(time.monotonic())
-        before = time.thread_time()
+        before = time.thread_time() - self._sampler.pss_seconds
         try:
             self._sampler.sample(thorough=self._schedule.is_ramping, final=final)
         except Exception as error:
             self._tell(f"the sampler failed ({type(error).__name__}: {error}); the figures end here")
             self._sampler = None
             return
-        backed_off = self._schedule.took(time.thread_time() - before, lateness_seconds)
+        cost_seconds = time.thread_time() - self._sampler.pss_seconds - before
+        backed_off = self._schedule.took(cost_seconds, lateness_seconds)
         if backed_off:
             self._note(backed_off)
 

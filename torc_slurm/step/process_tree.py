@@ -10,13 +10,15 @@ schedstat (1.5 µs) is read instead of its stat and children (12 µs).
 from __future__ import annotations
 
 import os
+import resource
 
 from torc_slurm.step.readings import ProcessReading, TreeReading
 
 _TICK_SECONDS = 1.0 / os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _FULL_READ_EVERY = 10  # samples: what changes without being scheduled (reclaimed memory) is seen at last then
-_KEPT_DESCRIPTORS = 768  # 3 per process; further processes are opened anew at each sample
+_MOST_KEPT_DESCRIPTORS = 6144  # 3 per process; further processes are opened anew at each sample
+_OTHER_DESCRIPTORS = 64
 
 # Positions in /proc/PID/stat after the command's closing parenthesis (proc(5) counts from 1, two before it).
 _STATE, _PPID, _MAJFLT, _CMAJFLT, _UTIME, _STIME, _CUTIME, _CSTIME = 0, 1, 9, 10, 11, 12, 13, 14
@@ -55,6 +57,7 @@ class ProcfsTree:
         self._proc = proc
         self._known: dict[int, _Process] = {}
         self._descriptors = 0
+        self._most_descriptors = _may_keep_open()
         self._samples = 0
         self._thorough = True
         self._quiet: list[_Process] = []  # of this sample: not scheduled since the last one
@@ -163,7 +166,7 @@ class ProcfsTree:
         return None
 
     def _open_files(self, process: _Process) -> None:
-        if self._descriptors < _KEPT_DESCRIPTORS:
+        if self._descriptors < self._most_descriptors:
             pid = process.pid
             process.stat_fd = self._open(f"{pid}/stat")
             process.children_fd = self._open(f"{pid}/task/{pid}/children")
@@ -330,6 +333,15 @@ class ProcfsTree:
             return b""
         finally:
             os.close(descriptor)
+
+
+def _may_keep_open() -> int:
+    """Raise this process's own limit on open files as far as it may be, and leave some for other uses."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_KEPT_DESCRIPTORS + _OTHER_DESCRIPTORS
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return max(0, allowed - _OTHER_DESCRIPTORS)
 
 
 def is_supported(proc: str = "/proc") -> bool:

@@ -87,6 +87,11 @@ class Sampler:
         self.memory_rows: list[tuple[float, int, str]] = []
 
     @property
+    def pss_seconds(self) -> float:
+        """CPU time spent on PSS so far, which is rationed by itself and is no reason to sample less often."""
+        return self._pss.spent_seconds
+
+    @property
     def reader_name(self) -> str:
         return self._reader.name
 
@@ -262,6 +267,7 @@ class Sampler:
         cpu_seconds, cpu_source = self._best_cpu() if ended else (self._cpu_seconds, self._cpu_source)
         average = cpu_seconds / elapsed_seconds * 100 if elapsed_seconds > 0 else None
         peak_percent = self.peak_cpu_percent if average is None else max(self.peak_cpu_percent or 0.0, average)
+        self._memory.best.see(self._pss.estimated_peak_bytes(), "pss_estimated")
         peak_bytes, peak_source = self._memory.peak()
         average_bytes, average_source = self._memory.average()
         storage_read, storage_written, read_chars, written_chars = self._io.totals()

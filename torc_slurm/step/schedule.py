@@ -11,6 +11,7 @@ _FIRST_GAP_SECONDS = 0.005
 _MOST_SHARE_OF_INTERVAL = 0.01
 _LONGEST_BACKED_OFF_SECONDS = 60.0
 _SMOOTHING = 0.2
+_HEADROOM = 1.5
 
 
 class Schedule:
@@ -18,6 +19,7 @@ class Schedule:
 
     def __init__(self, interval_seconds: float) -> None:
         self.interval_seconds = interval_seconds
+        self._asked_seconds = interval_seconds
         self.next_time = 0.0
         self._begin_time = 0.0
         self._ramp_gap = _FIRST_GAP_SECONDS
@@ -64,15 +66,19 @@ class Schedule:
             self.next_time += missed * self.interval_seconds
 
     def _back_off(self, cost_seconds: float) -> str:
+        """Lengthen the interval where samples cost too much, and shorten it again where they cost less than half."""
         before = cost_seconds if self._mean_cost is None else self._mean_cost
         self._mean_cost = before + _SMOOTHING * (cost_seconds - before)
         wanted = min(self._mean_cost / _MOST_SHARE_OF_INTERVAL, _LONGEST_BACKED_OFF_SECONDS)
-        if wanted <= self.interval_seconds:
+        was = self.interval_seconds
+        if wanted > was or wanted * _HEADROOM * 2 < was:
+            self.interval_seconds = max(self._asked_seconds, wanted * _HEADROOM)
+        if self.interval_seconds == was:
             return ""
-        was, self.interval_seconds = self.interval_seconds, wanted * 1.5
+        how = "backed off" if self.interval_seconds > was else "came back"
         return (
-            f"sampling backed off from every {was:g} s to every {self.interval_seconds:.3g} s:"
-            f" one sample cost {self._mean_cost * 1000:.1f} ms"
+            f"sampling {how} from every {was:.3g} s to every {self.interval_seconds:.3g} s:"
+            f" one sample costs {self._mean_cost * 1000:.1f} ms"
         )
 
     def figures(self) -> dict[str, object]:
