@@ -11,19 +11,19 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torc_slurm import __version__
 from torc_slurm.batch_script import ScriptValues, render_script
 from torc_slurm.database.collect import collect_node_files
 from torc_slurm.database.job_states import refresh_job_statuses
-from torc_slurm.database.main import MainDatabase, open_copy, open_main, transaction
+from torc_slurm.database.main import MainDatabase, open_copy, open_main, open_to_write, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, plan_of, update_run
 from torc_slurm.database.settle import RunState, next_run_id, refresh_workflow, supersede
 from torc_slurm.database.workflows import create_workflow, schedulers, take_back_workflow, workflow_row
-from torc_slurm.errors import CommandError, CommandTimeout, DatabaseError, MisfitError, ParseError, TorcError
+from torc_slurm.errors import CommandError, CommandTimeout, MisfitError, ParseError, TorcError
 from torc_slurm.installation import interpreter, module_command
 from torc_slurm.plan import Plan, create_plan_file, plan_path
 from torc_slurm.slurm import submission
@@ -151,7 +151,7 @@ def _write_down(output_dir: str, request: Request, status: str, on_wait: Callabl
     """The next run in the database and its plan (submitted: its script too) on disk; all of it or nothing."""
     if not os.path.isdir(output_dir):  # what is wrong is found before the directory is made
         dry_run(output_dir, request)
-    with _open_to_write(output_dir, on_wait) as database:
+    with open_to_write(output_dir, on_wait=on_wait) as database:
         if not isinstance(request.workflow, Workflow):
             collect_node_files(database)
         with contextlib.ExitStack() as undo:
@@ -165,17 +165,6 @@ def _write_down(output_dir: str, request: Request, status: str, on_wait: Callabl
                     _write_script(prepared)
             undo.pop_all()
     return prepared
-
-
-@contextlib.contextmanager
-def _open_to_write(output_dir: str, on_wait: Callable[[str], None]) -> Iterator[MainDatabase]:
-    try:
-        with open_main(output_dir, on_wait=on_wait, create_directory=True) as database:
-            if database.read_only_reason is not None:
-                raise DatabaseError(f"{database.read_only_reason}; give another --output-dir")
-            yield database
-    except OSError as error:
-        raise DatabaseError(f"{output_dir} cannot be written: {error.strerror}; give another --output-dir") from error
 
 
 def _prepare(database: MainDatabase, request: Request) -> _Prepared:

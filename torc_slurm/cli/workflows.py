@@ -67,24 +67,20 @@ def create(
     import os
 
     from torc_slurm.cli.workflow_view import show_created
-    from torc_slurm.database.main import open_main, transaction
+    from torc_slurm.database.main import open_to_write, transaction
     from torc_slurm.database.workflows import create_workflow
-    from torc_slurm.errors import DatabaseError
 
     chosen_format, directory = resolve(context, format_, output_dir)
     workflow = load(spec)
-    with open_main(directory, on_wait=say, create_directory=True) as database:
-        if database.read_only_reason is not None:
-            raise DatabaseError(f"{database.read_only_reason}; give another --output-dir")
-        with transaction(database.connection):
-            workflow_id = create_workflow(
-                database.connection,
-                workflow,
-                working_dir=working_dir(),
-                spec_file=os.path.abspath(spec),
-                user_name=user_name(),
-                now=time.time(),
-            )
+    with open_to_write(directory, on_wait=say) as database, transaction(database.connection):
+        workflow_id = create_workflow(
+            database.connection,
+            workflow,
+            working_dir=working_dir(),
+            spec_file=os.path.abspath(spec),
+            user_name=user_name(),
+            now=time.time(),
+        )
     show_created(workflow_id, workflow.name, len(workflow.jobs), chosen_format)
 
 

@@ -85,6 +85,25 @@ def open_main(
 
 
 @contextlib.contextmanager
+def open_to_write(
+    output_dir: str, *, on_wait: Callable[[str], None] = lambda _message: None
+) -> Iterator[MainDatabase]:
+    """As `open_main`, for commands that put something there: the directory is made, and a mere copy is refused.
+
+    Raises:
+        DatabaseError: the directory or the database cannot be written; or as `open_main`.
+    """
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"{output_dir} cannot be written: {error.strerror}; give another --output-dir") from error
+    with open_main(output_dir, on_wait=on_wait) as database:
+        if database.read_only_reason is not None:
+            raise DatabaseError(f"{database.read_only_reason}; give another --output-dir")
+        yield database
+
+
+@contextlib.contextmanager
 def open_copy(output_dir: str, reason: str) -> Iterator[MainDatabase]:
     """A copy in memory of the main database, also of one that is not there yet: nothing of what is done stays.
 
