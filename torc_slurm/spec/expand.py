@@ -80,7 +80,7 @@ def _few_samples(model: WorkflowModel) -> Iterator[Problem]:
             yield Problem(
                 ("resource_requirements", index, "runtime"),
                 f"{requirement.name!r} has {seconds / interval:.0f} samples in its run time {requirement.runtime} with "
-                f"sample_interval_seconds {interval:g}; {enough:.2g} makes {FEWEST_SAMPLES}",
+                f"sample_interval_seconds {interval:g}; {enough:.2g} makes {seconds / enough:.0f}",
             )
 
 
