@@ -132,12 +132,21 @@ def is_alive(pid: int) -> bool:
 
 
 def monitor_of(wrapper: subprocess.Popen[bytes]) -> int:
-    """The sampler's pid, as soon as it has begun."""
+    """The sampler's pid, as soon as it has let go of the job's streams."""
 
     def find() -> list[int]:
-        return [pid for pid in children_of(wrapper.pid) if name_of(pid) == "torc-sampler"]
+        named = [pid for pid in children_of(wrapper.pid) if name_of(pid) == "torc-sampler"]
+        return [pid for pid in named if stream_of(pid, 2) == os.devnull]
 
     return await_that(find, "the sampler")[0]
+
+
+def stream_of(pid: int, number: int) -> str:
+    """What a descriptor of a process leads to."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{number}")
+    except OSError:
+        return ""
 
 
 def name_of(pid: int) -> str:
