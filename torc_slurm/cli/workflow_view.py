@@ -107,6 +107,8 @@ def _next_command(status: WorkflowStatus) -> list[str]:
         return [f"Follow it: torc workflows status {workflow} --wait"]
     if status.is_completed:
         return [f"What the jobs used: torc slurm stats {workflow}"]
+    if status.status == "generated":
+        return [f"Give its script to sbatch, or make another one: torc submit {workflow}"]
     if status.run_id is None:
         return [f"Run it: torc submit {workflow}, or here: torc run {workflow}"]
     return [f"What the jobs used: torc slurm stats {workflow}    the rest again: torc submit {workflow}"]
