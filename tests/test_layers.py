@@ -23,7 +23,10 @@ PACKAGE = Path(torc_slurm.__file__).parent
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("glossary", ("torc_slurm",)),
     ("errors", ("torc_slurm.errors",)),
-    ("words", ("torc_slurm.units", "torc_slurm.identity", "torc_slurm.templates", "torc_slurm.node_local")),
+    (
+        "words",
+        ("torc_slurm.units", "torc_slurm.identity", "torc_slurm.templates", "torc_slurm.node_local", "torc_slurm.text"),
+    ),
     ("plan", ("torc_slurm.plan", "torc_slurm.spec.*", "torc_slurm.installation", "torc_slurm.batch_script")),
     ("sizing", ("torc_slurm.sizing.*",)),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),
@@ -38,8 +41,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("slurm", ("torc_slurm.step.*", "torc_slurm.slurm.*")),
     ("database", ("torc_slurm.database.*",)),
-    ("epilog", ("torc_slurm.slurm.epilog", "torc_slurm.launch")),
+    ("epilog", ("torc_slurm.slurm.epilog", "torc_slurm.launch", "torc_slurm.correction", "torc_slurm.recovery")),
     ("reports", ("torc_slurm.reports.*",)),
+    ("plots", ("torc_slurm.plots.*",)),
     ("runner", ("torc_slurm.runner.*",)),
     ("cli", ("torc_slurm.cli.*",)),
 )

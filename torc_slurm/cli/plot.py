@@ -1,0 +1,189 @@
+"""The command ``torc plot-resources``: node files in, self-contained HTML pages out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.errors import InputError, TorcError
+
+if TYPE_CHECKING:
+    from torc_slurm.plots.model import Run
+    from torc_slurm.plots.write import Wanted, Written
+
+EXAMPLE = """\b
+Examples:
+  torc plot-resources torc_output/resource_utilization/*_3_1.db -o plots
+  torc plot-resources --workflow 3 -o plots
+  torc plot-resources --workflow 3 --job-ids 4,5 -o plots -f json
+"""
+_MOST_NAMED = 12
+
+
+def plot_resources(
+    context: typer.Context,
+    databases: Annotated[
+        list[str] | None, typer.Argument(metavar="DB...", help="Node files of one run, of any number of nodes.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where the pages go.", show_default="resource_plots in the output dir"
+        ),
+    ] = None,
+    workflow: Annotated[
+        int | None, typer.Option(metavar="ID", help="Instead of node files: a workflow, collected first.")
+    ] = None,
+    run_id: Annotated[
+        int | None, typer.Option(metavar="N", help="With --workflow: this run.", show_default="latest")
+    ] = None,
+    job_ids: Annotated[str | None, typer.Option(metavar="N,N", help="Only these jobs, each with its page.")] = None,
+    prefix: Annotated[str, typer.Option(help="What the files' names begin with.")] = "resource_plot",
+    all_job_pages: Annotated[
+        bool, typer.Option("--all-job-pages", help="A page for every job, also where there are more than 200.")
+    ] = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Draw what was measured over time: a page for each job, and pages over all jobs.
+
+    The pages need no network and nothing beside them: mail them, open them from disk. Needs a time series:
+    resource_monitor.granularity: time_series in a workflow file, or torc-step --granularity time_series.
+    """
+    from torc_slurm.plots.write import Wanted
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    paths = _paths(databases or [], workflow, run_id, directory)
+    wanted = Wanted(
+        directory=output or _default_directory(paths, workflow),
+        prefix=_checked_prefix(prefix),
+        job_ids=None if job_ids is None else _numbers(job_ids),
+        all_job_pages=all_job_pages,
+    )
+    written = _plot(paths, wanted)
+    _show(written, chosen_format)
+
+
+def _paths(databases: Sequence[str], workflow: int | None, run_id: int | None, output_dir: str) -> list[str]:
+    if (workflow is None) == (not databases):
+        raise InputError("give node files (torc_output/resource_utilization/*.db), or --workflow ID, and not both")
+    if workflow is None:
+        return list(dict.fromkeys(map(os.path.abspath, databases)))
+    return _collected(workflow, run_id, output_dir)
+
+
+def _collected(workflow: int, run_id: int | None, output_dir: str) -> list[str]:
+    """The node files of a workflow's run, after a collect that also asks for late accounting."""
+    from torc_slurm.database.late_accounting import up_to_date
+    from torc_slurm.database.selection import Selection
+    from torc_slurm.database.series import node_files_of
+
+    with up_to_date(output_dir, Selection(workflow_id=workflow, run_id=run_id), on_wait=say) as current:
+        files = node_files_of(current.database.connection, workflow, run_id)
+    if not files:
+        run = "" if run_id is None else f", run {run_id},"
+        raise InputError(f"nothing was measured of workflow {workflow}{run} in {output_dir} (torc workflows list)")
+    return [os.path.join(output_dir, name) for name in files]
+
+
+def _default_directory(paths: Sequence[str], workflow: int | None) -> str:
+    from torc_slurm.database.series import output_dir_of
+
+    del workflow
+    return os.path.join(output_dir_of(paths) or "", "resource_plots")
+
+
+def _checked_prefix(prefix: str) -> str:
+    if not prefix or os.path.basename(prefix) != prefix:
+        raise InputError(f"--prefix {prefix!r} is not the beginning of a file name; the directory goes to -o")
+    return prefix
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise InputError(f"--job-ids {text!r} are not job ids; write them as 1,2,3")
+    return list(map(int, parts))
+
+
+def _plot(paths: Sequence[str], wanted: Wanted) -> list[Written]:
+    from torc_slurm.plots.write import write_pages
+
+    with opened_run(paths) as run, progress_bar("Plotting") as progress:
+        _say_what_is_left_out(run, wanted)
+        return write_pages(run, wanted, progress)
+
+
+@contextlib.contextmanager
+def opened_run(paths: Sequence[str], *, needs_series: bool = True) -> Iterator[Run]:
+    """The run that node files are of, open for reading its series.
+
+    Raises:
+        InputError: a file is not there, or they are of different runs, or none holds a series though one is needed.
+        DatabaseError: a file cannot be read as a node file.
+    """
+    from torc_slurm.database.series import judge, open_series
+    from torc_slurm.plots.gather import gather
+    from torc_slurm.plots.words import HOW_TO_GET_A_SERIES
+
+    with contextlib.ExitStack() as stack:
+        files = []
+        for path in paths:
+            try:
+                files.append(stack.enter_context(open_series(path)))
+            except FileNotFoundError:
+                raise InputError(
+                    f"there is no node file {path}; they are in <output_dir>/resource_utilization"
+                ) from None
+            except OSError as error:
+                raise TorcError(f"{path} cannot be read: {error.strerror or error}") from error
+        run = gather(files, judge(files))
+        if needs_series and not any(file.has_samples for file in files):
+            named = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+            raise InputError(f"{named}: no time series there (only summaries); {HOW_TO_GET_A_SERIES}")
+        yield run
+
+
+def _say_what_is_left_out(run: Run, wanted: Wanted) -> None:
+    from torc_slurm.plots.write import MOST_JOB_PAGES
+
+    if wanted.job_ids is None and not wanted.all_job_pages and len(run.jobs) > MOST_JOB_PAGES:
+        say(f"no page for each of {len(run.jobs)} {run.word}s: name some by --job-ids, or ask for --all-job-pages")
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr where that is a terminal; the function to call with how much is done, and of how much."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _show(written: Sequence[Written], chosen_format: Format) -> None:
+    from torc_slurm.cli.render import Column, emit_csv, emit_items, emit_table
+    from torc_slurm.cli.text import printable
+    from torc_slurm.units import format_memory
+
+    items = [page._asdict() for page in written]
+    if chosen_format is Format.json:
+        emit_items(items)
+    elif chosen_format is Format.csv:
+        emit_csv(["path", "kind", "job_id", "size_bytes"], items)
+    else:
+        columns = [Column("Page"), Column("Size", right=True)]
+        shown = [page for page in written if page.kind != "job"]
+        jobs = [page for page in written if page.kind == "job"]
+        shown = jobs[:_MOST_NAMED] + shown
+        emit_table(columns, [[printable(page.path), format_memory(page.size_bytes)] for page in shown])
+        if len(jobs) > _MOST_NAMED:
+            say(f"and {len(jobs) - _MOST_NAMED} more pages of single jobs")

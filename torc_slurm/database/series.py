@@ -1,0 +1,288 @@
+"""Reads the sample series of node files by range, from private copies, with what became of each attempt beside them.
+
+What became of an attempt is judged as collect judges it: the records go into a main database in memory, on top of a
+copy of the output directory's own where there is one, so that late accounting counts too. A node file of the
+reference's own making, which has only its two tables, is read as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+from torc_slurm.database.main import MAIN_DATABASE_NAME
+from torc_slurm.database.main_schema import MAIN_SCHEMA
+from torc_slurm.database.migrations import migrate, schema_version
+from torc_slurm.database.node_records import NodeRecords, Row, StepRecord, copied_node_file, read_records
+from torc_slurm.database.selection import Selection, select_attempts, select_unmeasured
+from torc_slurm.database.snapshot import snapshot
+from torc_slurm.database.store import store_node_records
+from torc_slurm.errors import DatabaseError
+from torc_slurm.identity import RESOURCE_DIR
+
+Number = int | float
+Column = list[Number | None]
+
+_CACHE_KIB = 32_000
+_MANY_STEPS = 3  # from here on an index costs less than the scans that it spares
+_INDEX_SAMPLES = """
+CREATE INDEX samples_by_range ON job_resource_samples
+(job_id, timestamp, cpu_percent, memory_bytes, num_processes)
+"""
+_INDEX_CHARGED = "CREATE INDEX charged_by_range ON job_memory_samples (job_id, timestamp, memory_bytes)"
+_SAMPLES = """
+SELECT timestamp, cpu_percent, memory_bytes, num_processes FROM job_resource_samples
+WHERE job_id = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp
+"""
+_CHARGED = """
+SELECT timestamp, memory_bytes FROM job_memory_samples
+WHERE job_id = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp
+"""
+_HAS_SAMPLES = "SELECT EXISTS (SELECT 1 FROM job_resource_samples)"
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+_REFERENCE_TABLES = {"job_resource_samples", "job_metadata"}
+_REFERENCE_JOBS = """
+SELECT s.job_id, (SELECT m.job_name FROM job_metadata m WHERE m.job_id = s.job_id) AS job_name,
+min(s.timestamp) AS begin_time, max(s.timestamp) AS end_time, count(*) AS sample_count
+FROM job_resource_samples s WHERE s.job_id IS NOT NULL AND typeof(s.timestamp) IN ('real', 'integer')
+GROUP BY s.job_id ORDER BY s.job_id
+"""
+_NODE_FILES = """
+SELECT DISTINCT n.node_file FROM step_nodes n JOIN results r ON r.id = n.result
+WHERE r.workflow_id = ? AND (? IS NULL OR r.run_id = ?) ORDER BY n.node_file
+"""
+_LATEST_RUN = "SELECT max(run_id) FROM results WHERE workflow_id = ?"
+
+
+class Samples(NamedTuple):
+    """A series: Unix times in order, and a column each; None where nothing was measured."""
+
+    times: list[float]
+    cpu_percent: Column
+    memory_bytes: Column
+    num_processes: Column
+
+
+class Charged(NamedTuple):
+    """What the step would be charged for memory (cgroup or PSS) over time, where that was read beside the RSS."""
+
+    times: list[float]
+    memory_bytes: Column
+
+
+class SeriesFile(NamedTuple):
+    """One node file, open for reading by range; ``is_reference`` where it has only the reference's two tables."""
+
+    path: str
+    records: NodeRecords
+    connection: sqlite3.Connection | None
+    is_reference: bool = False
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether there is any time series in it."""
+        return self.connection is not None and bool(self.connection.execute(_HAS_SAMPLES).fetchone()[0])
+
+    def samples(self, job_id: int, begin_time: float, end_time: float) -> Samples:
+        """The job's samples from ``begin_time`` to ``end_time`` (Unix), both included."""
+        return Samples(*self._columns(_SAMPLES, 4, (job_id, begin_time, end_time)))
+
+    def charged(self, job_id: int, begin_time: float, end_time: float) -> Charged:
+        """The job's charged memory within that time."""
+        if self.is_reference:
+            return Charged([], [])
+        return Charged(*self._columns(_CHARGED, 2, (job_id, begin_time, end_time)))
+
+    def _columns(self, query: str, count: int, span: tuple[int, float, float]) -> list[Any]:
+        rows = [] if self.connection is None else self.connection.execute(query, span).fetchall()
+        if not rows:
+            return [[] for _ in range(count)]
+        return [_numbers(column) for column in zip(*map(tuple, rows), strict=True)]
+
+
+def _numbers(column: Sequence[object]) -> list[float]:
+    """The column with None for what is no number: SQLite lets any column hold anything."""
+    kinds = set(map(type, column))
+    if kinds <= {int, float} and math.isfinite(sum(column)):  # type: ignore[arg-type]  # just asked
+        return list(column)  # type: ignore[arg-type]
+    return [value if isinstance(value, (int, float)) and math.isfinite(value) else None for value in column]  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def open_series(path: str) -> Iterator[SeriesFile]:
+    """Open a private copy of the node file at ``path`` for reading by range.
+
+    Raises:
+        NodeFileBusy: it is being written just now.
+        DatabaseError: it is not a node file, is damaged, or of a newer version.
+        OSError: it cannot be read or copied.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _open_reference(stack, path) or _open_own(stack, path)
+
+
+def _open_own(stack: contextlib.ExitStack, path: str) -> SeriesFile:
+    connection, condition = stack.enter_context(copied_node_file(path))
+    if connection is None:
+        return SeriesFile(path, NodeRecords(path, condition, (), ()), None)
+    records = read_records(connection, path, condition)
+    _prepare(connection, len(records.steps))
+    if len(records.steps) > _MANY_STEPS:
+        connection.execute(_INDEX_CHARGED)
+    return SeriesFile(path, records, connection)
+
+
+def _prepare(connection: sqlite3.Connection, steps: int) -> None:
+    """Make ready for many reads by range: the copy is ours, and nobody misses it after a crash."""
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    if steps > _MANY_STEPS:
+        connection.execute(_INDEX_SAMPLES)
+
+
+def _open_reference(stack: contextlib.ExitStack, path: str) -> SeriesFile | None:
+    """The file, if it has the reference's two tables and nothing of ours; one record for each of its jobs."""
+    copies = stack.enter_context(contextlib.ExitStack())
+    copy, condition = copies.enter_context(snapshot(path))
+    connection = copies.enter_context(closing(sqlite3.connect(copy, isolation_level=None)))
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    if not _is_reference(connection):
+        copies.close()
+        return None
+    try:
+        steps = [_reference_step(row, path) for row in connection.execute(_REFERENCE_JOBS)]
+        _prepare(connection, len(steps))
+    except sqlite3.Error as error:
+        raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
+    return SeriesFile(path, NodeRecords(path, condition, tuple(steps), ()), connection, is_reference=True)
+
+
+def _is_reference(connection: sqlite3.Connection) -> bool:
+    try:
+        tables = {row[0] for row in connection.execute(_TABLES)}
+    except sqlite3.Error:  # not a database at all: that is said where our own are opened
+        return False
+    return tables >= _REFERENCE_TABLES and "steps" not in tables
+
+
+def _reference_step(row: sqlite3.Row, path: str) -> StepRecord:
+    node, workflow_id, run_id = _parts_of_name(path)
+    step: dict[str, Number | str | None] = dict(row)
+    step |= {"workflow_id": workflow_id, "run_id": run_id, "attempt_id": 1, "node": node, "granularity": "time_series"}
+    step |= {"last_flush_time": row["end_time"], "node_index": 0, "node_count": 1, "slurm_job_id": None}
+    return StepRecord(step, (), ())
+
+
+def _parts_of_name(path: str) -> tuple[str, int | None, int]:
+    """(node, workflow id, run id) of ``resource_metrics_<hostname>_<workflow_id>_<run_id>.db``."""
+    stem = os.path.basename(path).removesuffix(".db").removeprefix("resource_metrics_")
+    node, workflow, run = (["", "", *stem.rsplit("_", 2)])[-3:]
+    return node or stem, int(workflow) if workflow.isdecimal() else None, int(run) if run.isdecimal() else 1
+
+
+class Judged(NamedTuple):
+    """Rows of `select_attempts`, and of accounting for steps that nobody measured (``batch``, ``extern``)."""
+
+    attempts: list[Row]
+    unmeasured: list[Row]
+
+
+def judge(files: Sequence[SeriesFile]) -> Judged:
+    """What became of the attempts in these node files.
+
+    Raises:
+        DatabaseError: a file contradicts itself.
+    """
+    directory = output_dir_of([file.path for file in files])
+    try:
+        return _judge(files, directory)
+    except sqlite3.Error:  # the directory's own database is none of ours: the node files alone must do
+        return _judge(files, None)
+
+
+def _judge(files: Sequence[SeriesFile], output_dir: str | None) -> Judged:
+    with closing(_memory_database(output_dir)) as connection:
+        for file in files:
+            if not file.is_reference:
+                _store(connection, file)
+        return _select(connection, files)
+
+
+def _select(connection: sqlite3.Connection, files: Sequence[SeriesFile]) -> Judged:
+    attempts: dict[object, Row] = {}
+    unmeasured: dict[object, Row] = {}
+    for selection in _selections(files):
+        attempts |= {row["id"]: row for row in select_attempts(connection, selection)}
+        unmeasured |= {row["id"]: row for row in select_unmeasured(connection, selection)}
+    return Judged(list(attempts.values()), list(unmeasured.values()))
+
+
+def _selections(files: Sequence[SeriesFile]) -> list[Selection]:
+    """What the files are of: a workflow's run, an allocation, or a run outside Slurm."""
+    found: dict[tuple[object, ...], Selection] = {}
+    for file in files:
+        for record in file.records.steps:
+            step = record.step
+            workflow, slurm, run = step["workflow_id"], step["slurm_job_id"], _whole(step["run_id"])
+            host = str(step["node"]) if workflow is None and slurm is None else None
+            found[workflow, None if workflow is not None else slurm, run, host] = Selection(
+                slurm_job=None if slurm is None or workflow is not None else str(slurm),
+                workflow_id=None if workflow is None else _whole(workflow),
+                run_id=run,
+                local=host is not None,
+                local_host=host,
+            )
+    return list(found.values())
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _store(connection: sqlite3.Connection, file: SeriesFile) -> None:
+    try:
+        store_node_records(connection, file.records, f"{RESOURCE_DIR}/{os.path.basename(file.path)}")
+    except (sqlite3.IntegrityError, OverflowError) as error:
+        raise DatabaseError(f"{file.path} contradicts itself: {error}") from error
+
+
+def output_dir_of(paths: Sequence[str]) -> str | None:
+    """The output directory that node files lie in; None where they lie somewhere else, or in several."""
+    directories = {os.path.dirname(os.path.abspath(path)) for path in paths}
+    if len(directories) != 1:
+        return None
+    directory = directories.pop()
+    return os.path.dirname(directory) if os.path.basename(directory) == RESOURCE_DIR else None
+
+
+def _memory_database(output_dir: str | None) -> sqlite3.Connection:
+    """A main database in memory: a copy of the directory's own, if that can be read; else an empty one."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    memory.row_factory = sqlite3.Row
+    path = os.path.join(output_dir or "", MAIN_DATABASE_NAME)
+    with contextlib.suppress(OSError, sqlite3.Error, DatabaseError):  # then the node files alone must do
+        if output_dir is not None:
+            _copy_into(memory, path)
+    if schema_version(memory) > len(MAIN_SCHEMA):
+        memory.close()
+        return _memory_database(None)
+    migrate(memory, MAIN_SCHEMA)
+    return memory
+
+
+def _copy_into(memory: sqlite3.Connection, path: str) -> None:
+    with snapshot(path) as (copy, _), closing(sqlite3.connect(copy)) as source:
+        source.backup(memory)
+
+
+def node_files_of(connection: sqlite3.Connection, workflow_id: int, run_id: int | None) -> list[str]:
+    """The node files of a workflow's run (None: the latest), as ``node_files`` names them."""
+    if run_id is None:
+        run_id = connection.execute(_LATEST_RUN, (workflow_id,)).fetchone()[0]
+    return [row[0] for row in connection.execute(_NODE_FILES, (workflow_id, run_id, run_id))]

@@ -1,0 +1,112 @@
+"""The figures that lay all jobs over one another: one line for each attempt, the few that matter in colour.
+
+The page's script draws the lines: those of the jobs that stand out, or were searched for, each in its own colour, and
+all others together in grey, so that a thousand jobs are as quick to look at as ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torc_slurm.plots.encode import encode_cpu, encode_series, encode_whole, milliseconds
+from torc_slurm.plots.measured import Measured
+from torc_slurm.plots.model import Attempt, Job, Number, Series
+from torc_slurm.plots.parts import CPU_AXIS, CPU_HOVER, MEMORY_AXIS, MEMORY_HOVER, Dictionary, job_label
+from torc_slurm.plots.quoting import figure_text, plain
+from torc_slurm.plots.reduce import reduced
+
+MOST_POINTS = 60_000  # of all jobs together: more makes the page slow, and no screen shows more
+_FEWEST_POINTS = 40
+_MOST_COLOURED = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """One attempt on one node, short enough for the overview, with what it is sorted by."""
+
+    label: str
+    search: str
+    origin: int
+    seconds: float
+    cpu: Series
+    memory: Series
+    peaks: tuple[Number, Number]
+    averages: tuple[Number, Number]
+
+
+def points_for_each(lines: int) -> int:
+    """How many points a line may have, where there are so many lines."""
+    return max(_FEWEST_POINTS, MOST_POINTS // max(1, lines))
+
+
+def lines_of(job: Job, measured: Sequence[Measured], most: int) -> list[Line]:
+    """A line for each attempt and node of a job that has samples, each in about ``most`` points or fewer."""
+    attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
+    lines = []
+    for attempt, each in zip(attempts, measured, strict=True):
+        if len(each.series):
+            label = job_label(job.job_id, job.name) + _where(job, attempt, each)
+            lines.append(_line(label, f"{job.job_id} · {plain(job.name)}", each, attempt.begin_time, most))
+    return lines
+
+
+def _where(job: Job, attempt: Attempt, each: Measured) -> str:
+    tries = f", attempt {attempt.attempt_id}" if len(job.attempts) > 1 else ""
+    return tries + (f" on {figure_text(each.part.node)}" if len(attempt.parts) > 1 else "")
+
+
+def _line(label: str, search: str, each: Measured, begin: float, most: int) -> Line:
+    series = each.series
+    return Line(
+        label=label,
+        search=search,
+        origin=milliseconds(begin),
+        seconds=each.part.end_time - begin,
+        cpu=reduced(Series(series.times, series.columns[:1], series.breaks), most),
+        memory=reduced(Series(series.times, series.columns[1:2], series.breaks), most),
+        peaks=(each.peak_cpu_percent or 0, each.peak_memory_bytes or 0),
+        averages=(each.avg_cpu_percent or 0, each.avg_memory_bytes or 0),
+    )
+
+
+def compare_cpu(lines: Sequence[Line]) -> tuple[Dictionary, Dictionary]:
+    """The figure of CPU over all jobs, and the series that it refers to."""
+    figure = _compare("cpu", lines, 0) | {"hover": CPU_HOVER, "title": "CPU of all jobs"}
+    figure["layout"]["yaxis"] = CPU_AXIS
+    return figure, {f"cpu{place}": encode_series(line.cpu, (encode_cpu,)) for place, line in enumerate(lines)}
+
+
+def compare_memory(lines: Sequence[Line]) -> tuple[Dictionary, Dictionary]:
+    """The figure of memory over all jobs, and the series that it refers to."""
+    figure = _compare("memory", lines, 1) | {"hover": MEMORY_HOVER, "title": "Memory of all jobs"}
+    figure["layout"]["yaxis"] = MEMORY_AXIS
+    return figure, {f"memory{place}": encode_series(line.memory, (encode_whole,)) for place, line in enumerate(lines)}
+
+
+def _compare(name: str, lines: Sequence[Line], which: int) -> Dictionary:
+    return {
+        "id": name,
+        "kind": "compare",
+        "height": 560,
+        "time": "relative",
+        "seconds": max((line.seconds for line in lines), default=1.0),
+        "most_coloured": _MOST_COLOURED,
+        "lines": [
+            {
+                "series": f"{name}{place}",
+                "label": line.label,
+                "search": line.search,
+                "origin": line.origin,
+                "order": [line.peaks[which], line.averages[which], line.seconds],
+            }
+            for place, line in enumerate(lines)
+        ],
+        "orders": ["highest peak", "highest average", "longest run"],
+        "layout": {"hovermode": "closest", "margin": {"t": 24}},
+    }
+
+
+def count_lines(jobs: Iterable[Job]) -> int:
+    """How many lines there will be at most."""
+    return sum(len(job.parts) for job in jobs)

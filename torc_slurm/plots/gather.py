@@ -1,0 +1,227 @@
+"""Puts together what is drawn: the records of node files, what became of each attempt, and what was asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from torc_slurm.database.node_records import Row, StepRecord, Value
+from torc_slurm.database.series import Judged, SeriesFile, output_dir_of
+from torc_slurm.errors import InputError, ParseError
+from torc_slurm.plan import JobPlan, plan_path, read_plan
+from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Number, Part, Request, Run
+from torc_slurm.slurm.tres import Resources, parse_resources
+
+_Key = tuple[int, int, int]  # job, run, attempt
+Plans = Mapping[tuple[int, int], JobPlan]  # by run and job
+
+
+def gather(files: Sequence[SeriesFile], judged: Judged) -> Run:
+    """The run that these node files are of.
+
+    Args:
+        files: node files of one workflow, one allocation or one record outside Slurm; several runs are attempts.
+        judged: what `torc_slurm.database.series.judge` says of them.
+
+    Raises:
+        InputError: they are of different workflows or allocations, or hold nothing.
+    """
+    workflow_id, slurm_job_id = _what_they_are_of(files)
+    parts = _parts(files)
+    rows = {_key_of(row): row for row in judged.attempts}
+    plans = _plans(files, workflow_id)
+    attempts: defaultdict[int, list[Attempt]] = defaultdict(list)
+    for key, members in parts.items():
+        attempts[key[0]].append(_attempt(key, members, rows.get(key), plans.get((key[1], key[0]))))
+    names = {key[0]: _name(record) for _, record in _records(files) for key in [_key_of(record.step)]}
+    jobs = (Job(number, names[number], tuple(_in_order(tries))) for number, tries in sorted(attempts.items()))
+    return Run(
+        title=_title(files, workflow_id, slurm_job_id),
+        jobs=tuple(jobs),
+        capacity=_capacity(judged) if judged.attempts else Capacity(),
+        word="job" if slurm_job_id is None else "step",
+    )
+
+
+def _records(files: Sequence[SeriesFile]) -> list[tuple[SeriesFile, StepRecord]]:
+    return [(file, record) for file in files for record in file.records.steps]
+
+
+def _what_they_are_of(files: Sequence[SeriesFile]) -> tuple[int | None, int | None]:
+    """(workflow id, Slurm job id of an allocation without a workflow); both None outside both.
+
+    Raises:
+        InputError: nothing is in them, or they are of different ones.
+    """
+    kinds: dict[tuple[str, Value], str] = {}
+    for file, record in _records(files):
+        kinds.setdefault(_kind(record.step), file.path)
+    if not kinds:
+        raise InputError(f"{', '.join(file.path for file in files)}: no step is recorded there yet; plot it later")
+    if len(kinds) > 1:
+        (one, path), (other, other_path) = list(kinds.items())[:2]
+        raise InputError(
+            f"{path} is of {_words(one)} and {other_path} of {_words(other)}; plot one of them at a time, each with "
+            "its own -o DIR"
+        )
+    kind, number = next(iter(kinds))
+    return (_whole(number), None) if kind == "workflow" else (None, _whole(number) if kind == "slurm" else None)
+
+
+def _kind(step: Row) -> tuple[str, Value]:
+    if step["workflow_id"] is not None:
+        return "workflow", step["workflow_id"]
+    if step["slurm_job_id"] is not None:
+        return "slurm", step["slurm_job_id"]
+    return "local", f"{step['node']}, run {step['run_id']}"
+
+
+def _words(kind: tuple[str, Value]) -> str:
+    name, number = kind
+    return {"workflow": f"workflow {number}", "slurm": f"Slurm job {number}"}.get(name, f"a record of {number}")
+
+
+def _title(files: Sequence[SeriesFile], workflow_id: int | None, slurm_job_id: int | None) -> str:
+    if workflow_id is not None:
+        runs = sorted({_whole(record.step["run_id"]) for _, record in _records(files)})
+        return f"workflow {workflow_id}, run{'s' if len(runs) > 1 else ''} {', '.join(map(str, runs))}"
+    if slurm_job_id is not None:
+        return f"Slurm job {slurm_job_id}"
+    return f"outside Slurm on {_kind(_records(files)[0][1].step)[1]}"
+
+
+def _key_of(row: Row) -> _Key:
+    return _whole(row["job_id"]), _whole(row["run_id"]), _whole(row["attempt_id"])
+
+
+def _name(record: StepRecord) -> str:
+    return str(record.step["job_name"] or f"job {record.step['job_id']}")
+
+
+def _parts(files: Sequence[SeriesFile]) -> dict[_Key, list[tuple[Part, StepRecord]]]:
+    found: defaultdict[_Key, list[tuple[Part, StepRecord]]] = defaultdict(list)
+    for file, record in _records(files):
+        found[_key_of(record.step)].append((_part(file, record.step), record))
+    for members in found.values():
+        members.sort(key=lambda member: (_whole(member[1].step.get("node_index")), member[0].node))
+    return found
+
+
+def _part(file: SeriesFile, step: Row) -> Part:
+    begin, end = _number(step["begin_time"]), _number(step["end_time"])
+    intervals = [_number(step.get(name)) for name in ("sample_interval_seconds", "monitor_final_interval_seconds")]
+    return Part(
+        node=str(step["node"]),
+        job_id=_whole(step["job_id"]),
+        begin_time=begin or 0.0,
+        end_time=max(begin or 0.0, (end if end is not None else _number(step["last_flush_time"])) or 0.0),
+        has_ended=end is not None,
+        figures=_figures(step),
+        sample_interval_seconds=max((each for each in intervals if each), default=None),
+        file=file,
+    )
+
+
+def _figures(step: Row) -> Figures:
+    source = step.get("peak_memory_source")
+    return Figures(
+        avg_cpu_percent=_number(step.get("avg_cpu_percent")),
+        peak_cpu_percent=_number(step.get("peak_cpu_percent")),
+        peak_memory_bytes=_number(step.get("peak_memory_bytes")),
+        peak_memory_source=None if source is None else str(source),
+        avg_memory_bytes=_number(step.get("avg_memory_bytes")),
+        memory_limit_bytes=_number(step.get("memory_limit_bytes")),
+    )
+
+
+def _attempt(key: _Key, members: Sequence[tuple[Part, StepRecord]], row: Row | None, plan: JobPlan | None) -> Attempt:
+    parts = tuple(part for part, _ in members)
+    last_seen = max(part.end_time for part in parts)
+    known: Row = row or {}
+    status, code, signal = known.get("status"), known.get("return_code"), known.get("return_signal")
+    return Attempt(
+        run_id=key[1],
+        attempt_id=key[2],
+        status=None if status is None else str(status),
+        evidence=None if status is None else str(known.get("status_evidence") or ""),
+        return_code=None if code is None else _whole(code),
+        signal=None if signal is None else _whole(signal),
+        begin_time=min(part.begin_time for part in parts),
+        end_time=_number(known.get("end_time")) or last_seen,
+        parts=parts,
+        request=_planned(plan) if plan is not None and plan.has_requirements else _accounted(known, len(parts)),
+    )
+
+
+def _in_order(attempts: list[Attempt]) -> list[Attempt]:
+    return sorted(attempts, key=lambda attempt: (attempt.begin_time, attempt.run_id, attempt.attempt_id))
+
+
+def _planned(plan: JobPlan) -> Request:
+    return Request(plan.num_cpus, plan.memory_bytes, plan.runtime_seconds)
+
+
+def _accounted(row: Row, nodes: int) -> Request:
+    """What Slurm gave the step, by its accounting: of an ad hoc step that is all there is."""
+    text = row.get("slurm_stats_allocated_tres")
+    given = parse_resources(None if text is None else str(text))
+    if row.get("workflow_id") is not None:  # a job without requirements asked for nothing
+        return Request()
+    count = given.nodes or nodes
+    memory = None if given.memory_bytes is None else given.memory_bytes // count
+    return Request(None if given.cpus is None else given.cpus / count, memory or None)
+
+
+def _plans(files: Sequence[SeriesFile], workflow_id: int | None) -> Plans:
+    """The jobs of the plans beside the node files; none where they were moved away from there."""
+    directory = output_dir_of([file.path for file in files])
+    if workflow_id is None or directory is None:
+        return {}
+    found: dict[tuple[int, int], JobPlan] = {}
+    for run_id in {_whole(record.step["run_id"]) for _, record in _records(files)}:
+        try:
+            plan = read_plan(plan_path(directory, workflow_id, run_id))
+        except (OSError, ParseError):  # the pictures are good without request lines too
+            continue
+        found |= {(run_id, job.job_id): job for job in plan.jobs}
+    return found
+
+
+def _capacity(judged: Judged) -> Capacity:
+    """Per node, of the one allocation that all ran in: what Slurm gave its ``extern`` or ``batch`` step, which have
+    all of a node; else what was asked for, which every row of accounting repeats.
+    """
+    rows = [*judged.unmeasured, *map(_slurm_side, judged.attempts)]
+    if len({row["slurm_job_id"] for row in rows if row["requested_tres"]}) != 1:
+        return Capacity()
+    row = max(rows, key=_knows_the_node)
+    given = parse_resources(str(row["allocated_tres" if _knows_the_node(row) else "requested_tres"]))
+    begin, end = _number(row["job_start_time"]), _number(row["job_end_time"])
+    return Capacity(*_per_node(given), begin_time=begin, end_time=end)
+
+
+def _knows_the_node(row: Row) -> bool:
+    return bool(row["allocated_tres"]) and row["step_id"] in ("extern", "batch")
+
+
+def _slurm_side(row: Row) -> dict[str, Value]:
+    names = ("requested_tres", "allocated_tres", "job_start_time", "job_end_time")
+    return {name: row[f"slurm_stats_{name}"] for name in names} | {
+        name: row[name] for name in ("slurm_job_id", "step_id")
+    }
+
+
+def _per_node(given: Resources) -> tuple[Number | None, Number | None]:
+    count = given.nodes or 1
+    return (
+        None if given.cpus is None else given.cpus / count,
+        None if given.memory_bytes is None else given.memory_bytes / count,
+    )
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

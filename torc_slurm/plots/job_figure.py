@@ -1,0 +1,224 @@
+"""The figure of one job: CPU, memory and processes over time, with what it had asked for and how it was ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torc_slurm.plots.encode import encode_series, encode_whole, milliseconds
+from torc_slurm.plots.measured import Measured
+from torc_slurm.plots.model import Attempt, Job, Number
+from torc_slurm.plots.palette import colour, dash
+from torc_slurm.plots.parts import (
+    COUNT_AXIS,
+    COUNT_HOVER,
+    CPU_AXIS,
+    CPU_HOVER,
+    MEMORY_AXIS,
+    MEMORY_HOVER,
+    OWN_NAME,
+    Dictionary,
+    add,
+    attempt_label,
+    axis_key,
+    axis_name,
+    level,
+    moment,
+    panel_title,
+)
+from torc_slurm.plots.quoting import figure_text
+from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
+
+_DOMAINS = ((0.70, 1.0), (0.29, 0.62), (0.0, 0.21))
+_AXES = (CPU_AXIS, MEMORY_AXIS, COUNT_AXIS)
+_HOVERS = (CPU_HOVER, MEMORY_HOVER, COUNT_HOVER)
+_MOST_FILLED = 4
+_HIGHER_BY = 1.005
+_FEW_PROCESSES = 6  # up to here every whole number has its tick
+_NEAR_RUN_TIME = 0.8
+
+
+def job_figure(job: Job, measured: Sequence[Measured]) -> tuple[Dictionary, Dictionary]:
+    """The figure, and the series that it refers to by name.
+
+    Args:
+        measured: one for each of ``job.parts``, in that order.
+    """
+    traces: list[Dictionary] = []
+    series: Dictionary = {}
+    attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
+    for number, (each, attempt, label) in enumerate(zip(measured, attempts, _labels(job), strict=True)):
+        line = _Line(number, label, milliseconds(attempt.begin_time), filled=len(measured) <= _MOST_FILLED)
+        traces += _lines(line) + _charged_line(line, each) + _high_water_mark(line, each)
+        series[str(number)] = encode_series(each.series)
+        series[f"charged{number}"] = encode_series(each.charged, (encode_whole,))
+    figure = {
+        "id": "job",
+        "title": "",
+        "height": 720,
+        "time": "relative",
+        "seconds": max(attempt.end_time - attempt.begin_time for attempt in job.attempts),
+        "traces": traces + _kill_marks(job, measured),
+        "layout": _layout(job, measured),
+    }
+    return figure, series
+
+
+class _Line(NamedTuple):
+    """How the lines of one attempt on one node look, and what they are called."""
+
+    number: int
+    label: str
+    origin: int
+    filled: bool
+
+    def base(self, axis: int) -> Dictionary:
+        return {
+            "type": "scatter",
+            "mode": "lines",
+            "origin": self.origin,
+            "yaxis": axis_name("y", axis),
+            "line": {"color": colour(self.number), "width": 1.5, "dash": dash(self.number)},
+        }
+
+
+def _labels(job: Job) -> list[str]:
+    """What tells the lines of a job apart: attempt, node, or both."""
+    several_runs = len({attempt.run_id for attempt in job.attempts}) > 1
+    several_nodes = any(len(attempt.parts) > 1 for attempt in job.attempts)
+    labels = []
+    for attempt in job.attempts:
+        for part in attempt.parts:
+            words = [attempt_label(attempt, several_runs)] if len(job.attempts) > 1 else []
+            words += [figure_text(part.node)] if several_nodes or not words else []
+            labels.append(" · ".join(words))
+    return labels
+
+
+def _lines(line: _Line) -> list[Dictionary]:
+    group = {"series": str(line.number), "name": line.label, "legendgroup": str(line.number)}
+    fill = {"fill": "tozeroy", "fillcolor": f"{colour(line.number)}/0.14"} if line.filled else {}
+    return [
+        line.base(axis)
+        | group
+        | fill
+        | {"column": axis, "showlegend": axis == 0, "hovertemplate": f"{hover}{OWN_NAME}"}
+        for axis, hover in enumerate(_HOVERS)
+    ]
+
+
+def _charged_line(line: _Line, each: Measured) -> list[Dictionary]:
+    """What the job is charged for memory, which can be less than the sum of RSS (shared pages) or more (tmpfs)."""
+    if not len(each.charged):
+        return []
+    look = {"line": {"color": colour(line.number), "width": 1, "dash": "dot"}, "hovertemplate": MEMORY_HOVER + OWN_NAME}
+    more = {"series": f"charged{line.number}", "column": 0, "name": f"charged memory, {line.label}"}
+    return [line.base(1) | look | more]
+
+
+def _high_water_mark(line: _Line, each: Measured) -> list[Dictionary]:
+    """A line at the peak where it is higher than every sample: a spike between two of them, or none at all."""
+    peak, sampled = each.part.figures.peak_memory_bytes, each.sampled_peak_bytes
+    if peak is None or (sampled is not None and peak <= sampled * _HIGHER_BY):
+        return []
+    times = [milliseconds(each.part.begin_time), milliseconds(each.part.end_time)]
+    look = {"line": {"color": colour(line.number), "width": 2, "dash": "longdash"}}
+    name = f"high-water mark, {line.label}"
+    more = {"points": times, "y": [peak, peak], "name": name, "hovertemplate": MEMORY_HOVER + OWN_NAME}
+    return [line.base(1) | look | more]
+
+
+def _kill_marks(job: Job, measured: Sequence[Measured]) -> list[Dictionary]:
+    """A cross where an attempt was ended, on each node at its highest memory there."""
+    marks = []
+    for attempt in job.attempts:
+        words = attempt.how_it_was_ended
+        ended = [each for each in measured if each.part in attempt.parts and each.peak_memory_bytes is not None]
+        if words is not None and ended:
+            marks.append(_crosses(attempt, words, ended))
+    return marks
+
+
+def _crosses(attempt: Attempt, words: str, ended: Sequence[Measured]) -> Dictionary:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "origin": milliseconds(attempt.begin_time),
+        "points": [milliseconds(each.part.end_time) for each in ended],
+        "y": [each.peak_memory_bytes for each in ended],
+        "yaxis": "y2",
+        "name": words,
+        "marker": {"symbol": "x", "size": 11, "color": "@killed", "line": {"width": 1, "color": "@background"}},
+        "hovertemplate": f"{words}<extra></extra>",
+    }
+
+
+def _layout(job: Job, measured: Sequence[Measured]) -> Dictionary:
+    layout: Dictionary = {"hovermode": "x unified", "hoversubplots": "axis", "margin": {"t": 64}}
+    for number, (domain, axis) in enumerate(zip(_DOMAINS, _AXES, strict=True)):
+        layout[axis_key("y", number)] = {**axis, "domain": list(domain)}
+    layout["xaxis"] = {"anchor": "y3"}
+    if (_most_processes(measured) or 0) <= _FEW_PROCESSES:
+        layout["yaxis3"]["dtick"] = 1
+    titles = (_title("CPU", measured, "cpu_percent", format_cpu_percent), _memory_title(measured), "<b>Processes</b>")
+    for title, (_, top) in zip(titles, _DOMAINS, strict=True):
+        add(layout, {"annotations": [panel_title(title, top)]})
+    _add_requests(layout, job.last, measured)
+    _add_moments(layout, job)
+    return layout
+
+
+def _most_processes(measured: Sequence[Measured]) -> Number | None:
+    return max((value for each in measured for value in each.series.columns[2] if value is not None), default=None)
+
+
+def _title(word: str, measured: Sequence[Measured], figure: str, write: Callable[[Number], str]) -> str:
+    parts = [f"<b>{word}</b>"]
+    for name, label in (("peak", "peak"), ("avg", "average")):
+        values = [value for each in measured if (value := getattr(each, f"{name}_{figure}")) is not None]
+        if values:
+            parts.append(f"{label} {write(max(values))}")
+    return " &nbsp; ".join(parts)
+
+
+def _memory_title(measured: Sequence[Measured]) -> str:
+    title = _title("Memory", measured, "memory_bytes", format_memory)
+    known = [each for each in measured if each.part.figures.peak_memory_bytes is not None]
+    if not known:
+        return title
+    highest = max(known, key=lambda each: each.peak_memory_bytes or 0)
+    return f"{title} &nbsp; (peak by {figure_text(highest.part.figures.peak_memory_source or 'samples')})"
+
+
+def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measured]) -> None:
+    """Lines at what the last attempt had asked for, and at what Slurm enforced where that is not the same."""
+    request = attempt.request
+    tops = [_highest(measured, name) for name in ("peak_cpu_percent", "peak_memory_bytes")]
+    if request.cpus is not None:
+        percent = request.cpus * 100
+        add(layout, level(percent, f"asked for {percent:g} %", 0, tops[0], "request", "dash"))
+    if request.memory_bytes is not None:
+        label = f"asked for {format_memory(request.memory_bytes)}"
+        add(layout, level(request.memory_bytes, label, 1, tops[1], "request", "dash"))
+    limits = [part.figures.memory_limit_bytes for part in attempt.parts if part.figures.memory_limit_bytes is not None]
+    if limits and max(limits) > (request.memory_bytes or 0) * _HIGHER_BY:
+        limit = max(limits)
+        add(layout, level(limit, f"limit {format_memory(limit)}", 1, tops[1], "limit", "dot"))
+
+
+def _highest(measured: Sequence[Measured], name: str) -> Number | None:
+    return max((value for each in measured if (value := getattr(each, name)) is not None), default=None)
+
+
+def _add_moments(layout: Dictionary, job: Job) -> None:
+    """Where attempts begin and how they were ended; the run time asked for, where it was nearly reached."""
+    several_runs = len({attempt.run_id for attempt in job.attempts}) > 1
+    for place, attempt in enumerate(job.attempts):
+        begin, end, words = attempt.begin_time, attempt.end_time, attempt.how_it_was_ended
+        if len(job.attempts) > 1:
+            add(layout, moment(begin, begin, f"{attempt_label(attempt, several_runs)} begins", "muted", place))
+        if words is not None:
+            add(layout, moment(end, begin, words, "killed", place))
+        asked = attempt.request.runtime_seconds
+        if asked is not None and end - begin >= asked * _NEAR_RUN_TIME:
+            add(layout, moment(begin + asked, begin, f"asked for {format_run_time(asked)}", "request", place + 1))

@@ -1,0 +1,82 @@
+"""Reads the series of attempts for drawing, one attempt on one node at a time, with its gaps and its own extremes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torc_slurm.plots.model import Job, Number, Part, Series
+from torc_slurm.plots.reduce import reduced, series_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one attempt on one node; ``charged`` has one column, what it is charged for memory."""
+
+    part: Part
+    series: Series
+    charged: Series
+
+    @property
+    def peak_cpu_percent(self) -> Number | None:
+        return _largest(self.part.figures.peak_cpu_percent, _top(self.series, 0))
+
+    @property
+    def peak_memory_bytes(self) -> Number | None:
+        """The figure that decides, of the node's own summary; the largest sample where there is no summary."""
+        return _first(self.part.figures.peak_memory_bytes, self.sampled_peak_bytes)
+
+    @property
+    def sampled_peak_bytes(self) -> Number | None:
+        """The highest point of the memory lines that are drawn."""
+        return _largest(_top(self.series, 1), _top(self.charged, 0))
+
+    @property
+    def avg_cpu_percent(self) -> Number | None:
+        return _first(self.part.figures.avg_cpu_percent, _mean(self.series, 0))
+
+    @property
+    def avg_memory_bytes(self) -> Number | None:
+        return _first(self.part.figures.avg_memory_bytes, _mean(self.series, 1))
+
+    def shortened(self, most: int) -> Measured:
+        """The same in at most about so many samples."""
+        return replace(self, series=reduced(self.series, most), charged=reduced(self.charged, most // 2))
+
+
+def read_part(part: Part, *, with_charged: bool = True) -> Measured:
+    """Read one attempt's series on one node."""
+    samples = part.file.samples(part.job_id, part.begin_time, part.end_time)
+    columns = (samples.cpu_percent, samples.memory_bytes, samples.num_processes)
+    series = series_of(samples.times, columns, part.sample_interval_seconds)
+    if not with_charged:
+        return Measured(part, series, Series([], ([],)))
+    charged = part.file.charged(part.job_id, part.begin_time, part.end_time)
+    return Measured(part, series, Series(charged.times, (charged.memory_bytes,)))
+
+
+def read_job(job: Job, *, with_charged: bool = True) -> list[Measured]:
+    """Read all attempts of a job on all their nodes, in the order of its parts."""
+    return [read_part(part, with_charged=with_charged) for part in job.parts]
+
+
+def _top(series: Series, column: int) -> Number | None:
+    return max((value for value in series.columns[column] if value is not None), default=None)
+
+
+def _mean(series: Series, column: int) -> float | None:
+    """Time-weighted over the intervals that are no gaps; the only value where there is one."""
+    values, times, gaps = series.columns[column], series.times, frozenset(series.breaks)
+    total = weight = 0.0
+    for place, value in enumerate(values[1:], start=1):
+        if value is not None and place - 1 not in gaps:
+            span = times[place] - times[place - 1]
+            total, weight = total + value * span, weight + span
+    return total / weight if weight else next((value for value in values if value is not None), None)
+
+
+def _largest(*values: Number | None) -> Number | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _first(*values: Number | None) -> Number | None:
+    return next((value for value in values if value is not None), None)

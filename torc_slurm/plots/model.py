@@ -1,0 +1,144 @@
+"""What is drawn, as plain data: a run, its jobs, their attempts, and each attempt's part on one node.
+
+Times are Unix seconds, sizes bytes, CPU percent of one core. None means not measured or not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torc_slurm.database.series import SeriesFile
+
+Number = int | float
+Column = Sequence[Number | None]
+SERIES_COLUMNS = ("cpu_percent", "memory_bytes", "num_processes")
+
+KILLED = {
+    "oom": "killed: out of memory",
+    "timeout": "ended: time limit",
+    "preempted": "preempted",
+    "node_fail": "lost with its node",
+    "cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Times in order with columns beside them; between position p and p + 1 lies a gap for each p of ``breaks``."""
+
+    times: Sequence[float]
+    columns: tuple[Column, ...]
+    breaks: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a step used on one node, as the node summed it up."""
+
+    avg_cpu_percent: Number | None = None
+    peak_cpu_percent: Number | None = None
+    peak_memory_bytes: Number | None = None
+    peak_memory_source: str | None = None
+    avg_memory_bytes: Number | None = None
+    memory_limit_bytes: Number | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """An attempt on one node; ``end_time`` is the last that is known of it, ``has_ended`` whether that is its end."""
+
+    node: str
+    job_id: int
+    begin_time: float
+    end_time: float
+    has_ended: bool
+    figures: Figures
+    sample_interval_seconds: float | None
+    file: SeriesFile = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job may use on each node, by the plan of its run, else by Slurm's accounting."""
+
+    cpus: Number | None = None
+    memory_bytes: int | None = None
+    runtime_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a job; ``status`` None where nothing is known of it (a file of the reference's own)."""
+
+    run_id: int
+    attempt_id: int
+    status: str | None
+    evidence: str | None
+    return_code: int | None
+    signal: int | None
+    begin_time: float
+    end_time: float
+    parts: tuple[Part, ...]
+    request: Request
+
+    @property
+    def how_it_was_ended(self) -> str | None:
+        """In words, where something other than its own command ended it; None where it ended by itself."""
+        if self.status in KILLED:
+            return KILLED[self.status]
+        if self.signal and self.status != "completed":
+            return f"killed: signal {self.signal}"
+        return None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job (for an ad hoc step: the step) with its attempts in order of time."""
+
+    job_id: int
+    name: str
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def last(self) -> Attempt:
+        return self.attempts[-1]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(part for attempt in self.attempts for part in attempt.parts)
+
+    def largest(self, figure: str) -> Number | None:
+        """The largest of a figure of `Figures` over all attempts and nodes."""
+        return max((value for part in self.parts if (value := getattr(part.figures, figure)) is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What an allocation has on each of its nodes, and from when to when it was held."""
+
+    cpus: Number | None = None
+    memory_bytes: Number | None = None
+    begin_time: float | None = None
+    end_time: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a set of pages is about."""
+
+    title: str
+    jobs: tuple[Job, ...]
+    capacity: Capacity
+    word: str = "job"  # what its jobs are called: steps of somebody's own script have Slurm's step numbers
+
+    @property
+    def begin_time(self) -> float:
+        return min(attempt.begin_time for job in self.jobs for attempt in job.attempts)
+
+    @property
+    def end_time(self) -> float:
+        return max(attempt.end_time for job in self.jobs for attempt in job.attempts)

@@ -1,0 +1,220 @@
+"""The figures of an allocation: what each node did over time against what it has, and when each job ran where."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torc_slurm.plots.encode import milliseconds
+from torc_slurm.plots.model import Attempt, Capacity, Number, Run
+from torc_slurm.plots.packing import Grid, NodeLoad, Placed, first_lanes, lanes
+from torc_slurm.plots.palette import STATUS, UNKNOWN_STATUS, colour
+from torc_slurm.plots.parts import (
+    CPU_AXIS,
+    CPU_HOVER,
+    MEMORY_AXIS,
+    MEMORY_HOVER,
+    OWN_NAME,
+    Dictionary,
+    add,
+    axis_key,
+    axis_name,
+    counted,
+    job_label,
+    level,
+    panel_title,
+)
+from torc_slurm.plots.quoting import figure_text
+from torc_slurm.units import format_cpu_count, format_memory, format_run_time
+
+MOST_ALONE = 6  # steps of a node that are drawn by themselves; as many as there are colours
+MOST_NODES = 16
+_DOMAINS = ((0.56, 1.0), (0.0, 0.42))
+_LANE_PIXELS = 20
+_GANTT_HEIGHTS = (200, 1600)
+
+
+def packing_figures(loads: Sequence[NodeLoad], run: Run, capacity: Capacity) -> list[Dictionary]:
+    """One figure for each node: CPU and memory of its steps stacked, what they were given, what the node has."""
+    return [_node_figure(place, load, run, capacity) for place, load in enumerate(loads[:MOST_NODES])]
+
+
+def _node_figure(place: int, load: NodeLoad, run: Run, whole: Capacity) -> Dictionary:
+    capacity = _believed(whole, load)
+    layout: Dictionary = {"hovermode": "x unified", "hoversubplots": "axis", "margin": {"t": 64}}
+    layout["xaxis"] = {"anchor": "y2"}
+    for number, (domain, axis) in enumerate(zip(_DOMAINS, (CPU_AXIS, MEMORY_AXIS), strict=True)):
+        layout[axis_key("y", number)] = {**axis, "domain": list(domain)}
+    for title, (_, top) in zip(_node_titles(load, capacity), _DOMAINS, strict=True):
+        add(layout, {"annotations": [panel_title(title, top)]})
+    if capacity.cpus is not None:
+        label = f"allocated {format_cpu_count(int(capacity.cpus))}"
+        add(layout, level(capacity.cpus * 100, label, 0, None, "text", "solid"))
+    if capacity.memory_bytes is not None:
+        label = f"allocated {format_memory(capacity.memory_bytes)}"
+        add(layout, level(capacity.memory_bytes, label, 1, None, "text", "solid"))
+    return {
+        "id": f"node{place}",
+        "title": f"Node {load.node}",
+        "height": 460,
+        "time": "wall",
+        "seconds": run.end_time - run.begin_time,
+        "traces": [*_stack(load, run), *_asked(load, run)],
+        "layout": layout,
+    }
+
+
+def _believed(capacity: Capacity, load: NodeLoad) -> Capacity:
+    """The capacity without what cannot be: of whole nodes Slurm's accounting can say less than its steps were given."""
+    cpus, memory = capacity.cpus, capacity.memory_bytes
+    return replace(
+        capacity,
+        cpus=None if cpus is None or max(load.asked_cpu) > cpus * 100 else cpus,
+        memory_bytes=None if not memory or max(load.asked_memory) > memory else memory,
+    )
+
+
+def _node_titles(load: NodeLoad, capacity: Capacity) -> tuple[str, str]:
+    """How much of what the node has was used, over the time of the picture."""
+    used = [sum(_total(load, name)) / load.grid.count for name in ("cpu_percent", "memory_bytes")]
+    titles = []
+    for word, mean, has, unit in (
+        ("CPU", used[0] / 100, capacity.cpus, lambda value: f"{value:.1f} cores"),
+        ("Memory", used[1], capacity.memory_bytes, format_memory),
+    ):
+        share = f" of {unit(has)}, {mean / has:.0%}" if has else ""
+        titles.append(f"<b>{word}</b> &nbsp; used {unit(mean)}{share} on average")
+    return titles[0], titles[1]
+
+
+def _total(load: NodeLoad, name: str) -> list[float]:
+    columns = [getattr(use, name) for use in (*load.uses.values(), load.others)]
+    return [sum(values) for values in zip(*columns, strict=True)]
+
+
+def _stack(load: NodeLoad, run: Run) -> list[Dictionary]:
+    traces: list[Dictionary] = []
+    uses = dict(load.uses)
+    if load.other_count:
+        uses[counted(load.other_count, "other")] = load.others
+    for number, (label, use) in enumerate(uses.items()):
+        shade = "@muted" if label not in load.uses else colour(number)
+        for axis, (values, hover) in enumerate(((use.cpu_percent, CPU_HOVER), (use.memory_bytes, MEMORY_HOVER))):
+            traces.append(
+                _over_time(load.grid, run, _rounded(values), axis)
+                | {"name": label, "legendgroup": str(number), "showlegend": axis == 0, "stackgroup": f"s{axis}"}
+                | {"line": {"width": 0.5, "color": shade}, "fillcolor": f"{shade}/0.55"}
+                | {"hovertemplate": hover + OWN_NAME}
+            )
+    return traces
+
+
+def _asked(load: NodeLoad, run: Run) -> list[Dictionary]:
+    traces: list[Dictionary] = []
+    for axis, (values, hover) in enumerate(((load.asked_cpu, CPU_HOVER), (load.asked_memory, MEMORY_HOVER))):
+        if any(values):
+            traces.append(
+                _over_time(load.grid, run, values, axis)
+                | {"name": "asked for", "legendgroup": "asked", "showlegend": axis == 0}
+                | {"line": {"width": 1.5, "color": "@request", "dash": "dash", "shape": "hvh"}}
+                | {"hovertemplate": hover + OWN_NAME}
+            )
+    return traces
+
+
+def _over_time(grid: Grid, run: Run, values: Sequence[Number], axis: int) -> Dictionary:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "points": [milliseconds(time) for time in grid.times()],
+        "origin": milliseconds(run.begin_time),
+        "y": list(values),
+        "yaxis": axis_name("y", axis),
+    }
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 1) for value in values]
+
+
+def gantt_figure(run: Run) -> Dictionary:
+    """When each job ran on which node, in the colour and pattern of how it ended."""
+    placed = lanes(run.jobs)
+    first = first_lanes(placed)
+    bars: defaultdict[str, list[tuple[int, Placed]]] = defaultdict(list)
+    for node, members in placed.items():
+        for each in members:
+            bars[each.attempt.status or "not known"].append((first[node] + each.lane, each))
+    rows = max(row for members in bars.values() for row, _ in members) + 1
+    height = min(max(rows * _LANE_PIXELS + 130, _GANTT_HEIGHTS[0]), _GANTT_HEIGHTS[1])
+    return {
+        "id": "gantt",
+        "title": "Which job ran when and where",
+        "height": height,
+        "time": "wall",
+        "seconds": run.end_time - run.begin_time,
+        "traces": [_bars_of(status, bars[status], run) for status in _in_order(bars)],
+        "layout": _gantt_layout(placed, first, rows),
+    }
+
+
+def _in_order(bars: dict[str, list[tuple[int, Placed]]]) -> list[str]:
+    known = list(STATUS)
+    return sorted(bars, key=lambda status: known.index(status) if status in known else len(known))
+
+
+def _bars_of(status: str, members: list[tuple[int, Placed]], run: Run) -> Dictionary:
+    shade, pattern = STATUS.get(status, UNKNOWN_STATUS)
+    begins = [each.part.begin_time for _, each in members]
+    lengths = [each.part.end_time - each.part.begin_time for _, each in members]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": f"{status} ({len(members)})",
+        "y": [row for row, _ in members],
+        "width": 0.8,
+        "origin": milliseconds(run.begin_time),
+        "spans": {"begin": list(map(milliseconds, begins)), "length": list(map(milliseconds, lengths))},
+        "hovertext": [_hover(each) for _, each in members],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "marker": {
+            "color": shade,
+            "line": {"color": "@background", "width": 1},
+            "pattern": {"shape": pattern, "fgcolor": "@background", "fillmode": "overlay", "size": 6, "solidity": 0.3},
+        },
+    }
+
+
+def _hover(each: Placed) -> str:
+    attempt, part = each.attempt, each.part
+    tries = f", attempt {attempt.attempt_id}" if len(each.job.attempts) > 1 else ""
+    took = format_run_time(round(part.end_time - part.begin_time, 3))
+    return (
+        f"<b>{job_label(each.job.job_id, each.job.name)}</b>{tries}<br>"
+        f"{_how_it_ended(attempt)} on {figure_text(part.node)} after {took}"
+    )
+
+
+def _how_it_ended(attempt: Attempt) -> str:
+    code = f" (exit {attempt.return_code})" if attempt.return_code else ""
+    return f"{attempt.how_it_was_ended or attempt.status or 'ended'}{code}"
+
+
+def _gantt_layout(placed: dict[str, list[Placed]], first: dict[str, int], rows: int) -> Dictionary:
+    middles = [first[node] + max(each.lane for each in members) / 2 for node, members in placed.items()]
+    return {
+        "barmode": "overlay",
+        "hovermode": "closest",
+        "margin": {"t": 24},
+        "legend": {"traceorder": "normal"},
+        "yaxis": {
+            "autorange": False,
+            "range": [rows - 0.4, -0.6],
+            "tickmode": "array",
+            "tickvals": middles,
+            "ticktext": [figure_text(node, 32) for node in placed],
+            "showgrid": False,
+            "zeroline": False,
+        },
+    }

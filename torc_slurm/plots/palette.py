@@ -1,0 +1,65 @@
+"""Colours that colour-blind readers can tell apart, on a light and on a dark page.
+
+Figures name a colour by its role, ``@0`` or ``@request``, with an opacity after a slash (``@0/0.2``); the page's script
+puts in the colour of the theme. The eight of Okabe and Ito (https://jfly.uni-koeln.de/color/), darkened or lightened
+until each stands out from its background.
+"""
+
+from __future__ import annotations
+
+LIGHT = {
+    "background": "#ffffff",
+    "text": "#1b1f24",
+    "muted": "#6a737d",
+    "grid": "#e3e7ec",
+    "request": "#1b1f24",
+    "limit": "#6a737d",
+    "killed": "#b3261e",
+    "0": "#0072b2",
+    "1": "#d55e00",
+    "2": "#008a63",
+    "3": "#b84f8e",
+    "4": "#8a6a00",
+    "5": "#4b4f9f",
+}
+DARK = {
+    "background": "#12161c",
+    "text": "#e8ecf1",
+    "muted": "#97a1ad",
+    "grid": "#2a313b",
+    "request": "#e8ecf1",
+    "limit": "#97a1ad",
+    "killed": "#ff8a80",
+    "0": "#56b4e9",
+    "1": "#ff9248",
+    "2": "#1fc997",
+    "3": "#e79ac8",
+    "4": "#f0e442",
+    "5": "#a9a6ff",
+}
+SERIES = ("0", "1", "2", "3", "4", "5")
+DASHES = ("solid", "dash", "dot", "dashdot")
+THEMES = {"light": LIGHT, "dark": DARK}
+
+# colour and pattern of each state, so that a print in grey tells them apart too
+STATUS = {
+    "completed": ("@0", ""),
+    "running": ("@2", ""),
+    "failed": ("@1", "/"),
+    "oom": ("@3", "x"),
+    "timeout": ("@4", "-"),
+    "cancelled": ("@muted", "."),
+    "node_fail": ("@5", "|"),
+    "preempted": ("@5", "\\"),
+}
+UNKNOWN_STATUS = ("@muted", "")
+
+
+def colour(number: int) -> str:
+    """The role of the n-th series' colour."""
+    return f"@{SERIES[number % len(SERIES)]}"
+
+
+def dash(number: int) -> str:
+    """The n-th series' line: each round through the colours has a dash of its own."""
+    return DASHES[number // len(SERIES) % len(DASHES)]

@@ -1,0 +1,138 @@
+"""The pieces that figures are put together from: axes, panel titles, lines, request lines, marks; plain dictionaries.
+
+What the page's script adds to Plotly's own keys: ``series`` and ``column`` of a trace name measured values of the page,
+``points`` and ``spans`` hold times, ``at`` the time of a shape or an annotation; each with ``origin``, the time that is
+its zero on a relative axis. Times are milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torc_slurm.plots.encode import milliseconds
+from torc_slurm.plots.model import Attempt, Number
+from torc_slurm.plots.quoting import figure_text
+
+Dictionary = dict[str, Any]
+
+_TITLE_FONT = {"size": 12, "color": "@muted"}
+CPU_AXIS = {"ticksuffix": " %", "title": {"text": "% of one core", "font": _TITLE_FONT}, "rangemode": "tozero"}
+MEMORY_AXIS = {
+    "tickformat": "~s",
+    "ticksuffix": "B",
+    "title": {"text": "bytes", "font": _TITLE_FONT},
+    "rangemode": "tozero",
+}
+COUNT_AXIS = {"title": {"text": "processes", "font": _TITLE_FONT}, "rangemode": "tozero", "tickformat": "d"}
+CPU_HOVER = "%{y:.1f} %"
+MEMORY_HOVER = "%{y:.4s}B"
+COUNT_HOVER = "%{y}"
+OWN_NAME = "<extra>%{fullData.name}</extra>"  # by reference: a foreign name in a template could be one itself
+
+_FAR_ABOVE = 12.0  # a request so many times above all that was used would press the picture flat
+
+
+def axis_name(letter: str, number: int) -> str:
+    """``x``, ``x2``, … as a trace refers to an axis; the first is 0."""
+    return letter if number == 0 else f"{letter}{number + 1}"
+
+
+def axis_key(letter: str, number: int) -> str:
+    """``xaxis``, ``xaxis2``, … as a layout holds it."""
+    return f"{letter}axis" if number == 0 else f"{letter}axis{number + 1}"
+
+
+def panel_title(text: str, top: float) -> Dictionary:
+    """A line of text above a panel; ``text`` must be fit for a figure."""
+    return {
+        "text": text,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0,
+        "y": top,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "yshift": 4,
+        "showarrow": False,
+        "align": "left",
+        "font": {"size": 14, "color": "@text"},
+    }
+
+
+def level(value: Number, label: str, axis: int, top_of_data: Number | None, role: str, dash: str) -> Dictionary:
+    """A horizontal line over the whole panel with its label; where it is far above all data, a word at the top.
+
+    Returns:
+        ``{"shapes": [...], "annotations": [...]}``.
+    """
+    y_axis = axis_name("y", axis)
+    note: Dictionary = {
+        "text": label,
+        "xref": "paper",
+        "x": 0,
+        "xanchor": "left",
+        "showarrow": False,
+        "font": {"size": 11, "color": f"@{role}"},
+        "bgcolor": "@background/0.7",
+    }
+    if top_of_data is not None and value > top_of_data * _FAR_ABOVE:
+        above = {"yref": f"{y_axis} domain", "y": 1, "yanchor": "top", "text": f"↑ {label}, beyond this view"}
+        return {"shapes": [], "annotations": [note | above]}
+    line: Dictionary = {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "yref": y_axis,
+        "y0": value,
+        "y1": value,
+        "line": {"color": f"@{role}", "width": 1.5, "dash": dash},
+    }
+    return {"shapes": [line], "annotations": [note | {"yref": y_axis, "y": value, "yanchor": "bottom"}]}
+
+
+def moment(time: float, origin: float, label: str, role: str, place: int) -> Dictionary:
+    """A vertical line through all panels at a Unix time, labelled along the line; ``place`` moves the label down."""
+    when = {"at": milliseconds(time), "origin": milliseconds(origin)}
+    line: Dictionary = when | {
+        "type": "line",
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": f"@{role}", "width": 1.5 if role == "killed" else 1, "dash": "dot"},
+    }
+    note: Dictionary = when | {
+        "text": label,
+        "textangle": -90,
+        "yref": "paper",
+        "y": 1 - 0.18 * (place % 4),
+        "xanchor": "right",
+        "yanchor": "top",
+        "showarrow": False,
+        "font": {"size": 11, "color": f"@{role}"},
+        "bgcolor": "@background/0.7",
+    }
+    return {"shapes": [line], "annotations": [note]}
+
+
+def add(layout: Dictionary, *pieces: Dictionary) -> None:
+    """Put shapes and annotations into a layout."""
+    for piece in pieces:
+        for name, items in piece.items():
+            layout.setdefault(name, []).extend(items)
+
+
+def attempt_label(attempt: Attempt, several_runs: bool) -> str:
+    """``attempt 2``, and of which run where there are several."""
+    run = f"run {attempt.run_id}, " if several_runs else ""
+    return f"{run}attempt {attempt.attempt_id}"
+
+
+def job_label(job_id: int, name: str, most: int = 48) -> str:
+    """``3 · train``: fit for a figure; the number keeps jobs of the same name apart."""
+    return f"{job_id} · {figure_text(name, most)}"
+
+
+def counted(number: int, word: str) -> str:
+    """``1 job``, ``1,000 jobs``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,82 @@
+"""Makes a long series short so that no peak and no trough disappears; pure.
+
+The series is cut into stretches of equally many samples. Of each stretch stay, for every column, the sample with its
+highest and the one with its lowest value, a sample that has none, and both ends of its longest gap. So the picture
+reaches as high and as low as the full series in every stretch, and a line that was broken there stays broken.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torc_slurm.plots.model import Column, Series
+
+_GAP_FACTOR = 3.5  # that many intervals without a sample are a gap
+
+
+def series_of(times: Sequence[float], columns: Sequence[Column], interval_seconds: float | None) -> Series:
+    """A series with the gaps in it found: longer than a few of the intervals at which samples were due.
+
+    Args:
+        interval_seconds: None: not known; then the median of the intervals there are.
+    """
+    interval = interval_seconds or _median_interval(times)
+    longest = interval * _GAP_FACTOR
+    breaks = [place for place, (one, next_one) in enumerate(pairwise(times)) if next_one - one > longest]
+    return Series(times, tuple(columns), tuple(breaks) if longest > 0 else ())
+
+
+def _median_interval(times: Sequence[float]) -> float:
+    intervals = sorted(next_one - one for one, next_one in pairwise(times))
+    return intervals[len(intervals) // 2] if intervals else 0.0
+
+
+def reduced(series: Series, most: int) -> Series:
+    """The series in about ``most`` samples or fewer (but at least one stretch's); itself where it is no longer."""
+    if len(series) <= most:
+        return series
+    width = _stretch_width(len(series), len(series.columns), most)
+    kept = positions_to_keep(series, width)
+    return Series(
+        [series.times[place] for place in kept],
+        tuple([column[place] for place in kept] for column in series.columns),
+        _breaks_between(kept, series.breaks),
+    )
+
+
+def _stretch_width(length: int, columns: int, most: int) -> int:
+    of_a_stretch = 3 * columns + 2  # highest, lowest and none of each column; a gap's ends
+    return -(-length // max(1, most // of_a_stretch))
+
+
+def positions_to_keep(series: Series, width: int) -> list[int]:
+    """Which samples stay, in order, where each stretch has ``width`` samples."""
+    kept = {0, len(series) - 1}
+    for begin in range(0, len(series), width):
+        for column in series.columns:
+            kept.update(_extremes(column[begin : begin + width], begin))
+        kept.update(_ends_of_longest_gap(series, begin, begin + width))
+    return sorted(kept)
+
+
+def _extremes(values: Column, begin: int) -> list[int]:
+    if None not in values:
+        return [begin + values.index(max(values)), begin + values.index(min(values))]  # type: ignore[type-var]
+    known = [value for value in values if value is not None]
+    places = [values.index(max(known)), values.index(min(known))] if known else []
+    return [begin + place for place in (*places, values.index(None))]
+
+
+def _ends_of_longest_gap(series: Series, begin: int, end: int) -> tuple[int, ...]:
+    places = series.breaks[bisect_left(series.breaks, begin) : bisect_left(series.breaks, end)]
+    if not places:
+        return ()
+    longest = max(places, key=lambda place: series.times[place + 1] - series.times[place])
+    return longest, longest + 1
+
+
+def _breaks_between(kept: Sequence[int], breaks: Sequence[int]) -> tuple[int, ...]:
+    """The breaks of the series that is left: wherever there was one between two samples that stayed."""
+    return tuple(sorted({max(0, bisect_left(kept, place + 1) - 1) for place in breaks}))

@@ -1,0 +1,129 @@
+"""The dashboard of peak against average: memory and CPU of each job, beside what it had asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torc_slurm.plots.measured import Measured
+from torc_slurm.plots.model import Attempt, Job, Number
+from torc_slurm.plots.parts import (
+    CPU_AXIS,
+    MEMORY_AXIS,
+    OWN_NAME,
+    Dictionary,
+    add,
+    axis_key,
+    axis_name,
+    job_label,
+    panel_title,
+)
+from torc_slurm.plots.quoting import MOST_CHARACTERS_OF_A_TICK
+
+_DOMAINS = ((0.56, 1.0), (0.0, 0.42))
+_HEIGHT = 640
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One job's figures, of its largest node in its last attempt; None: not measured."""
+
+    label: str
+    duration_seconds: float
+    peak_memory_bytes: Number | None
+    avg_memory_bytes: Number | None
+    asked_memory_bytes: Number | None
+    peak_cpu_percent: Number | None
+    avg_cpu_percent: Number | None
+    asked_cpu_percent: Number | None
+
+
+def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
+    """The bars of a job, from its nodes' summaries, and from the samples where there is no summary."""
+    attempt = job.last
+    own = [each for each in measured if each.part in attempt.parts]
+    return Bar(
+        label=job_label(job.job_id, job.name, MOST_CHARACTERS_OF_A_TICK),
+        duration_seconds=attempt.end_time - attempt.begin_time,
+        peak_memory_bytes=_largest(own, "peak_memory_bytes"),
+        avg_memory_bytes=_largest(own, "avg_memory_bytes"),
+        asked_memory_bytes=attempt.request.memory_bytes,
+        peak_cpu_percent=_largest(own, "peak_cpu_percent"),
+        avg_cpu_percent=_largest(own, "avg_cpu_percent"),
+        asked_cpu_percent=_asked_percent(attempt),
+    )
+
+
+def summary_figure(bars: Sequence[Bar]) -> Dictionary:
+    """Bars of all jobs; the page offers to sort them."""
+    layout: Dictionary = {"barmode": "overlay", "bargap": 0.25, "hovermode": "x unified", "hoversubplots": "axis"}
+    layout |= {
+        "margin": {"t": 64, "b": 120},
+        "xaxis": {"type": "category", "anchor": "y2", "tickangle": "auto", "showgrid": False},
+    }
+    for number, (domain, axis) in enumerate(zip(_DOMAINS, (MEMORY_AXIS, CPU_AXIS), strict=True)):
+        layout[axis_key("y", number)] = {**axis, "domain": list(domain)}
+    for title, (_, top) in zip(("<b>Memory</b>", "<b>CPU</b>"), _DOMAINS, strict=True):
+        add(layout, {"annotations": [panel_title(f"{title} &nbsp; peak, average and what was asked for", top)]})
+    return {
+        "id": "summary",
+        "title": "Peak against average",
+        "height": _HEIGHT,
+        "traces": [*_bars(bars, "memory_bytes", 0, "%{y:.4s}B"), *_bars(bars, "cpu_percent", 1, "%{y:.1f} %")],
+        "layout": layout,
+        "sorts": _sorts(bars),
+    }
+
+
+def _bars(bars: Sequence[Bar], figure: str, axis: int, hover: str) -> list[Dictionary]:
+    labels = [bar.label for bar in bars]
+    base = {"x": labels, "yaxis": axis_name("y", axis), "hovertemplate": hover + OWN_NAME, "showlegend": axis == 0}
+    looks: dict[str, Dictionary] = {
+        "peak": {"type": "bar", "name": "peak", "marker": {"color": "@0/0.45"}, "width": 0.8},
+        "avg": {"type": "bar", "name": "average", "marker": {"color": "@1"}, "width": 0.4},
+        "asked": {"type": "scatter", "mode": "markers", "name": "asked for", "marker": _dash(len(bars))},
+    }
+    return [
+        base | look | {"y": [getattr(bar, f"{name}_{figure}") for bar in bars], "legendgroup": name}
+        for name, look in looks.items()
+        if name != "asked" or any(getattr(bar, f"asked_{figure}") is not None for bar in bars)
+    ]
+
+
+def _dash(bars: int) -> Dictionary:
+    return {
+        "symbol": "line-ew-open",
+        "size": max(4, min(26, 700 // max(1, bars))),
+        "color": "@request",
+        "line": {"width": 2},
+    }
+
+
+def _sorts(bars: Sequence[Bar]) -> list[Dictionary]:
+    """Orders of the categories, as places: by id, and by what a reader looks for."""
+    orders = {
+        "job id": list(range(len(bars))),
+        "peak memory": _by(bars, [bar.peak_memory_bytes for bar in bars]),
+        "memory asked for and not used": _by(bars, [_unused(bar) for bar in bars]),
+        "average CPU": _by(bars, [bar.avg_cpu_percent for bar in bars]),
+        "run time": _by(bars, [bar.duration_seconds for bar in bars]),
+    }
+    return [{"name": name, "order": order} for name, order in orders.items()]
+
+
+def _by(bars: Sequence[Bar], values: Sequence[Number | None]) -> list[int]:
+    return sorted(range(len(bars)), key=lambda place: -(values[place] or 0))
+
+
+def _unused(bar: Bar) -> Number | None:
+    if bar.asked_memory_bytes is None or bar.peak_memory_bytes is None:
+        return None
+    return bar.asked_memory_bytes - bar.peak_memory_bytes
+
+
+def _asked_percent(attempt: Attempt) -> Number | None:
+    return None if attempt.request.cpus is None else attempt.request.cpus * 100
+
+
+def _largest(measured: Sequence[Measured], name: str) -> Number | None:
+    return max((value for each in measured if (value := getattr(each, name)) is not None), default=None)

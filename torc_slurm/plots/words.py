@@ -1,0 +1,97 @@
+"""Facts about jobs as words for a page: tables of attempts, leads, notes; plain text, escaped where it is put."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torc_slurm.plots.measured import Measured
+from torc_slurm.plots.model import Attempt, Job, Number, Run
+from torc_slurm.plots.page import Table
+from torc_slurm.plots.quoting import plain
+from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
+
+NOT_MEASURED = "-"
+HOW_TO_GET_A_SERIES = (
+    "write `resource_monitor: {granularity: time_series}` in the workflow file, or `torc-step --granularity "
+    "time_series` in your own script, and run it again"
+)
+_ATTEMPT_TITLES = (
+    "Attempt",
+    "Node",
+    "State",
+    "Exit",
+    "Elapsed",
+    "Peak memory",
+    "by",
+    "Average memory",
+    "Average CPU",
+    "Peak CPU",
+    "Samples",
+)
+
+
+def job_heading(run: Run, job: Job) -> str:
+    """``job 3 · train``."""
+    return f"{run.word} {job.job_id} · {plain(job.name, 160)}"
+
+
+def job_lead(run: Run, job: Job) -> str:
+    """Of what run the job is, and what it had asked for."""
+    request = job.last.request
+    asked = [
+        f"{request.cpus:g} CPU{'' if request.cpus == 1 else 's'}" if request.cpus is not None else "",
+        format_memory(request.memory_bytes) if request.memory_bytes is not None else "",
+        format_run_time(request.runtime_seconds) if request.runtime_seconds is not None else "",
+    ]
+    words = ", ".join(filter(None, asked))
+    per_node = " on each node" if len(job.last.parts) > 1 else ""
+    return f"{run.title}. " + (f"Asked for {words}{per_node}." if words else "What it asked for is not known.")
+
+
+def attempts_table(measured: Sequence[Measured], job: Job) -> Table:
+    """One row for each attempt on each node."""
+    attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
+    rows = [_attempt_row(attempt, each) for attempt, each in zip(attempts, measured, strict=True)]
+    return Table(_ATTEMPT_TITLES, rows)
+
+
+def _attempt_row(attempt: Attempt, each: Measured) -> list[str]:
+    figures = each.part.figures
+    return [
+        f"{attempt.attempt_id} of run {attempt.run_id}",
+        each.part.node,
+        attempt.how_it_was_ended or attempt.status or NOT_MEASURED,
+        NOT_MEASURED if attempt.return_code is None else str(attempt.return_code),
+        format_run_time(round(each.part.end_time - each.part.begin_time, 3))
+        + ("" if each.part.has_ended else " so far"),
+        memory(each.peak_memory_bytes),
+        figures.peak_memory_source or "samples",
+        memory(each.avg_memory_bytes),
+        percent(each.avg_cpu_percent),
+        percent(each.peak_cpu_percent),
+        f"{len(each.series):,}",
+    ]
+
+
+def memory(value: Number | None) -> str:
+    """A size, or a dash."""
+    return NOT_MEASURED if value is None else format_memory(value)
+
+
+def percent(value: Number | None) -> str:
+    """A CPU percentage, or a dash."""
+    return NOT_MEASURED if value is None else format_cpu_percent(value)
+
+
+def job_notes(measured: Sequence[Measured], shown: Sequence[Measured]) -> list[str]:
+    """What a reader must know of the picture: shortened, without samples, still running."""
+    notes = []
+    full, kept = sum(len(each.series) for each in measured), sum(len(each.series) for each in shown)
+    if kept < full:
+        notes.append(f"{full:,} samples are drawn as {kept:,} points: of each stretch its highest and its lowest.")
+    for each in measured:
+        if not len(each.series):
+            notes.append(f"No samples from {each.part.node}: {HOW_TO_GET_A_SERIES}.")
+        if not each.part.has_ended:
+            notes.append(f"No end was recorded on {each.part.node}: it still ran, or was killed with no warning.")
+    return notes

@@ -1,0 +1,251 @@
+"""Writes the pages of a run: reads one job after another, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from torc_slurm.errors import InputError, TorcError
+from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, count_lines, lines_of, points_for_each
+from torc_slurm.plots.job_figure import job_figure
+from torc_slurm.plots.measured import Measured, read_job
+from torc_slurm.plots.model import Job, Run
+from torc_slurm.plots.packing import Grid, NodeLoad, use_of
+from torc_slurm.plots.packing_figures import MOST_ALONE, MOST_NODES, gantt_figure, packing_figures
+from torc_slurm.plots.page import Page, Section, render
+from torc_slurm.plots.parts import counted, job_label
+from torc_slurm.plots.summary_figure import Bar, bar_of, summary_figure
+from torc_slurm.plots.words import attempts_table, job_heading, job_lead, job_notes
+
+MOST_JOB_PAGES = 200
+_MOST_PAGE_BYTES = 2_450_000
+_MOST_POINTS_OF_A_JOB = 120_000
+
+Progress = Callable[[int, int], None]
+
+
+class Written(NamedTuple):
+    """A page that was written: ``kind`` is job, cpu, memory, summary or allocation."""
+
+    path: str
+    kind: str
+    job_id: int | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which pages, and where to; ``job_ids`` None: of all jobs, job pages only where they are not too many."""
+
+    directory: str
+    prefix: str = "resource_plot"
+    job_ids: Collection[int] | None = None
+    all_job_pages: bool = False
+
+
+@dataclass
+class Overview:
+    """What the pages over all jobs are made from, gathered while the jobs are read one after another."""
+
+    run: Run
+    lines: list[Line] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    loads: dict[str, NodeLoad] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """How much room each job has, and which are drawn by themselves."""
+        self._points = points_for_each(count_lines(self.run.jobs))
+        self._grid = Grid.over(self.run.begin_time, self.run.end_time)
+        self._alone = _largest_of_each_node(self.run)
+
+    def add(self, job: Job, measured: Sequence[Measured]) -> None:
+        """Take what is needed of a job."""
+        self.lines += lines_of(job, measured, self._points)
+        self.bars.append(bar_of(job, measured))
+        attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
+        for attempt, each in zip(attempts, measured, strict=True):
+            node = each.part.node
+            load = self.loads.setdefault(node, NodeLoad(node, self._grid))
+            load.put(
+                job_label(job.job_id, job.name, 32), use_of(each, self._grid), alone=job.job_id in self._alone[node]
+            )
+            load.ask(attempt, each.part)
+
+    def nodes(self) -> list[NodeLoad]:
+        """What ran on each node, by its name."""
+        return [self.loads[name] for name in sorted(self.loads)]
+
+
+def _largest_of_each_node(run: Run) -> dict[str, set[int]]:
+    """The jobs of each node that used the most CPU time there."""
+    used: defaultdict[str, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
+    for job in run.jobs:
+        for part in job.parts:
+            used[part.node][job.job_id] += (part.figures.avg_cpu_percent or 0) * (part.end_time - part.begin_time)
+    return {node: set(sorted(jobs, key=lambda job: -jobs[job])[:MOST_ALONE]) for node, jobs in used.items()}
+
+
+def read_overview(run: Run, progress: Progress) -> Overview:
+    """Read all jobs for the overview figures alone."""
+    overview = Overview(run)
+    for number, job in enumerate(run.jobs, start=1):
+        overview.add(job, read_job(job, with_charged=False))
+        progress(number, len(run.jobs))
+    return overview
+
+
+def write_pages(run: Run, wanted: Wanted, progress: Progress) -> list[Written]:
+    """Write what is wanted.
+
+    Args:
+        progress: called with how many jobs are done, and of how many.
+
+    Raises:
+        InputError: a job is wanted that the run has not.
+        TorcError: a file cannot be written.
+    """
+    chosen = _chosen(run, wanted)
+    make_directory(wanted.directory)
+    overview = Overview(chosen)
+    with_pages = wanted.job_ids is not None or wanted.all_job_pages or len(chosen.jobs) <= MOST_JOB_PAGES
+    written: list[Written] = []
+    for number, job in enumerate(chosen.jobs, start=1):
+        measured = read_job(job, with_charged=with_pages)
+        overview.add(job, measured)
+        if with_pages:
+            written.append(
+                _write(wanted, f"job_{job.job_id}", "job", _job_html(run, job, measured, wanted), job.job_id)
+            )
+        progress(number, len(chosen.jobs))
+    return written + _write_overview(overview, wanted)
+
+
+def _chosen(run: Run, wanted: Wanted) -> Run:
+    if wanted.job_ids is None:
+        return run
+    known = {job.job_id for job in run.jobs}
+    unknown = sorted(set(wanted.job_ids) - known)
+    if unknown:
+        raise InputError(
+            f"{run.title} has no {run.word} {', '.join(map(str, unknown))}; there are {_some(sorted(known))}"
+        )
+    return replace(run, jobs=tuple(job for job in run.jobs if job.job_id in wanted.job_ids))
+
+
+def _some(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - 20} more" if len(numbers) > 20 else ""
+    return ", ".join(map(str, numbers[:20])) + more
+
+
+def make_directory(path: str) -> None:
+    """The directory, made where there is none.
+
+    Raises:
+        TorcError: it cannot be made.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise TorcError(f"{path} cannot be made: {error.strerror}; give another directory by -o") from error
+
+
+def _job_html(run: Run, job: Job, measured: Sequence[Measured], wanted: Wanted) -> str:
+    """The job's page; where it would be too large its series are shortened until it is not."""
+    most = _MOST_POINTS_OF_A_JOB
+    while True:
+        shown = [each.shortened(most // len(measured)) for each in measured]
+        html = render(_job_page(run, job, measured, shown, wanted.prefix))
+        if len(html) <= _MOST_PAGE_BYTES or most < 1000:
+            return html
+        most = most * 2 // 3
+
+
+def _job_page(run: Run, job: Job, measured: Sequence[Measured], shown: Sequence[Measured], prefix: str) -> Page:
+    figure, series = job_figure(job, shown)
+    return Page(
+        heading=job_heading(run, job),
+        lead=job_lead(run, job),
+        facts=attempts_table(measured, job),
+        sections=[Section("job", figures=[figure])],
+        series=series,
+        notes=job_notes(measured, shown),
+        file_name=f"{prefix}_job_{job.job_id}",
+        clock_time=job.last.begin_time,
+    )
+
+
+def _write_overview(overview: Overview, wanted: Wanted) -> list[Written]:
+    run, at = overview.run, overview.run.begin_time
+    pages = []
+    for name, make, what in (("cpu", compare_cpu, "CPU"), ("memory", compare_memory, "Memory")):
+        figure, series = make(overview.lines)
+        section = Section(name, figures=[{**figure, "title": ""}])
+        heading = f"{what} of all {run.word}s · {run.title}"
+        lead = f"{counted(len(run.jobs), run.word)}; a line for each attempt on each node."
+        pages.append((f"{name}_all_jobs", name, Page(heading, lead, [section], f"{wanted.prefix}_{name}", at, series)))
+    section = Section("summary", figures=[{**summary_figure(overview.bars), "title": ""}])
+    lead = f"{counted(len(run.jobs), run.word)}, each by its largest node in its last attempt."
+    heading = f"Peak against average · {run.title}"
+    pages.append(("summary", "summary", Page(heading, lead, [section], f"{wanted.prefix}_summary", at)))
+    if wanted.job_ids is None:  # of some of its jobs alone an allocation would look idle
+        pages.append(("allocation", "allocation", allocation_page(overview, wanted.prefix)))
+    return [_write(wanted, name, kind, render(page)) for name, kind, page in pages]
+
+
+def allocation_page(overview: Overview, prefix: str) -> Page:
+    """What ran when and where, and what each node did."""
+    run = overview.run
+    return Page(
+        heading=f"Nodes over time · {run.title}",
+        lead=f"{counted(len(run.jobs), run.word)} on {counted(len(overview.loads), 'node')}.",
+        sections=[
+            Section("gantt", figures=[gantt_figure(run)]),
+            Section("nodes", figures=packing_figures(overview.nodes(), run, run.capacity)),
+        ],
+        file_name=f"{prefix}_allocation",
+        clock_time=run.begin_time,
+        notes=packing_notes(overview),
+    )
+
+
+def packing_notes(overview: Overview) -> list[str]:
+    """What a reader must know of the figures of nodes."""
+    notes = ["Each point stands for a 400th of the time: CPU is its mean, memory the highest in it."]
+    if overview.run.capacity.cpus is None:
+        notes.append("What the nodes have is not known: Slurm's accounting of the allocation was not collected.")
+    if len(overview.loads) > MOST_NODES:
+        notes.append(f"{len(overview.loads) - MOST_NODES} more nodes are not drawn.")
+    return notes
+
+
+def _write(wanted: Wanted, name: str, kind: str, html: str, job_id: int | None = None) -> Written:
+    path = os.path.join(wanted.directory, f"{wanted.prefix}_{name}.html")
+    return Written(path, kind, job_id, write_file(path, html))
+
+
+def write_file(path: str, text: str) -> int:
+    """Write a page, whole or not at all; returns its size in bytes.
+
+    Raises:
+        TorcError: it cannot be written.
+    """
+    content = text.encode("utf-8", "replace")
+    draft = f"{path}.{os.getpid()}.part"
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+        os.replace(draft, path)
+    except OSError as error:
+        _remove(draft)
+        raise TorcError(f"{path} cannot be written: {error.strerror}; give another directory by -o") from error
+    return len(content)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # it was never made

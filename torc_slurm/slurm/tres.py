@@ -1,0 +1,33 @@
+"""Reads Slurm's trackable resources, as sacct prints what a job or step was given: ``cpu=4,mem=800M,node=1``; pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torc_slurm.errors import InputError
+from torc_slurm.units import parse_slurm_size
+
+
+class Resources(NamedTuple):
+    """What was given, over all nodes together; None where Slurm does not say."""
+
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    nodes: int | None = None
+
+
+def parse_resources(text: str | None) -> Resources:
+    """The CPUs, memory and nodes of ``AllocTRES``; what is not understood is left out: other kinds may stand there."""
+    amounts = dict(part.partition("=")[::2] for part in (text or "").split(","))
+    return Resources(_count(amounts.get("cpu")), _size(amounts.get("mem")), _count(amounts.get("node")))
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _size(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_slurm_size(text)
+    except InputError:
+        return None

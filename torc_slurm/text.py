@@ -1,0 +1,23 @@
+"""The one place where foreign text (job names, file names, notes) is made fit to be shown, on a terminal or a page."""
+
+from __future__ import annotations
+
+_SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str, most: int | None = None) -> str:
+    """The text on one line, what a terminal would act on written as an escape, cut to ``most`` characters.
+
+    ``str.isprintable`` is false for control characters, line separators, marks that turn the direction of
+    writing, and lone surrogates, so none of these gets through.
+    """
+    kept = text if most is None or len(text) <= most else text[: most - 1] + "…"
+    if kept.isprintable():
+        return kept
+    return "".join(character if character.isprintable() else _escape(character) for character in kept)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    short = _SHORT_ESCAPES.get(character)
+    return short or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
