@@ -27,7 +27,7 @@ def test_the_oldest_schema_is_brought_up_to_date(tmp_path: Path) -> None:
         assert database.connection.execute("SELECT count(*) FROM workflows").fetchone()[0] == 0
 
 
-def test_a_schema_made_step_by_step_is_the_one_made_at_once(tmp_path: Path) -> None:
+def test_a_schema_made_step_by_step_is_the_one_made_at_once() -> None:
     def tables(*versions: int) -> list[tuple[str, ...]]:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
             for version in versions:
