@@ -16,6 +16,7 @@ import jinja2
 
 from torc_slurm import templates
 from torc_slurm.errors import InputError
+from torc_slurm.text import printable
 
 DEFAULT_TEMPLATE = "workflow.sbatch.j2"
 _SUFFIX = ".sbatch.j2"
@@ -58,16 +59,24 @@ def render_script(template: str | None, values: ScriptValues, environ: Mapping[s
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 - a shell script, no HTML: the filters quote for the shell
     )
-    environment.filters |= {"shell": shell, "comment": comment}
+    environment.filters |= {"shell": shell, "comment": printable}
+    text = _read(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            return environment.from_string(file.read()).render(vars(values))
+        return environment.from_string(text).render(vars(values))
     except jinja2.TemplateSyntaxError as error:
         raise InputError(f"{path}:{error.lineno}: {error.message}") from error
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
+    except Exception as error:  # a template is a program: it can fail in any way
         raise InputError(f"{path} cannot be filled in: {error}") from error
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error.reason}") from error
 
 
 def find_template(given: str | None, environ: Mapping[str, str]) -> str:
@@ -98,8 +107,3 @@ def user_templates(environ: Mapping[str, str]) -> str:
 def shell(value: str | Sequence[str]) -> str:
     """A word, or several, as bash reads them back unchanged."""
     return shlex.quote(value) if isinstance(value, str) else shlex.join(value)
-
-
-def comment(text: str) -> str:
-    """A text on one line, without what a terminal or an editor would act on."""
-    return "".join(character if character.isprintable() else " " for character in text)
