@@ -150,9 +150,8 @@ def _same_names(model: WorkflowModel, drafts: Sequence[_Draft]) -> Iterator[Prob
 
 def _unknown_requirements(model: WorkflowModel, drafts: Sequence[_Draft]) -> Iterator[Problem]:
     known = [requirement.name for requirement in model.resource_requirements]
-    unknown = {(draft.source, draft.job.requirement) for draft in drafts} - {
-        (draft.source, name) for draft in drafts for name in (draft.job.requirement,) if name is None or name in known
-    }
+    allowed = {None, *known}
+    unknown = {(draft.source, draft.job.requirement) for draft in drafts if draft.job.requirement not in allowed}
     for source, name in sorted(unknown, key=lambda each: each[0]):
         path: Path = ("jobs", source, "resource_requirements")
         yield Problem(path, f"resource_requirements has no {name!r}{nearest(str(name), known)}")
