@@ -207,10 +207,16 @@ def test_one_query_for_an_allocation_however_many_steps_and_runs(slurm_bin: Bin,
     assert "Restarts" in slurm_bin.queries()[0]
 
 
-def test_an_array_task_is_asked_for_as_such(slurm_bin: Bin, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("job", "array", "asked"),
+    [(12, None, "12"), (6, "4_2", "4_2,6"), (4, "4_3", "4_3")],  # the bare 4 would mean the whole array
+)
+def test_an_array_task_is_asked_for_as_such(
+    job: int, array: str | None, asked: str, slurm_bin: Bin, tmp_path: Path
+) -> None:
     answering(slurm_bin, tmp_path, sacct_text("22.05-linux", "array_task_2"))
-    fetch_accounting(AllocationKey(6, slurm_array="4_2"), ["0"], timeout_seconds=5)
-    assert slurm_bin.queries()[0].startswith("sacct -j 4_2 ")
+    fetch_accounting(AllocationKey(job, slurm_array=array), ["0"], timeout_seconds=5)
+    assert slurm_bin.queries()[0].startswith(f"sacct -j {asked} ")
 
 
 def test_an_unknown_backend_is_refused() -> None:

@@ -25,8 +25,7 @@ def lab(session_lab: Lab) -> Iterator[Lab]:
     try:
         yield session_lab
     finally:
-        for daemon in tuple(session_lab.stopped):
-            session_lab.start(daemon)
+        session_lab.start_all()
 
 
 @pytest.fixture(scope="module")

@@ -69,9 +69,14 @@ class Lab:
         """As `run`, as the lab's ordinary user."""
         return self.run(argv, user=self.user, check=check, env=env, stdin=stdin)
 
+    @property
+    def path(self) -> str:
+        """PATH with the tested ``torc`` first."""
+        return f"{BIN}:{os.environ['PATH']}"
+
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TORC_", "SLURM_", "SACCT_"))}
-        return kept | self.env | {"PATH": f"{BIN}:{kept['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+        return kept | self.env | {"PATH": self.path, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def submit(self, body: str, *options: str, env: Mapping[str, str] | None = None) -> int:
         """Submit a bash script as the user, output into ``<directory>/<job>.out``; returns its job id."""
@@ -90,11 +95,11 @@ class Lab:
             name: state.split()[0] for name, _, state in (line.partition("|") for line in out.splitlines()) if state
         }
 
-    def wait_for(self, condition: Callable[[], object], what: str) -> None:
-        """Poll until the condition holds; fails after `PATIENCE_SECONDS`."""
-        end = time.monotonic() + PATIENCE_SECONDS
+    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+        """Poll until the condition holds; fails after so many seconds."""
+        end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, f"waited {PATIENCE_SECONDS:g} s in vain for {what}"
+            assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
             time.sleep(0.1)
 
     def wait_running(self, job: int, *steps: str) -> None:
@@ -120,13 +125,21 @@ class Lab:
             self.wait_for(lambda: self._is_accounted(job), f"the accounting of job {job}: {self.states(job)}")
 
     def _is_accounted(self, job: int) -> bool:
+        """Whether the records are whole: for up to 5 s a job's own may lack its user, request, array and components."""
+        fields = ["sacct", "-nPX", "-j", str(job), "-o", "ReqTRES"]
+        requests = self.run(fields).stdout.splitlines()
         states = self.states(job)
-        return str(job) in states and not {"RUNNING", "PENDING"} & set(states.values())
+        return bool(requests) and all(requests) and not {"RUNNING", "PENDING"} & set(states.values())
 
     def stop(self, daemon: str) -> None:
         """Stop a daemon; the fixture starts it again at the test's end."""
         slurm_lab("stop", daemon, "--dir", self.env["TORC_LAB_DIR"])
         self.stopped.add(daemon)
+
+    def start_all(self) -> None:
+        """Start whatever was stopped."""
+        for daemon in tuple(self.stopped):
+            self.start(daemon)
 
     def start(self, daemon: str) -> None:
         slurm_lab("start", daemon, "--dir", self.env["TORC_LAB_DIR"])

@@ -136,7 +136,21 @@ def test_read_right_after_a_cancellation(cluster: str) -> None:
     assert (later["exits_7_on_term"].state, later["exits_7_on_term"].exit_code) == ("FAILED", 7)
     assert (later["dies_of_term"].state, later["dies_of_term"].exit_signal) == ("CANCELLED", 15)
     assert {row.status for name, row in later.items() if name != "early"} == {"found"}
-    assert {row.job_state for row in later.values()} == {"CANCELLED"}
+    assert {name: row.job_state for name, row in later.items()} == dict.fromkeys(later, "CANCELLED") | {"early": None}
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_a_finished_step_has_the_same_row_while_its_job_runs_and_after_its_end(cluster: str) -> None:
+    early = [by_name(answer(cluster, name, "0", seconds_later=9))["early"] for name in ("running", "cancelled")]
+    assert len({dataclasses.replace(row, queried_at=None) for row in early}) == 1
+
+
+def test_a_job_record_that_its_steps_made_leaves_them_pending_but_their_figures_show() -> None:
+    job = SacctRow(12, None, name="allocation", user_name="root", state="COMPLETED", start_time=10, end_time=51)
+    for now, status in ((52, "pending"), (51 + SETTLE_SECONDS + 1, "found")):
+        key = AllocationKey(12, user_name="ann")
+        (row,) = rows_from_records([job, ended()], key, ["0"], facts=ONE_SECOND, backend="sacct", now=now).rows
+        assert (row.status, row.max_rss_bytes, row.requested_memory) == (status, 5_000_000, None)
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
@@ -168,7 +182,7 @@ def test_each_run_of_a_requeued_job_has_its_own_rows(cluster: str) -> None:
         (row,) = rows_from_records(rows, key, ["0"], facts=ONE_SECOND, backend="sacct", now=starts[-1] + 60).rows
         assert row.run_id == run_id
         states.append((row.job_state, row.exit_code, row.exit_signal))
-    assert states == [("REQUEUED", 0, 15), ("FAILED", 1, 0)]
+    assert states == [("REQUEUED", 0, 15), (None, 1, 0)]
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)

@@ -77,6 +77,13 @@ def test_a_record_whose_user_is_not_shown_is_not_taken_to_be_anothers() -> None:
     assert chosen([SacctRow(12, None, state="RUNNING", start_time=5.0)], user_name="ann") == 5.0
 
 
+def test_a_provisional_record_can_be_anybodys() -> None:
+    """What 22.05 shows where steps reached the database before their job did."""
+    early = SacctRow(12, None, name="allocation", user_name="root", state="PENDING", start_time=5.0)
+    assert chosen([early], user_name="ann") == 5.0
+    assert chosen([replace(early, requested_tres="cpu=1")], user_name="ann") is None
+
+
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_recorded_requeued_job(cluster: str) -> None:
     rows = sacct_rows(cluster, "requeued")

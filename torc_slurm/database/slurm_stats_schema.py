@@ -14,9 +14,9 @@ ACCOUNTING_COLUMNS: tuple[tuple[str, str], ...] = (
     ("status", "TEXT NOT NULL"),  # found | partial | pending | missing | unavailable
     ("reason", "TEXT"),  # why the status is not `found`, and what to do
     ("state", "TEXT"),  # Slurm's word for the step: COMPLETED, FAILED, OUT_OF_MEMORY, …
-    ("job_state", "TEXT"),  # the same for the whole allocation, which says TIMEOUT where a step says CANCELLED
+    ("job_state", "TEXT"),  # of the whole allocation; NULL where its end says nothing of the step, which ended before
     ("job_start_time", "REAL"),
-    ("job_end_time", "REAL"),
+    ("job_end_time", "REAL"),  # NULL as job_state is
     ("cancelled_by_uid", "INTEGER"),  # NULL: CANCELLED then only means that the step died of a signal
     ("exit_code", "INTEGER"),  # sacct prints codes of 128 and more less 128
     ("exit_signal", "INTEGER"),

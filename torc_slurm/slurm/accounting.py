@@ -18,7 +18,7 @@ from torc_slurm.slurm import sacct
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.configuration import SlurmFacts, slurm_facts
 from torc_slurm.slurm.judgement import ASK_AGAIN, Judgement, judge_no_record, judge_step
-from torc_slurm.slurm.records import AllocationKey, JobRecord, job_records, select_record
+from torc_slurm.slurm.records import ENDED_BY, AllocationKey, JobRecord, job_records, select_record
 from torc_slurm.slurm.sacct import SacctRow
 
 __all__ = [
@@ -143,9 +143,8 @@ def fetch_runs(
         raise InputError(f"accounting backend {backend!r} is unknown; use one of {', '.join(BACKENDS)}")
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     facts = slurm_facts()
-    first = questions[0][0]
     try:
-        found = sacct.parse(sacct.query(first.slurm_array or str(first.slurm_job_id), timeout_seconds=limit))
+        found = sacct.parse(sacct.query(questions[0][0].job_argument, timeout_seconds=limit))
     except (CommandError, ParseError) as error:
         return [_all_unavailable(allocation, step_ids, facts, error) for allocation, step_ids in questions]
     now = time.time()
@@ -215,22 +214,38 @@ class _Context:
             backend=self.backend,
             queried_at=self.now,
             **self.facts._asdict(),
-            **_job_values(self.record),
+            **_job_values(self.record, judgement),
             **_step_values(judgement.row),
         )
 
 
-def _job_values(record: JobRecord | None) -> dict[str, Any]:
+def _job_values(record: JobRecord | None, judgement: Judgement) -> dict[str, Any]:
     if record is None:
         return {}
-    return {
-        "job_state": record.job.state,
-        "job_start_time": record.job.start_time,
-        "job_end_time": record.end_time,
-        "requested_memory": record.job.requested_memory,
-        "requested_tres": record.job.requested_tres,
-        "time_limit_seconds": record.job.time_limit_seconds,
+    job = record.job
+    values = {
+        "job_start_time": job.start_time,
+        "requested_memory": job.requested_memory,
+        "requested_tres": job.requested_tres,
+        "time_limit_seconds": job.time_limit_seconds,
     }
+    if _job_end_concerns(record, judgement):
+        values |= {"job_state": job.state, "job_end_time": record.end_time}
+    return values
+
+
+def _job_end_concerns(record: JobRecord, judgement: Judgement) -> bool:
+    """Whether the job's end says something of the step.
+
+    It does not where the step ended by itself before: then its row is the same whether it was read while the job ran
+    or after it.
+    """
+    step = judgement.row
+    if step is None or judgement.status == "pending" or not (step.step_id or "").isdigit():
+        return True
+    if record.end_time is None or step.end_time is None or record.job.state not in ENDED_BY:
+        return False
+    return step.end_time >= record.end_time
 
 
 # Fields that a step's record and the table have in common, by their names.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torc_slurm.slurm.configuration import SlurmFacts
-from torc_slurm.slurm.records import JobRecord, is_final, is_inherited_end
+from torc_slurm.slurm.records import JobRecord, is_final, is_inherited_end, is_provisional
 from torc_slurm.slurm.sacct import SacctRow
 from torc_slurm.units import format_run_time
 
@@ -65,7 +65,12 @@ def judge_step(record: JobRecord, step_id: str, facts: SlurmFacts, now: float) -
         return _unfinished(record, row, now)
     if is_inherited_end(row):
         return _without_own_end(record, row, now)
-    return _ended(row, facts)
+    judged = _ended(row, facts)
+    if is_provisional(record.job) and not _long_ended(record, now):
+        return Judgement(
+            "pending", f"the job's own record is not complete yet (it takes up to 5 s); {ASK_AGAIN}", judged.row
+        )
+    return judged
 
 
 def judge_no_record(slurm_job_id: int, has_other_records: bool, begin_time: float | None, now: float) -> Judgement:

@@ -16,6 +16,18 @@ _UNFINISHED_STATES = frozenset(
     ["PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"]
 )
 
+# Slurm's words for a job or step that something other than its own command ended, and the status that this gives.
+ENDED_BY: dict[str, str] = {
+    "TIMEOUT": "timeout",
+    "DEADLINE": "timeout",
+    "CANCELLED": "cancelled",
+    "REVOKED": "cancelled",
+    "REQUEUED": "cancelled",
+    "PREEMPTED": "preempted",
+    "NODE_FAIL": "node_fail",
+    "BOOT_FAIL": "node_fail",
+}
+
 # For a step in several components of a heterogeneous job: figures of the largest one with what belongs to them, sums.
 _OF_LARGEST: dict[str, tuple[str, ...]] = {
     "max_rss_bytes": ("max_rss_node", "max_rss_task"),
@@ -53,6 +65,14 @@ class AllocationKey:
     user_name: str | None = None
     earliest_begin_time: float | None = None
     restart_count: int | None = None
+
+    @property
+    def job_argument(self) -> str:
+        """What to give ``sacct -j``; in its first seconds a job's record may not know that it is an array's task."""
+        own = str(self.slurm_job_id)
+        if self.slurm_array is None:
+            return own
+        return self.slurm_array if self.slurm_array.partition("_")[0] == own else f"{self.slurm_array},{own}"
 
 
 @dataclass(frozen=True)
@@ -120,12 +140,25 @@ def _is_component(row: SacctRow, slurm_job_id: int) -> bool:
 
 def select_record(records: Sequence[JobRecord], key: AllocationKey) -> JobRecord | None:
     """The record that the allocation's steps belong to; None where all are of another user or another time."""
-    own = [record for record in records if key.user_name is None or record.job.user_name in (None, key.user_name)]
+    own = [record for record in records if key.user_name is None or _can_be_of(record.job, key.user_name)]
     if key.earliest_begin_time is not None:
         own = _nearest(own, key.earliest_begin_time)
     if key.restart_count is not None:
         own = [record for record in own if record.job.restart_count == key.restart_count] or own
     return own[-1] if own else None
+
+
+def is_provisional(job: SacctRow) -> bool:
+    """Whether a job's record was made by its steps' arrival alone, and lacks name, user, request, limit and array.
+
+    slurmctld tells slurmdbd of new jobs every 5 s and of steps at once: until then the job is called ``allocation`` and
+    is root's (seen on 22.05).
+    """
+    return job.name == "allocation" and job.requested_tres is None
+
+
+def _can_be_of(job: SacctRow, user_name: str) -> bool:
+    return is_provisional(job) or job.user_name in (None, user_name)
 
 
 def _nearest(records: Sequence[JobRecord], moment: float) -> list[JobRecord]:

@@ -134,7 +134,7 @@ class SacctRow:
 
 
 def query(job: str, *, timeout_seconds: float) -> str:
-    """What sacct prints for one job (``12`` or ``<array job>_<task>``): all its records, requeued ones too.
+    """What sacct prints for one job (``12``, ``<array job>_<task>``): all its records, requeued ones too.
 
     Exactly one query to Slurm's database. ``-j`` looks from the epoch on, so midnight is no trouble.
 
