@@ -16,8 +16,9 @@ from torc_slurm.plots.parts import CPU_AXIS, CPU_HOVER, MEMORY_AXIS, MEMORY_HOVE
 from torc_slurm.plots.quoting import figure_text, plain
 from torc_slurm.plots.reduce import reduced
 
-MOST_POINTS = 60_000  # of all jobs together: more makes the page slow, and no screen shows more
+MOST_POINTS = 300_000  # of all jobs together, in the page
 _FEWEST_POINTS = 40
+_MOST_DRAWN_IN_GREY = 60_000  # more makes the page slow, and no screen shows more
 _MOST_COLOURED = 8
 
 
@@ -92,6 +93,7 @@ def _compare(name: str, lines: Sequence[Line], which: int) -> Dictionary:
         "time": "relative",
         "seconds": max((line.seconds for line in lines), default=1.0),
         "most_coloured": _MOST_COLOURED,
+        "grey_points": max(_FEWEST_POINTS, _MOST_DRAWN_IN_GREY // max(1, len(lines))),
         "lines": [
             {
                 "series": f"{name}{place}",

@@ -1,8 +1,9 @@
 """Makes a long series short so that no peak and no trough disappears; pure.
 
-The series is cut into stretches of equally many samples. Of each stretch stay, for every column, the sample with its
-highest and the one with its lowest value, a sample that has none, and both ends of its longest gap. So the picture
-reaches as high and as low as the full series in every stretch, and a line that was broken there stays broken.
+The series is cut into stretches of equally many samples. Of each stretch stay its first and its last sample, for every
+column the sample with its highest and the one with its lowest value, a sample that has none, and both ends of its
+longest gap. So the picture reaches as high and as low as the full series in every stretch, a short spike does not look
+wider than a stretch, and a line that was broken there stays broken.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _median_interval(times: Sequence[float]) -> float:
 
 
 def reduced(series: Series, most: int) -> Series:
-    """The series in about ``most`` samples or fewer (but at least one stretch's); itself where it is no longer."""
+    """The series in about ``most`` samples, more where it has many gaps; itself where it is no longer than that."""
     if len(series) <= most:
         return series
     width = _stretch_width(len(series), len(series.columns), most)
@@ -47,14 +48,15 @@ def reduced(series: Series, most: int) -> Series:
 
 
 def _stretch_width(length: int, columns: int, most: int) -> int:
-    of_a_stretch = 3 * columns + 2  # highest, lowest and none of each column; a gap's ends
+    of_a_stretch = 2 * columns + 2  # highest and lowest of each column, first and last; gaps come on top
     return -(-length // max(1, most // of_a_stretch))
 
 
 def positions_to_keep(series: Series, width: int) -> list[int]:
     """Which samples stay, in order, where each stretch has ``width`` samples."""
-    kept = {0, len(series) - 1}
+    kept: set[int] = set()
     for begin in range(0, len(series), width):
+        kept.update((begin, min(begin + width, len(series)) - 1))
         for column in series.columns:
             kept.update(_extremes(column[begin : begin + width], begin))
         kept.update(_ends_of_longest_gap(series, begin, begin + width))

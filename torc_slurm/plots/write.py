@@ -215,7 +215,7 @@ def packing_notes(overview: Overview) -> list[str]:
     """What a reader must know of the figures of nodes."""
     notes = ["Each point stands for a 400th of the time: CPU is its mean, memory the highest in it."]
     if overview.run.capacity.cpus is None:
-        notes.append("What the nodes have is not known: Slurm's accounting of the allocation was not collected.")
+        notes.append("What was allocated on the nodes is not known here: that comes with Slurm's accounting.")
     if len(overview.loads) > MOST_NODES:
         notes.append(f"{len(overview.loads) - MOST_NODES} more nodes are not drawn.")
     return notes

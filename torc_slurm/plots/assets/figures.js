@@ -86,15 +86,35 @@ const Figures = (() => {
     return kept.type === "line" ? { ...kept, x0: x, x1: x } : { ...kept, x };
   }
 
+  function shortened([times, values], most) {   // highest and lowest of each stretch, and where there is none
+    const width = Math.ceil(values.length / Math.max(1, most / 2));
+    if (width < 2) return [times, values];
+    const x = [], y = [];
+    for (let begin = 0; begin < values.length; begin += width) {
+      const end = Math.min(begin + width, values.length), kept = new Set();
+      let top = -1, low = -1;
+      for (let i = begin; i < end; i++) {
+        if (values[i] === null) { if (top < 0 || i + 1 === end) kept.add(i); continue; }
+        if (top < 0 || values[i] > values[top]) top = i;
+        if (low < 0 || values[i] < values[low]) low = i;
+      }
+      if (top >= 0) kept.add(top).add(low);
+      for (const i of [...kept].sort((a, b) => a - b)) { x.push(times[i]); y.push(values[i]); }
+    }
+    return [x, y];
+  }
+
   function compareTraces(figure, data, clock, state) {
-    const by = figure.lines.map((line, place) => [line.order[state.order], place]).sort((a, b) => b[0] - a[0]);
+    const before = (a, b) => b.order[state.order] - a.order[state.order] || b.order[1] - a.order[1];
+    const by = figure.lines.map((line, place) => [line, place]).sort(([a], [b]) => before(a, b));
     const chosen = new Set(by.slice(0, figure.most_coloured).map(([, place]) => place));
     state.found.forEach((place) => chosen.add(place));
     const grey = { type: "scatter", mode: "lines", name: `${figure.lines.length - chosen.size} others`, x: [], y: [], text: [],
-      line: { width: 1, color: "@muted/0.35" }, hovertemplate: `%{text}<br>${figure.hover}<extra></extra>` };
+      line: { width: 0.6, color: figure.lines.length > 100 ? "@muted/0.22" : "@muted/0.5" }, hovertemplate: `%{text}<br>${figure.hover}<extra></extra>` };
     const traces = [];
     figure.lines.forEach((line, place) => {
-      const [times, y] = points(data.series, line.series, 0);
+      const all = points(data.series, line.series, 0);
+      const [times, y] = chosen.has(place) ? all : shortened(all, figure.grey_points);
       const x = times.map((at) => clock.time(at, line.origin));
       if (!chosen.has(place)) {
         for (let i = 0; i < x.length; i++) { grey.x.push(x[i]); grey.y.push(y[i]); grey.text.push(line.label); }
