@@ -53,6 +53,10 @@ class JobQueue:
                 ready.append(dependent)
         return ready
 
+    def withdraw(self, job_id: int) -> None:
+        """The job ended, and what that means for its dependents is left to the next run."""
+        self._unfinished.remove(job_id)
+
     def fail(self, job_id: int) -> list[Cancelled]:
         """The job ended otherwise: which jobs that cancels, those that depend on it directly first."""
         self._unfinished.remove(job_id)

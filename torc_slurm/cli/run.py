@@ -1,0 +1,148 @@
+"""``torc run``: the jobs of a workflow here and now, or, in a batch script, those of a plan."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.run_view import progress_view
+from torc_slurm.cli.workflow_options import SourceArgument
+from torc_slurm.errors import DatabaseError, InputError
+
+if TYPE_CHECKING:
+    from torc_slurm.plan import Plan
+    from torc_slurm.runner.run import RunResult
+
+EXAMPLE = """\b
+Examples:
+  torc run examples/quick.yaml          plain processes, as many as this machine holds
+  torc run 3                            the next run of workflow 3: what is not completed
+  salloc -N2 torc run workflow.yaml     inside an allocation: steps on its nodes
+"""
+
+
+def run(
+    context: typer.Context,
+    source: SourceArgument = None,
+    plan: Annotated[
+        str | None,
+        typer.Option("--plan", metavar="FILE", help="What the scripts of torc submit call: run this plan."),
+    ] = None,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Run a workflow here: its jobs that are not completed, in the order of their dependencies.
+
+    Inside an allocation its jobs are steps, elsewhere plain processes of this machine. Ctrl-C (or SIGTERM) ends the
+    running jobs in order and keeps what was measured; a second one kills them. Exit status 0 only when every job
+    completed.
+    """
+    if plan is not None:
+        if source is not None:
+            raise InputError("give a workflow or --plan, not both")
+        status = _run_plan(plan)
+    else:
+        chosen_format, directory = resolve(context, format_, output_dir)
+        status = _run_workflow(source, directory, chosen_format)
+    raise typer.Exit(status)
+
+
+def _run_plan(path: str) -> int:
+    """In an allocation: never opens the main database."""
+    from torc_slurm.plan import read_plan
+
+    try:
+        plan = read_plan(path)
+    except OSError as error:
+        raise InputError(f"the plan {path} cannot be read: {error.strerror}") from error
+    result = _carry_out(plan)
+    if result is None:
+        return 0
+    counts = [f"{count} {state}" for state, count in sorted(result.states.items())]
+    if result.not_started:
+        counts.append(f"{result.not_started} not started")
+    say(f"{_title(result.plan)} has ended: {', '.join(counts)}")
+    return _exit_status(result)
+
+
+def _run_workflow(source: str | None, output_dir: str, chosen_format: Format) -> int:
+    from torc_slurm.cli.workflow_options import load, user_name, working_dir
+    from torc_slurm.runner.execute import check_here
+    from torc_slurm.runner.prepare import Source, prepare_run
+
+    environ = dict(os.environ)
+    is_file = source is not None and not source.isdecimal()
+    wanted = Source(
+        workflow=load(source) if source is not None and is_file else None if source is None else int(source),
+        working_dir=working_dir(),
+        spec_file=os.path.abspath(source) if source is not None and is_file else None,
+        user_name=user_name(),
+    )
+    plan = prepare_run(output_dir, wanted, check=lambda plan: check_here(plan, environ), on_wait=say)
+    result = _carry_out(plan)
+    if result is None:
+        return 0
+    _finish(output_dir, result.plan, chosen_format, result)
+    return _exit_status(result)
+
+
+def _carry_out(plan: Plan) -> RunResult | None:
+    """Take the plan's run, or the next one, and run it; None where every job is completed."""
+    from torc_slurm.runner.execute import execute
+    from torc_slurm.runner.takeover import claim_of_this_process, take_run
+
+    environ = dict(os.environ)
+    me = claim_of_this_process(environ)
+    try:
+        taken = take_run(plan, me, say) if plan.jobs else None
+    except OSError as error:
+        raise DatabaseError(f"run {plan.run_id} cannot be taken: {error}; can {plan.output_dir} be written?") from error
+    if taken is None:
+        say(f"every job of workflow {plan.workflow_id} is completed; nothing is left to run")
+        return None
+    if taken.run_id != plan.run_id:
+        say(f"run {plan.run_id} has ended; going on with what is not completed as run {taken.run_id}")
+    with progress_view(_title(taken)) as view:
+        return execute(taken, me, environ, view)
+
+
+def _title(plan: Plan) -> str:
+    return f"workflow {plan.workflow_id} ({plan.workflow_name}), run {plan.run_id}"
+
+
+def _exit_status(result: RunResult) -> int:
+    from torc_slurm.runner.execute import exit_status
+
+    return exit_status(result)
+
+
+def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResult) -> None:
+    """Bring what was measured into the main database, and show the run."""
+    from torc_slurm.cli.render import emit, emit_csv, emit_object
+    from torc_slurm.database.current import current_workflow
+    from torc_slurm.database.exit_records import node_files_of_run
+    from torc_slurm.database.node_records import read_node_file
+    from torc_slurm.reports.summary import summary_lines, summary_rows
+
+    with current_workflow(output_dir, plan.workflow_id, on_wait=say):
+        pass
+    states = dict(result.states) | ({"not_started": result.not_started} if result.not_started else {})
+    item = {"workflow_id": plan.workflow_id, "run_id": plan.run_id}
+    if chosen_format is Format.json:
+        emit_object(item | {"jobs": states})
+    elif chosen_format is Format.csv:
+        emit_csv([*item, *states], [item | states])
+    else:
+        records = [read_node_file(path) for path in node_files_of_run(output_dir, plan.workflow_id, plan.run_id)]
+        rows = summary_rows(plan, records)
+        emit("".join(line + "\n" for line in summary_lines(_title(plan), rows, _next_commands(plan, result))))
+
+
+def _next_commands(plan: Plan, result: RunResult) -> list[str]:
+    commands = [f"torc slurm stats {plan.workflow_id}    what each job used"]
+    if not result.all_completed:
+        commands.append(f"torc run {plan.workflow_id}    what is not completed, once more")
+    return commands

@@ -1,0 +1,147 @@
+"""How a run looks while it goes on, on stderr: a line that is renewed on a terminal, else lines one after another."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from torc_slurm.cli.options import say
+from torc_slurm.cli.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from torc_slurm.plan import JobPlan
+    from torc_slurm.runner.attempts import Attempt, Outcome
+
+_LINE_EVERY_SECONDS = 60.0
+
+
+class View(Protocol):
+    """An observer of the runner that is shown for the length of a ``with`` block."""
+
+    def __enter__(self) -> View: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def began(self, jobs: int, place: str) -> None: ...
+
+    def started(self, attempt: Attempt) -> None: ...
+
+    def ended(self, job: JobPlan, outcome: Outcome) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def progress_view(title: str) -> View:
+    """The view that fits stderr; ``title`` names the run."""
+    return TerminalView(title) if sys.stderr.isatty() else LineView(title)
+
+
+class LineView:
+    """A line when the run begins, for every job that did not complete, and now and then for how far it is."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._total = 0
+        self._states: Counter[str] = Counter()
+        self._running = 0
+        self._said_at = 0.0
+
+    def __enter__(self) -> LineView:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def began(self, jobs: int, place: str) -> None:
+        self._total, self._said_at = jobs, time.monotonic()
+        say(f"{self._title}: {jobs} {'job' if jobs == 1 else 'jobs'} on {place}")
+
+    def started(self, attempt: Attempt) -> None:  # noqa: ARG002 - what is started is not said, only counted
+        self._running += 1
+
+    def ended(self, job: JobPlan, outcome: Outcome) -> None:
+        self._states[outcome.state] += 1
+        self._running = max(0, self._running - 1)
+        if outcome.state != "completed":
+            say(trouble_line(job, outcome))
+        if time.monotonic() - self._said_at >= _LINE_EVERY_SECONDS:
+            self._said_at = time.monotonic()
+            say(f"{sum(self._states.values())} of {self._total} jobs have ended, {self._running} run")
+
+    def note(self, text: str) -> None:
+        say(text)
+
+
+class TerminalView:
+    """A bar with how many jobs have ended and run; lines for jobs that did not complete stand above it."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._states: Counter[str] = Counter()
+        self._running: dict[int, str] = {}
+
+    def __enter__(self) -> TerminalView:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[now]}", markup=False),
+        )
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stderr=False)
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def began(self, jobs: int, place: str) -> None:
+        self.note(f"{self._title}: {jobs} {'job' if jobs == 1 else 'jobs'} on {place}")
+        if self._progress is not None:
+            self._task = self._progress.add_task(printable(self._title, 40), total=jobs, now="")
+
+    def started(self, attempt: Attempt) -> None:
+        self._running[attempt.job.job_id] = attempt.job.name
+        self._renew()
+
+    def ended(self, job: JobPlan, outcome: Outcome) -> None:
+        self._states[outcome.state] += 1
+        self._running.pop(job.job_id, None)
+        if outcome.state != "completed":
+            self.note(trouble_line(job, outcome))
+        self._renew()
+
+    def note(self, text: str) -> None:
+        from rich.text import Text
+
+        if self._progress is not None:
+            self._progress.console.print(Text(f"torc: {printable(text)}"), soft_wrap=True)
+
+    def _renew(self) -> None:
+        if self._progress is not None and self._task is not None:
+            names = ", ".join(list(self._running.values())[:3])
+            more = f" and {len(self._running) - 3} more" if len(self._running) > 3 else ""
+            now = printable(f"{names}{more}", 60)
+            self._progress.update(self._task, completed=sum(self._states.values()), now=now)
+
+
+def trouble_line(job: JobPlan, outcome: Outcome) -> str:
+    """``job train: oom (the kernel killed …)``."""
+    return f"job {job.name}: {outcome.state}" + (f" ({outcome.reason})" if outcome.reason else "")

@@ -1,0 +1,111 @@
+"""How attempts of a run ended, from the node files alone: what the runner asks where srun's status leaves a doubt,
+and what the next run of a workflow has to know.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from torc_slurm.database.node_records import copied_node_file
+from torc_slurm.identity import RESOURCE_DIR, node_file_path
+
+_ATTEMPT = """
+SELECT s.task_count, u.oom_kills, e.return_code, e.end_time FROM steps s
+LEFT JOIN step_usage u ON u.step = s.id LEFT JOIN task_exits e ON e.step = s.id
+WHERE s.workflow_id = ? AND s.run_id = ? AND s.job_id = ? AND s.attempt_id = ?
+"""
+_EXITS = """
+SELECT s.run_id, s.job_id, s.attempt_id, s.task_count, count(e.task), max(e.return_code) FROM steps s
+LEFT JOIN task_exits e ON e.step = s.id WHERE s.workflow_id = ? GROUP BY s.id
+"""
+_STATES = "SELECT run_id, job_id, attempt_id, state FROM job_states WHERE workflow_id = ?"
+_RUN_ENDS = "SELECT end_time FROM runs WHERE workflow_id = ? AND run_id = ? AND end_time IS NOT NULL"
+
+
+class AttemptExits(NamedTuple):
+    """The exits of one attempt on all nodes: `expected` tasks, the codes and the time of those that were recorded."""
+
+    expected: int
+    return_codes: tuple[int, ...]
+    oom_kills: int
+    last_end: float | None
+
+    @property
+    def are_complete(self) -> bool:
+        return 0 < self.expected <= len(self.return_codes)
+
+
+def node_files_of_run(output_dir: str, workflow_id: int, run_id: int) -> list[str]:
+    """The node files that a run of a workflow has left so far, of all nodes."""
+    directory = os.path.join(output_dir, RESOURCE_DIR)
+    beginning, _, ending = os.path.basename(node_file_path("", "*", str(workflow_id), run_id)).partition("*")
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    fits = [name for name in names if name.startswith(beginning) and name.endswith(ending)]
+    return [os.path.join(directory, name) for name in fits]
+
+
+def attempt_exits(paths: Iterable[str], workflow_id: int, run_id: int, job_id: int, attempt_id: int) -> AttemptExits:
+    """The exit records of one attempt in these node files; a file that is not there yet holds none.
+
+    Raises:
+        DatabaseError: a file is damaged, or is written all the time.
+        OSError: a file cannot be read.
+    """
+    rows: list[sqlite3.Row] = []
+    for path in paths:
+        rows += _query(path, _ATTEMPT, (workflow_id, run_id, job_id, attempt_id))
+    exits = [row for row in rows if row[2] is not None]
+    return AttemptExits(
+        expected=max((int(row[0] or 1) for row in rows), default=0),
+        return_codes=tuple(int(row[2]) for row in exits),
+        oom_kills=max((int(row[1] or 0) for row in rows), default=0),
+        last_end=max((float(row[3]) for row in exits), default=None),
+    )
+
+
+def completed_jobs(paths: Iterable[str], workflow_id: int) -> set[int]:
+    """The jobs of a workflow that completed in any of the runs whose node files these are.
+
+    The journal's word goes first: a job that the runner ended did not complete, whatever it exited with. Where there
+    is none, because the runner died, every task's exit record has to say 0.
+
+    Raises:
+        DatabaseError, OSError: as `attempt_exits`.
+    """
+    states: dict[tuple[int, int, int], str] = {}
+    exits: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
+    for path in paths:
+        states |= {(row[0], row[1], row[2]): row[3] for row in _query(path, _STATES, (workflow_id,))}
+        for run, job, attempt, expected, count, highest in _query(path, _EXITS, (workflow_id,)):
+            exits.setdefault((run, job, attempt), []).append((expected or 1, count, highest or 0))
+    ended = {key: state for key, state in states.items() if state != "running"}
+    recorded = {key for key, nodes in exits.items() if key not in ended and _all_exited_0(nodes)}
+    return {job for (_, job, _), state in ended.items() if state == "completed"} | {job for _, job, _ in recorded}
+
+
+def _all_exited_0(nodes: list[tuple[int, int, int]]) -> bool:
+    expected = max(node[0] for node in nodes)
+    return sum(node[1] for node in nodes) >= expected and all(node[2] == 0 for node in nodes)
+
+
+def run_has_ended(paths: Iterable[str], workflow_id: int, run_id: int) -> bool:
+    """Whether the run's journal says that its runner has ended it.
+
+    Raises:
+        DatabaseError, OSError: as `attempt_exits`.
+    """
+    return any(_query(path, _RUN_ENDS, (workflow_id, run_id)) for path in paths)
+
+
+def _query(path: str, query: str, values: tuple[int, ...]) -> list[sqlite3.Row]:
+    try:
+        with copied_node_file(path) as (connection, _):
+            return [] if connection is None else connection.execute(query, values).fetchall()
+    except FileNotFoundError:
+        return []

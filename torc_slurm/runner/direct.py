@@ -1,0 +1,94 @@
+"""Starts jobs as plain processes of this machine, each under torc-step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from torc_slurm.plan import JobPlan, Plan
+from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.children import Children
+from torc_slurm.runner.demands import allocation_demand, misfit
+from torc_slurm.runner.loop import Loop
+from torc_slurm.runner.placement import Demand, Node
+from torc_slurm.runner.step_command import open_outputs, step_command, step_environment
+
+# Inside a step of an allocation (srun --pty bash) the jobs are plain processes too, and no steps of their own.
+_STEP_VARIABLES = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_STEP_ID", "SLURM_STEPID")
+_NO_BOUND = 1 << 30
+
+
+class DirectLauncher:
+    """Processes of this machine, as many at a time as its CPUs and memory hold.
+
+    A job that is larger than the machine takes all of it, and so runs alone.
+    """
+
+    name = "direct"
+    slurm_job_id: int | None = None
+
+    def __init__(self, plan: Plan, machine: Node, environ: Mapping[str, str], loop: Loop) -> None:
+        self._plan = plan
+        self._machine = machine
+        self._environment = {name: value for name, value in environ.items() if name not in _STEP_VARIABLES}
+        self._children = Children(loop)
+        self._pids: dict[int, int] = {}
+        self.nodes = (machine,)
+
+    def warnings(self) -> list[str]:
+        """A line for each job that is larger than this machine."""
+        found = []
+        for job in self._plan.jobs:
+            problem = misfit(job, allocation_demand(job, self.nodes), self.nodes, "this machine")
+            if problem is not None:
+                found.append(f"job {job.name} runs alone: {problem}")
+        return found
+
+    def refusal(self, job: JobPlan) -> str | None:
+        return f"it needs {job.num_nodes} nodes, and outside Slurm there is one" if job.num_nodes > 1 else None
+
+    def demand(self, job: JobPlan) -> Demand:
+        wanted = allocation_demand(job, self.nodes)
+        return Demand(
+            min(wanted.cpus, self._machine.cpus),
+            min(wanted.memory_mib, self._machine.memory_mib or 0),
+            min(wanted.gpus, self._machine.gpus),
+        )
+
+    def room(self) -> int:
+        return _NO_BOUND
+
+    def tell_of_room(self, on_room: Callable[[], None]) -> None:
+        """There always is."""
+
+    def start(self, attempt: Attempt, on_end: Callable[[Ended], None]) -> Started:
+        job, start_time = attempt.job, time.time()
+        stdout, stderr = open_outputs(self._plan, attempt)
+
+        def ended(status: int) -> None:
+            del self._pids[job.job_id]
+            on_end(Ended(status, start_time, time.time()))
+
+        try:
+            pid = self._children.start(
+                step_command(self._plan, attempt),
+                ended,
+                cwd=job.working_dir,
+                environment=step_environment(self._plan, attempt, self._environment),
+                stdout=stdout,
+                stderr=stderr,
+            )
+        finally:
+            os.close(stdout)
+            os.close(stderr)
+        self._pids[job.job_id] = pid
+        return Started(pid)
+
+    def evidence(self, _attempt: Attempt, _ended: Ended, _told: ToldToEnd | None) -> Callable[[], Evidence] | None:
+        return None  # the wrapper's status is the job's
+
+    def end(self, job_ids: Collection[int], *, kill: bool) -> None:
+        for pid in [self._pids[job_id] for job_id in job_ids if job_id in self._pids]:
+            self._children.signal_group(pid, signal.SIGKILL if kill else signal.SIGTERM)

@@ -1,0 +1,24 @@
+"""What the runner tells of its progress; the command line shows it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torc_slurm.plan import JobPlan
+from torc_slurm.runner.attempts import Attempt, Outcome
+
+
+class Observer(Protocol):
+    """Hears of everything that happens, in the loop's thread; must return at once."""
+
+    def began(self, jobs: int, place: str) -> None:
+        """The run begins; ``place`` says where and on what."""
+
+    def started(self, attempt: Attempt) -> None:
+        """An attempt runs."""
+
+    def ended(self, job: JobPlan, outcome: Outcome) -> None:
+        """A job ended, was cancelled, or could not be started."""
+
+    def note(self, text: str) -> None:
+        """A line for the user."""

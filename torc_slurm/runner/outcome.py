@@ -1,0 +1,108 @@
+"""What became of an attempt, from how its process ended and what else was found out; pure.
+
+srun's exit status is that of the task with the highest, except that it says 1 after an OOM kill even when the command
+exited 0, and 1 or more when it could not start a step at all.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from torc_slurm.runner.attempts import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    NODE_FAIL,
+    OOM,
+    TIMEOUT,
+    Ended,
+    Evidence,
+    Outcome,
+    ToldToEnd,
+)
+
+_OUT_OF_MEMORY = re.compile(r"Out Of Memory|oom-kill", re.IGNORECASE)
+_NODE_FAILURE = re.compile(r"Node failure|NODE FAIL", re.IGNORECASE)
+_SCANCELS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
+_MOST_WORDS = 300
+
+
+def needs_evidence(ended: Ended, told: ToldToEnd | None) -> bool:
+    """Whether the status of an srun leaves a doubt.
+
+    After a signal of scancel's: whose it was. After an OOM kill: the job's own code. After the runner told it to end,
+    and it exited by itself: which came first.
+    """
+    if not ended.ran:
+        return False
+    if told is not None:
+        return not is_scancels(ended.status)
+    return is_scancels(ended.status) or (ended.status != 0 and says_out_of_memory(ended))
+
+
+def is_scancels(status: int) -> bool:
+    """Whether it is the end by a signal that scancel sends: SIGTERM or SIGKILL."""
+    return status in _SCANCELS
+
+
+def says_out_of_memory(ended: Ended) -> bool:
+    """Whether srun spoke of an OOM kill in the step."""
+    return _OUT_OF_MEMORY.search(ended.stderr) is not None
+
+
+def judge(
+    ended: Ended,
+    evidence: Evidence,
+    told: ToldToEnd | None = None,
+    time_limit_seconds: float | None = None,
+) -> Outcome:
+    """The attempt's state with its reason.
+
+    Args:
+        told: where the runner itself ended it; what ended of itself before counts as it ended.
+        time_limit_seconds: at which Slurm ends the step, None: at none.
+    """
+    code = _return_code(ended, evidence)
+    if told is not None and not (evidence.last_end is not None and evidence.last_end < told.time):
+        return Outcome(told.state, code, told.reason)
+    if code == 0:
+        return Outcome(COMPLETED, 0)
+    if evidence.oom_kills or says_out_of_memory(ended):
+        return Outcome(OOM, code, "the kernel killed a process of it for memory")
+    if _NODE_FAILURE.search(ended.stderr):
+        return Outcome(NODE_FAIL, code, _words(ended))
+    if ended.status > 128:
+        return _died(ended, evidence, code, time_limit_seconds)
+    return Outcome(FAILED, code, f"exit code {code}" if code is not None else _words(ended))
+
+
+def _return_code(ended: Ended, evidence: Evidence) -> int | None:
+    if evidence.return_codes is not None:
+        return max(evidence.return_codes)
+    if not ended.ran:
+        return None
+    return None if says_out_of_memory(ended) else ended.status
+
+
+def _died(ended: Ended, evidence: Evidence, code: int | None, time_limit_seconds: float | None) -> Outcome:
+    if time_limit_seconds is not None and ended.end_time - ended.start_time >= time_limit_seconds:
+        return Outcome(TIMEOUT, code, f"Slurm ended it at its limit of {time_limit_seconds:g} s")
+    if evidence.allocation_is_ending:
+        return Outcome(CANCELLED, code, "the allocation was cancelled or reached its time limit")
+    if evidence.return_codes is None and "Force Terminated" in ended.stderr:
+        return Outcome(CANCELLED, code, "its step was killed from outside: it left no exit record")
+    return Outcome(FAILED, code, f"died of {signal_name(ended.status - 128)}")
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM``; for a number without a name ``signal 99``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _words(ended: Ended) -> str:
+    said = " ".join(ended.stderr.split())[-_MOST_WORDS:]
+    return said or f"srun ended with status {ended.status} and said nothing"

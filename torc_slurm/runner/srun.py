@@ -1,0 +1,307 @@
+"""Starts jobs as steps of the allocation that the runner is in.
+
+job -> srun (a process of ours: its status is the job's, its stderr Slurm's words) -> torc-step on each node -> job.
+Steps are ended through the controller, never by signalling srun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from torc_slurm.database.exit_records import attempt_exits
+from torc_slurm.errors import CommandNotFound, DatabaseError, TorcError
+from torc_slurm.identity import node_file_path
+from torc_slurm.plan import JobPlan, Plan
+from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.children import Children
+from torc_slurm.runner.demands import allocation_demand, misfit
+from torc_slurm.runner.launcher import LaunchError
+from torc_slurm.runner.loop import Loop, Timer
+from torc_slurm.runner.outcome import is_scancels, needs_evidence
+from torc_slurm.runner.placement import Demand, Node
+from torc_slurm.runner.step_command import attempt_name, open_outputs, step_command, step_environment
+from torc_slurm.slurm import srun, steps
+from torc_slurm.slurm.allocation import Allocation
+
+# How many sruns may wait for the controller at a time: it makes steps one after another, and more at once only wait.
+MOST_STARTING = 16
+# After which a start counts as done even where srun did not say so (--quiet among the user's options).
+START_SECONDS = 5.0
+_EVIDENCE_PAUSES = 4
+_EVIDENCE_PAUSE_SECONDS = 0.2
+_STATE_AGE_SECONDS = 1.0
+
+
+class _Step:
+    """One srun that runs."""
+
+    def __init__(self, attempt: Attempt, on_end: Callable[[Ended], None], pipe: int) -> None:
+        self.attempt = attempt
+        self.on_end = on_end
+        self.pipe = pipe
+        self.pid = 0
+        self.start_time = time.time()
+        self.words = srun.SrunWords()
+        self.is_starting = True
+        self.start_timer: Timer | None = None
+        self.to_be_ended: str | None = None  # the signal that is owed once its number is known
+
+
+class _AllocationState:
+    """Whether Slurm is ending the allocation; asked at most once a second however many steps die at once."""
+
+    def __init__(self, slurm_job_id: int) -> None:
+        self._slurm_job_id = slurm_job_id
+        self._lock = threading.Lock()
+        self._asked_at = -_STATE_AGE_SECONDS
+        self._is_ending = False
+
+    def is_ending(self) -> bool:
+        """Called from threads; where Slurm does not answer it is taken to go on, and the exit alone decides."""
+        with self._lock:
+            if time.monotonic() - self._asked_at >= _STATE_AGE_SECONDS:
+                with contextlib.suppress(TorcError):
+                    self._is_ending = steps.job_state(self._slurm_job_id) != "RUNNING"
+                self._asked_at = time.monotonic()
+            return self._is_ending
+
+
+class SrunLauncher:
+    """Steps in one allocation."""
+
+    name = "srun"
+
+    def __init__(
+        self,
+        plan: Plan,
+        allocation: Allocation,
+        environ: Mapping[str, str],
+        loop: Loop,
+        *,
+        note: Callable[[str], None],
+    ) -> None:
+        """Look for srun; ``note`` takes lines for the user.
+
+        Raises:
+            CommandNotFound: it is not on PATH.
+        """
+        found = shutil.which("srun", path=environ.get("PATH"))
+        if found is None:
+            raise CommandNotFound(["srun"], "load the module that brings Slurm's commands")
+        self._srun = found
+        self._plan = plan
+        self._allocation = allocation
+        self._environment = srun.step_environment(environ)
+        self._loop = loop
+        self._children = Children(loop)
+        self._on_room: Callable[[], None] = lambda: None
+        self._note = note
+        self._steps: dict[int, _Step] = {}
+        self._starting = 0
+        self._state = _AllocationState(allocation.slurm_job_id)
+        self._one_reader = threading.Lock()
+        self.waited_for_room = 0
+        self.slurm_job_id: int | None = allocation.slurm_job_id
+        self.nodes = tuple(
+            Node(share.name, share.cpus, share.memory_mib, share.gpus, share.threads_per_core)
+            for share in allocation.nodes
+        )
+
+    def refusal(self, job: JobPlan) -> str | None:
+        return misfit(job, self.demand(job), self.nodes, "this allocation")
+
+    def demand(self, job: JobPlan) -> Demand:
+        return allocation_demand(job, self.nodes)
+
+    def room(self) -> int:
+        return MOST_STARTING - self._starting
+
+    def tell_of_room(self, on_room: Callable[[], None]) -> None:
+        self._on_room = on_room
+
+    # --- start ---------------------------------------------------------------------------------------------------
+
+    def start(self, attempt: Attempt, on_end: Callable[[Ended], None]) -> Started:
+        name = attempt_name(self._plan, attempt)
+        stdout, stderr = open_outputs(self._plan, attempt)
+        read, write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(read, False)
+        step = _Step(attempt, on_end, read)
+        request = self._request(attempt, name)
+        try:
+            # srun opens its --error file by itself: /dev/fd spares us its rules for % and backslash in paths
+            step.pid = self._children.start(
+                [*srun.srun_command(self._srun, request, f"/dev/fd/{stderr}"), *step_command(self._plan, attempt)],
+                lambda status: self._ended(step, status),
+                cwd=attempt.job.working_dir,
+                environment=step_environment(self._plan, attempt, self._environment),
+                stdout=stdout,
+                stderr=write,
+                pass_fds=(stderr,),
+            )
+        except LaunchError:
+            os.close(read)
+            raise
+        finally:
+            for descriptor in (stdout, stderr, write):
+                os.close(descriptor)
+        self._steps[attempt.job.job_id] = step
+        self._starting += 1
+        self._loop.watch(read, lambda: self._hear(step))
+        step.start_timer = self._loop.after(START_SECONDS, lambda: self._has_started(step))
+        return Started(step.pid, name)
+
+    def _request(self, attempt: Attempt, name: str) -> srun.StepRequest:
+        job, execution = attempt.job, self._plan.execution
+        # Steps that overlap would get the same GPUs: a job that asks for GPUs has its own of everything.
+        shares_all = not execution.limit_resources and not job.num_gpus
+        cpus = self._fewest_cpus(attempt.nodes) if shares_all else job.num_cpus
+        return srun.StepRequest(
+            name=name,
+            nodes=attempt.nodes,
+            tasks_per_node=job.ntasks_per_node,
+            cpus_per_task=max(1, cpus // job.ntasks_per_node),
+            memory_mib=attempt.memory_mib,
+            gpus=job.num_gpus,
+            no_gres=self._allocation.has_gres and not shares_all,
+            overlap=shares_all,
+            time_limit_seconds=job.runtime_seconds if execution.enforce_runtime else None,
+            options=execution.srun_options + job.srun_options,
+        )
+
+    def _fewest_cpus(self, names: Collection[str]) -> int:
+        return min(node.cpus for node in self.nodes if node.name in names)
+
+    def _hear(self, step: _Step) -> None:
+        try:
+            output = os.read(step.pipe, 65536)
+        except BlockingIOError:
+            return
+        if not output:
+            self._close(step)
+            return
+        step.words.take(output)
+        if step.words.step_id is not None:
+            self._has_started(step)
+            if step.to_be_ended is not None:
+                signal_name, step.to_be_ended = step.to_be_ended, None
+                self._signal({step.words.step_id}, signal_name)
+
+    def _hear_the_rest(self, step: _Step) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while step.pipe >= 0 and (output := os.read(step.pipe, 65536)):
+                step.words.take(output)
+        self._close(step)
+
+    def _has_started(self, step: _Step) -> None:
+        if step.is_starting:
+            step.is_starting = False
+            self._starting -= 1
+            if step.start_timer is not None:
+                step.start_timer.cancel()
+            self._on_room()
+
+    # --- end -----------------------------------------------------------------------------------------------------
+
+    def _ended(self, step: _Step, status: int) -> None:
+        self._hear_the_rest(step)
+        del self._steps[step.attempt.job.job_id]
+        self.waited_for_room += step.words.waited_for_room
+        self._has_started(step)
+        step.on_end(
+            Ended(
+                status=status,
+                start_time=step.start_time,
+                end_time=time.time(),
+                stderr=step.words.text(),
+                ran=step.words.ran or status == 0,
+                step_id=step.words.step_id,
+            )
+        )
+
+    def _close(self, step: _Step) -> None:
+        if step.pipe >= 0:
+            self._loop.unwatch(step.pipe)
+            os.close(step.pipe)
+            step.pipe = -1
+
+    def evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Callable[[], Evidence] | None:
+        if not needs_evidence(ended, told):
+            return None
+        return lambda: self._find_evidence(attempt, ended, told)
+
+    def _find_evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Evidence:
+        """In a thread: whether Slurm is ending the allocation, and else the exit records."""
+        if told is None and is_scancels(ended.status) and self._state.is_ending():
+            return Evidence(allocation_is_ending=True)
+        with self._one_reader:  # each reads copies of whole files
+            return self._read_exits(attempt)
+
+    def _read_exits(self, attempt: Attempt) -> Evidence:
+        plan, job_id = self._plan, attempt.job.job_id
+        oom_kills = 0
+        for last in [*[False] * _EVIDENCE_PAUSES, True]:
+            with contextlib.suppress(DatabaseError, OSError):  # it is written just now, or cannot be read at all
+                paths = self._node_files(attempt)
+                exits = attempt_exits(paths, plan.workflow_id, plan.run_id, job_id, attempt.attempt_id)
+                if exits.are_complete:
+                    return Evidence(exits.return_codes, exits.oom_kills, exits.last_end)
+                oom_kills = exits.oom_kills
+            if not last:
+                time.sleep(_EVIDENCE_PAUSE_SECONDS)  # another host's writes are seen late
+        return Evidence(oom_kills=oom_kills)
+
+    def _node_files(self, attempt: Attempt) -> list[str]:
+        workflow = str(self._plan.workflow_id)
+        return [node_file_path(self._plan.output_dir, node, workflow, self._plan.run_id) for node in attempt.nodes]
+
+    def end(self, job_ids: Collection[int], *, kill: bool) -> None:
+        signal_name = "KILL" if kill else "TERM"
+        running = [self._steps[job_id] for job_id in job_ids if job_id in self._steps]
+        known = {step.words.step_id for step in running if step.words.step_id is not None}
+        for step in running:
+            if step.words.step_id is None:
+                step.to_be_ended = signal_name
+        if any(step.words.step_id is None for step in running):
+            self._learn_step_ids(signal_name)
+        if known:
+            self._signal(known, signal_name)
+
+    def _learn_step_ids(self, signal_name: str) -> None:
+        """For sruns that have not said their step's number (--quiet, or it is just being made): ask squeue."""
+        names = {attempt_name(self._plan, step.attempt): step for step in self._steps.values()}
+
+        def learnt(found: dict[str, str] | Exception) -> None:
+            if isinstance(found, Exception):
+                self._note(f"which steps run is not known: {found}")
+                return
+            owed = {found[name]: step for name, step in names.items() if name in found and step.to_be_ended}
+            for step_id, step in owed.items():
+                step.words.step_id = step.words.step_id or step_id
+                step.to_be_ended = None
+            if owed:
+                self._signal(set(owed), signal_name)
+            if signal_name == "KILL":
+                self._give_up([step for step in names.values() if step.to_be_ended])
+
+        self._loop.in_background(lambda: steps.running_steps(self._allocation.slurm_job_id), learnt)
+
+    def _give_up(self, waiting: list[_Step]) -> None:
+        """These sruns have no step: each cancels its own request when it is told to end."""
+        for step in waiting:
+            self._children.signal(step.pid, signal.SIGTERM)
+
+    def _signal(self, step_ids: Collection[str], signal_name: str) -> None:
+        def signalled(result: Exception | None) -> None:
+            if isinstance(result, Exception):
+                self._note(f"steps could not be ended: {result}")
+
+        self._loop.in_background(
+            lambda: steps.signal_steps(self._allocation.slurm_job_id, step_ids, signal_name), signalled
+        )

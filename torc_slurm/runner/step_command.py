@@ -1,0 +1,85 @@
+"""What a job runs as, under any launcher: torc-step with its options, the environment, the output files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from torc_slurm.plan import Plan
+from torc_slurm.runner.attempts import Attempt
+from torc_slurm.runner.launcher import LaunchError
+
+STDIO_DIR = "job_stdio"
+
+# The mark of a measured step around this process, if there is one: the steps started here are no part of it.
+_NOT_INHERITED = ("TORC_STEP_ACTIVE",)
+
+
+def attempt_name(plan: Plan, attempt: Attempt) -> str:
+    """``wf<W>_j<J>_r<R>_a<A>``: the step's name, and what its output files are named by."""
+    return f"wf{plan.workflow_id}_j{attempt.job.job_id}_r{plan.run_id}_a{attempt.attempt_id}"
+
+
+def output_paths(plan: Plan, attempt: Attempt) -> tuple[str, str]:
+    """Where the job's stdout and stderr go."""
+    stem = os.path.join(plan.output_dir, STDIO_DIR, f"job_{attempt_name(plan, attempt)}")
+    return stem + ".o", stem + ".e"
+
+
+def open_outputs(plan: Plan, attempt: Attempt) -> tuple[int, int]:
+    """Create the output files; returns their descriptors.
+
+    Raises:
+        LaunchError: one of them cannot be written.
+    """
+    paths = output_paths(plan, attempt)
+    try:
+        os.makedirs(os.path.dirname(paths[0]), exist_ok=True)
+        stdout = os.open(paths[0], _FLAGS, 0o666)
+    except OSError as error:
+        raise LaunchError(f"its output cannot be written to {paths[0]}: {error.strerror}") from error
+    try:
+        return stdout, os.open(paths[1], _FLAGS, 0o666)
+    except OSError as error:
+        os.close(stdout)
+        raise LaunchError(f"its output cannot be written to {paths[1]}: {error.strerror}") from error
+
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
+def step_command(plan: Plan, attempt: Attempt) -> list[str]:
+    """torc-step with everything that it has to know, and the job's command by ``bash -c``."""
+    monitor = plan.resource_monitor
+    words = [
+        *plan.torc_step,
+        f"--workflow-id={plan.workflow_id}",
+        f"--run-id={plan.run_id}",
+        f"--job-id={attempt.job.job_id}",
+        f"--job-name={attempt.job.name}",
+        f"--attempt-id={attempt.attempt_id}",
+        f"--output-dir={plan.output_dir}",
+        f"--granularity={monitor.granularity}",
+        f"--sample-interval-seconds={monitor.sample_interval_seconds}",
+        f"--flush-interval-seconds={monitor.flush_interval_seconds}",
+    ]
+    if not monitor.enabled:
+        words.append("--no-sampling")
+    return [*words, "--", "bash", "-c", attempt.job.command]
+
+
+def step_environment(plan: Plan, attempt: Attempt, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What the job inherits, its own variables, and who it is."""
+    kept = {name: value for name, value in inherited.items() if name not in _NOT_INHERITED}
+    return (
+        kept
+        | dict(attempt.job.env)
+        | {
+            "TORC_WORKFLOW_ID": str(plan.workflow_id),
+            "TORC_RUN_ID": str(plan.run_id),
+            "TORC_JOB_ID": str(attempt.job.job_id),
+            "TORC_JOB_NAME": attempt.job.name,
+            "TORC_ATTEMPT_ID": str(attempt.attempt_id),
+            "TORC_OUTPUT_DIR": plan.output_dir,
+        }
+    )

@@ -1,0 +1,153 @@
+"""srun's command line for one step, what its environment must not inherit, and what it says on stderr; all pure.
+
+`--exact` with `--ntasks` and `--nodelist` spelled out gives each step its own CPUs on the nodes chosen for it; what is
+inherited from the batch script's own allocation would change or break it (seen on 22.05).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torc_slurm.units import slurm_time_limit
+
+# Options of the allocation that srun would take as those of the step.
+_NOT_INHERITED = frozenset(
+    (
+        "SLURM_CPUS_PER_TASK",
+        "SLURM_CPUS_PER_GPU",
+        "SLURM_DISTRIBUTION",
+        "SLURM_EXACT",
+        "SLURM_EXCLUSIVE",
+        "SLURM_EXPORT_ENV",
+        "SLURM_GPUS",
+        "SLURM_GPUS_PER_NODE",
+        "SLURM_GPUS_PER_SOCKET",
+        "SLURM_GPUS_PER_TASK",
+        "SLURM_GRES",
+        "SLURM_HINT",
+        "SLURM_NPROCS",
+        "SLURM_OVERLAP",
+        "SLURM_STEP_GRES",
+        "SLURM_THREADS_PER_CORE",
+        "SLURM_TRES_PER_TASK",
+        "SLURM_WHOLE",
+    )
+)
+_NOT_INHERITED_PREFIXES = ("SLURM_MEM_PER_", "SLURM_NTASKS")
+# Set by Slurm in a step (srun --pty bash): the binding of that step. Without the second a user has set the first.
+_BINDINGS = (("SLURM_CPU_BIND", "SLURM_CPU_BIND_TYPE"), ("SLURM_MEM_BIND", "SLURM_MEM_BIND_TYPE"))
+
+_STEP = re.compile(r"launching StepId=[0-9]+\.([0-9]+)")
+_RAN = re.compile(r"_task_start|tasks? started|task [0-9,\-]+: ")
+_WAITS = re.compile(r"step creation (?:temporarily|still) disabled")
+# What --verbose adds to srun's own words; none of it explains a failure.
+_CHATTER = re.compile(
+    r"srun: (?:(?:launch|route|mpi|switch|select|topology|auth|cred|hash|serializer|tls|gres)[/\w]*: |launching "
+    r"|jobid [0-9]|Step created |Consumable|Implicitly|cli_filter|Using |_task_|topo|Received task exit)"
+)
+_OPTIONS_BEGIN, _OPTIONS_END = "srun: defined options", "srun: end of defined options"
+
+
+@dataclass(frozen=True)
+class StepRequest:
+    """A step: so many tasks of so many CPUs on each of these nodes.
+
+    ``memory_mib`` and ``gpus`` are per node; memory None: not asked for. ``overlap``: the step shares all CPUs and
+    memory of its nodes with the others. ``no_gres``: the allocation has GPUs, and this step is to hold none.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    tasks_per_node: int
+    cpus_per_task: int
+    memory_mib: int | None = None
+    gpus: int = 0
+    no_gres: bool = False
+    overlap: bool = False
+    time_limit_seconds: int | None = None
+    options: tuple[str, ...] = ()
+
+
+def srun_command(srun: str, request: StepRequest, stderr_path: str) -> list[str]:
+    """The words up to the command itself.
+
+    ``stderr_path`` takes what the tasks write, so that srun's own stderr has only srun's words; ``--verbose`` makes
+    them say the step's number as soon as it has one. The request's own options stand last, and so win.
+    """
+    count = len(request.nodes)
+    words = [
+        srun,
+        "--verbose",
+        f"--nodes={count}",
+        f"--ntasks={count * request.tasks_per_node}",
+        f"--ntasks-per-node={request.tasks_per_node}",
+        f"--cpus-per-task={request.cpus_per_task}",
+        f"--nodelist={','.join(request.nodes)}",
+        "--input=none",
+        f"--error={stderr_path}",
+        f"--job-name={request.name}",
+    ]
+    if request.overlap:
+        words += ["--overlap", "--mem=0"]
+    else:
+        words += ["--exact"] + ([] if request.memory_mib is None else [f"--mem={request.memory_mib}M"])
+    if request.gpus:
+        words.append(f"--gpus-per-node={request.gpus}")
+    elif request.no_gres:
+        words.append("--gres=none")
+    if request.time_limit_seconds is not None:
+        words.append(f"--time={slurm_time_limit(request.time_limit_seconds)}")
+    return [*words, *request.options]
+
+
+def step_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment for srun: without the options that sbatch or salloc left there for the allocation."""
+    prefixes = (*_NOT_INHERITED_PREFIXES, *(name for name, mark in _BINDINGS if mark in inherited))
+    return {
+        name: value for name, value in inherited.items() if name not in _NOT_INHERITED and not name.startswith(prefixes)
+    }
+
+
+class SrunWords:
+    """Reads what one srun writes to its stderr, as it comes: the step's number, and the words worth keeping."""
+
+    MOST_CHARACTERS = 4000
+
+    def __init__(self) -> None:
+        self.step_id: str | None = None
+        self.ran = False
+        self.waited_for_room = False
+        self._kept: list[str] = []
+        self._partial = b""
+        self._in_options = False
+
+    def take(self, output: bytes) -> None:
+        """Some more of its output; lines may come in pieces."""
+        *lines, self._partial = (self._partial + output).split(b"\n")
+        for line in lines:
+            self._line(line.decode("utf-8", "backslashreplace"))
+        self._partial = self._partial[-self.MOST_CHARACTERS :]
+
+    def text(self) -> str:
+        """What srun said apart from ``--verbose``, its end where it is long."""
+        return "\n".join([*self._kept, *filter(None, [self._partial.decode("utf-8", "backslashreplace")])])
+
+    def _line(self, line: str) -> None:
+        if line in (_OPTIONS_BEGIN, _OPTIONS_END):
+            self._in_options = line == _OPTIONS_BEGIN
+        elif not self._in_options:
+            self._note(line)
+
+    def _note(self, line: str) -> None:
+        found = _STEP.search(line)
+        if found is not None:
+            self.step_id = found[1]
+        self.ran = self.ran or _RAN.search(line) is not None
+        if _WAITS.search(line) is not None:
+            self.waited_for_room = True
+        elif not _CHATTER.match(line):
+            self._kept.append(line)
+            while len(self._kept) > 1 and sum(map(len, self._kept)) > self.MOST_CHARACTERS:
+                del self._kept[0]
