@@ -28,10 +28,17 @@ _SPOOL_WAIT_SECONDS = 1.0
 class Flusher:
     """Writes one step's batches to its node file, or beside it."""
 
-    def __init__(self, target: Target, spool_name: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        spool_name: str,
+        tell: Callable[[str], None],
+        tell_run_id: Callable[[int], None] = lambda _run_id: None,
+    ) -> None:
         self._target = target
         self._spool_name = spool_name
         self._tell = tell
+        self._tell_run_id = tell_run_id
         self._writer: _Writer | None = None
         self._told: set[str] = set()
         self._has_spooled = False
@@ -53,20 +60,29 @@ class Flusher:
     def start(self, batch: Batch) -> None:
         """Write in the background; while an earlier batch still hangs this one goes to the spool."""
         if self._is_done(0.0):
-            self._writer = self._fork(lambda: self._write(batch))
+            self._writer = self._fork(lambda: self._write(batch), batch)
         else:
-            self._spool_in_time(batch, "the write before it has not ended")
+            self._give_up_writer(batch, "the write before it has not ended")
 
     def finish(self, batch: Batch, wait_seconds: float) -> None:
         """The last batch: written or spooled when this returns, at most a little over ``wait_seconds`` later."""
         deadline = time.monotonic() + wait_seconds
         if self._is_done(wait_seconds):
-            self._writer = self._fork(lambda: self._write(batch))
+            self._writer = self._fork(lambda: self._write(batch), batch)
         if not self._is_done(deadline - time.monotonic()):
-            self._spool_in_time(batch, f"nothing could be written for {wait_seconds:g} s")
+            self._give_up_writer(batch, f"nothing could be written for {wait_seconds:g} s")
 
-    def _spool_in_time(self, batch: Batch, why: str) -> None:
-        hanging, self._writer = self._writer, self._fork(lambda: self._spool(batch, why))
+    def _give_up_writer(self, batch: Batch, why: str) -> None:
+        """Kill the writer that hangs, lest it writes old figures when it can; spool its batch and this one.
+
+        Until it has really ended, which a hung file system can put off, no other is sent after it.
+        """
+        hanging, batches = self._writer, [batch]
+        if hanging is not None and hanging.batch not in (None, batch):
+            batches.insert(0, hanging.batch)
+        if hanging is not None:
+            hanging.give_up()
+        self._writer = self._fork(lambda: self._spool(batches, why), None)
         if not self._is_done(_SPOOL_WAIT_SECONDS):
             self._tell_once(f"{why}, and its spool hangs too: the record is incomplete")
         self._writer = hanging
@@ -97,14 +113,14 @@ class Flusher:
             self._told.add(text)
             self._tell(text)
 
-    def _fork(self, work: Callable[[], list[str]]) -> _Writer:
+    def _fork(self, work: Callable[[], list[str]], batch: Batch | None) -> _Writer:
         from torc_slurm.database import node_file  # noqa: F401 - loaded once here, not by each writer: 10 ms of CPU
 
         pipe_read, pipe_write = os.pipe()
         pid = sentinel.fork_deaf()
         if pid:
             os.close(pipe_write)
-            return _Writer(pid, pipe_read)
+            return _Writer(pid, pipe_read, batch)
         try:
             os.write(pipe_write, "\n".join(work()).encode("utf-8", "backslashreplace")[:4096])
         except BaseException as error:
@@ -120,22 +136,23 @@ class Flusher:
 
         try:
             path = self._target.draw(batch)
+            self._tell_run_id(int(str(batch.step["run_id"])))
             write_batch(path, batch)
         except (DatabaseError, OSError) as error:
-            return self._spool(batch, getattr(error, "strerror", None) or str(error))
+            return self._spool([batch], getattr(error, "strerror", None) or str(error))
         if self._has_spooled:
             from torc_slurm.database.spool import bring_over
 
             bring_over(path)
         return [f"run {batch.step['run_id']}"]
 
-    def _spool(self, batch: Batch, why: str) -> list[str]:
+    def _spool(self, batches: list[Batch], why: str) -> list[str]:
         from torc_slurm.database.spool import write_to_spool
 
-        target = self._target.assume(batch)
-        known = f"run {batch.step['run_id']}"
+        target = [self._target.assume(batch) for batch in batches][-1]
+        known = f"run {batches[-1].step['run_id']}"
         try:
-            path = write_to_spool(target, self._spool_name, batch)
+            path = [write_to_spool(target, self._spool_name, batch) for batch in batches][-1]
         except (DatabaseError, OSError) as error:
             return [known, f"say {why}, and no spool ({error}): the record is lost"]
         kept = f"say {why}; the record is kept in {path} until torc slurm collect runs on this node"
@@ -145,9 +162,14 @@ class Flusher:
 class _Writer:
     """A forked writer and the pipe that its report comes through."""
 
-    def __init__(self, pid: int, pipe: int) -> None:
+    def __init__(self, pid: int, pipe: int, batch: Batch | None) -> None:
         self._pid = pid
         self.pipe = pipe
+        self.batch = batch  # what is lost should it be killed; None where that is spooled
+
+    def give_up(self) -> None:
+        self.batch = None
+        os.kill(self._pid, 9)
 
     def report(self, wait_seconds: float) -> str | None:
         """What it wrote before it ended; None where it has not ended within the time."""
@@ -158,7 +180,9 @@ class _Writer:
         text = os.read(self.pipe, 4096)
         os.close(self.pipe)
         os.waitpid(self._pid, 0)
-        return text.decode("utf-8", "replace") or "say a writer was killed: its batch of samples is lost"
+        if not text and self.batch is not None:
+            return "say a writer was killed: its batch of samples is lost"
+        return text.decode("utf-8", "replace")
 
 
 class Target:

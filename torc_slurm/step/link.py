@@ -1,7 +1,8 @@
 """What wrapper and monitor say to one another: short texts, each whole, over a Unix socket (SOCK_SEQPACKET).
 
 wrapper -> monitor   ``begin`` and ``exit`` with the fields of Begin and Exit
-monitor -> wrapper   ``say <text>`` for the user's eyes; ``go`` (others still run); ``done`` (all is written)
+monitor -> wrapper   ``say <text>`` for the user's eyes; ``go`` (others still run); ``done`` (all is written);
+                     ``run <id>``, outside Slurm, the run id that was drawn; ``failed <why>`` as its last word
 
 A wrapper that starts its own monitor shares a socket pair with it; the other tasks of a step connect to a socket in
 the node's own directory. The end of a connection without ``exit`` means that the wrapper was killed.
@@ -170,5 +171,5 @@ def receive(socket: _socket.socket) -> bytes:
     """
     try:
         return socket.recv(_MOST_BYTES)
-    except ConnectionResetError:
-        return b""
+    except ConnectionResetError:  # it is gone and had not read all; what it sent before is still to be had
+        return socket.recv(_MOST_BYTES)

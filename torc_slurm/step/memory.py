@@ -19,6 +19,7 @@ _PSS_SHARE_OF_TIME = 0.001
 _PSS_FREE_SECONDS = 0.15  # what may be spent at once on a new tree
 _PSS_WORTH_GROWTH = 1.02
 _PSS_UNSURE_GROWTH = 1.1
+_PSS_PATIENCE_SECONDS = 0.1  # then a tree that still forks is measured a first time all the same
 
 
 class Peak:
@@ -106,7 +107,8 @@ class RationedPss:
         is_steady, self._processes_before = processes == self._processes_before, processes
         if processes < 2:
             return rss, "sampled_rss"
-        if is_steady and self._is_worth_it(rss, processes) and self._can_afford(rss, now):
+        is_overdue = not self._measured_rss and now - self._begin > _PSS_PATIENCE_SECONDS
+        if (is_steady or is_overdue) and self._is_worth_it(rss, processes) and self._can_afford(rss, now):
             return self._measure(tree, rss, processes)
         if processes != self._measured_processes or rss > self._measured_rss * _PSS_WORTH_GROWTH:
             self._unmeasured_rss_peak = max(self._unmeasured_rss_peak, rss)

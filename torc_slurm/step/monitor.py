@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from torc_slurm.step.options import Options
     from torc_slurm.step.readings import TreeReader
 
-FINAL_WRITE_SECONDS = 3.0
+FINAL_WRITE_SECONDS = 2.5
+_LONE_WRITE_SECONDS = 0.4
 FIRST_FLUSH_SECONDS = 0.7
 _LEAST_FLUSH_GAP_SECONDS = 1.0
 
@@ -118,7 +119,7 @@ class Monitor:
         self._tasks.append(task)
         if self._flusher is None:
             self._invocation = invocation_name(self._identity, begin.wrapper_pid, begin.begin_time)
-            self._flusher = Flusher(Target(self._identity), self._invocation, self._tell)
+            self._flusher = Flusher(Target(self._identity), self._invocation, self._tell, self._tell_run_id)
             self._schedule.begin()
             self._next_flush = time.monotonic() + FIRST_FLUSH_SECONDS
         if self._sampler is not None:
@@ -266,6 +267,11 @@ class Monitor:
         self._note(text)
         self._untold.append(text)
 
+    def _tell_run_id(self, run_id: int) -> None:
+        """The wrapper must know the file's name where this process dies; called in the writer, before it writes."""
+        for socket in self._sockets.values():
+            link.send(socket, b"run %d" % run_id)
+
     def _answer(self, descriptor: int, answer: bytes) -> None:
         socket = self._sockets[descriptor]
         for text in self._untold:
@@ -311,7 +317,7 @@ def record_exit_alone(
         batch.step["end_time"] = end.end_time
         batch.usage_at_exit = _usage_at_exit(end, begin.wrapper_rss_bytes)
     untold: list[str] = []
-    Flusher(Target(identity), invocation, untold.append).finish(batch, FINAL_WRITE_SECONDS)
+    Flusher(Target(identity), invocation, untold.append).finish(batch, _LONE_WRITE_SECONDS)
     for text in untold:
         link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
 

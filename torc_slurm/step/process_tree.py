@@ -108,6 +108,8 @@ class ProcfsTree:
     def _watch_schedules(self, wrappers: dict[int, frozenset[int]], seen: dict[int, _Process]) -> None:
         for pid in self._wrappers.keys() - wrappers.keys():
             self._close(self._wrappers.pop(pid))
+        if len(self._quiet) < len(seen) and not self._thorough:
+            return  # a tree at work: asking first whether nothing ran would only cost
         for process in (*self._wrappers.values(), *seen.values()):
             if not process.schedule or process.sched_fd < 0 or not self._may_be_quiet(process):
                 self._schedules = []
@@ -120,7 +122,11 @@ class ProcfsTree:
         if process is None:
             process = self._wrappers[pid] = _Process(pid)
             self._open_files(process)
-        self._read_whole(process, self._schedule(process))
+        schedule = self._schedule(process)
+        if schedule and schedule == process.schedule:
+            process.children = self._children(process, 1)  # it may have adopted some all the same
+        else:
+            self._read_whole(process, schedule)
         return process
 
     def _keep_what_lost_its_parents(self, seen: dict[int, _Process]) -> None:

@@ -26,6 +26,7 @@ else:
     import _signal
 
 END_WAIT_SECONDS = 5.0
+_MONITOR_WAIT_SECONDS = 4.2  # the monitor gives up after 3.5 by itself; then the exit is recorded without it
 CONNECT_RETRY_SECONDS = 0.1
 CONNECT_GIVE_UP_SECONDS = 10.0
 _SI_KERNEL = 0x80
@@ -104,7 +105,7 @@ class Wrapper:
 
             run_monitor(self._options, self._identity, socket, wake_read)
         except BaseException as error:
-            link.send(socket, f"say the sampler failed ({type(error).__name__}: {error})".encode())
+            link.send(socket, f"failed {type(error).__name__}: {error}".encode("utf-8", "backslashreplace"))
         finally:
             os._exit(0)
 
@@ -208,15 +209,18 @@ class Wrapper:
         assert self._exit is not None
         self._exit.orphans_cpu_seconds = self._orphans_cpu_seconds
         self._exit.wrapper_cpu_seconds = time.process_time()
-        self._deadline = time.monotonic() + END_WAIT_SECONDS
+        begin = time.monotonic()
+        self._deadline = begin + _MONITOR_WAIT_SECONDS
         self._connect_at_last()
         answer = self._tell_the_monitor()
-        if answer == b"gone":
+        self._deadline = begin + END_WAIT_SECONDS
+        if answer == b"late":
+            self._monitor_end = f"did not answer for {_MONITOR_WAIT_SECONDS:g} s"
+            self._kill(self._monitor_pid)
+        if answer in (b"gone", b"late"):
             if self._monitor_end:
                 say(f"the sampler {self._monitor_end}; what it had not yet written is lost, the exit is recorded")
             self._record_without_monitor()
-        elif answer == b"late":
-            say(f"its record was not written within {END_WAIT_SECONDS:g} s (is the file system hung?)")
         self._end_helpers()
 
     def _connect_at_last(self) -> None:
@@ -230,8 +234,9 @@ class Wrapper:
     def _tell_the_monitor(self) -> bytes:
         """``done`` or ``go`` as it answers; ``gone``: there is none; ``late``: it does not answer."""
         assert self._exit is not None
-        if self._socket is None or not link.send(self._socket, link.encode(self._exit)):
+        if self._socket is None:
             return b"gone"
+        link.send(self._socket, link.encode(self._exit))  # where it is dead, what it said before is still to be read
         while True:
             try:
                 self._socket.settimeout(max(0.01, self._deadline - time.monotonic()))
@@ -242,6 +247,10 @@ class Wrapper:
                 return answer or b"gone"
             if answer.startswith(b"say "):
                 say(answer[4:].decode("utf-8", "replace"))
+            elif answer.startswith(b"failed "):
+                self._monitor_end = f"failed ({answer[7:].decode('utf-8', 'replace')})"
+            elif answer.startswith(b"run "):
+                self._identity.run_id = int(answer[4:])
 
     def _record_without_monitor(self) -> None:
         """The monitor is dead, or was never met: another process writes the exit record (it too might hang)."""
@@ -261,7 +270,10 @@ class Wrapper:
 
             record_exit_alone(self._options, self._identity, socket, self._begin, self._monitor_end)
         except BaseException as error:
-            link.send(socket, f"say the exit record is lost ({type(error).__name__}: {error})".encode())
+            link.send(
+                socket,
+                f"say the exit record is lost ({type(error).__name__}: {error})".encode("utf-8", "backslashreplace"),
+            )
         finally:
             link.send(socket, b"done")
             os._exit(0)
@@ -273,17 +285,16 @@ class Wrapper:
         return self._exit.signal, self._exit.return_code
 
     def _end_helpers(self) -> None:
-        late = time.monotonic() >= self._deadline
-        if self._begin.helper_pid:
-            self._kill(self._begin.helper_pid)
-        if late and self._monitor_pid > 0:
+        self._kill(self._begin.helper_pid)
+        if time.monotonic() >= self._deadline:
             self._kill(self._monitor_pid)
 
     def _kill(self, pid: int) -> None:
-        try:
-            os.kill(pid, _signal.SIGKILL)
-        except OSError:
-            pass
+        if pid > 0:  # 0 and -1, where there is no such helper, would mean many
+            try:
+                os.kill(pid, _signal.SIGKILL)
+            except OSError:
+                pass  # it has ended
 
 
 def _begin(identity: StepIdentity, job: Job) -> link.Begin:
