@@ -20,7 +20,7 @@ from torc_slurm.database.spool import bring_over
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.identity import RESOURCE_DIR, node_file_path
 from torc_slurm.plan import plan_run_ids, read_claim
-from torc_slurm.slurm.accounting import AccountingRow, AllocationAccounting, fetch_runs
+from torc_slurm.slurm.accounting import AccountingRow, fetch_runs
 from torc_slurm.slurm.commands import EPILOG_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.records import AllocationKey
 
@@ -126,8 +126,10 @@ def record_accounting(
         return report
     time.sleep(settle_seconds)
     answers = fetch_runs([(run.key, run.step_ids) for run in runs], timeout_seconds=limit, backend=backend)
+    asked = {step_id for run in runs for step_id in run.step_ids}
     for run, answer in zip(runs, answers, strict=True):
-        _keep(run, answer, report)
+        others = [row for row in answer.other_rows if row.status in FINAL_STATUSES and row.step_id not in asked]
+        _keep(run, answer.rows, others, report)
     return report
 
 
@@ -183,10 +185,9 @@ def _key(allocation: Allocation, run_id: int, steps: Sequence[Row]) -> Allocatio
     )
 
 
-def _keep(run: _Run, answer: AllocationAccounting, report: EpilogReport) -> None:
-    """Write the rows of the run's steps, and of steps without a wrapper those that are final."""
-    rows = [*answer.rows, *(row for row in answer.other_rows if row.status in FINAL_STATUSES)]
-    report.rows += answer.rows
+def _keep(run: _Run, rows: Sequence[AccountingRow], others: Sequence[AccountingRow], report: EpilogReport) -> None:
+    """Write the rows of the run's steps, and those of steps that nobody measured."""
+    report.rows += rows
     with _noting(report):
-        write_slurm_stats(run.node_file, [row.as_mapping() for row in rows])
+        write_slurm_stats(run.node_file, [row.as_mapping() for row in (*rows, *others)])
         report.files.append(run.node_file)
