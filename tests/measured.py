@@ -13,6 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torc_slurm.database.node_file import take_lock
+
 TORC_STEP = os.path.join(sysconfig.get_path("scripts"), "torc-step")
 PROGRAMS = Path(__file__).parent / "process" / "programs"
 WAIT_LIMIT_SECONDS = 30.0
@@ -201,7 +203,15 @@ def node_files(output_dir: Path) -> list[Path]:
 
 
 def records(path: Path) -> list[Record]:
-    """What stands in a node file that is sound; it is opened read-only."""
+    """What stands in a node file that is sound; between two writers' turns, lest it meets one's journal."""
+    lock = take_lock(str(path), WAIT_LIMIT_SECONDS)
+    try:
+        return _read_records(path)
+    finally:
+        os.close(lock)
+
+
+def _read_records(path: Path) -> list[Record]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         assert [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]

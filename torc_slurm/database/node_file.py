@@ -35,6 +35,7 @@ LOCK_WAIT_SECONDS = 30.0
 _LOCK_RETRY_SECONDS = 0.005
 
 _STEP_OF_INVOCATION = "SELECT id, attempt_id FROM steps WHERE invocation = ?"
+_LAST_FLUSH = "SELECT last_flush_time FROM steps WHERE invocation = ?"
 _NEXT_ATTEMPT = "SELECT coalesce(max(attempt_id), 0) + 1 FROM steps WHERE job_id = ?"
 _PUT_METADATA = "INSERT OR REPLACE INTO job_metadata (job_id, job_name) VALUES (?, ?)"
 _PUT_NOTE = "INSERT OR IGNORE INTO step_notes (step, time, note) VALUES (?, ?, ?)"
@@ -79,25 +80,33 @@ _SERIES = {
 }
 
 
-def write_batch(path: str, batch: Batch, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+def write_batch(
+    path: str, batch: Batch, lock_wait_seconds: float = LOCK_WAIT_SECONDS, may_be_there: bool = False
+) -> None:
     """Write the batch in one transaction, creating the file and bringing its schema up to date where needed.
+
+    Figures never replace those of a later flush. ``may_be_there``: rows of series that the file has are left out.
 
     Raises:
         DatabaseError: it cannot be written; the message names the file and the reason. Nothing of it is written then.
     """
     with NodeFileWriter(path, lock_wait_seconds) as connection:
+        is_latest = _is_latest(connection, batch.step)
         step = _put_step(connection, batch.step)
-        if batch.usage is not None:
+        if batch.usage is not None and is_latest:
             _put(connection, "step_usage", {"step": step, **batch.usage})
         if batch.usage_at_exit is not None:
             connection.execute(_RAISE_USAGE, {"step": step, **batch.usage_at_exit})
-        if batch.monitor is not None:
+        if batch.monitor is not None and is_latest:
             _put(connection, "monitor_usage", {"step": step, **batch.monitor})
         for row in batch.exits:
             _put(connection, "task_exits", {"step": step, **row})
         connection.executemany(_PUT_NOTE, [(step, when, note) for when, note in batch.notes])
         for name, (table, columns) in _SERIES.items():
-            _add_series(connection, table, columns, batch.step["job_id"], getattr(batch, name))
+            rows = getattr(batch, name)
+            if may_be_there and rows:
+                rows = _without_those_there(connection, table, batch.step["job_id"], rows)
+            _add_series(connection, table, columns, batch.step["job_id"], rows)
 
 
 def write_slurm_stats(path: str, rows: Sequence[Mapping[str, object]]) -> None:
@@ -145,9 +154,8 @@ class NodeFileWriter:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        release_lock(self._path, self._lock)
+        self._lock = -1
 
 
 def _explained(path: str, error: Exception) -> DatabaseError:
@@ -156,33 +164,55 @@ def _explained(path: str, error: Exception) -> DatabaseError:
 
 
 def take_lock(path: str, wait_seconds: float) -> int:
-    """The descriptor that holds this node's lock on the file until it is closed; -1 where there is no place for locks.
+    """A descriptor that holds this node's lock on the file until it is closed; -1 where there is no place for locks.
 
     Raises:
         OSError: another process held it for all of ``wait_seconds``.
     """
-    place = node_local.subdirectory("locks")
+    place = _lock_file(path)
     if place is None:
         return -1
-    name = "".join(character if character.isalnum() or character in "._-" else "_" for character in path)
-    lock = os.open(os.path.join(place, name[-200:] + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + wait_seconds
     while True:
+        lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
+            if _is_still_there(lock, place):  # else its holder has removed it, and others may hold a new one
+                return lock
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(lock)
-                raise OSError(
-                    errno.EAGAIN, f"another process of this node has held it for {wait_seconds:g} s"
-                ) from None
-            time.sleep(_LOCK_RETRY_SECONDS)
+            pass  # held by another: again in a moment
+        os.close(lock)
+        if time.monotonic() > deadline:
+            raise OSError(errno.EAGAIN, f"another process of this node has held it for {wait_seconds:g} s")
+        time.sleep(_LOCK_RETRY_SECONDS)
+
+
+def release_lock(path: str, lock: int) -> None:
+    """Give a lock back, and leave no file behind; a descriptor of -1 holds none."""
+    if lock < 0:
+        return
+    try:
+        os.unlink(_lock_file(path) or "")
+    except OSError:
+        pass  # /tmp was cleaned meanwhile
+    os.close(lock)
+
+
+def _lock_file(path: str) -> str | None:
+    place = node_local.subdirectory("locks")
+    name = "".join(character if character.isalnum() or character in "._-" else "_" for character in path)
+    return None if place is None else os.path.join(place, name[-200:] + ".lock")
+
+
+def _is_still_there(lock: int, place: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), os.stat(place))
+    except OSError:
+        return False
 
 
 def _open(path: str, locked: bool) -> sqlite3.Connection:
-    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    uri = f"file:{quoted}?mode=rwc{'&nolock=1' if locked else ''}"
+    uri = _uri(path, "mode=rwc&nolock=1" if locked else "mode=rwc")
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
     try:
         connection.execute("PRAGMA journal_mode = TRUNCATE")
@@ -191,6 +221,17 @@ def _open(path: str, locked: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _is_latest(connection: sqlite3.Connection, step: Row) -> bool:
+    """Whether nothing of the step was flushed after this batch: a spool can be brought over late."""
+    found = connection.execute(_LAST_FLUSH, (step["invocation"],)).fetchone()
+    return found is None or float(str(step["last_flush_time"])) >= found[0]
+
+
+def _uri(path: str, parameters: str) -> str:
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file:{quoted}?{parameters}"
 
 
 def _put_step(connection: sqlite3.Connection, row: Row) -> int:
@@ -244,9 +285,18 @@ def _add_series(
     connection.executemany(statement, [(job_id, *row) for row in rows])
 
 
+def _without_those_there(
+    connection: sqlite3.Connection, table: str, job_id: object, rows: list[tuple[float, ...]]
+) -> list[tuple[float, ...]]:
+    """The rows, timestamp first, whose timestamps the job has not in the table."""
+    query = f"SELECT timestamp FROM {table} WHERE job_id = ? AND timestamp BETWEEN ? AND ?"  # noqa: S608 - our own names
+    there = {row[0] for row in connection.execute(query, (job_id, rows[0][0], rows[-1][0]))}
+    return [row for row in rows if row[0] not in there]
+
+
 def read_batches(path: str) -> Iterator[Batch]:
     """The steps of a node file that nobody writes any more (a spool), each as the batch that would write it again."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(_uri(path, "mode=rw"), uri=True, isolation_level=None)
     connection.row_factory = sqlite3.Row
     try:
         for step in connection.execute("SELECT * FROM steps ORDER BY id").fetchall():
@@ -259,6 +309,8 @@ def _batch_of(connection: sqlite3.Connection, step: Row) -> Batch:
     number, attempt = step.pop("id"), step["attempt_id"]
     batch = Batch({**step, "attempt_id": attempt if step["workflow_id"] is not None else None})
     batch.usage = _without_step(connection, "step_usage", number)
+    if batch.usage is not None and batch.usage["sample_count"] is None:  # a recorder's, in a dead monitor's place
+        batch.usage, batch.usage_at_exit = None, batch.usage
     batch.monitor = _without_step(connection, "monitor_usage", number)
     exits = connection.execute("SELECT * FROM task_exits WHERE step = ?", (number,)).fetchall()
     batch.exits = [{name: row[name] for name in row.keys() if name != "step"} for row in exits]  # noqa: SIM118 - sqlite3.Row

@@ -10,7 +10,7 @@ import os
 from torc_slurm import node_local
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.journal import move_journal, write_journal
-from torc_slurm.database.node_file import SqliteError, read_batches, take_lock, write_batch
+from torc_slurm.database.node_file import SqliteError, read_batches, release_lock, take_lock, write_batch
 from torc_slurm.errors import DatabaseError
 
 TYPE_CHECKING = False
@@ -30,14 +30,14 @@ def write_to_spool(target: str, name: str, batch: Batch) -> str:
     """
     path = _prepare(target, name)
     write_batch(path, batch, lock_wait_seconds=1.0)
-    return path
+    return _prepare(target, name)  # again: while it waited, the spool before may have been brought over and removed
 
 
 def write_journal_to_spool(target: str, name: str, runs: Sequence[JournalRow], job_states: Sequence[JournalRow]) -> str:
     """As `write_to_spool`, for rows of the runner's journal."""
     path = _prepare(target, name)
     write_journal(path, runs, job_states, lock_wait_seconds=1.0)
-    return path
+    return _prepare(target, name)
 
 
 def _prepare(target: str, name: str) -> str:
@@ -80,12 +80,12 @@ def _bring_one(stem: str, target_prefix: str) -> str | None:
         return None
     try:
         for batch in read_batches(stem + ".db"):
-            write_batch(target, batch, lock_wait_seconds=5.0)
+            write_batch(target, batch, lock_wait_seconds=5.0, may_be_there=True)
         move_journal(stem + ".db", target)
         os.unlink(stem + ".db")
         os.unlink(stem + ".target")
     except (DatabaseError, OSError, SqliteError):
         return None  # it stays for the next try
     finally:
-        os.close(lock)
+        release_lock(stem + ".db", lock)
     return target

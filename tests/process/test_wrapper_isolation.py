@@ -1,0 +1,297 @@
+"""Nothing that happens to the sampler or to the place of the records changes the job, and what was lost is said."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from measured import (
+    WAIT_LIMIT_SECONDS,
+    Record,
+    await_that,
+    environment,
+    is_alive,
+    job_of_a_workflow,
+    monitor_of,
+    node_files,
+    program,
+    records,
+    run,
+    start,
+    state_of,
+    the_record,
+    under_torc_step,
+)
+
+import torc_slurm
+from torc_slurm import node_local
+from torc_slurm.database.node_file import take_lock
+from torc_slurm.database.spool import bring_over
+from torc_slurm.identity import node_file_path
+
+HOST = os.uname().nodename.partition(".")[0]
+
+
+class Held:
+    """A job that runs until it is told to exit 7."""
+
+    def __init__(self, output_dir: Path, *options: str) -> None:
+        script = "echo ready; read line; exit 7"
+        pipe = subprocess.PIPE
+        self.wrapper = start(output_dir, ["sh", "-c", script], *options, stdin=pipe, stdout=pipe, stderr=pipe)
+        assert self.wrapper.stdout is not None
+        assert self.wrapper.stdout.readline() == b"ready\n"
+        self.monitor = monitor_of(self.wrapper)
+
+    def end(self) -> str:
+        """Lets it end as it would; what torc-step said."""
+        _, said = self.wrapper.communicate(b"go\n", timeout=WAIT_LIMIT_SECONDS)
+        assert self.wrapper.returncode == 7
+        return said.decode()
+
+    def kill_monitor(self) -> None:
+        os.kill(self.monitor, signal.SIGKILL)
+        await_that(lambda: not state_of(self.monitor), "the sampler reaped")
+
+
+@pytest.fixture
+def no_spool_is_left(tmp_path: Path) -> Iterator[None]:
+    """Spools of a test that fails must not stay in the user's own directory."""
+    yield
+    place = Path(node_local.directory() or "/nonexistent") / "spool"
+    for target in place.glob("*.target"):
+        if target.read_text().startswith(str(tmp_path)):
+            target.with_suffix(".db").unlink(missing_ok=True)
+            target.unlink()
+
+
+def first_flush(output_dir: Path) -> None:
+    def written() -> bool:  # outside Slurm an empty file draws the run id
+        return any(record.usage for path in node_files(output_dir) if path.stat().st_size for record in records(path))
+
+    await_that(written, "the first flush")
+
+
+# --- the sampler ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], job_of_a_workflow(3)], ids=["alone", "in a workflow"])
+@pytest.mark.parametrize("flushed", [False, True], ids=["before the first flush", "after it"])
+def test_the_sampler_killed(flushed: bool, options: list[str], tmp_path: Path) -> None:
+    job = Held(tmp_path, *options)
+    if flushed:
+        first_flush(tmp_path)
+    job.kill_monitor()
+    said = job.end()
+    assert "the sampler was killed by signal 9" in said
+    assert "the exit is recorded" in said
+    record = the_record(tmp_path)
+    assert (record.exit["return_code"], record.exit["signal"]) == (7, None)
+    assert record.step["end_time"] == record.exit["end_time"]
+    assert "the sampler was killed by signal 9" in record.notes[-1]
+    assert record.figures["cpu_source"] == "wait4"
+
+
+def test_the_sampler_stopped(tmp_path: Path) -> None:
+    """It hangs: the job's end waits for it, for seconds and not for ever; the exit is recorded without it."""
+    job = Held(tmp_path)
+    first_flush(tmp_path)
+    os.kill(job.monitor, signal.SIGSTOP)
+    said = job.end()
+    assert "the sampler" in said
+    assert "did not answer" in said
+    await_that(lambda: not is_alive(job.monitor), "the stopped sampler ended")
+    assert the_record(tmp_path).exit["return_code"] == 7
+
+
+BROKEN_LIBRARY = {
+    "cannot be loaded": "raise RuntimeError('a broken psutil')",
+    "fails in a sample": """
+class Error(Exception): pass
+class NoSuchProcess(Error): pass
+class ZombieProcess(Error): pass
+STATUS_ZOMBIE = "zombie"
+class Process:
+    def __init__(self, pid): pass
+    def children(self, recursive=False): return 1 / 0
+""",
+}
+
+
+@pytest.mark.parametrize("failure", BROKEN_LIBRARY)
+def test_an_exception_in_the_sampler(failure: str, tmp_path: Path) -> None:
+    """A library that fails in the sampler; torc-step is started as its script does it."""
+    (tmp_path / "psutil.py").write_text(BROKEN_LIBRARY[failure])
+    start_it = f"""
+import sys
+sys.path[:0] = [{str(tmp_path)!r}, {str(Path(torc_slurm.__file__).parents[1])!r}]
+sys.argv[0] = "torc-step"
+from torc_slurm.step.main import main
+main()
+"""
+    _, *arguments = under_torc_step(tmp_path / "out", ["sh", "-c", "sleep 0.05; echo ran; exit 7"], "--reader=psutil")
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", start_it, *arguments], env=environment(), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (7, b"ran\n")
+    cause = (
+        b"RuntimeError: a broken psutil" if failure == "cannot be loaded" else b"ZeroDivisionError: division by zero"
+    )
+    assert b"the sampler failed (" + cause in done.stderr
+    assert b"Traceback" not in done.stderr
+    record = the_record(tmp_path / "out")
+    assert record.exit["return_code"] == 7
+    assert any(cause.decode() in note for note in record.notes)
+
+
+def test_a_sigterm_for_the_sampler_makes_it_write(tmp_path: Path) -> None:
+    """What slurmstepd does before it kills what is left of a step."""
+    job = Held(tmp_path, "--flush-interval-seconds=1000")
+    first_flush(tmp_path)
+    before = the_record(tmp_path).step["last_flush_time"]
+    os.kill(job.monitor, signal.SIGTERM)
+    await_that(lambda: the_record(tmp_path).step["last_flush_time"] > before, "another flush")
+    assert is_alive(job.monitor)
+    job.end()
+
+
+def test_the_whole_step_killed(tmp_path: Path) -> None:
+    """``scancel JOB.STEP`` is SIGKILL for all at once: what was flushed in the first second is there."""
+    wrapper = start(tmp_path, program("wait"), stdout=subprocess.PIPE, new_session=True)
+    first_flush(tmp_path)
+    os.killpg(wrapper.pid, signal.SIGKILL)
+    wrapper.communicate()
+    record = the_record(tmp_path)
+    assert (record.exits, record.step["end_time"]) == ([], None)
+    assert record.figures["peak_memory_bytes"] > 1_000_000
+    assert record.figures["num_processes_peak"] == 1
+    assert record.figures["sample_count"] > 1
+
+
+# --- the place of the records ---------------------------------------------------------------------------------
+
+
+def bring_over_to(output_dir: Path) -> Record:
+    """What ``torc slurm collect`` does on the node, and the record then."""
+    (target,) = bring_over(str(output_dir))
+    (record,) = records(Path(target))
+    assert bring_over(str(output_dir)) == []
+    return record
+
+
+def warnings(said: str) -> list[str]:
+    return [line for line in said.splitlines() if "recorded in" not in line]
+
+
+@pytest.mark.usefixtures("no_spool_is_left")
+@pytest.mark.parametrize("options", [[], job_of_a_workflow(3)], ids=["alone", "in a workflow"])
+def test_a_file_in_the_directorys_place(options: list[str], tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    place.write_text("in the way")
+    done = run(place, ["sh", "-c", "echo ran; exit 7"], *options)
+    assert (done.returncode, done.stdout) == (7, b"ran\n")
+    (warning,) = warnings(done.stderr.decode())
+    assert "Not a directory" in warning
+    assert "spool" in warning
+    place.unlink()
+    record = bring_over_to(place)
+    assert record.exit["return_code"] == 7
+    assert record.figures["cpu_seconds"] is not None
+
+
+@pytest.mark.usefixtures("no_spool_is_left")
+def test_a_directory_in_the_files_place(tmp_path: Path) -> None:
+    path = Path(node_file_path(str(tmp_path), HOST, "1", 1))
+    path.mkdir(parents=True)
+    done = run(tmp_path, ["sh", "-c", "exit 7"], *job_of_a_workflow(3))
+    assert done.returncode == 7
+    (warning,) = warnings(done.stderr.decode())
+    assert str(path) in warning
+    path.rmdir()
+    assert bring_over_to(tmp_path).exit["return_code"] == 7
+
+
+@pytest.mark.usefixtures("no_spool_is_left")
+def test_something_else_in_the_files_place(tmp_path: Path) -> None:
+    there = b"not a database, but longer than the header of one" * 20
+    path = Path(node_file_path(str(tmp_path), HOST, "1", 1))
+    path.parent.mkdir()
+    path.write_bytes(there)
+    done = run(tmp_path, ["sh", "-c", "exit 7"], *job_of_a_workflow(3))
+    assert done.returncode == 7
+    (warning,) = warnings(done.stderr.decode())
+    assert str(path) in warning
+    assert path.read_bytes() == there
+    path.unlink()
+    assert bring_over_to(tmp_path).exit["return_code"] == 7
+
+
+@pytest.mark.usefixtures("no_spool_is_left")
+def test_a_full_disk(tmp_path: Path) -> None:
+    """/dev/full takes what is written to it, and says that there is no space left."""
+    path = Path(node_file_path(str(tmp_path), HOST, "1", 1))
+    path.parent.mkdir()
+    path.symlink_to("/dev/full")
+    done = run(tmp_path, ["sh", "-c", "exit 7"], *job_of_a_workflow(3))
+    assert done.returncode == 7
+    (warning,) = warnings(done.stderr.decode())
+    assert str(path) in warning
+    path.unlink()
+    assert bring_over_to(tmp_path).exit["return_code"] == 7
+
+
+@pytest.mark.usefixtures("no_spool_is_left")
+def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
+    """The job's own limit holds its sampler too: where nothing can be written at all, that is said."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # noqa: E731 - runs in the child
+    done = run(tmp_path, ["sh", "-c", "exit 7"], *job_of_a_workflow(3), prepare=limit)
+    assert done.returncode == 7
+    (warning,) = warnings(done.stderr.decode())
+    assert "the record is lost" in warning
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("no_spool_is_left")
+def test_a_writer_that_hangs(tmp_path: Path) -> None:
+    """Another process of the node holds the file, as one does that writes to a file system that hangs."""
+    path = node_file_path(str(tmp_path), HOST, "1", 1)
+    lock = take_lock(path, wait_seconds=0)
+    job = Held(tmp_path, *job_of_a_workflow(3), "--granularity=time_series", "--sample-interval-seconds=0.1")
+    said = job.end()
+    assert "spool" in said
+    os.close(lock)
+    record = bring_over_to(tmp_path)
+    assert record.exit["return_code"] == 7
+    times = [row["timestamp"] for row in record.samples]
+    assert times == sorted(set(times))
+
+
+def test_without_a_sampler_exits_are_recorded(tmp_path: Path) -> None:
+    done = run(tmp_path, ["sh", "-c", "exit 7"], "--no-sampling")
+    assert done.returncode == 7
+    record = the_record(tmp_path)
+    assert record.exit["return_code"] == 7
+    assert (record.usage, record.monitor, record.samples) == ([], [], [])
+    assert record.step["sample_interval_seconds"] is None
+
+
+# --- descriptors and processes are short ----------------------------------------------------------------------
+
+
+def few_descriptors() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+
+
+def test_few_descriptors_and_many_processes(tmp_path: Path) -> None:
+    """32 descriptors for the sampler, 40 processes to read: each is still found, and the record is written."""
+    done = run(tmp_path, program("sleepers", 40), prepare=few_descriptors)
+    assert done.returncode == 0
+    assert warnings(done.stderr.decode()) == []
+    record = the_record(tmp_path)
+    assert record.figures["num_processes_peak"] == 41
