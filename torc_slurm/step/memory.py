@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # ru_maxrss of a job starts as the wrapper's resident size at its fork; only what is clearly above it is the job's own.
 _FORK_SLACK_BYTES = 1 << 20
 _PSS_SHARE_OF_TIME = 0.001
+_PSS_FREE_MEASUREMENTS = 2  # one while a tree forks, one when it stands
 _PSS_FREE_SECONDS = 0.15  # what may be spent at once on a new tree
 _PSS_WORTH_GROWTH = 1.02
 _PSS_UNSURE_GROWTH = 1.1
@@ -94,6 +95,7 @@ class RationedPss:
         self._reader = reader
         self.spent_seconds = 0.0
         self._last_cost_per_byte = 0.0
+        self._measurements = 0
         self._measured_rss = 0
         self._measured_processes = 0
         self._processes_before = 0
@@ -125,10 +127,13 @@ class RationedPss:
         return processes != self._measured_processes or rss > self._measured_rss * _PSS_WORTH_GROWTH
 
     def _can_afford(self, rss: int, now: float) -> bool:
+        if self._measurements < _PSS_FREE_MEASUREMENTS:
+            return True
         allowed = _PSS_FREE_SECONDS + _PSS_SHARE_OF_TIME * (now - self._begin)
         return self.spent_seconds + self._last_cost_per_byte * rss <= allowed
 
     def _measure(self, tree: TreeReading, rss: int, processes: int) -> tuple[int, str]:
+        self._measurements += 1
         before = time.thread_time()
         proportional = sum(self._reader.proportional_bytes(process.pid) for process in tree.processes)
         cost = time.thread_time() - before
