@@ -8,6 +8,7 @@ reference's own making, which has only its two tables, is read as well.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import sqlite3
@@ -55,6 +56,9 @@ GROUP BY s.job_id ORDER BY s.job_id
 _NODE_FILES = """
 SELECT DISTINCT n.node_file FROM step_nodes n JOIN results r ON r.id = n.result
 WHERE r.workflow_id = ? AND (? IS NULL OR r.run_id = ?) ORDER BY n.node_file
+"""
+_NODE_FILES_OF_ATTEMPTS = """
+SELECT DISTINCT n.node_file FROM step_nodes n JOIN json_each(?) chosen ON chosen.value = n.result ORDER BY n.node_file
 """
 _LATEST_RUN = "SELECT max(run_id) FROM results WHERE workflow_id = ?"
 
@@ -286,3 +290,8 @@ def node_files_of(connection: sqlite3.Connection, workflow_id: int, run_id: int 
     if run_id is None:
         run_id = connection.execute(_LATEST_RUN, (workflow_id,)).fetchone()[0]
     return [row[0] for row in connection.execute(_NODE_FILES, (workflow_id, run_id, run_id))]
+
+
+def node_files_of_attempts(connection: sqlite3.Connection, attempts: Sequence[int]) -> list[str]:
+    """The node files that these rows of ``results`` came from, as ``node_files`` names them."""
+    return [row[0] for row in connection.execute(_NODE_FILES_OF_ATTEMPTS, (json.dumps(attempts),))]

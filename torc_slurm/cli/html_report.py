@@ -1,0 +1,215 @@
+"""The command ``torc reports html``: all about a run on one page that needs no network."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.plot import opened_run, progress_bar
+from torc_slurm.errors import InputError, TorcError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from torc_slurm.database.node_records import Row
+    from torc_slurm.database.selection import Selection
+    from torc_slurm.plots.report import Requests, Sizing
+    from torc_slurm.plots.write import Overview
+    from torc_slurm.reports.step_stats import StatsReport
+    from torc_slurm.sizing.facts import Facts
+
+_JOB_PAGE = re.compile(r".+_job_([0-9]{1,18})\.html")
+_OTHER_PAGE = re.compile(r".+?_((?:cpu|memory)_all_jobs|summary|allocation)\.html")
+
+EXAMPLE = """\b
+Examples:
+  torc reports html 3 -o report.html
+  torc reports html                               the latest workflow, into resource_report.html
+  torc reports html --slurm-job-id 1234 -o report.html
+"""
+
+
+def html(
+    context: typer.Context,
+    workflow_id: Annotated[
+        int | None, typer.Argument(metavar="[ID]", help="A workflow's id; the latest where it is left out.", min=1)
+    ] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = "resource_report.html",
+    run_id: Annotated[int | None, typer.Option(metavar="N", help="This run.", show_default="latest")] = None,
+    slurm_job_id: Annotated[
+        str | None, typer.Option(metavar="N", help="Instead of a workflow: the steps of your own allocation.")
+    ] = None,
+    plots: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where pages of single jobs are, to link them.", show_default="beside FILE"),
+    ] = None,
+    no_accounting: Annotated[
+        bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")
+    ] = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Write one page about a run: states, violations, corrections and their reasons, savings, figures, all jobs.
+
+    The page needs no network and nothing beside it: mail it, open it from disk. It shows most where a time series
+    was kept; without one the figures are drawn from averages, and it says so.
+    """
+    from torc_slurm.plots.page import render
+    from torc_slurm.plots.report import Report, report_page
+    from torc_slurm.plots.write import make_directory, write_file
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    if workflow_id is not None and slurm_job_id is not None:
+        raise InputError("give a workflow's id or --slurm-job-id, not both")
+    make_directory(os.path.dirname(os.path.abspath(output)))
+    if slurm_job_id is None:
+        found = _found_workflow(directory, workflow_id, run_id, ask=not no_accounting)
+    else:
+        found = _found_allocation(directory, slurm_job_id, run_id, ask=not no_accounting)
+    links, pages = _pages(output, plots)
+    report = Report(
+        title=found.title,
+        attempts=found.attempts,
+        unstarted=found.unstarted,
+        stats=found.stats,
+        overview=_overview(found.files),
+        sizing=found.sizing,
+        requests=found.requests,
+        links=links,
+        pages=pages,
+    )
+    size = write_file(output, render(report_page(report)))
+    _show(output, size, chosen_format)
+
+
+class _Found(NamedTuple):
+    """What the database has for the page; ``files`` are the node files of the run that is drawn."""
+
+    title: str
+    attempts: list[Row]
+    stats: StatsReport
+    files: list[str]
+    unstarted: list[Row] = []  # noqa: RUF012 - never changed
+    sizing: Sizing | None = None
+    requests: Requests = {}  # noqa: RUF012 - never changed
+
+
+def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None, *, ask: bool) -> _Found:
+    from torc_slurm.cli.sizing_options import say_what_is_missing
+    from torc_slurm.database.selection import Selection
+    from torc_slurm.database.series import node_files_of
+    from torc_slurm.database.sizing_facts import sizing_facts
+    from torc_slurm.database.workflows import job_rows
+    from torc_slurm.plots.report import latest_of_each_job, requests_of_facts
+
+    with sizing_facts(directory, workflow_id, ask_accounting=ask, on_wait=say) as found:
+        found.require_run(run_id)
+        connection, number = found.database.connection, found.workflow_id
+        attempts, stats = _rows(connection, Selection(workflow_id=number, run_id=run_id))
+        files = [os.path.join(directory, name) for name in node_files_of(connection, number, run_id)]
+        tried = {row["job_id"] for row in attempts}
+        unstarted = (
+            [row for row in job_rows(connection, number) if row["job_id"] not in tried] if run_id is None else []
+        )
+        name, facts = str(found.workflow["name"]), found.facts
+    say_what_is_missing(found)
+    return _Found(
+        title=f"workflow {number}, {name}" + ("" if run_id is None else f", run {run_id},"),
+        attempts=attempts if run_id is not None else latest_of_each_job(attempts),
+        stats=stats,
+        files=files,
+        unstarted=unstarted,
+        sizing=_sizing(facts, run_id),
+        requests=requests_of_facts(facts),
+    )
+
+
+def _sizing(facts: Facts, run_id: int | None) -> Sizing:
+    from torc_slurm.plots.report import Sizing
+    from torc_slurm.sizing.corrections import correct
+    from torc_slurm.sizing.decision import Options
+    from torc_slurm.sizing.savings import savings
+    from torc_slurm.sizing.utilization import check
+
+    corrections = correct(facts, Options())
+    return Sizing(check(facts, run_id=run_id), corrections, savings(facts, corrections, run_id))
+
+
+def _found_allocation(directory: str, slurm_job_id: str, run_id: int | None, *, ask: bool) -> _Found:
+    from torc_slurm.database.late_accounting import up_to_date
+    from torc_slurm.database.selection import Selection
+
+    selection = Selection(slurm_job_id, run_id=run_id)
+    with up_to_date(directory, selection, ask_accounting=ask, on_wait=say) as current:
+        attempts, stats = _rows(current.database.connection, selection)
+        files = _files_of(current.database.connection, attempts, directory)
+    if not attempts:
+        raise InputError(f"nothing is recorded of Slurm job {slurm_job_id} in {directory}; give its --output-dir")
+    return _Found(f"Slurm job {slurm_job_id}", attempts, stats, files)
+
+
+def _rows(connection: sqlite3.Connection, selection: Selection) -> tuple[list[Row], StatsReport]:
+    from torc_slurm.database.selection import select_attempts, select_notes, select_unmeasured
+    from torc_slurm.reports.step_stats import stats_report
+
+    attempts = select_attempts(connection, selection)
+    unmeasured, notes = select_unmeasured(connection, selection), select_notes(connection, selection)
+    return attempts, stats_report(attempts, unmeasured, notes, all_steps=False)
+
+
+def _files_of(connection: sqlite3.Connection, attempts: Sequence[Row], directory: str) -> list[str]:
+    from torc_slurm.database.series import node_files_of_attempts
+
+    ids = [int(str(row["id"])) for row in attempts]
+    return [os.path.join(directory, name) for name in node_files_of_attempts(connection, ids)]
+
+
+def _overview(files: Sequence[str]) -> Overview | None:
+    """What the node files hold; None where none is left, or none can be read: the report is good without figures."""
+    from torc_slurm.plots.write import read_overview
+
+    present = [path for path in files if os.path.exists(path)]
+    if not present:
+        return None
+    try:
+        with opened_run(present, needs_series=False) as run, progress_bar("Reading") as progress:
+            return read_overview(run, progress)
+    except TorcError as error:
+        say(f"without figures: {error}")
+        return None
+
+
+def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]]:
+    """Addresses, as seen from the page, of pages of single jobs and of other pages that exist."""
+    from urllib.parse import quote
+
+    here = os.path.dirname(os.path.abspath(page))
+    directory = here if plots is None else os.path.abspath(plots)
+    jobs: dict[int, str] = {}
+    others: dict[str, str] = {}
+    for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+        address = quote(os.path.relpath(os.path.join(directory, name), here))
+        if (match := _JOB_PAGE.fullmatch(name)) is not None:
+            jobs[int(match[1])] = address
+        elif (other := _OTHER_PAGE.fullmatch(name)) is not None:
+            others[other[1].replace("_", " ")] = address
+    return jobs, others
+
+
+def _show(path: str, size: int, chosen_format: Format) -> None:
+    from torc_slurm.cli.render import emit, emit_csv, emit_items
+    from torc_slurm.cli.text import printable
+    from torc_slurm.units import format_memory
+
+    item: dict[str, str | int | float | None] = {"path": path, "size_bytes": size}
+    if chosen_format is Format.json:
+        emit_items([item])
+    elif chosen_format is Format.csv:
+        emit_csv(list(item), [item])
+    else:
+        emit(f"{printable(path)} ({format_memory(size)})\n")

@@ -1,0 +1,333 @@
+"""The one page about a run: what ran and how it ended, what broke its request, what to ask for instead, the figures,
+a table of all jobs, and what was not measured. Rows and figures in, a page out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torc_slurm.database.node_records import Row, Value
+from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
+from torc_slurm.plots.encode import Encoded
+from torc_slurm.plots.model import KILLED, Request, Run
+from torc_slurm.plots.packing_figures import gantt_figure, packing_figures
+from torc_slurm.plots.page import Page, Section, Table
+from torc_slurm.plots.parts import counted
+from torc_slurm.plots.quoting import plain
+from torc_slurm.plots.summary_figure import summary_figure
+from torc_slurm.plots.words import HOW_TO_GET_A_SERIES, NOT_MEASURED, percent
+from torc_slurm.plots.words import memory as memory_words
+from torc_slurm.plots.write import Overview, packing_notes
+from torc_slurm.reports.step_stats import StatsReport
+from torc_slurm.sizing.corrections import Corrections
+from torc_slurm.sizing.decision import KEPT
+from torc_slurm.sizing.facts import Facts
+from torc_slurm.sizing.savings import Saving
+from torc_slurm.sizing.utilization import Utilization
+from torc_slurm.units import format_run_time
+
+_STATES = ("completed", "running", "failed", "oom", "timeout", "cancelled", "node_fail", "preempted")
+_MOST_ROWS = 200
+_MOST_NOTES = 40
+_SECONDS_PER_HOUR = 3600
+
+Requests = Mapping[tuple[int, int, int], Request]  # by job, run, attempt
+Links = Mapping[int, str]  # by job: the address of its own page
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What right-sizing says of a workflow."""
+
+    utilization: Utilization
+    corrections: Corrections
+    savings: Sequence[Saving]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page is made from.
+
+    ``unstarted`` are rows of jobs that no attempt was made at; ``overview`` is None where no node wrote anything,
+    ``sizing`` where there is no workflow; ``links`` and ``pages`` are other pages that exist.
+    """
+
+    title: str
+    attempts: Sequence[Row]
+    unstarted: Sequence[Row]
+    stats: StatsReport
+    overview: Overview | None = None
+    sizing: Sizing | None = None
+    requests: Requests = field(default_factory=dict)
+    links: Links = field(default_factory=dict)
+    pages: Mapping[str, str] = field(default_factory=dict)
+
+
+def report_page(report: Report) -> Page:
+    """The page."""
+    figures, series = _figures(report.overview)
+    sections = [_state_section(report)]
+    if report.sizing is not None:
+        sections += _sizing_sections(report.sizing)
+    sections += figures
+    sections.append(Section("jobs", "All jobs", data_table="jobs"))
+    sections += _missing_section(report)
+    return Page(
+        heading=f"What {report.title} used",
+        lead=_lead(report),
+        sections=sections,
+        file_name="resource_report",
+        clock_time=_first_start(report.attempts),
+        series=series,
+        tables={"jobs": _jobs_table(report)},
+        notes=[] if report.overview is None else packing_notes(report.overview),
+    )
+
+
+def requests_of(run: Run) -> dict[tuple[int, int, int], Request]:
+    """What each attempt of a run had asked for, as far as the run's files say."""
+    return {
+        (job.job_id, attempt.run_id, attempt.attempt_id): attempt.request
+        for job in run.jobs
+        for attempt in job.attempts
+    }
+
+
+def requests_of_facts(facts: Facts) -> dict[tuple[int, int, int], Request]:
+    """What each attempt of a workflow had asked for when it ran; jobs that share no requirement asked for nothing."""
+    return {
+        (job.job_id, attempt.run_id, attempt.attempt_id): Request(
+            attempt.request.num_cpus, attempt.request.memory_bytes, attempt.request.runtime_seconds
+        )
+        for job in facts.jobs
+        for attempt in job.attempts
+        if job.resource_requirements_id is not None
+    }
+
+
+def latest_of_each_job(attempts: Sequence[Row]) -> list[Row]:
+    """Of each job the attempt of its latest run."""
+    latest: dict[object, Row] = {}
+    for row in sorted(attempts, key=lambda row: (_whole(row["run_id"]), _whole(row["attempt_id"]))):
+        latest[row["job_id"]] = row
+    return sorted(latest.values(), key=lambda row: _whole(row["job_id"]))
+
+
+def _lead(report: Report) -> str:
+    begins = [value for row in report.attempts if (value := _number(row["start_time"])) is not None]
+    ends = [value for row in report.attempts if (value := _number(row["end_time"])) is not None]
+    if not begins:
+        return "Nothing has run yet."
+    began = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(min(begins)))
+    took = f", {format_run_time(round(max(ends) - min(begins)))} to the last end" if ends else ", still running"
+    return f"Began {began}{took}."
+
+
+def _first_start(attempts: Sequence[Row]) -> float:
+    return min((value for row in attempts if (value := _number(row["start_time"])) is not None), default=time.time())
+
+
+def _state_section(report: Report) -> Section:
+    counts = Counter(str(row["status"]) for row in report.attempts)
+    counts.update(f"{row['status']}, not started" for row in report.unstarted)
+    names = sorted(counts, key=lambda name: _STATES.index(name) if name in _STATES else len(_STATES))
+    tiles = [{"value": f"{counts[name]:,}", "name": name} for name in names]
+    used = _sum(report.attempts, "all_nodes_cpu_seconds")
+    if used is not None:
+        tiles.append({"value": f"{used / _SECONDS_PER_HOUR:.3g} h", "name": "CPU time used"})
+    peak = max(
+        (value for row in report.attempts if (value := _number(row["peak_memory_bytes"])) is not None), default=None
+    )
+    tiles.append({"value": memory_words(peak), "name": "largest peak memory"})
+    links = [{"href": href, "name": name} for name, href in report.pages.items()]
+    return Section("states", tiles=tiles, links=links)
+
+
+def _sum(rows: Sequence[Row], column: str) -> float | None:
+    values = [value for row in rows if (value := _number(row[column])) is not None]
+    return sum(values) if values else None
+
+
+def _sizing_sections(sizing: Sizing) -> list[Section]:
+    return [_violations(sizing.utilization), _corrections(sizing.corrections), _savings(sizing.savings)]
+
+
+def _violations(found: Utilization) -> Section:
+    titles = ("Job", "Name", "Resource", "Asked for", "Used", "Over", "Note")
+    rows = [
+        [str(use.job_id), use.job_name, use.resource_type, use.specified, use.peak_used, use.over_utilization, use.note]
+        for use in found.uses
+    ]
+    words = [
+        f"{counted(found.violations, 'violation')} in {counted(found.total_results, 'result')}"
+        + (f"; of {counted(found.unmeasured, 'job')} a figure is missing." if found.unmeasured else ".")
+    ]
+    return Section("violations", "What broke its request", [*words, *_cut(rows)], table=_table(titles, rows))
+
+
+def _corrections(found: Corrections) -> Section:
+    changes = [each for each in found.decisions if each.direction != KEPT]
+    titles = ("Requirement", "Resource", "Now", "Instead", "Why")
+    rows = [
+        [each.requirement.name, each.resource.value, str(each.original or NOT_MEASURED), str(each.new), each.reason]
+        for each in changes
+    ]
+    words = (
+        "Nothing to correct." if not rows else f"To apply them: torc workflows correct-resources {found.workflow_id}"
+    )
+    return Section("corrections", "What to ask for instead", [words, *_cut(rows)], table=_table(titles, rows))
+
+
+def _savings(rows: Sequence[Saving]) -> Section:
+    titles = (
+        "Requirement",
+        "Attempts",
+        "Core-hours asked",
+        "used",
+        "wasted",
+        "after",
+        "GB-hours asked",
+        "used",
+        "wasted",
+        "after",
+    )
+    amounts = ("asked", "used", "wasted", "asked_after")
+    cells = [
+        [
+            "all together" if row.requirement is None else row.requirement.name,
+            str(row.attempts),
+            *(_hours(getattr(row, name).core_hours) for name in amounts),
+            *(_hours(getattr(row, name).gb_hours) for name in amounts),
+        ]
+        for row in rows
+    ]
+    words = "What was held while jobs ran, what of it was used, and what the same work would hold after correction."
+    return Section("savings", "What it cost, and would", [words], table=_table(titles, cells))
+
+
+def _hours(value: object) -> str:
+    return NOT_MEASURED if value is None else f"{float(str(value)):.3g}"
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table | None:
+    return Table(titles, rows[:_MOST_ROWS]) if rows else None
+
+
+def _cut(rows: Sequence[object]) -> list[str]:
+    return [f"The first {_MOST_ROWS} of {len(rows):,} are shown."] if len(rows) > _MOST_ROWS else []
+
+
+def _figures(overview: Overview | None) -> tuple[list[Section], dict[str, Encoded]]:
+    if overview is None:
+        return [], {}
+    run = overview.run
+    sections = [
+        Section("gantt", "Over time", figures=[gantt_figure(run)]),
+        Section("nodes", figures=packing_figures(overview.nodes(), run, run.capacity)),
+    ]
+    series: dict[str, Encoded] = {}
+    if overview.lines:
+        (memory, memory_series), (cpu, cpu_series) = compare_memory(overview.lines), compare_cpu(overview.lines)
+        series = {**memory_series, **cpu_series}
+        sections.append(Section("compare", figures=[memory, cpu]))
+    sections.append(Section("summary", figures=[summary_figure(overview.bars)]))
+    return sections, series
+
+
+def _missing_section(report: Report) -> list[Section]:
+    """What was not measured, and why; empty where all was."""
+    words = []
+    if report.overview is None:
+        words.append("No node has written anything: nothing was measured, or torc slurm collect has not seen it.")
+    elif not report.overview.lines:
+        words.append(f"No time series was kept, so lines over time are averages: {HOW_TO_GET_A_SERIES}.")
+    unmeasured = sum(row["peak_memory_bytes"] is None for row in report.attempts)
+    if unmeasured:
+        words.append(f"{counted(unmeasured, 'attempt')} without any figure of memory.")
+    words += [
+        f"Slurm's {', '.join(reason.figures)} missing in {counted(reason.rows, 'row')}: {reason.reason}."
+        for reason in report.stats.null_reasons
+    ]
+    words += [f"{warning}." for warning in report.stats.warnings]
+    if len(words) > _MOST_NOTES:
+        words = [*words[:_MOST_NOTES], f"And {len(words) - _MOST_NOTES} more; torc slurm stats shows them."]
+    return [Section("missing", "What was not measured, and what to know", words)] if words else []
+
+
+_COLUMNS = (
+    ("Job", True),
+    ("Name", False),
+    ("State", False),
+    ("Exit", True),
+    ("Attempt", False),
+    ("Nodes", False),
+    ("Elapsed", True),
+    ("Peak memory", True),
+    ("Asked", True),
+    ("Average memory", True),
+    ("Average CPU", True),
+    ("Peak CPU", True),
+    ("Asked", True),
+)
+
+
+def _jobs_table(report: Report) -> Encoded:
+    """As the page's script wants it: a cell is ``[what it is sorted by, what is shown, address, class]``."""
+    requests = report.requests if report.overview is None else {**requests_of(report.overview.run), **report.requests}
+    rows = [_attempt_cells(row, requests, report.links) for row in report.attempts]
+    rows += [_unstarted_cells(row) for row in report.unstarted]
+    return {"columns": [{"title": title, "number": number} for title, number in _COLUMNS], "rows": rows}
+
+
+def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
+    key = (_whole(row["job_id"]), _whole(row["run_id"]), _whole(row["attempt_id"]))
+    request = requests.get(key, Request())
+    status = str(row["status"])
+    took = _number(row["exec_time_seconds"])
+    asked_percent = None if request.cpus is None else request.cpus * 100
+    return [
+        [key[0], str(row["step_id"] if row["workflow_id"] is None else key[0]), links.get(key[0])],
+        plain(str(row["job_name"] or ""), 120),
+        [status, KILLED.get(status, status), None, f"state-{status}"],
+        row["return_code"],
+        [key[1] * 1e6 + key[2], f"{key[2]} of run {key[1]}"],
+        plain(str(row["measured_nodes"] or ""), 60),
+        [took, NOT_MEASURED if took is None else format_run_time(round(took, 3))],
+        _memory(row["peak_memory_bytes"]),
+        _memory(request.memory_bytes),
+        _memory(row["avg_memory_bytes"]),
+        _percent(row["avg_cpu_percent"]),
+        _percent(row["peak_cpu_percent"]),
+        _percent(asked_percent),
+    ]
+
+
+def _unstarted_cells(row: Row) -> list[object]:
+    nothing: list[object] = [None] * (len(_COLUMNS) - 3)
+    return [
+        _whole(row["job_id"]),
+        plain(str(row["name"]), 120),
+        [str(row["status"]), f"{row['status']}, not started"],
+        *nothing,
+    ]
+
+
+def _memory(value: Value) -> list[object]:
+    number = _number(value)
+    return [number, memory_words(number)]
+
+
+def _percent(value: Value) -> list[object]:
+    number = _number(value)
+    return [number, percent(number)]
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, (int, float)) else 0
