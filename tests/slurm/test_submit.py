@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 HOSTILE = ["sp ace", "quo'te\"s", "semi; touch hacked", "$(touch hacked)", "100%j", "größe"]
 LONG = """\
 name: long
-resource_requirements: [{name: small, num_cpus: 1, memory: 100m, runtime: PT5M}]
+resource_requirements: [{name: small, num_cpus: 1, memory: 100m, runtime: PT20M}]
 jobs:
 - {name: quick, command: echo done, resource_requirements: small}
 - {name: slow, command: "echo begun > begun; sleep 300", resource_requirements: small, depends_on: quick}

@@ -138,6 +138,7 @@ def status(
     """Show how far a workflow is: jobs by status, the active run, and which jobs did not end well."""
     from torc_slurm.cli.workflow_view import show_status
     from torc_slurm.database.current import current_workflow
+    from torc_slurm.database.job_states import reasons
     from torc_slurm.database.results import result_rows
     from torc_slurm.database.workflows import job_rows
 
@@ -147,7 +148,8 @@ def status(
         found = _status(current)
         jobs = job_rows(current.database.connection, current.workflow_id)
         results = result_rows(current.database.connection, current.workflow_id)
-    evidence = {int(row["job_id"] or 0): str(row["status_evidence"]) for row in results}
+        evidence = reasons(current.database.connection, current.workflow_id)
+    evidence |= {int(row["job_id"] or 0): str(row["status_evidence"]) for row in results if row["status_evidence"]}
     show_status(found, jobs, evidence, chosen_format)
     if wait and not found.is_completed:
         raise typer.Exit(1)

@@ -53,6 +53,7 @@ SELECT s.job_id, s.run_id, s.attempt_id, s.state, s.start_time, r.status FROM jo
 LEFT JOIN results r ON r.workflow_id = s.workflow_id AND r.job_id = s.job_id AND r.run_id = s.run_id
 AND r.attempt_id = s.attempt_id WHERE s.workflow_id = ? ORDER BY s.job_id, s.run_id, s.attempt_id
 """
+_REASONS = "SELECT job_id, reason FROM job_states WHERE workflow_id = ? ORDER BY job_id, run_id, attempt_id"
 _JOBS = "SELECT job_id, status FROM jobs WHERE workflow_id = ?"
 _DEPENDENCIES = """
 SELECT d.job_id, d.depends_on_job_id FROM job_dependencies d JOIN jobs j ON j.job_id = d.job_id WHERE j.workflow_id = ?
@@ -90,6 +91,12 @@ def journal_of(connection: sqlite3.Connection, attempt: Row) -> Row | None:
     key = (attempt["workflow_id"], attempt["run_id"], attempt["job_id"], attempt["attempt_id"])
     row = connection.execute(_OF_ATTEMPT, key).fetchone()
     return None if row is None else dict(row)
+
+
+def reasons(connection: sqlite3.Connection, workflow_id: int) -> dict[int, str]:
+    """The runner's latest reason for each job of which it gave one."""
+    rows = connection.execute(_REASONS, (workflow_id,))
+    return {row["job_id"]: str(row["reason"]) for row in rows if row["reason"] is not None}
 
 
 def with_journal(judged: Mapping[str, Value], journal: Row | None) -> dict[str, Value]:
