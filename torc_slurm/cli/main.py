@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from torc_slurm import __version__
-from torc_slurm.cli import jobs, results, slurm, submit, workflows
+from torc_slurm.cli import correct, jobs, plot, recover, reports, results, run, slurm, submit, workflows
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
 from torc_slurm.errors import TorcError
 
@@ -40,12 +40,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 slurm.app.command("generate", epilog=submit.GENERATE_EXAMPLE)(submit.generate)
+app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("submit", epilog=submit.SUBMIT_EXAMPLE)(submit.submit)
 app.add_typer(workflows.app, name="workflows")
+workflows.app.command("correct-resources", epilog=correct.correct_example("torc workflows correct-resources"))(
+    correct.correct_resources
+)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")
+app.add_typer(reports.app, name="reports")
 app.add_typer(slurm.app, name="slurm")
+app.command("check", epilog=reports.check_example("torc check"))(reports.check_resource_utilization)
+app.command("correct", epilog=correct.correct_example("torc correct"))(correct.correct_resources)
+app.command("recover", epilog=recover.RECOVER_EXAMPLE)(recover.recover)
 app.command("stats", epilog=slurm.stats_example("torc stats"))(slurm.stats)
+app.command("plot-resources", epilog=plot.EXAMPLE)(plot.plot_resources)
 
 
 def _show_version(wanted: bool) -> None:

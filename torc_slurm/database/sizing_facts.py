@@ -1,4 +1,4 @@
-"""A workflow as right-sizing needs it: nodes collected, late accounting asked for, runs settled, the hung ones found."""
+"""A workflow as right-sizing needs it: nodes collected, late accounting asked for, runs settled, hung jobs found."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from torc_slurm.database.idle_spans import hung_attempts
 from torc_slurm.database.late_accounting import UpToDate, up_to_date
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
+from torc_slurm.database.runs import run_rows
 from torc_slurm.database.selection import Selection
 from torc_slurm.database.settle import RunState, refresh_workflow
 from torc_slurm.database.sizing import facts_of, spans_of
 from torc_slurm.database.workflows import workflow_row
+from torc_slurm.errors import InputError
 from torc_slurm.sizing.facts import Facts
 
 
@@ -35,6 +37,18 @@ class SizingFacts:
     def active_run(self) -> RunState | None:
         """The run that may still start jobs; None where there is none."""
         return next((run for run in reversed(self.runs) if run.is_active), None)
+
+    def require_run(self, run_id: int | None) -> None:
+        """Refuse a run that there is not.
+
+        Raises:
+            InputError: the workflow has no such run; names those it has.
+        """
+        known = {each.run_id for job in self.facts.jobs for each in job.attempts}
+        known |= {int(row["run_id"] or 0) for row in run_rows(self.database.connection, self.workflow_id)}
+        if run_id is not None and run_id not in known:
+            there_are = ", ".join(map(str, sorted(known))) or "none"
+            raise InputError(f"workflow {self.workflow_id} has no run {run_id}; there are: {there_are}")
 
 
 @contextlib.contextmanager

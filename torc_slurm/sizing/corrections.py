@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torc_slurm.errors import InputError
-from torc_slurm.sizing.decision import DOWN, KEPT, UP, Decision, Options, decide
+from torc_slurm.sizing.decision import DOWN, UP, Decision, Options, decide
 from torc_slurm.sizing.evidence import Resource
 from torc_slurm.sizing.facts import Facts, Job, Requirement
 
@@ -48,11 +48,14 @@ class Corrections:
         return sum(len(each.jobs) for each in self.adjustments if each.direction == direction and each.of(resource))
 
 
-def correct(facts: Facts, options: Options, job_ids: Collection[int] = ()) -> Corrections:
+def correct(
+    facts: Facts, options: Options, job_ids: Collection[int] = (), resources: Collection[Resource] = tuple(Resource)
+) -> Corrections:
     """What to ask for instead.
 
     Args:
         job_ids: look only at the requirements of these jobs (all jobs that share one still count); empty: at all.
+        resources: look only at these.
 
     Raises:
         InputError: the workflow has no such job.
@@ -62,7 +65,7 @@ def correct(facts: Facts, options: Options, job_ids: Collection[int] = ()) -> Co
     for requirement in chosen:
         jobs = facts.sharing(requirement)
         analyzed += sum(bool(job.telling) for job in jobs if not job_ids or job.job_id in job_ids)
-        made = _decisions(requirement, jobs, options)
+        made = [each for each in _decisions(requirement, jobs, options, resources) if each.resource in resources]
         decisions += made
         adjustments += _adjustments(requirement, jobs, made)
     return Corrections(facts.workflow_id, options, analyzed, tuple(decisions), tuple(adjustments))
@@ -81,10 +84,13 @@ def _chosen(facts: Facts, job_ids: Collection[int]) -> list[Requirement]:
     return [each for each in ordered if not job_ids or each.resource_requirements_id in wanted]
 
 
-def _decisions(requirement: Requirement, jobs: Sequence[Job], options: Options) -> list[Decision]:
+def _decisions(
+    requirement: Requirement, jobs: Sequence[Job], options: Options, resources: Collection[Resource]
+) -> list[Decision]:
     """CPUs first: how many there will be decides on which nodes the memory has to fit."""
     cpu = decide(requirement, jobs, Resource.cpu, options)
-    memory = decide(requirement, jobs, Resource.memory, options, int(cpu.new or 1))
+    cpus = cpu.new if Resource.cpu in resources else cpu.original
+    memory = decide(requirement, jobs, Resource.memory, options, int(cpus or 1))
     return [memory, decide(requirement, jobs, Resource.runtime, options), cpu]
 
 
@@ -95,8 +101,3 @@ def _adjustments(requirement: Requirement, jobs: Sequence[Job], made: Sequence[D
         if changes:
             found.append(Adjustment(requirement, direction, tuple(jobs), changes))
     return found
-
-
-def unchanged(corrections: Corrections) -> tuple[Decision, ...]:
-    """The decisions to leave things as they are."""
-    return tuple(each for each in corrections.decisions if each.direction == KEPT)

@@ -9,6 +9,7 @@ from typing import Any
 from torc_slurm.sizing.corrections import Adjustment, Corrections
 from torc_slurm.sizing.decision import DOWN, UP, Decision
 from torc_slurm.sizing.evidence import Resource
+from torc_slurm.sizing.recovery import Unfinished
 from torc_slurm.sizing.savings import Saving
 from torc_slurm.sizing.utilization import Use, Utilization
 
@@ -124,6 +125,17 @@ def saving_item(saving: Saving) -> Document:
         for name in SAVING_AMOUNTS:
             document[f"{name}_{unit}"] = _hours(getattr(getattr(saving, name), unit))
     return document
+
+
+def unfinished_document(unfinished: Unfinished) -> Document:
+    """A job that is not completed, and what another run would do for it."""
+    return {
+        "job_id": unfinished.job.job_id,
+        "job_name": unfinished.job.name,
+        "cause": unfinished.cause.value,
+        "is_helped": unfinished.is_helped,
+        "reason": unfinished.reason,
+    }
 
 
 def _hours(value: Decimal | None) -> float | None:

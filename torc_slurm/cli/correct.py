@@ -1,0 +1,130 @@
+"""``torc workflows correct-resources``: what to ask for instead, saved in the workflow and written into its file."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.sizing_options import (
+    DEFAULT_MULTIPLIER,
+    CpuMultiplierOption,
+    ExplainOption,
+    LargestFactorOption,
+    MaxCpusOption,
+    MaxMemoryOption,
+    MaxRuntimeOption,
+    MemoryMultiplierOption,
+    MinMemoryOption,
+    NoAccountingOption,
+    RuntimeMultiplierOption,
+    guards_of,
+    job_ids_of,
+    options_of,
+    say_what_is_missing,
+)
+from torc_slurm.cli.workflow_options import WorkflowIdArgument
+from torc_slurm.errors import InputError
+
+if TYPE_CHECKING:
+    from torc_slurm.database.sizing_facts import SizingFacts
+    from torc_slurm.sizing.guards import Guards
+
+_EXAMPLE = """\b
+Examples:
+  {command} 3 --dry-run --explain                what it would do, and why
+  {command} 3 --write-spec                       change the workflow file too, and show the difference
+  {command} 3 --no-downsize --max-memory 64g     only ask for more, but no more than 64 GB
+"""
+
+
+def correct_example(command: str) -> str:
+    """The examples under the help of the correction, by the name it was called."""
+    return _EXAMPLE.format(command=command)
+
+
+def correct_resources(
+    context: typer.Context,
+    workflow_id: WorkflowIdArgument = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it; nothing is changed.")] = False,
+    no_downsize: Annotated[bool, typer.Option("--no-downsize", help="Never ask for less.")] = False,
+    memory_multiplier: MemoryMultiplierOption = DEFAULT_MULTIPLIER,
+    cpu_multiplier: CpuMultiplierOption = DEFAULT_MULTIPLIER,
+    runtime_multiplier: RuntimeMultiplierOption = DEFAULT_MULTIPLIER,
+    job_ids: Annotated[
+        str | None,
+        typer.Option("--job-ids", metavar="1,2", help="Look only at the requirements that these jobs use."),
+    ] = None,
+    explain: ExplainOption = False,
+    write_spec: Annotated[
+        bool, typer.Option("--write-spec", help="Change the workflow file too, and show the difference.")
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="With --write-spec: into this file, not in place."),
+    ] = None,
+    max_memory: MaxMemoryOption = None,
+    max_cpus: MaxCpusOption = None,
+    max_runtime: MaxRuntimeOption = None,
+    min_memory: MinMemoryOption = "100m",
+    largest_factor: LargestFactorOption = 10,
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            "--partition", metavar="NAME", help="Ask for no more than its nodes have; default: the workflow's."
+        ),
+    ] = None,
+    no_accounting: NoAccountingOption = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Ask for what jobs need: more where they were killed or used more, less where all completed with less.
+
+    All runs and attempts count. The next run of the workflow asks for the new figures.
+    """
+    from torc_slurm.cli.sizing_view import show_corrections, show_edit
+    from torc_slurm.correction import apply, over_walltime, spec_edit
+    from torc_slurm.database.sizing_facts import sizing_facts
+    from torc_slurm.sizing.corrections import correct
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    if output is not None and not write_spec:
+        raise InputError("-o FILE says where the workflow file goes; give --write-spec with it")
+    guards = guards_of(
+        max_memory=max_memory,
+        max_runtime=max_runtime,
+        max_cpus=max_cpus,
+        min_memory=min_memory,
+        largest_factor=largest_factor,
+    )
+    chosen_jobs = job_ids_of(job_ids)
+    multipliers = (memory_multiplier, cpu_multiplier, runtime_multiplier)
+    options_of(*multipliers, guards=guards)  # what is wrong is said before anything is asked of Slurm
+    with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
+        options = options_of(
+            *multipliers, guards=_with_partition(found, guards, partition, explain), downsize=not no_downsize
+        )
+        corrections = correct(found.facts, options, chosen_jobs)
+        edit = spec_edit(found, corrections, output) if write_spec else None
+        warnings = over_walltime(found, corrections)
+        if not dry_run and (corrections.adjustments or edit is not None):
+            apply(found, corrections, changed_by=context.command_path, now=time.time(), edit=edit)
+    say_what_is_missing(found)
+    for warning in warnings:
+        say(warning)
+    show_corrections(corrections, chosen_format, dry_run=dry_run, explain=explain)
+    if edit is not None:
+        show_edit(edit, chosen_format, dry_run=dry_run)
+
+
+def _with_partition(found: SizingFacts, guards: Guards, partition: str | None, explain: bool) -> Guards:
+    """The bounds with those of the partition; where Slurm cannot tell them, that is explained."""
+    from torc_slurm.correction import capacity_for
+    from torc_slurm.slurm.partition import guarded
+
+    capacity = capacity_for(found, partition)
+    if explain and capacity.problem is not None:
+        say(f"what the partition's nodes have is not known, so it bounds nothing: {capacity.problem}")
+    return guarded(guards, capacity)

@@ -1,0 +1,167 @@
+"""``torc recover``: correct what failed for memory or time, and submit what is not done as the next run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.sizing_options import (
+    LargestFactorOption,
+    MaxMemoryOption,
+    MaxRuntimeOption,
+    MemoryMultiplierOption,
+    NoAccountingOption,
+    RuntimeMultiplierOption,
+    guards_of,
+    options_of,
+    say_what_is_missing,
+)
+from torc_slurm.cli.workflow_options import (
+    AccountOption,
+    NodesOption,
+    PartitionOption,
+    QosOption,
+    SchedulerOption,
+    TimeOption,
+    WorkflowIdArgument,
+    request_for,
+)
+
+if TYPE_CHECKING:
+    from torc_slurm.launch import Launched
+    from torc_slurm.recovery import RecoveryPlan
+
+RECOVER_EXAMPLE = """\b
+Examples:
+  torc recover 3 --dry-run                     which jobs another run would help, and what it would ask for
+  torc recover 3 --max-attempts 5 --max-memory 128g
+"""
+_DEFAULT_MULTIPLIER = 1.5
+_DEFAULT_ATTEMPTS = 3
+
+
+def recover(
+    context: typer.Context,
+    workflow_id: WorkflowIdArgument = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it; nothing is changed or submitted.")] = False,
+    max_attempts: Annotated[
+        int, typer.Option("--max-attempts", metavar="N", help="How many runs there may be altogether.", min=1)
+    ] = _DEFAULT_ATTEMPTS,
+    max_memory: MaxMemoryOption = None,
+    max_runtime: MaxRuntimeOption = None,
+    memory_multiplier: MemoryMultiplierOption = _DEFAULT_MULTIPLIER,
+    runtime_multiplier: RuntimeMultiplierOption = _DEFAULT_MULTIPLIER,
+    largest_factor: LargestFactorOption = 10,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Go on for the sake of jobs too that failed by themselves.")
+    ] = False,
+    no_submit: Annotated[
+        bool, typer.Option("--no-submit", help="Only correct; submit, or run, the next run yourself.")
+    ] = False,
+    account: AccountOption = None,
+    partition: PartitionOption = None,
+    qos: QosOption = None,
+    nodes: NodesOption = None,
+    walltime: TimeOption = None,
+    scheduler: SchedulerOption = None,
+    no_accounting: NoAccountingOption = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Raise what jobs were killed for, memory or time, and submit all that is not completed as the next run.
+
+    Refused where no other run would help: jobs that failed by themselves or hung, or whose request cannot grow any
+    more. What was corrected since a job failed is left as it is.
+    """
+    from torc_slurm import launch
+    from torc_slurm.correction import apply
+    from torc_slurm.database.sizing_facts import sizing_facts
+    from torc_slurm.recovery import plan
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    guards = guards_of(max_memory=max_memory, max_runtime=max_runtime, largest_factor=largest_factor)
+    options = options_of(memory_multiplier, 1.2, runtime_multiplier, guards=guards, downsize=False, answer_once=True)
+    with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
+        planned = plan(found, options, max_attempts=max_attempts, retry_failed=retry_failed, scheduler=scheduler)
+        chosen = found.workflow_id
+        if not dry_run and planned.recovery.corrections.adjustments:
+            apply(found, planned.recovery.corrections, changed_by=context.command_path, now=time.time(), edit=None)
+    say_what_is_missing(found)
+    launched: Launched | None = None
+    if planned.is_needed and not dry_run and not no_submit:
+        request = request_for(
+            str(chosen),
+            scheduler=scheduler,
+            account=account,
+            partition=partition,
+            qos=qos,
+            nodes=nodes,
+            time=walltime or planned.walltime,
+        )
+        launched = launch.submit(directory, request, on_wait=say)
+    _show(chosen, planned, launched, chosen_format, dry_run=dry_run)
+
+
+def _show(
+    workflow_id: int, planned: RecoveryPlan, launched: Launched | None, chosen_format: Format, *, dry_run: bool
+) -> None:
+    from torc_slurm.cli.render import emit, emit_csv, emit_object
+    from torc_slurm.cli.sizing_view import show_decisions, show_unfinished
+    from torc_slurm.sizing.decision import KEPT
+
+    document = _document(workflow_id, planned, launched, dry_run=dry_run)
+    if chosen_format is Format.json:
+        emit_object(document)
+    elif chosen_format is Format.csv:
+        columns = ("job_id", "job_name", "cause", "is_helped", "reason")
+        emit_csv(columns, [dict(each, is_helped=int(each["is_helped"])) for each in document["unfinished"]])
+    else:
+        if planned.is_needed:
+            show_unfinished(planned.recovery.unfinished)
+        changes = planned.recovery.corrections.adjustments
+        jobs = {each.requirement.resource_requirements_id: [job.job_id for job in each.jobs] for each in changes}
+        show_decisions([each for each in planned.recovery.corrections.decisions if each.direction != KEPT], jobs)
+        emit(f"{_said(workflow_id, planned, launched, dry_run=dry_run)}\n")
+
+
+def _document(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) -> dict[str, Any]:
+    from torc_slurm.sizing.documents import adjustment_document, unfinished_document
+
+    return {
+        "status": _status(planned, launched, dry_run=dry_run),
+        "workflow_id": workflow_id,
+        "dry_run": dry_run,
+        "runs_so_far": planned.runs_so_far,
+        "max_attempts": planned.max_attempts,
+        "run_id": None if launched is None else launched.run_id,
+        "slurm_job_id": None if launched is None else launched.slurm_job_id,
+        "walltime": planned.walltime,
+        "unfinished": [unfinished_document(each) for each in planned.recovery.unfinished],
+        "adjustments": [adjustment_document(each) for each in planned.recovery.corrections.adjustments],
+    }
+
+
+def _status(planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) -> str:
+    if not planned.is_needed:
+        return "nothing_to_do"
+    if dry_run:
+        return "dry_run"
+    return "corrected" if launched is None else "submitted"
+
+
+def _said(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) -> str:
+    if not planned.is_needed:
+        return f"Nothing to recover: every job of workflow {workflow_id} is completed."
+    if dry_run:
+        walltime = f" in an allocation of {planned.walltime}" if planned.walltime else ""
+        return f"Run {planned.runs_so_far + 1} would be submitted{walltime}. Nothing was changed (--dry-run)."
+    if launched is None:
+        walltime = f" -t {planned.walltime}" if planned.walltime else ""
+        return f"Corrected. Submit it: torc submit {workflow_id}{walltime}"
+    return (
+        f"Run {launched.run_id} of at most {planned.max_attempts}: {launched.job_count} jobs in Slurm job "
+        f"{launched.slurm_job_id}\nWatch it: torc workflows status {workflow_id} --wait"
+    )

@@ -1,0 +1,144 @@
+"""The group ``torc reports``: which jobs broke their requests, what was wasted, what was changed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.sizing_options import (
+    DEFAULT_MULTIPLIER,
+    CpuMultiplierOption,
+    MemoryMultiplierOption,
+    NoAccountingOption,
+    RunIdOption,
+    RuntimeMultiplierOption,
+    guards_of,
+    options_of,
+    say_what_is_missing,
+)
+from torc_slurm.cli.workflow_options import WorkflowIdArgument
+
+VIOLATIONS_EXIT_STATUS = 3
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What jobs used against what they asked for.")
+
+_CHECK_EXAMPLE = """\b
+Examples:
+  {command} 3
+  {command} 3 --all -f json                                those within their limits too
+  {command} --fail-on-violation --min-over-utilization 5   for scripts
+"""
+_SAVINGS_EXAMPLE = """\b
+Example:
+  torc reports savings 3
+"""
+_CHANGES_EXAMPLE = """\b
+Example:
+  torc reports changes 3 -f json
+"""
+
+
+def check_example(command: str) -> str:
+    """The examples under the help of the check, by the name it was called."""
+    return _CHECK_EXAMPLE.format(command=command)
+
+
+@app.callback()
+def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
+    remember(context, format_, output_dir)
+
+
+@app.command("check-resource-utilization", epilog=check_example("torc reports check-resource-utilization"))
+def check_resource_utilization(
+    context: typer.Context,
+    workflow_id: WorkflowIdArgument = None,
+    run_id: RunIdOption = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show those within their limits too.")] = False,
+    include_failed: Annotated[
+        bool,
+        typer.Option("--include-failed", help="Count jobs too that failed by themselves; killed ones always count."),
+    ] = False,
+    min_over_utilization: Annotated[
+        float | None,
+        typer.Option(
+            "--min-over-utilization", metavar="PERCENT", help="Leave out violations by less than this.", min=0
+        ),
+    ] = None,
+    fail_on_violation: Annotated[
+        bool, typer.Option("--fail-on-violation", help="Exit 3 where there is a violation.")
+    ] = False,
+    no_accounting: NoAccountingOption = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Show which jobs used more than they asked for, or were killed for it.
+
+    Each job's latest attempt is held against the request it ran with. Jobs without resource_requirements are left out.
+    """
+    from torc_slurm.cli.sizing_view import show_utilization
+    from torc_slurm.database.sizing_facts import sizing_facts
+    from torc_slurm.sizing.utilization import check
+    from torc_slurm.units import exact
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    least = None if min_over_utilization is None else exact(min_over_utilization)
+    with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
+        found.require_run(run_id)
+        report = check(
+            found.facts, run_id=run_id, show_all=show_all, include_failed=include_failed, min_over_percent=least
+        )
+    say_what_is_missing(found)
+    show_utilization(report, chosen_format)
+    if fail_on_violation and report.violations:
+        raise typer.Exit(VIOLATIONS_EXIT_STATUS)
+
+
+@app.command(epilog=_SAVINGS_EXAMPLE)
+def savings(
+    context: typer.Context,
+    workflow_id: WorkflowIdArgument = None,
+    run_id: RunIdOption = None,
+    memory_multiplier: MemoryMultiplierOption = DEFAULT_MULTIPLIER,
+    cpu_multiplier: CpuMultiplierOption = DEFAULT_MULTIPLIER,
+    runtime_multiplier: RuntimeMultiplierOption = DEFAULT_MULTIPLIER,
+    no_accounting: NoAccountingOption = False,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Show core-hours and GB-hours asked for, used and wasted, and what the same work would ask for once corrected.
+
+    Asked is what was held while jobs ran, over all runs; reserved is what the requests add up to, for their whole run
+    time. Jobs without resource_requirements are left out.
+    """
+    from torc_slurm.cli.sizing_view import show_savings
+    from torc_slurm.database.sizing_facts import sizing_facts
+    from torc_slurm.sizing.corrections import correct
+    from torc_slurm.sizing.savings import savings as savings_of
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    options = options_of(memory_multiplier, cpu_multiplier, runtime_multiplier, guards=guards_of())
+    with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
+        found.require_run(run_id)
+        rows = savings_of(found.facts, correct(found.facts, options), run_id)
+    say_what_is_missing(found)
+    show_savings(found.workflow_id, run_id, rows, chosen_format)
+
+
+@app.command(epilog=_CHANGES_EXAMPLE)
+def changes(
+    context: typer.Context,
+    workflow_id: WorkflowIdArgument = None,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Show every correction of a workflow's requests that was saved, with its reason and its evidence."""
+    from torc_slurm.cli.sizing_view import show_changes
+    from torc_slurm.database.current import current_workflow
+    from torc_slurm.database.sizing import change_rows
+
+    chosen_format, directory = resolve(context, format_, output_dir)
+    with current_workflow(directory, workflow_id, on_wait=say) as current:
+        rows = change_rows(current.database.connection, current.workflow_id)
+    show_changes(rows, chosen_format)

@@ -1,0 +1,132 @@
+"""What the commands of right-sizing take, and what these options come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.cli.options import say
+from torc_slurm.errors import InputError
+
+if TYPE_CHECKING:
+    from torc_slurm.database.sizing_facts import SizingFacts
+    from torc_slurm.sizing.decision import Options
+    from torc_slurm.sizing.guards import Guards
+
+DEFAULT_MULTIPLIER = 1.2
+_MOST_NAMED_FILES = 10
+
+RunIdOption = Annotated[int | None, typer.Option("--run-id", metavar="N", help="Only this run.", min=1)]
+NoAccountingOption = Annotated[bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")]
+MemoryMultiplierOption = Annotated[
+    float, typer.Option("--memory-multiplier", metavar="X", help="Memory to ask for, per memory used.")
+]
+CpuMultiplierOption = Annotated[
+    float, typer.Option("--cpu-multiplier", metavar="X", help="CPUs to ask for, per CPU used.")
+]
+RuntimeMultiplierOption = Annotated[
+    float, typer.Option("--runtime-multiplier", metavar="X", help="Run time to ask for, per run time used.")
+]
+MaxMemoryOption = Annotated[
+    str | None, typer.Option("--max-memory", metavar="SIZE", help="Ask for no more memory than this (64g).")
+]
+MaxRuntimeOption = Annotated[
+    str | None, typer.Option("--max-runtime", metavar="DURATION", help="Ask for no more run time than this (PT8H).")
+]
+MaxCpusOption = Annotated[
+    int | None, typer.Option("--max-cpus", metavar="N", help="Ask for no more CPUs than this.", min=1)
+]
+MinMemoryOption = Annotated[
+    str, typer.Option("--min-memory", metavar="SIZE", help="Never ask for less memory than this.")
+]
+LargestFactorOption = Annotated[
+    float, typer.Option("--largest-factor", metavar="X", help="Raise nothing by more than this at once.")
+]
+ExplainOption = Annotated[
+    bool, typer.Option("--explain", help="Say the reason for every adjustment, and for every other that was not made.")
+]
+
+
+def guards_of(
+    *,
+    max_memory: str | None = None,
+    max_runtime: str | None = None,
+    max_cpus: int | None = None,
+    min_memory: str | None = None,
+    largest_factor: float | None = None,
+) -> Guards:
+    """The bounds that the command line gives.
+
+    Raises:
+        InputError: a size, a duration or a factor that is none.
+    """
+    from torc_slurm.sizing.guards import DEFAULT_LARGEST_FACTOR, DEFAULT_LEAST_MEMORY, Guards
+    from torc_slurm.units import exact, parse_iso_duration, parse_memory
+
+    _checked("--max-memory", parse_memory, max_memory)
+    _checked("--min-memory", parse_memory, min_memory)
+    seconds = _checked("--max-runtime", parse_iso_duration, max_runtime)
+    return Guards(
+        least_memory=DEFAULT_LEAST_MEMORY if min_memory is None else min_memory,
+        largest_factor=DEFAULT_LARGEST_FACTOR if largest_factor is None else exact(largest_factor),
+        most_memory=max_memory,
+        most_cpus=max_cpus,
+        most_runtime_seconds=seconds,
+    )
+
+
+def _checked(option: str, parse: Callable[[str], int], text: str | None) -> int | None:
+    """What the text means; its error names the option."""
+    try:
+        return None if text is None else parse(text)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
+
+
+def options_of(
+    memory: float, cpu: float, runtime: float, *, guards: Guards, downsize: bool = True, answer_once: bool = False
+) -> Options:
+    """How to correct, from the command line's numbers.
+
+    Raises:
+        InputError: a multiplier that is none.
+    """
+    from torc_slurm.sizing.decision import Options
+    from torc_slurm.units import exact
+
+    return Options(
+        memory_multiplier=exact(memory),
+        cpu_multiplier=exact(cpu),
+        runtime_multiplier=exact(runtime),
+        downsize=downsize,
+        answer_failures_once=answer_once,
+        guards=guards,
+    )
+
+
+def job_ids_of(text: str | None) -> frozenset[int]:
+    """The ids in ``1,2``; none for None.
+
+    Raises:
+        InputError: something else.
+    """
+    if text is None:
+        return frozenset()
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and word.isascii() and len(word) < 19 for word in words):
+        raise InputError(f"--job-ids {text!r} is not a list of job ids; write them as 1,2")
+    return frozenset(map(int, words))
+
+
+def say_what_is_missing(found: SizingFacts) -> None:
+    """On stderr: that the database is a copy, that node files were skipped, that accounting did not answer."""
+    if found.database.read_only_reason:
+        say(f"{found.database.read_only_reason}: what is shown was put together in memory and not kept")
+    for file in [file for file in found.collected.files if file.outcome == "skipped"][:_MOST_NAMED_FILES]:
+        say(f"skipped {file.path}: {(file.problem or '').removeprefix(file.path).strip()}")
+    if found.collected.unanswered:
+        say("accounting did not answer for every allocation; what the nodes wrote stands for itself")
+    if found.active_run is not None:
+        say(f"run {found.active_run.run_id} is active: what its jobs have not ended yet does not count")

@@ -1,0 +1,185 @@
+"""Corrects a workflow's requests: decides, changes the database and the workflow file, both or neither."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+
+from torc_slurm.database.main import transaction
+from torc_slurm.database.sizing import change_rows, save_corrections
+from torc_slurm.database.sizing_facts import SizingFacts
+from torc_slurm.database.workflows import schedulers
+from torc_slurm.errors import DatabaseError, InputError, TorcError
+from torc_slurm.sizing.corrections import Corrections
+from torc_slurm.sizing.decision import KEPT
+from torc_slurm.sizing.evidence import Resource
+from torc_slurm.slurm.partition import Capacity, ask_capacity
+from torc_slurm.slurm.sbatch_options import choose_scheduler, limit_seconds
+from torc_slurm.spec.edit import Change, edit_requirements, unified_diff
+from torc_slurm.spec.workflow import Scheduler
+from torc_slurm.units import format_run_time, parse_iso_duration
+
+_KEYS = {Resource.memory: "memory", Resource.runtime: "runtime", Resource.cpu: "num_cpus"}
+
+
+@dataclass(frozen=True)
+class SpecEdit:
+    """A workflow file before and after; ``target`` is where the text after goes, absolute."""
+
+    source: str
+    target: str
+    before: str
+    after: str
+
+    @property
+    def diff(self) -> str:
+        """As ``diff -u``; empty where nothing changes."""
+        return unified_diff(self.before, self.after, self.source)
+
+
+def scheduler_of(found: SizingFacts, name: str | None = None) -> Scheduler:
+    """The scheduler that the workflow's next run will have by default, or the named one.
+
+    Raises:
+        InputError: it has none of that name.
+    """
+    return choose_scheduler(schedulers(found.database.connection, found.workflow_id), name)
+
+
+def capacity_for(found: SizingFacts, partition: str | None = None) -> Capacity:
+    """What the workflow's partition (or the given one) has; asks sinfo once.
+
+    Raises:
+        InputError: there is no such partition.
+    """
+    defaults = json.loads(str(found.workflow["slurm_defaults"]))
+    return ask_capacity(scheduler_of(found), defaults, partition)
+
+
+def over_walltime(found: SizingFacts, corrections: Corrections) -> list[str]:
+    """A line for each run time that would be longer than its allocation lives."""
+    scheduler = scheduler_of(found)
+    limit = limit_seconds(scheduler.walltime)
+    return [
+        f"{each.requirement.name} would ask for {each.new}, but scheduler {scheduler.name} has a walltime of "
+        f"{format_run_time(limit)}: raise it, or submit with -t"
+        for each in corrections.decisions
+        if each.resource is Resource.runtime and each.direction != KEPT and limit is not None
+        if parse_iso_duration(str(each.new)) > limit
+    ]
+
+
+def spec_edit(found: SizingFacts, corrections: Corrections, output: str | None = None) -> SpecEdit:
+    """The workflow file with what the workflow asks for now and after these corrections.
+
+    What was corrected earlier, and not written into the file then, is written too.
+
+    Args:
+        output: where to put it; None: in place.
+
+    Raises:
+        InputError: there is no file, it cannot be read, or it was edited since.
+    """
+    source = found.workflow["spec_file"]
+    if source is None:
+        raise InputError(f"workflow {found.workflow_id} was not created from a file; nothing can be written back")
+    path = os.path.realpath(str(source))
+    before = _read(path)
+    changes = _spec_changes(found, corrections)
+    after = edit_requirements(before, path, changes, is_json=path.lower().endswith(".json"))
+    return SpecEdit(path, path if output is None else os.path.abspath(output), before, after)
+
+
+def apply(found: SizingFacts, corrections: Corrections, *, changed_by: str, now: float, edit: SpecEdit | None) -> None:
+    """Save the corrections and write the workflow file: both, or neither.
+
+    Raises:
+        DatabaseError: the database cannot be written, or a requirement was changed meanwhile.
+        TorcError: the file cannot be written.
+    """
+    if found.database.read_only_reason is not None:
+        raise DatabaseError(f"{found.database.read_only_reason}; nothing was changed")
+    with contextlib.ExitStack() as undo:
+        with transaction(found.database.connection):
+            save_corrections(found.database.connection, corrections, changed_by=changed_by, now=now)
+            if edit is not None and (edit.before != edit.after or edit.source != edit.target):
+                undo.callback(_put_back, edit.target, _bytes(edit.target))
+                _write(edit)
+        undo.pop_all()
+
+
+def _spec_changes(found: SizingFacts, corrections: Corrections) -> list[Change]:
+    """Every key that was ever changed, or is now: its last value, and those that it had before."""
+    known: defaultdict[tuple[str, str], list[str | int]] = defaultdict(list)
+    last: dict[tuple[str, str], str | int] = {}
+    for row in change_rows(found.database.connection, found.workflow_id):
+        key = (str(row["name"]), str(row["resource"]))
+        known[key].append(_typed(key[1], row["original"]))
+        last[key] = _typed(key[1], row["new"])
+    for each in corrections.decisions:
+        key = (each.requirement.name, _KEYS[each.resource])
+        if each.direction != KEPT and each.original is not None and each.new is not None:
+            known[key] += [each.original, *([last[key]] if key in last else [])]
+            last[key] = each.new
+    return [Change(name, key, new, tuple(dict.fromkeys(known[name, key]))) for (name, key), new in last.items()]
+
+
+def _typed(key: str, value: object) -> str | int:
+    return int(str(value)) if key == "num_cpus" else str(value)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read: {error}; give back the workflow's file, or leave out --write-spec"
+        ) from error
+
+
+def _write(edit: SpecEdit) -> None:
+    """Put the file in place, whole or not at all.
+
+    Raises:
+        TorcError: it cannot be written.
+    """
+    try:
+        _replace(edit.target, edit.after.encode())
+    except OSError as error:
+        raise TorcError(f"{edit.target} cannot be written: {error.strerror}; nothing was changed") from error
+
+
+def _bytes(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _replace(path: str, content: bytes) -> None:
+    descriptor, draft = tempfile.mkstemp(prefix=".torc-", dir=os.path.dirname(path))
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, os.stat(path).st_mode & 0o7777 if os.path.exists(path) else 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def _put_back(path: str, content: bytes | None) -> None:
+    """What was there before; None: nothing was."""
+    if content is not None:
+        _replace(path, content)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)

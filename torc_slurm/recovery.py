@@ -1,0 +1,119 @@
+"""Recovers a workflow: raises what its unfinished jobs were killed for, so that its next run can finish them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from decimal import Decimal
+
+from torc_slurm.correction import capacity_for, scheduler_of
+from torc_slurm.database.sizing import last_run_id
+from torc_slurm.database.sizing_facts import SizingFacts
+from torc_slurm.database.workflows import dependencies
+from torc_slurm.errors import TorcError
+from torc_slurm.sizing.decision import UP, Options
+from torc_slurm.sizing.evidence import Resource
+from torc_slurm.sizing.recovery import Cause, Recovery, Unfinished, plan_recovery
+from torc_slurm.slurm.partition import Capacity, guarded
+from torc_slurm.slurm.sbatch_options import limit_seconds
+from torc_slurm.units import parse_iso_duration, round_up_to_minute, scaled, slurm_time_limit
+
+# An allocation needs more than its longest job: its start, and the warning that stops it before its end.
+_WALLTIME_FACTOR = Decimal("1.1")
+_WALLTIME_EXTRA_SECONDS = 180
+_MOST_REASONS = 3
+
+
+@dataclass(frozen=True)
+class RecoveryPlan:
+    """What will be done; ``walltime`` is what the next allocation has to ask for, None: what its scheduler says."""
+
+    recovery: Recovery
+    capacity: Capacity
+    runs_so_far: int
+    max_attempts: int
+    walltime: str | None
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether any job is not completed."""
+        return bool(self.recovery.unfinished)
+
+
+def plan(
+    found: SizingFacts,
+    options: Options,
+    *,
+    max_attempts: int,
+    retry_failed: bool = False,
+    scheduler: str | None = None,
+) -> RecoveryPlan:
+    """Decide everything, change nothing.
+
+    Args:
+        max_attempts: how many runs the workflow may have altogether.
+        scheduler: the name of that of the next run; None: the first.
+
+    Raises:
+        TorcError: a run is active, there were as many runs as allowed, or no other run would help.
+    """
+    active = found.active_run
+    if active is not None:
+        raise TorcError(
+            f"run {active.run_id} of workflow {found.workflow_id} is active ({active.reason}); wait for it with "
+            f"torc workflows status {found.workflow_id} --wait"
+        )
+    capacity = capacity_for(found)
+    chosen = dataclasses.replace(options, guards=guarded(options.guards, capacity))
+    waits_for = dependencies(found.database.connection, found.workflow_id)
+    recovery = plan_recovery(found.facts, chosen, waits_for, retry_failed=retry_failed)
+    runs = last_run_id(found.database.connection, found.workflow_id)
+    if recovery.unfinished:
+        _refuse(found.workflow_id, recovery, runs, max_attempts)
+    walltime = _walltime(found, recovery, capacity, scheduler)
+    return RecoveryPlan(recovery, capacity, runs, max_attempts, walltime)
+
+
+def _refuse(workflow_id: int, recovery: Recovery, runs: int, max_attempts: int) -> None:
+    if runs >= max_attempts:
+        raise TorcError(
+            f"workflow {workflow_id} has had {runs} runs, and --max-attempts is {max_attempts}; "
+            f"{_reasons(recovery.unfinished)}"
+        )
+    if not recovery.helped:
+        raise TorcError(
+            f"no other run would help workflow {workflow_id}: {_reasons(recovery.unfinished)}; when that is mended, "
+            f"torc submit {workflow_id} runs what is not completed"
+        )
+
+
+def _reasons(jobs: tuple[Unfinished, ...]) -> str:
+    told = sorted(jobs, key=lambda each: each.cause is Cause.not_run)
+    said = "; ".join(f"job {each.job.job_id} {each.job.name}: {each.reason}" for each in told[:_MOST_REASONS])
+    more = len(told) - _MOST_REASONS
+    return f"{said}; and {more} more" if more > 0 else said
+
+
+def _walltime(found: SizingFacts, recovery: Recovery, capacity: Capacity, scheduler: str | None) -> str | None:
+    """A longer time limit for the allocation, where a job that ran out of time would not fit the scheduler's."""
+    limit = limit_seconds(scheduler_of(found, scheduler).walltime)
+    longest = _longest_runtime(found, recovery)
+    if limit is None or longest is None:
+        return None
+    needed = round_up_to_minute(scaled(longest, _WALLTIME_FACTOR) + _WALLTIME_EXTRA_SECONDS)
+    if capacity.time_limit_seconds is not None:
+        needed = min(needed, capacity.time_limit_seconds)
+    return slurm_time_limit(needed) if needed > limit else None
+
+
+def _longest_runtime(found: SizingFacts, recovery: Recovery) -> int | None:
+    """Of the jobs that ran out of time, in seconds, after correction."""
+    after = {
+        each.requirement.resource_requirements_id: parse_iso_duration(str(each.new))
+        for each in recovery.corrections.decisions
+        if each.resource is Resource.runtime and each.direction == UP
+    }
+    now = {each.resource_requirements_id: each.request.runtime_seconds for each in found.facts.requirements}
+    late = [each.job.resource_requirements_id for each in recovery.unfinished if each.cause is Cause.time]
+    times = [after.get(number) or now.get(number) for number in late if number is not None]
+    return max((time for time in times if time is not None), default=None)

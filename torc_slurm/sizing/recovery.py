@@ -1,0 +1,169 @@
+"""What to do about the jobs of a workflow that are not completed: which another run would help, and which not.
+
+A job that was killed for memory or time is helped once its request was raised; one that the cluster ended, or that
+never ran, by another run alone. One that failed by itself, or hung, would most likely do so again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from torc_slurm.sizing.corrections import Corrections, correct
+from torc_slurm.sizing.decision import UP, Decision, Options
+from torc_slurm.sizing.evidence import Resource, asked
+from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, Request, by_id
+
+_NO_HELP = "it would end so again"
+
+
+class Cause(Enum):
+    """Why a job is not completed."""
+
+    memory = "memory"
+    time = "time"
+    failed = "failed"
+    lost = "lost"
+    not_run = "not_run"
+
+
+class Unfinished(NamedTuple):
+    """A job that is not completed; ``is_helped``: whether another run is worth it, ``reason`` says why."""
+
+    job: Job
+    cause: Cause
+    is_helped: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The corrections that unfinished jobs need, and what becomes of each of these jobs."""
+
+    corrections: Corrections
+    unfinished: tuple[Unfinished, ...]
+
+    @property
+    def helped(self) -> tuple[Unfinished, ...]:
+        """The jobs for which another run is worth it."""
+        return tuple(each for each in self.unfinished if each.is_helped)
+
+
+def plan_recovery(
+    facts: Facts, options: Options, waits_for: Mapping[int, Sequence[int]], *, retry_failed: bool = False
+) -> Recovery:
+    """What to raise, and whom another run would help.
+
+    Args:
+        waits_for: the jobs that each job waits for, by ids.
+        retry_failed: another run is taken to help those too that failed by themselves.
+    """
+    open_jobs = [job for job in by_id(facts.jobs) if not _is_completed(job)]
+    causes = {job.job_id: _cause(job) for job in open_jobs}
+    killed = {number for number, cause in causes.items() if cause in (Cause.memory, Cause.time)}
+    corrections = Corrections(facts.workflow_id, options, 0, (), ())
+    if killed:
+        corrections = correct(facts, options, killed, (Resource.memory, Resource.runtime))
+    outlook = _Outlook(facts, corrections, causes, retry_failed)
+    found = {job.job_id: outlook.of(job) for job in open_jobs if causes[job.job_id] is not Cause.not_run}
+    for job in open_jobs:
+        if job.job_id not in found:
+            found[job.job_id] = _not_run(job, _first_hopeless(job.job_id, waits_for, found))
+    return Recovery(corrections, tuple(found[job.job_id] for job in open_jobs))
+
+
+def _is_completed(job: Job) -> bool:
+    return any(each.outcome is Outcome.completed for each in job.attempts)
+
+
+def _cause(job: Job) -> Cause:
+    last = _last(job)
+    if last is None:
+        return Cause.not_run
+    return {Outcome.out_of_memory: Cause.memory, Outcome.out_of_time: Cause.time, Outcome.failed: Cause.failed}.get(
+        last.outcome, Cause.lost
+    )
+
+
+def _last(job: Job) -> Attempt | None:
+    return max(job.attempts, key=lambda each: (each.run_id, each.attempt_id), default=None)
+
+
+def _not_run(job: Job, blocker: Unfinished | None) -> Unfinished:
+    if blocker is None:
+        return Unfinished(job, Cause.not_run, True, "it has not run yet")
+    return Unfinished(job, Cause.not_run, False, f"it waits for job {blocker.job.job_id} {blocker.job.name}")
+
+
+def _first_hopeless(
+    job_id: int, waits_for: Mapping[int, Sequence[int]], found: Mapping[int, Unfinished]
+) -> Unfinished | None:
+    """A job that this one waits for, directly or not, and that another run would not help."""
+    seen, todo = set[int](), list(waits_for.get(job_id, ()))
+    while todo:
+        other = todo.pop(0)
+        if other in seen:
+            continue
+        seen.add(other)
+        if other in found and not found[other].is_helped:
+            return found[other]
+        todo += waits_for.get(other, ())
+    return None
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """Whether another run helps a job that has run before."""
+
+    facts: Facts
+    corrections: Corrections
+    causes: Mapping[int, Cause]
+    retry_failed: bool
+
+    def of(self, job: Job) -> Unfinished:
+        cause, last = self.causes[job.job_id], _last(job)
+        assert last is not None
+        if cause is Cause.lost:
+            return Unfinished(job, cause, True, f"it was {last.status}, for no reason of its own")
+        if cause is Cause.failed:
+            ended = "by itself" if last.return_code is None else f"with exit code {last.return_code}"
+            again = "it runs again" if self.retry_failed else _NO_HELP
+            return Unfinished(job, cause, self.retry_failed, f"it failed {ended}: {again}")
+        resource = Resource.memory if cause is Cause.memory else Resource.runtime
+        return Unfinished(job, cause, *self._raised(job, last, resource))
+
+    def _raised(self, job: Job, last: Attempt, resource: Resource) -> tuple[bool, str]:
+        if cut_short(last, resource):
+            return True, "its allocation ended before its own time was up"
+        decision = self._decision(job, resource)
+        if decision is None:
+            return False, f"it asks for no {resource.name} of its own: give it resource_requirements"
+        if decision.direction == UP:
+            return True, f"{decision.original} -> {decision.new}"
+        before, now = asked(last.request, resource), asked(decision.requirement.request, resource)
+        if before is not None and now is not None and now > before:
+            return True, f"it was given more since: {_written(last.request, resource)} -> {decision.original}"
+        return False, decision.reason
+
+    def _decision(self, job: Job, resource: Resource) -> Decision | None:
+        return next(
+            (
+                each
+                for each in self.corrections.decisions
+                if each.resource is resource
+                and each.requirement.resource_requirements_id == job.resource_requirements_id
+                and each.original is not None
+            ),
+            None,
+        )
+
+
+def cut_short(attempt: Attempt, resource: Resource) -> bool:
+    """Whether it was ended for time, though its own was not up, and it was doing something."""
+    return resource is Resource.runtime and not attempt.ran_to_its_limit and not attempt.hung
+
+
+def _written(request: Request, resource: Resource) -> str | None:
+    return request.memory if resource is Resource.memory else request.runtime
