@@ -176,7 +176,7 @@ class Sampler:
         return seen, "wait4" if complete else "procfs"
 
     def _take_memory(self, tree: TreeReading, now: float) -> tuple[int, str]:
-        if tree.is_unchanged and self._last_tree is not None:
+        if tree.is_unchanged and self._last_tree is not None and self._own_cgroup is not None:
             self._memory.see_sample(now, *self._last_memory, tree.rss_bytes)
             return self._last_memory
         charged = self._own_cgroup.charged_bytes() if self._own_cgroup else None
