@@ -36,6 +36,7 @@ _MOST_FILLED = 4
 _HIGHER_BY = 1.005
 _FEW_PROCESSES = 6  # up to here every whole number has its tick
 _NEAR_RUN_TIME = 0.8
+_BESIDE_THE_REQUEST = 0.18  # of the width: the labels of two lines that lie close to each other
 
 
 def job_figure(job: Job, measured: Sequence[Measured]) -> tuple[Dictionary, Dictionary]:
@@ -203,7 +204,9 @@ def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measu
     limits = [part.figures.memory_limit_bytes for part in attempt.parts if part.figures.memory_limit_bytes is not None]
     if limits and max(limits) > (request.memory_bytes or 0) * _HIGHER_BY:
         limit = max(limits)
-        add(layout, level(limit, f"limit {format_memory(limit)}", 1, tops[1], "limit", "dot"))
+        piece = level(limit, f"limit {format_memory(limit)}", 1, tops[1], "limit", "dot")
+        piece["annotations"][0]["x"] = _BESIDE_THE_REQUEST
+        add(layout, piece)
 
 
 def _highest(measured: Sequence[Measured], name: str) -> Number | None:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
@@ -33,6 +34,7 @@ _STATES = ("completed", "running", "failed", "oom", "timeout", "cancelled", "nod
 _MOST_ROWS = 200
 _MOST_NOTES = 40
 _SECONDS_PER_HOUR = 3600
+_LEAST_HOURS = Decimal("0.001")
 
 Requests = Mapping[tuple[int, int, int], Request]  # by job, run, attempt
 Links = Mapping[int, str]  # by job: the address of its own page
@@ -137,13 +139,18 @@ def _state_section(report: Report) -> Section:
     tiles = [{"value": f"{counts[name]:,}", "name": name} for name in names]
     used = _sum(report.attempts, "all_nodes_cpu_seconds")
     if used is not None:
-        tiles.append({"value": f"{used / _SECONDS_PER_HOUR:.3g} h", "name": "CPU time used"})
+        tiles.append({"value": _cpu_time(used), "name": "CPU time used"})
     peak = max(
         (value for row in report.attempts if (value := _number(row["peak_memory_bytes"])) is not None), default=None
     )
     tiles.append({"value": memory_words(peak), "name": "largest peak memory"})
     links = [{"href": href, "name": name} for name, href in report.pages.items()]
     return Section("states", tiles=tiles, links=links)
+
+
+def _cpu_time(seconds: float) -> str:
+    hours = seconds / _SECONDS_PER_HOUR
+    return f"{hours:,.1f} h" if hours >= 10 else format_run_time(round(seconds, 1))
 
 
 def _sum(rows: Sequence[Row], column: str) -> float | None:
@@ -208,8 +215,12 @@ def _savings(rows: Sequence[Saving]) -> Section:
     return Section("savings", "What it cost, and would", [words], table=_table(titles, cells))
 
 
-def _hours(value: object) -> str:
-    return NOT_MEASURED if value is None else f"{float(str(value)):.3g}"
+def _hours(value: Decimal | None) -> str:
+    if value is None:
+        return NOT_MEASURED
+    if 0 < value < _LEAST_HOURS:
+        return f"< {_LEAST_HOURS}"
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3f}"
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table | None:
@@ -262,7 +273,8 @@ _COLUMNS = (
     ("Name", False),
     ("State", False),
     ("Exit", True),
-    ("Attempt", False),
+    ("Run", True),
+    ("Attempt", True),
     ("Nodes", False),
     ("Elapsed", True),
     ("Peak memory", True),
@@ -293,7 +305,8 @@ def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
         plain(str(row["job_name"] or ""), 120),
         [status, KILLED.get(status, status), None, f"state-{status}"],
         row["return_code"],
-        [key[1] * 1e6 + key[2], f"{key[2]} of run {key[1]}"],
+        key[1],
+        key[2],
         plain(str(row["measured_nodes"] or ""), 60),
         [took, NOT_MEASURED if took is None else format_run_time(round(took, 3))],
         _memory(row["peak_memory_bytes"]),

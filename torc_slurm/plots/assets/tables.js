@@ -20,7 +20,7 @@ const Tables = (() => {
     const box = element("input", { type: "search", placeholder: "search all columns", oninput: () => { words = box.value.trim().toLowerCase(); fill(); } });
     const heads = table.columns.map((column, i) => {
       const button = element("button", { type: "button", textContent: column.title, onclick: () => { down = by === i ? !down : Boolean(column.number); by = i; fill(); } });
-      return element("th", {}, button);
+      return element("th", { className: column.number ? "number" : "" }, button);
     });
 
     function cellOf(cell, column) {
