@@ -53,7 +53,9 @@ def judged(status: str, source: str | None = "exit records") -> Row:
         ("failed", "failed", "failed"),
         ("failed", "completed", "failed"),
         ("completed", "failed", "completed"),
-        ("completed", "cancelled", "completed"),
+        ("completed", "cancelled", "cancelled"),
+        ("completed", "timeout", "timeout"),
+        ("completed", "oom", "completed"),
         ("oom", "failed", "oom"),
         ("timeout", "cancelled", "timeout"),
         ("running", "failed", "failed"),
@@ -71,3 +73,9 @@ def test_the_journals_end_stands_in_where_the_wrapper_wrote_none() -> None:
     assert (merged["end_time"], merged["end_time_source"]) == (9.0, "journal")
     assert with_journal(judged("failed"), journal("failed")).get("end_time") is None
     assert with_journal(judged("running", None), None) == judged("running", None)
+
+
+def test_what_wrote_no_end_until_its_run_ended_has_failed() -> None:
+    merged = with_journal(judged("running", None), journal("running"), run_ended=True)
+    assert merged["status"] == "failed"
+    assert with_journal(judged("completed"), None, run_ended=True)["status"] == "completed"

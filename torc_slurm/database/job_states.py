@@ -53,6 +53,11 @@ SELECT s.job_id, s.run_id, s.attempt_id, s.state, s.start_time, r.status FROM jo
 LEFT JOIN results r ON r.workflow_id = s.workflow_id AND r.job_id = s.job_id AND r.run_id = s.run_id
 AND r.attempt_id = s.attempt_id WHERE s.workflow_id = ? ORDER BY s.job_id, s.run_id, s.attempt_id
 """
+_RUN_ENDED = "SELECT 1 FROM runs WHERE workflow_id = ? AND run_id = ? AND status = 'ended'"
+_WITHOUT_END = """
+SELECT a.id FROM results a JOIN runs r ON r.workflow_id = a.workflow_id AND r.run_id = a.run_id
+WHERE a.workflow_id = ? AND a.status = 'running' AND r.status = 'ended'
+"""
 _REASONS = "SELECT job_id, reason FROM job_states WHERE workflow_id = ? ORDER BY job_id, run_id, attempt_id"
 _JOBS = "SELECT job_id, status FROM jobs WHERE workflow_id = ?"
 _DEPENDENCIES = """
@@ -62,6 +67,7 @@ _UNFINISHED = "SELECT DISTINCT workflow_id FROM jobs WHERE status <> 'completed'
 _SET_STATUS = "UPDATE jobs SET status = ? WHERE job_id = ?"
 
 # What says more than that a job did not end well.
+_TOLD_TO_END = frozenset(("cancelled", "timeout"))
 _UNSETTLED = frozenset(("running", "submitted", "ready", "blocked"))
 _SPECIFIC = frozenset(("oom", "timeout", "cancelled", "node_fail", "preempted"))
 
@@ -93,20 +99,36 @@ def journal_of(connection: sqlite3.Connection, attempt: Row) -> Row | None:
     return None if row is None else dict(row)
 
 
+def run_has_ended(connection: sqlite3.Connection, attempt: Row) -> bool:
+    """Whether the workflow's run that an attempt belongs to is over."""
+    return connection.execute(_RUN_ENDED, (attempt["workflow_id"], attempt["run_id"])).fetchone() is not None
+
+
+def attempts_without_end(connection: sqlite3.Connection, workflow_id: int) -> set[int]:
+    """The ``results.id`` of attempts that count as running although their run is over."""
+    return {int(row[0]) for row in connection.execute(_WITHOUT_END, (workflow_id,))}
+
+
 def reasons(connection: sqlite3.Connection, workflow_id: int) -> dict[int, str]:
     """The runner's latest reason for each job of which it gave one."""
     rows = connection.execute(_REASONS, (workflow_id,))
     return {row["job_id"]: str(row["reason"]) for row in rows if row["reason"] is not None}
 
 
-def with_journal(judged: Mapping[str, Value], journal: Row | None) -> dict[str, Value]:
+def with_journal(judged: Mapping[str, Value], journal: Row | None, *, run_ended: bool = False) -> dict[str, Value]:
     """What was judged of an attempt, with the journal's word where it knows more; pure.
 
     Args:
         judged: ``status``, ``status_evidence`` and more columns of ``results``.
+        run_ended: whether its run is over: what wrote no end until then will write none.
     """
-    if journal is None:
-        return dict(judged)
+    merged = dict(judged) if journal is None else _merged(judged, journal)
+    if run_ended and merged["status"] == "running":
+        merged |= {"status": "failed", "status_evidence": f"its run ended without its end; {judged['status_evidence']}"}
+    return merged
+
+
+def _merged(judged: Mapping[str, Value], journal: Row) -> dict[str, Value]:
     merged = dict(judged)
     if judged.get("end_time_source") in (None, "last flush") and journal["end_time"] is not None:
         merged |= {"end_time": journal["end_time"], "end_time_source": "journal"}
@@ -119,6 +141,8 @@ def with_journal(judged: Mapping[str, Value], journal: Row | None) -> dict[str, 
 def _knows_more(status: str, state: str) -> bool:
     if status == "running":
         return state not in _UNSETTLED
+    if status == "completed":  # it was told to end, and exited 0 upon that
+        return state in _TOLD_TO_END
     return status == "failed" and state in _SPECIFIC
 
 

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from torc_slurm.database.job_states import refresh_job_statuses, unfinished_workflows
+from torc_slurm.database.job_states import attempts_without_end, refresh_job_statuses, unfinished_workflows
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
+from torc_slurm.database.store import rebuild_results
 from torc_slurm.errors import CommandError
 from torc_slurm.plan import Claim, claim_run, plan_run_ids, read_claim
 from torc_slurm.slurm.submission import active_jobs
@@ -68,6 +69,7 @@ def refresh_workflow(
 ) -> list[RunState]:
     """Settle a workflow's runs, then the status of each of its jobs; collect what the nodes wrote first."""
     states = settle_runs(connection, output_dir, workflow_id, ask_slurm)
+    rebuild_results(connection, attempts_without_end(connection, workflow_id))
     active = next((state.run_id for state in reversed(states) if state.is_active), None)
     refresh_job_statuses(connection, workflow_id, active)
     return states

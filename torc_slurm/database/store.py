@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create_attempt
-from torc_slurm.database.job_states import journal_of, store_job_states, unmeasured_figures, with_journal
+from torc_slurm.database.job_states import (
+    journal_of,
+    run_has_ended,
+    store_job_states,
+    unmeasured_figures,
+    with_journal,
+)
 from torc_slurm.database.judge import judge_attempt
 from torc_slurm.database.merge import merge_nodes
 from torc_slurm.database.node_records import (
@@ -137,7 +143,8 @@ def _rebuild(connection: sqlite3.Connection, attempt_id: int) -> None:
     exits = connection.execute(_EXITS, (attempt_id,)).fetchall()
     journal = journal_of(connection, attempt)
     figures = merge_nodes(nodes, exits) if nodes or journal is None else unmeasured_figures(journal)
-    figures |= with_journal(judge_attempt(figures, nodes, accounting_of(connection, attempt)), journal)
+    judged = judge_attempt(figures, nodes, accounting_of(connection, attempt))
+    figures |= with_journal(judged, journal, run_ended=run_has_ended(connection, attempt))
     assignments = ", ".join(f"{name} = :{name}" for name in figures)
     connection.execute(
         f"UPDATE results SET {assignments} WHERE id = :id",  # noqa: S608 - names come from merge and judge, not from data
