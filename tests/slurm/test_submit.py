@@ -25,6 +25,12 @@ jobs:
 - {name: slow, command: "echo begun > begun; sleep 300", resource_requirements: small, depends_on: quick}
 - {name: after, command: echo after, resource_requirements: small, depends_on: slow}
 """
+# Exits 0 when it is told to end: it did not complete all the same.
+STUBBORN = """\
+- name: stubborn
+  command: trap 'exit 0' TERM; echo > trapped; sleep 300 & wait
+  resource_requirements: small
+"""
 
 
 class User:
@@ -94,19 +100,25 @@ def test_the_demo_ends_as_its_names_say_and_again_runs_only_the_rest(user: User)
 
 
 def test_scancel_in_the_middle_keeps_what_is_done_and_the_next_run_goes_on(user: User) -> None:
-    user.spec(LONG)
+    user.spec(LONG + STUBBORN)
     submitted = user.answer("submit", "w.yaml")
     workflow = submitted["workflow_id"]
-    user.lab.wait_for((user.directory / "begun").exists, "the slow job")
+    for mark in ("begun", "trapped"):
+        user.lab.wait_for((user.directory / mark).exists, f"the job that writes {mark}")
     assert user.answer("workflows", "status", workflow)["status"] == "running"
     assert user.torc("workflows", "delete", workflow, check=False).returncode == 1
     assert "is active" in user.torc("submit", workflow, check=False).stderr
     user.torc("workflows", "cancel", workflow)
-    assert user.wait(workflow) == {"quick": "completed", "slow": "cancelled", "after": "blocked"}
+    assert user.wait(workflow) == {
+        "quick": "completed",
+        "slow": "cancelled",
+        "stubborn": "cancelled",
+        "after": "blocked",
+    }
     user.lab.wait_ended(submitted["slurm_job_id"], accounted=False)
     (user.directory / "w.yaml").unlink()
     again = user.answer("submit", workflow)
-    assert again["job_count"] == 2
+    assert again["job_count"] == 3
     user.torc("workflows", "cancel", workflow)
 
 
