@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from torc_slurm import __version__
-from torc_slurm.cli import correct, jobs, plot, recover, reports, results, run, slurm, submit, workflows
+from torc_slurm.cli import correct, html_report, jobs, plot, recover, reports, results, run, slurm, submit, workflows
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
 from torc_slurm.errors import TorcError
 
@@ -49,6 +49,7 @@ workflows.app.command("correct-resources", epilog=correct.correct_example("torc 
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")
 app.add_typer(reports.app, name="reports")
+reports.app.command("html", epilog=html_report.EXAMPLE)(html_report.html)
 app.add_typer(slurm.app, name="slurm")
 app.command("check", epilog=reports.check_example("torc check"))(reports.check_resource_utilization)
 app.command("correct", epilog=correct.correct_example("torc correct"))(correct.correct_resources)

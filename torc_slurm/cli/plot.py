@@ -60,7 +60,7 @@ def plot_resources(
     chosen_format, directory = resolve(context, format_, output_dir)
     paths = _paths(databases or [], workflow, run_id, directory)
     wanted = Wanted(
-        directory=output or _default_directory(paths, workflow),
+        directory=output or _default_directory(paths),
         prefix=_checked_prefix(prefix),
         job_ids=None if job_ids is None else _numbers(job_ids),
         all_job_pages=all_job_pages,
@@ -91,10 +91,9 @@ def _collected(workflow: int, run_id: int | None, output_dir: str) -> list[str]:
     return [os.path.join(output_dir, name) for name in files]
 
 
-def _default_directory(paths: Sequence[str], workflow: int | None) -> str:
+def _default_directory(paths: Sequence[str]) -> str:
     from torc_slurm.database.series import output_dir_of
 
-    del workflow
     return os.path.join(output_dir_of(paths) or "", "resource_plots")
 
 

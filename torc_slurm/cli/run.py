@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torc_slurm.cli.due_plots import make_due_plots
 from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.run_view import progress_view
 from torc_slurm.cli.workflow_options import SourceArgument
@@ -129,6 +130,7 @@ def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResul
 
     with current_workflow(output_dir, plan.workflow_id, on_wait=say):
         pass
+    make_due_plots(output_dir)
     states = dict(result.states) | ({"not_started": result.not_started} if result.not_started else {})
     item = {"workflow_id": plan.workflow_id, "run_id": plan.run_id}
     if chosen_format is Format.json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torc_slurm.cli.due_plots import make_due_plots
 from torc_slurm.cli.options import DEBUG_VARIABLE, Format, FormatOption, OutputDirOption, remember, resolve, say
 from torc_slurm.errors import InputError, TorcError
 
@@ -104,6 +105,7 @@ def stats(
     if not report.items:
         report = _of_unrecorded(directory, selection, ask=not no_accounting, all_steps=all_steps)
     _show(report, chosen_format, all_columns=all_columns)
+    make_due_plots(directory)
 
 
 @app.command(epilog=_COLLECT_EXAMPLE)
@@ -134,6 +136,7 @@ def collect(
         pass
     _say_what_is_missing(current)
     show_files(current, chosen_format)
+    make_due_plots(directory)
     if current.files and all(file.outcome == "skipped" for file in current.files):
         raise typer.Exit(1)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torc_slurm.cli.due_plots import make_due_plots
 from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument, load, user_name, working_dir
 
@@ -151,6 +152,7 @@ def status(
         evidence = reasons(current.database.connection, current.workflow_id)
     evidence |= {int(row["job_id"] or 0): str(row["status_evidence"]) for row in results if row["status_evidence"]}
     show_status(found, jobs, evidence, chosen_format)
+    make_due_plots(directory)
     if wait and not found.is_completed:
         raise typer.Exit(1)
 

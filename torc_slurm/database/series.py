@@ -60,6 +60,13 @@ WHERE r.workflow_id = ? AND (? IS NULL OR r.run_id = ?) ORDER BY n.node_file
 _NODE_FILES_OF_ATTEMPTS = """
 SELECT DISTINCT n.node_file FROM step_nodes n JOIN json_each(?) chosen ON chosen.value = n.result ORDER BY n.node_file
 """
+_RUNS_TO_PLOT = """
+SELECT u.workflow_id, u.run_id FROM runs u JOIN workflows w ON w.workflow_id = u.workflow_id
+WHERE w.generate_plots AND w.monitor_enabled AND w.granularity = 'time_series'
+AND (u.end_time IS NOT NULL OR u.status = 'ended')
+AND EXISTS (SELECT 1 FROM results r WHERE r.workflow_id = u.workflow_id AND r.run_id = u.run_id AND r.sample_count > 0)
+ORDER BY u.workflow_id DESC, u.run_id DESC
+"""
 _LATEST_RUN = "SELECT max(run_id) FROM results WHERE workflow_id = ?"
 
 
@@ -295,3 +302,17 @@ def node_files_of(connection: sqlite3.Connection, workflow_id: int, run_id: int 
 def node_files_of_attempts(connection: sqlite3.Connection, attempts: Sequence[int]) -> list[str]:
     """The node files that these rows of ``results`` came from, as ``node_files`` names them."""
     return [row[0] for row in connection.execute(_NODE_FILES_OF_ATTEMPTS, (json.dumps(attempts),))]
+
+
+class DueRun(NamedTuple):
+    """An ended run whose workflow wants plots, and its node files as ``node_files`` names them."""
+
+    workflow_id: int
+    run_id: int
+    node_files: list[str]
+
+
+def runs_to_plot(connection: sqlite3.Connection) -> list[DueRun]:
+    """Every ended run of a workflow with ``generate_plots`` and a time series, the latest first."""
+    found = connection.execute(_RUNS_TO_PLOT).fetchall()
+    return [DueRun(row[0], row[1], node_files_of(connection, row[0], row[1])) for row in found]

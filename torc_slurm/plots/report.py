@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
@@ -291,6 +292,7 @@ def _jobs_table(report: Report) -> Encoded:
     requests = report.requests if report.overview is None else {**requests_of(report.overview.run), **report.requests}
     rows = [_attempt_cells(row, requests, report.links) for row in report.attempts]
     rows += [_unstarted_cells(row) for row in report.unstarted]
+    rows.sort(key=_job_id_of)
     return {"columns": [{"title": title, "number": number} for title, number in _COLUMNS], "rows": rows}
 
 
@@ -316,6 +318,10 @@ def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
         _percent(row["peak_cpu_percent"]),
         _percent(asked_percent),
     ]
+
+
+def _job_id_of(cells: Sequence[Any]) -> int:
+    return int(cells[0][0]) if isinstance(cells[0], list) else int(cells[0])
 
 
 def _unstarted_cells(row: Row) -> list[object]:

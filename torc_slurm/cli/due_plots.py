@@ -1,0 +1,62 @@
+"""Makes the plots of ended runs whose workflow has ``generate_plots: true``, at the next collect on a login node."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from torc_slurm.cli.options import say
+from torc_slurm.errors import TorcError
+
+if TYPE_CHECKING:
+    from torc_slurm.database.series import DueRun
+
+_ON_COMPUTE_NODE = "SLURMD_NODENAME"  # set by slurmd alone, so not in the shell that salloc starts on a login node
+_MOST_AT_ONCE = 3
+
+
+def make_due_plots(output_dir: str) -> None:
+    """Plot each ended run of a time series that is to be plotted and was not; never on a compute node's time.
+
+    What cannot be plotted is a line on stderr: the command that collected has done what it was called for.
+    """
+    if os.environ.get(_ON_COMPUTE_NODE):
+        return
+    try:
+        due = _due(output_dir)
+    except TorcError as error:
+        say(f"plots: {error}")
+        return
+    for run in due[:_MOST_AT_ONCE]:
+        _plot(output_dir, run)
+
+
+def _due(output_dir: str) -> list[DueRun]:
+    """Runs that have no directory of plots, the latest first."""
+    from torc_slurm.database.main import main_database_path, open_main
+    from torc_slurm.database.series import runs_to_plot
+
+    if not os.path.exists(main_database_path(output_dir)):
+        return []
+    with open_main(output_dir, on_wait=say) as database:
+        runs = runs_to_plot(database.connection)
+    return [run for run in runs if not os.path.exists(_directory(output_dir, run))]
+
+
+def _directory(output_dir: str, run: DueRun) -> str:
+    return os.path.join(output_dir, "resource_plots", f"wf{run.workflow_id}_r{run.run_id}")
+
+
+def _plot(output_dir: str, run: DueRun) -> None:
+    from torc_slurm.cli.plot import opened_run, progress_bar
+    from torc_slurm.plots.write import Wanted, write_pages
+
+    directory = _directory(output_dir, run)
+    try:
+        paths = [os.path.join(output_dir, name) for name in run.node_files]
+        with opened_run(paths) as opened, progress_bar(f"Plotting run {run.run_id}") as progress:
+            pages = write_pages(opened, Wanted(directory), progress)
+    except (TorcError, OSError) as error:
+        say(f"plots of workflow {run.workflow_id}, run {run.run_id}: {error}")
+        return
+    say(f"plots of workflow {run.workflow_id}, run {run.run_id}: {len(pages)} pages in {directory}")
