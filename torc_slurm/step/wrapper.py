@@ -32,6 +32,7 @@ CONNECT_GIVE_UP_SECONDS = 10.0
 _SI_KERNEL = 0x80
 _FROM_TERMINALS = {_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGWINCH}
 LAST_CONNECT_SECONDS = 0.5
+LAST_BREATH_SECONDS = 0.2
 
 
 class Wrapper:
@@ -221,7 +222,7 @@ class Wrapper:
             if self._monitor_end:
                 say(f"the sampler {self._monitor_end}; what it had not yet written is lost, the exit is recorded")
             self._record_without_monitor()
-        self._end_helpers()
+        self._end_helpers(answer)
 
     def _connect_at_last(self) -> None:
         """A job of milliseconds can end before the step's monitor listens: give it a moment."""
@@ -284,10 +285,15 @@ class Wrapper:
         assert self._exit is not None
         return self._exit.signal, self._exit.return_code
 
-    def _end_helpers(self) -> None:
+    def _end_helpers(self, answer: bytes) -> None:
+        """See them off: where slurmstepd still meets a process after the last task's end, it waits a whole second."""
         self._kill(self._begin.helper_pid)
         if time.monotonic() >= self._deadline:
             self._kill(self._monitor_pid)
+        give_up = time.monotonic() + LAST_BREATH_SECONDS
+        for pid in (self._begin.helper_pid, 0 if answer == b"go" else self._monitor_pid):
+            while pid > 0 and not _has_ended(pid) and time.monotonic() < give_up:
+                time.sleep(0.0005)
 
     def _kill(self, pid: int) -> None:
         if pid > 0:  # 0 and -1, where there is no such helper, would mean many
@@ -295,6 +301,13 @@ class Wrapper:
                 os.kill(pid, _signal.SIGKILL)
             except OSError:
                 pass  # it has ended
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True  # reaped already
 
 
 def _begin(identity: StepIdentity, job: Job) -> link.Begin:
