@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-_NEEDS = {"slurm": "a real Slurm", "browser": "headless Chromium"}
+_NEEDS = {"slurm": "a real Slurm", "browser": "headless Chromium", "root": "root"}
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 

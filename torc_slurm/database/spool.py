@@ -82,8 +82,9 @@ def _bring_one(stem: str, target_prefix: str) -> str | None:
         for batch in read_batches(stem + ".db"):
             write_batch(target, batch, lock_wait_seconds=5.0, may_be_there=True)
         move_journal(stem + ".db", target)
-        os.unlink(stem + ".db")
-        os.unlink(stem + ".target")
+        for ending in (".db", ".db-journal", ".target"):
+            if os.path.exists(stem + ending):
+                os.unlink(stem + ending)
     except (DatabaseError, OSError, SqliteError):
         return None  # it stays for the next try
     finally:

@@ -41,7 +41,7 @@ class Flusher:
         self._tell_run_id = tell_run_id
         self._writer: _Writer | None = None
         self._told: set[str] = set()
-        self._has_spooled = False
+        self._spooled = ""  # where the record is kept, until it was brought over
 
     @property
     def path(self) -> str | None:
@@ -71,6 +71,8 @@ class Flusher:
             self._writer = self._fork(lambda: self._write(batch), batch)
         if not self._is_done(deadline - time.monotonic()):
             self._give_up_writer(batch, f"nothing could be written for {wait_seconds:g} s")
+        if self._spooled:
+            self._tell_once(self._spooled)
 
     def _give_up_writer(self, batch: Batch, why: str) -> None:
         """Kill the writer that hangs, lest it writes old figures when it can; spool its batch and this one.
@@ -104,7 +106,9 @@ class Flusher:
         if kind == "run":
             self._target.know(int(text))
         elif kind == "spooled":
-            self._has_spooled = True
+            self._spooled = text
+        elif kind == "brought":
+            self._spooled = ""
         else:
             self._tell_once(text)
 
@@ -117,16 +121,19 @@ class Flusher:
         from torc_slurm.database import node_file  # noqa: F401 - loaded once here, not by each writer: 10 ms of CPU
 
         pipe_read, pipe_write = os.pipe()
-        pid = sentinel.fork_deaf()
-        if pid:
-            os.close(pipe_write)
-            return _Writer(pid, pipe_read, batch)
         try:
-            os.write(pipe_write, "\n".join(work()).encode("utf-8", "backslashreplace")[:4096])
-        except BaseException as error:
-            os.write(pipe_write, f"say a batch is lost ({type(error).__name__}: {error})".encode()[:4096])
-        finally:
-            os._exit(0)
+            pid = sentinel.fork_deaf()
+        except OSError:  # a limit on processes: better written here, where a file system can hang, than not at all
+            _report(work, pipe_write)
+            pid = 0
+        else:
+            if pid == 0:
+                try:
+                    _report(work, pipe_write)
+                finally:
+                    os._exit(0)
+        os.close(pipe_write)
+        return _Writer(pid, pipe_read, batch)
 
     # --- in the writer -------------------------------------------------------------------------------------------
 
@@ -140,11 +147,12 @@ class Flusher:
             write_batch(path, batch)
         except (DatabaseError, OSError) as error:
             return self._spool([batch], getattr(error, "strerror", None) or str(error))
-        if self._has_spooled:
+        report = [f"run {batch.step['run_id']}"]
+        if self._spooled:
             from torc_slurm.database.spool import bring_over
 
-            bring_over(path)
-        return [f"run {batch.step['run_id']}"]
+            report += ["brought"] if bring_over(path) else []
+        return report
 
     def _spool(self, batches: list[Batch], why: str) -> list[str]:
         from torc_slurm.database.spool import write_to_spool
@@ -155,12 +163,19 @@ class Flusher:
             path = [write_to_spool(target, self._spool_name, batch) for batch in batches][-1]
         except (DatabaseError, OSError) as error:
             return [known, f"say {why}, and no spool ({error}): the record is lost"]
-        kept = f"say {why}; the record is kept in {path} until torc slurm collect runs on this node"
-        return [known, "spooled", kept]
+        return [known, f"spooled {why}; the record is kept in {path} until torc slurm collect runs on this node"]
+
+
+def _report(work: Callable[[], list[str]], pipe: int) -> None:
+    try:
+        text = "\n".join(work())
+    except Exception as error:
+        text = f"say a batch is lost ({type(error).__name__}: {error})"
+    os.write(pipe, text.encode("utf-8", "backslashreplace")[:4096])
 
 
 class _Writer:
-    """A forked writer and the pipe that its report comes through."""
+    """A forked writer (pid 0: the work is done already) and the pipe that its report comes through."""
 
     def __init__(self, pid: int, pipe: int, batch: Batch | None) -> None:
         self._pid = pid
@@ -169,7 +184,8 @@ class _Writer:
 
     def give_up(self) -> None:
         self.batch = None
-        os.kill(self._pid, 9)
+        if self._pid:
+            os.kill(self._pid, 9)
 
     def report(self, wait_seconds: float) -> str | None:
         """What it wrote before it ended; None where it has not ended within the time."""
@@ -179,7 +195,8 @@ class _Writer:
             return None
         text = os.read(self.pipe, 4096)
         os.close(self.pipe)
-        os.waitpid(self._pid, 0)
+        if self._pid:
+            os.waitpid(self._pid, 0)
         if not text and self.batch is not None:
             return "say a writer was killed: its batch of samples is lost"
         return text.decode("utf-8", "replace")

@@ -43,8 +43,7 @@ class Job:
 def start_job(command: list[str], identity: StepIdentity) -> Job:
     """Fork the job. This process has all signals blocked and adopts orphans when it returns.
 
-    Raises:
-        OSError: there can be no further process.
+    Where there can be no further process it becomes the job, unmeasured, and does not return.
     """
     gc.disable()  # nothing here makes cycles, and a collection would copy pages that the forks share
     received_mask = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals()))
@@ -53,12 +52,18 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     kernel.adopt_orphans()
     environment = given_environment() | {ACTIVE_VARIABLE.encode(): _active_mark(identity).encode()}
     wrapper_pid, begin_time, begin_monotonic = os.getpid(), time.time(), time.monotonic()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        say(f"no process could be started beside the job ({error.strerror}); this task is not measured")
+        pid = 0
+        kernel.adopt_orphans(False)
     if pid == 0:
         try:
-            kernel.die_with_parent(_signal.SIGKILL)  # a SIGKILL for the wrapper is one for the job
-            if os.getppid() == wrapper_pid:
+            if os.getpid() != wrapper_pid:
+                kernel.die_with_parent(_signal.SIGKILL)  # a SIGKILL for the wrapper is one for the job
                 kernel.raise_oom_score(OOM_SCORE_RAISE)
+            if wrapper_pid in (os.getppid(), os.getpid()):
                 _signal.signal(_signal.SIGCHLD, received_sigchld)
                 _signal.pthread_sigmask(_signal.SIG_SETMASK, received_mask)
                 become(command, environment)

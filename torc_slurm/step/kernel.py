@@ -29,9 +29,9 @@ def _prctl(option: int, value: int) -> bool:
         return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
 
 
-def adopt_orphans() -> bool:
-    """Make orphaned descendants children of this process (PR_SET_CHILD_SUBREAPER, Linux 3.4)."""
-    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans(adopt: bool = True) -> bool:
+    """Make orphaned descendants children of this process (PR_SET_CHILD_SUBREAPER, Linux 3.4), or no longer."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
 def die_with_parent(signal_number: int) -> bool:
@@ -41,6 +41,11 @@ def die_with_parent(signal_number: int) -> bool:
 def forbid_core_dumps() -> bool:
     """No core file of this process, also where core_pattern is a pipe and RLIMIT_CORE is not asked."""
     return _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def keep_files_usable() -> None:
+    """What this process writes is usable by its owner, whatever umask was meant for the job's files."""
+    os.umask(os.umask(0o077) & 0o077)
 
 
 def call_this_process(name: str) -> None:

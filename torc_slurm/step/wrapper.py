@@ -101,6 +101,7 @@ class Wrapper:
             wake_read, wake_write = os.pipe()
             os.set_blocking(wake_write, False)
             sentinel.report_signals(pipe, wake_write)
+            kernel.keep_files_usable()
             kernel.let_go_of_files(keep=(pipe, socket.fileno(), wake_read, wake_write))
             from torc_slurm.step.monitor import run_monitor
 
@@ -267,6 +268,7 @@ class Wrapper:
     def _be_the_recorder(self, socket: _socket.socket) -> None:
         try:
             kernel.let_go_of_files(keep=(socket.fileno(),))
+            kernel.keep_files_usable()
             from torc_slurm.step.monitor import record_exit_alone
 
             record_exit_alone(self._options, self._identity, socket, self._begin, self._monitor_end)

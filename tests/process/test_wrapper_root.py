@@ -1,0 +1,358 @@
+"""What takes root to set up: an ordinary user's limits and permissions, full and frozen file systems, setuid programs.
+
+Mounts are private to a namespace that ends with its test; the ordinary user is one who has no processes and no files.
+"""
+
+# ruff: noqa: S108 - /tmp and /dev/shm are the namespace's own
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from measured import (
+    WAIT_LIMIT_SECONDS,
+    await_that,
+    environment,
+    is_alive,
+    job_of_a_workflow,
+    monitor_of,
+    node_files,
+    program,
+    records,
+    the_record,
+    under_torc_step,
+)
+
+pytestmark = pytest.mark.root
+
+USER = 64_321  # nobody's number on any machine that we know of
+USERS = itertools.count(USER + 1)  # for tests that count a user's processes: one each
+
+
+class Namespace:
+    """A mount namespace with an own, empty /tmp and /dev/shm, and a directory that is the same inside and outside."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        script = "mount -t tmpfs none /tmp; chmod 1777 /tmp; mount -t tmpfs none /dev/shm; chmod 1777 /dev/shm; "
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script + "echo up; exec sleep 1000"],
+            stdout=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == b"up\n"
+
+    def start(
+        self, command: Sequence[str | bytes], user: int = 0, limit: tuple[int, int] | None = None, umask: int = 0o022
+    ) -> subprocess.Popen[bytes]:
+        """Start a command inside; ``limit`` is a resource and its value."""
+        enter = ["nsenter", "--mount", f"--target={self._holder.pid}"]
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+
+        def prepare() -> None:
+            os.umask(umask)
+            if limit is not None:
+                resource.setrlimit(limit[0], (limit[1], limit[1]))
+
+        return subprocess.Popen(
+            [*enter, *become, *command],
+            env=environment(),
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=prepare,
+        )
+
+    def run(
+        self, command: Sequence[str | bytes], user: int = 0, limit: tuple[int, int] | None = None, umask: int = 0o022
+    ) -> tuple[int, str, str]:
+        """Exit status and both outputs."""
+        process = self.start(command, user, limit, umask)
+        stdout, stderr = process.communicate(timeout=WAIT_LIMIT_SECONDS)
+        return process.returncode, stdout.decode(), stderr.decode()
+
+    def do(self, *command: str, user: int = 0) -> str:
+        status, stdout, stderr = self.run(command, user)
+        assert status == 0, stderr
+        return stdout
+
+    def bring_over(self, user: int = 0) -> list[str]:
+        """What ``torc slurm collect`` does with the node's spools."""
+        code = "from torc_slurm.database.spool import bring_over; print(*bring_over(), sep='\\n')"
+        return self.do(sys.executable, "-c", code, user=user).split()
+
+    def inside(self, path: Path) -> Path:
+        """How the test reads a file that lies on one of the namespace's mounts."""
+        return Path(f"/proc/{self._holder.pid}/root{path}")
+
+    def close(self) -> None:
+        self._holder.kill()
+        self._holder.wait()
+        assert self._holder.stdout is not None
+        self._holder.stdout.close()
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    place = Path(tempfile.mkdtemp(prefix="torc-test-", dir="/var/tmp"))  # not /tmp, of which the namespace has its own
+    place.chmod(0o755)
+    namespace = Namespace(place)
+    yield namespace
+    namespace.close()
+    shutil.rmtree(place)
+
+
+def owned(place: Path) -> Path:
+    os.chown(place, USER, USER)
+    return place
+
+
+# --- an ordinary user -----------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_may_not_be_written(namespace: Namespace) -> None:
+    out = namespace.place / "out"
+    out.mkdir(mode=0o755)
+    command = under_torc_step(out, ["sh", "-c", "echo ran; exit 7"], *job_of_a_workflow(1))
+    status, stdout, stderr = namespace.run(command, USER)
+    assert (status, stdout) == (7, "ran\n")
+    (warning,) = stderr.splitlines()
+    assert "Permission denied" in warning
+    assert "spool" in warning
+    owned(out)
+    (path,) = namespace.bring_over(USER)
+    (record,) = records(Path(path))
+    assert record.exit["return_code"] == 7
+    assert record.figures["peak_memory_bytes"] is not None
+
+
+NPROC_CASES = {
+    "the job alone": (1, "no process could be started beside the job", False),
+    "no sampler": (2, "the sampler could not be started", True),
+    "no writer": (3, "", True),
+}
+
+
+@pytest.mark.parametrize("case", NPROC_CASES)
+def test_a_limit_on_processes(case: str, namespace: Namespace) -> None:
+    """The job goes before its watchers: it runs, ends as it ends, and what could not be measured is said."""
+    limit, said, recorded = NPROC_CASES[case]
+    user = next(USERS)
+    os.chown(namespace.place, user, user)
+    command = under_torc_step(namespace.place, ["cat", "/proc/self/limits"])
+    status, stdout, stderr = namespace.run(command, user, (resource.RLIMIT_NPROC, limit))
+    assert status == 0
+    assert "Max processes" in stdout
+    assert said in stderr
+    assert "Traceback" not in stderr
+    assert len(node_files(namespace.place)) == int(recorded)
+    if recorded:
+        assert the_record(namespace.place).exit["return_code"] == 0
+
+
+def test_where_only_the_job_fits_it_is_as_bare(namespace: Namespace) -> None:
+    """Signals, orphans and all: what the wrapper had set up for itself is undone."""
+    user, limit = next(USERS), (resource.RLIMIT_NPROC, 1)
+    show = ["grep", "-E", "^(SigBlk|SigIgn|SigCgt|Umask):", "/proc/self/status"]
+    bare = namespace.run(show, user, limit)
+    status, shown, _ = namespace.run(under_torc_step(namespace.place, show), user, limit)
+    assert (status, shown) == bare[:2]
+
+
+@pytest.mark.parametrize("umask", [0o777, 0o137, 0o077, 0o002])
+def test_a_umask_that_takes_the_owners_rights(umask: int, namespace: Namespace) -> None:
+    """It is meant for the job's files; the record is still written, and no more open than the umask allows."""
+    out = owned(namespace.place)
+    status, _, stderr = namespace.run(
+        under_torc_step(out, ["sh", "-c", "umask; exit 7"], *job_of_a_workflow(1)), USER, umask=umask
+    )
+    assert (status, stderr) == (7, "")
+    (path,) = node_files(out)
+    assert the_record(out).exit["return_code"] == 7
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644 & ~(umask & 0o077)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o777 & ~(umask & 0o077)
+
+
+def test_a_setuid_program_is_measured_as_far_as_it_may_be_read(namespace: Namespace) -> None:
+    """Its /proc/PID/io and smaps belong to root: I/O is unknown, CPU and memory are not."""
+    out = owned(namespace.place)
+    namespace.do("cp", "/bin/sleep", "/tmp/sleep-as-root")
+    namespace.do("chmod", "4755", "/tmp/sleep-as-root")
+    status, _, _ = namespace.run(under_torc_step(out, ["/tmp/sleep-as-root", "0.3"]), USER)
+    assert status == 0
+    record = the_record(out)
+    assert record.exit["return_code"] == 0
+    assert record.figures["sampled_rss_peak_bytes"] > 0
+    assert record.figures["num_processes_peak"] == 1
+
+
+# --- the user's own directory on the node ---------------------------------------------------------------------
+
+HOSTILE = {
+    "somebody else's": f"mkdir /tmp/torc-{USER}",
+    "open to others": f"mkdir -m 0777 /tmp/torc-{USER}; chown {USER} /tmp/torc-{USER}",
+    "a link": f"mkdir -m 0700 /tmp/x; chown {USER} /tmp/x; ln -s x /tmp/torc-{USER}",
+    "a file": f"touch /tmp/torc-{USER}; chmod 600 /tmp/torc-{USER}; chown {USER} /tmp/torc-{USER}",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_directory_that_is_not_surely_ours_is_passed_over(what: str, namespace: Namespace) -> None:
+    namespace.do("sh", "-c", HOSTILE[what])
+    code = "from torc_slurm import node_local; print(node_local.directory(), node_local.subdirectory('locks'))"
+    found = namespace.do(sys.executable, "-c", code, user=USER).split()
+    assert found == [f"/dev/shm/torc-{USER}", f"/dev/shm/torc-{USER}/locks"]
+    assert namespace.do("find", f"/tmp/torc-{USER}", "-mindepth", "1") == ""
+
+
+def test_a_part_of_it_that_is_a_link_is_not_followed(namespace: Namespace) -> None:
+    """Nobody else can write in the directory, so whatever is there is ours."""
+    code = "from torc_slurm import node_local; print(node_local.subdirectory('locks'))"
+    namespace.do(sys.executable, "-c", code, user=USER)
+    modes = namespace.do("stat", "-c", "%a %u", f"/tmp/torc-{USER}", f"/tmp/torc-{USER}/locks").split("\n")
+    assert modes[:2] == [f"700 {USER}"] * 2
+
+
+# --- disks ----------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_is_full(namespace: Namespace) -> None:
+    disk = namespace.place / "disk"
+    disk.mkdir()
+    namespace.do("mount", "-t", "tmpfs", "-o", "size=8k", "none", str(disk))
+    status, _, stderr = namespace.run(under_torc_step(disk, ["sh", "-c", "exit 7"], *job_of_a_workflow(1)))
+    assert status == 7
+    (warning,) = stderr.splitlines()
+    assert "spool" in warning
+    namespace.do("mount", "-o", "remount,size=1m", str(disk))
+    (path,) = namespace.bring_over()
+    namespace.do("cp", path, str(namespace.place / "copy.db"))
+    (record,) = records(namespace.place / "copy.db")
+    assert record.exit["return_code"] == 7
+
+
+def test_a_disk_and_a_node_that_are_full(namespace: Namespace) -> None:
+    """Nowhere to write at all: the job runs, and the loss is said in one line."""
+    disk = namespace.place / "disk"
+    disk.mkdir()
+    for place in (str(disk), "/tmp", "/dev/shm"):
+        namespace.do("mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "none", place)
+
+    status, _, stderr = namespace.run(under_torc_step(disk, ["sh", "-c", "exit 7"], *job_of_a_workflow(1)))
+    assert status == 7
+    assert "Traceback" not in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+class FrozenDisk:
+    """A file system that can hang: every write to it waits until it is thawed."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self.place = namespace.place / "disk"
+        self.place.mkdir()
+        image = namespace.place / "image"
+        with image.open("wb") as file:
+            file.truncate(16 << 20)
+        namespace.do("mkfs.ext4", "-q", "-F", str(image))
+        namespace.do("mount", "-o", "loop", str(image), str(self.place))
+
+    def freeze(self) -> None:
+        self._namespace.do("fsfreeze", "--freeze", str(self.place))
+
+    def thaw(self) -> None:
+        self._namespace.do("fsfreeze", "--unfreeze", str(self.place))
+
+
+@pytest.fixture
+def disk(namespace: Namespace) -> Iterator[FrozenDisk]:
+    disk = FrozenDisk(namespace)
+    yield disk
+    namespace.run(["fsfreeze", "--unfreeze", str(disk.place)])  # where the test has not: or its processes never end
+    await_that(lambda: namespace.run(["umount", str(disk.place)])[0] == 0, "the disk released")
+
+
+def outer_path(namespace: Namespace, path: str) -> Path:
+    namespace.do("cp", path, str(namespace.place / "copy.db"))
+    return namespace.place / "copy.db"
+
+
+def test_a_disk_that_hangs_from_the_start(namespace: Namespace, disk: FrozenDisk) -> None:
+    disk.freeze()
+    command = under_torc_step(disk.place, ["sh", "-c", "echo ran; exit 7"], *job_of_a_workflow(1))
+    status, stdout, stderr = namespace.run(command)
+    assert (status, stdout) == (7, "ran\n")
+    (warning,) = stderr.splitlines()
+    assert "nothing could be written for 2.5 s" in warning
+    disk.thaw()
+    (path,) = namespace.bring_over()
+    (record,) = records(outer_path(namespace, path))
+    assert record.exit["return_code"] == 7
+
+
+def test_a_disk_that_hangs_in_the_middle(namespace: Namespace, disk: FrozenDisk) -> None:
+    """What was written before, what was spooled meanwhile and what came at the end is one record, without gaps."""
+    options = ["--granularity=time_series", "--sample-interval-seconds=0.1", "--flush-interval-seconds=1"]
+    command = under_torc_step(disk.place, program("wait", int(signal.SIGTERM), 7), *job_of_a_workflow(1), *options)
+    process = namespace.start(command)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"ready")
+    wrapper = process.pid
+    await_that(lambda: namespace.run(["sh", "-c", f"ls {disk.place}/*/*.db"])[0] == 0, "the first flush")
+    disk.freeze()
+    spool = namespace.inside(Path("/tmp/torc-0/spool"))
+    await_that(lambda: spool.is_dir() and list(spool.glob("*.db")), "the first spool")
+    monitor = monitor_of(process)
+    os.kill(wrapper, signal.SIGTERM)
+    _, said = process.communicate(timeout=WAIT_LIMIT_SECONDS)
+    assert process.returncode == 7
+    assert b"spool" in said
+    disk.thaw()
+    await_that(lambda: not is_alive(monitor), "all of it ended")
+    (path,) = namespace.bring_over()
+    (record,) = records(outer_path(namespace, path))
+    assert record.exit["return_code"] == 7
+    times = [row["timestamp"] for row in record.samples]
+    assert times == sorted(set(times))
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert max(gaps) < 1.0  # no flush is missing; one sample may be late
+    cpu_seconds = sum(
+        row["cpu_percent"] / 100 * gap
+        for row, gap in zip(record.samples, [times[0] - record.step["begin_time"], *gaps], strict=True)
+    )
+    assert cpu_seconds == pytest.approx(record.figures["cpu_seconds"], abs=0.011)
+
+
+def test_a_disk_that_hangs_for_a_while(namespace: Namespace, disk: FrozenDisk) -> None:
+    """The sampler writes again as soon as it can, and brings its own spool over."""
+    command = under_torc_step(
+        disk.place, program("wait", int(signal.SIGTERM), 7), *job_of_a_workflow(1), "--flush-interval-seconds=1"
+    )
+    process = namespace.start(command)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"ready")
+    disk.freeze()
+    spool = namespace.inside(Path("/tmp/torc-0/spool"))
+    await_that(lambda: spool.is_dir() and list(spool.glob("*.db")), "the first spool")
+    disk.thaw()
+    await_that(lambda: not list(spool.iterdir()), "the spool brought over")
+    os.kill(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=WAIT_LIMIT_SECONDS)
+    assert (process.returncode, said) == (7, b"")
+    assert namespace.bring_over() == []
+    (path,) = (disk_file for disk_file in namespace.do("sh", "-c", f"ls {disk.place}/*/*.db").split())
+    (record,) = records(outer_path(namespace, path))
+    assert record.exit["return_code"] == 7
+    assert record.step["end_time"] is not None
