@@ -400,3 +400,12 @@ def test_delete_leaves_nothing_of_the_workflow_and_all_of_the_others(place: Plac
     assert place.answer("workflows", "create", "w.yaml")["workflow_id"] == 3
     assert len(place.items("results", "list", "2")) == 1
     assert "there is no workflow 1" in place.refusal("results", "list", "1")
+
+
+def test_stats_of_a_workflow_of_which_nothing_is_recorded_yet(place: Place) -> None:
+    place.spec()
+    place.torc("workflows", "create", "w.yaml")
+    assert place.items("slurm", "stats", "1") == []
+    assert "nothing is recorded of workflow 1 yet" in place.torc("stats", "1").stderr
+    assert "there is no workflow 2" in place.refusal("slurm", "stats", "2")
+    assert "nothing of workflow 1 fits" in place.refusal("slurm", "stats", "1", "--job-id", "9")

@@ -200,7 +200,7 @@ def _of_unrecorded(directory: str, selection: Selection, *, ask: bool, all_steps
     from torc_slurm.reports.step_stats import stats_report
 
     if selection.slurm_job is None:
-        raise _nothing_fits(directory, selection)
+        return _of_workflow(directory, selection)
     rows = ask_about_unrecorded(int(selection.slurm_job)) if ask and selection.slurm_job.isdigit() else []
     known = [row for row in rows if row["state"] is not None]
     if known and all_steps:
@@ -215,6 +215,29 @@ def _what_slurm_says(rows: Sequence[Mapping[str, object]], known: Sequence[Mappi
     if known:
         return f" (Slurm has {len(known)} steps of it, {known[0]['job_state']}: --all-steps shows them)"
     return f" ({rows[0]['reason']})" if rows else ""
+
+
+def _of_workflow(directory: str, selection: Selection) -> StatsReport:
+    """Nothing, for a workflow that is there and of which nothing is recorded yet.
+
+    Raises:
+        InputError: there is no such workflow, or no such run, job or attempt of it.
+    """
+    from torc_slurm.database.main import open_copy
+    from torc_slurm.database.workflows import workflow_row
+    from torc_slurm.reports.step_stats import stats_report
+
+    if selection.workflow_id is None:
+        raise _nothing_fits(directory, selection)
+    with open_copy(directory, "a look") as database:
+        try:
+            workflow_row(database.connection, selection.workflow_id)
+        except InputError:
+            raise _nothing_fits(directory, selection) from None
+    if (selection.run_id, selection.job_id, selection.attempt_id) != (None, None, None):
+        raise InputError(f"nothing of workflow {selection.workflow_id} fits --run-id, --job-id and --attempt-id")
+    say(f"nothing is recorded of workflow {selection.workflow_id} yet")
+    return stats_report([], [], [], all_steps=False)
 
 
 def _nothing_fits(directory: str, selection: Selection) -> InputError:

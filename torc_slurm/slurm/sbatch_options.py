@@ -1,8 +1,8 @@
 """What sbatch is asked for, as options and as #SBATCH lines; pure.
 
 Quoting of #SBATCH lines stands here alone. sbatch reads them itself, no shell does: a value in double quotes keeps
-every character but a line break, with a backslash before ``"`` and ``\\`` (Slurm's src/sbatch/opt.c; seen on 22.05 with
-quotes, ``#``, ``$(…)``, tabs, control characters and any language).
+every character but a line break, with a backslash before ``"`` and ``\\`` (Slurm's src/sbatch/opt.c; seen on 22.05 and
+24.11 with quotes, ``#``, ``$(…)``, tabs, control characters and any language).
 """
 
 from __future__ import annotations
