@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +95,10 @@ def dry_run(output_dir: str, request: Request) -> Launched:
     with open_copy(output_dir, _DRY) as database:
         prepared = _prepare(database, request)
         plan = prepared.plan
-        return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script, messages=prepared.warnings)
+        words = ("sbatch", "--parsable", *request.sbatch_arguments)
+        told = (f"sbatch would be called so: {shlex.join(words)} SCRIPT",) if request.sbatch_arguments else ()
+        messages = (*prepared.warnings, *told)
+        return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script, messages=messages)
 
 
 def generate(output_dir: str, request: Request, *, on_wait: Callable[[str], None] = lambda _message: None) -> Launched:
@@ -170,7 +174,7 @@ def _write_down(output_dir: str, request: Request, status: str, on_wait: Callabl
 def _prepare(database: MainDatabase, request: Request) -> _Prepared:
     connection, output_dir = database.connection, database.output_dir
     created = isinstance(request.workflow, Workflow)
-    wanted = _create(connection, request) if isinstance(request.workflow, Workflow) else request.workflow
+    wanted = _create(database, request) if isinstance(request.workflow, Workflow) else request.workflow
     row = workflow_row(connection, wanted)
     workflow_id = int(row["workflow_id"] or 0)
     states = [] if created else refresh_workflow(connection, output_dir, workflow_id)
@@ -204,11 +208,12 @@ def _scheduler(
     return overridden(chosen, request.overrides), json.loads(str(workflow["slurm_defaults"]))
 
 
-def _create(connection: sqlite3.Connection, request: Request) -> int:
+def _create(database: MainDatabase, request: Request) -> int:
     assert isinstance(request.workflow, Workflow)
     return create_workflow(
-        connection,
+        database.connection,
         request.workflow,
+        output_dir=database.output_dir,
         working_dir=request.working_dir,
         spec_file=request.spec_file,
         user_name=request.user_name,

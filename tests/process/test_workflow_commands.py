@@ -409,3 +409,32 @@ def test_stats_of_a_workflow_of_which_nothing_is_recorded_yet(place: Place) -> N
     assert "nothing is recorded of workflow 1 yet" in place.torc("stats", "1").stderr
     assert "there is no workflow 2" in place.refusal("slurm", "stats", "2")
     assert "nothing of workflow 1 fits" in place.refusal("slurm", "stats", "1", "--job-id", "9")
+
+
+def test_what_old_files_bear_is_no_id_of_a_new_workflow(place: Place) -> None:
+    """Where torc.db was lost, an old node file must not become the record of a new workflow."""
+    place.spec()
+    place.torc("slurm", "generate", "w.yaml", "-o", "run.sh")
+    write(place.output_dir, measured(1, 0))
+    (place.output_dir / "torc.db").unlink()
+    assert place.answer("workflows", "create", "w.yaml")["workflow_id"] == 2
+    assert place.items("results", "list", "2") == []
+    assert [job["status"] for job in place.items("jobs", "list", "2")] == ["ready", "ready", "blocked"]
+
+
+def test_a_directory_whose_name_cannot_be_kept(place: Place) -> None:
+    place.spec()
+    name = os.fsdecode(b"caf\xe9")
+    assert "is not UTF-8" in place.refusal("workflows", "create", "w.yaml", "--output-dir", name)
+    assert "is not UTF-8" in place.refusal("submit", "w.yaml", "--output-dir", name)
+    assert not (place.directory / name).exists()
+    (place.directory / "w.yaml").rename(place.directory / f"{name}.yaml")
+    assert place.torc("workflows", "create", f"{name}.yaml").returncode == 0
+
+
+def test_a_dry_run_says_what_sbatch_would_be_told(place: Place) -> None:
+    place.spec()
+    assert (
+        "sbatch --parsable '--comment=a b' SCRIPT"
+        in place.torc("submit", "w.yaml", "--dry-run", "--", "--comment=a b").stderr
+    )

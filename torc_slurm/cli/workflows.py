@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torc_slurm.database.current import Current
     from torc_slurm.reports.workflow_status import WorkflowStatus
 
-_FIRST_PAUSE_SECONDS = 0.5
+_FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 15.0
 
 app = typer.Typer(
@@ -77,6 +77,7 @@ def create(
         workflow_id = create_workflow(
             database.connection,
             workflow,
+            output_dir=directory,
             working_dir=working_dir(),
             spec_file=os.path.abspath(spec),
             user_name=user_name(),

@@ -85,14 +85,17 @@ def open_main(
 
 
 @contextlib.contextmanager
-def open_to_write(
-    output_dir: str, *, on_wait: Callable[[str], None] = lambda _message: None
-) -> Iterator[MainDatabase]:
+def open_to_write(output_dir: str, *, on_wait: Callable[[str], None] = lambda _message: None) -> Iterator[MainDatabase]:
     """As `open_main`, for commands that put something there: the directory is made, and a mere copy is refused.
 
     Raises:
+        InputError: the directory's name is not UTF-8: paths could not be kept.
         DatabaseError: the directory or the database cannot be written; or as `open_main`.
     """
+    try:
+        output_dir.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name of {output_dir} is not UTF-8; give another --output-dir") from None
     try:
         os.makedirs(output_dir, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 
 from torc_slurm.database.node_records import Row
 from torc_slurm.errors import InputError
+from torc_slurm.identity import RESOURCE_DIR
+from torc_slurm.plan import PLANS_DIR
 from torc_slurm.spec.workflow import Job, Requirement, Scheduler, Workflow
 
 _INSERT_WORKFLOW = """
@@ -72,6 +75,12 @@ _NUMBERED = {
 _LAST_NUMBER = """
 UPDATE sqlite_sequence SET seq = (SELECT coalesce(max({key}), 0) FROM {table}) WHERE name = '{table}'
 """
+_RAISE_NUMBER = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
+_SET_NUMBER = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
+_LARGEST_WORKFLOW_RECORDED = "SELECT max(workflow_id) FROM results"
+_LARGEST_JOB_RECORDED = "SELECT max(job_id) FROM results WHERE workflow_id IS NOT NULL"
+_PLAN_NAME = re.compile(r"wf([0-9]{1,15})_r[0-9]{1,9}\.json")
+_NODE_FILE_NAME = re.compile(r".*_([0-9]{1,15})_[0-9]{1,9}\.db", re.DOTALL)
 _FORGET_NODE_FILE = "DELETE FROM node_files WHERE path = ?"
 
 
@@ -79,6 +88,7 @@ def create_workflow(
     connection: sqlite3.Connection,
     workflow: Workflow,
     *,
+    output_dir: str,
     working_dir: str,
     spec_file: str | None,
     user_name: str | None,
@@ -86,15 +96,23 @@ def create_workflow(
 ) -> int:
     """Put a workflow and its jobs in place; must run inside a transaction. Returns its ``workflow_id``.
 
+    Ids that files on disk bear are not used again: where ``torc.db`` was lost, an old node file must not become the
+    record of a new workflow.
+
     Args:
         working_dir: absolute; relative working directories of jobs are taken from there.
+        spec_file: where the workflow was read from, to be shown.
         now: Unix time.
     """
+    _reserve(
+        connection, "workflows", max(_largest_on_disk(output_dir), _number(connection, _LARGEST_WORKFLOW_RECORDED))
+    )
+    _reserve(connection, "jobs", _number(connection, _LARGEST_JOB_RECORDED))
     values = {
         "name": workflow.name,
         "description": workflow.description,
         "user_name": user_name,
-        "spec_file": spec_file,
+        "spec_file": None if spec_file is None else os.fsencode(spec_file).decode("utf-8", "replace"),
         "working_dir": working_dir,
         "created_at": now,
         "slurm_defaults": json.dumps(workflow.slurm_defaults),
@@ -108,6 +126,26 @@ def create_workflow(
     requirement_ids = {each.name: _insert_requirement(connection, workflow_id, each) for each in workflow.requirements}
     _insert_jobs(connection, workflow_id, workflow.jobs, requirement_ids, working_dir)
     return workflow_id
+
+
+def _largest_on_disk(output_dir: str) -> int:
+    """The largest workflow id in the names of plans and node files."""
+    largest = 0
+    for directory, pattern in ((PLANS_DIR, _PLAN_NAME), (RESOURCE_DIR, _NODE_FILE_NAME)):
+        path = os.path.join(output_dir, directory)
+        names = os.listdir(path) if os.path.isdir(path) else []
+        largest = max([largest, *(int(match[1]) for name in names if (match := pattern.fullmatch(name)))])
+    return largest
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    return int(connection.execute(query).fetchone()[0] or 0)
+
+
+def _reserve(connection: sqlite3.Connection, table: str, number: int) -> None:
+    """Let a table's numbers go on after this one."""
+    if not connection.execute(_RAISE_NUMBER, (number, table)).rowcount:
+        connection.execute(_SET_NUMBER, (table, number))
 
 
 def _insert_requirement(connection: sqlite3.Connection, workflow_id: int, requirement: Requirement) -> int:

@@ -71,7 +71,7 @@ def _write_down(connection: sqlite3.Connection, plan: Plan) -> None:
 
 
 def _next_plan(connection: sqlite3.Connection, output_dir: str, source: Source) -> Plan:
-    wanted = _create(connection, source) if isinstance(source.workflow, Workflow) else source.workflow
+    wanted = _create(connection, output_dir, source) if isinstance(source.workflow, Workflow) else source.workflow
     row = workflow_row(connection, wanted)
     workflow_id = int(row["workflow_id"] or 0)
     if not isinstance(source.workflow, Workflow):
@@ -80,11 +80,12 @@ def _next_plan(connection: sqlite3.Connection, output_dir: str, source: Source) 
     return plan_of(connection, row, run_id=run_id, output_dir=output_dir, python=interpreter())
 
 
-def _create(connection: sqlite3.Connection, source: Source) -> int:
+def _create(connection: sqlite3.Connection, output_dir: str, source: Source) -> int:
     assert isinstance(source.workflow, Workflow)
     return create_workflow(
         connection,
         source.workflow,
+        output_dir=output_dir,
         working_dir=source.working_dir,
         spec_file=source.spec_file,
         user_name=source.user_name,
