@@ -193,7 +193,7 @@ def job_statuses(
         active_run: the run that may still start jobs; None: no one does.
     """
     completed = {job for job, (_, word) in words.items() if word == "completed"}
-    completed |= {job for job, status in jobs.items() if status == "completed"}
+    completed |= {job for job, status in jobs.items() if status == "completed" and job not in words}
     return {job: _job_status(job, completed, waits_for, words.get(job), active_run) for job in jobs}
 
 
