@@ -18,6 +18,7 @@ from torc_slurm.runner.step_command import open_outputs, step_command, step_envi
 # Inside a step of an allocation (srun --pty bash) the jobs are plain processes too, and no steps of their own.
 _STEP_VARIABLES = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_STEP_ID", "SLURM_STEPID")
 _NO_BOUND = 1 << 30
+GRACE_SECONDS = 10.0
 
 
 class DirectLauncher:
@@ -88,6 +89,9 @@ class DirectLauncher:
 
     def evidence(self, _attempt: Attempt, _ended: Ended, _told: ToldToEnd | None) -> Callable[[], Evidence] | None:
         return None  # the wrapper's status is the job's
+
+    def grace_seconds(self) -> float:
+        return GRACE_SECONDS
 
     def end(self, job_ids: Collection[int], *, kill: bool) -> None:
         for pid in [self._pids[job_id] for job_id in job_ids if job_id in self._pids]:

@@ -47,6 +47,11 @@ class Journal:
         self._states[row["job_id"], row["attempt_id"]] = row
         self._write_soon()
 
+    def hurry(self) -> None:
+        """Do not gather any longer: this process may be killed soon."""
+        if not self._is_writing:
+            self._write()
+
     def close(self) -> None:
         """Write what is left, into the spool where the node file cannot be written; takes at most 10 s and a bit."""
         runs, states = self._take()
@@ -85,7 +90,10 @@ class Journal:
             self._loop.after(self._pause_seconds, self._write)
 
     def _write(self) -> None:
-        self._is_due, self._is_writing = False, True
+        self._is_due = False
+        if self._is_writing or not (self._runs or self._states):
+            return
+        self._is_writing = True
         runs, states = self._take()
         self._loop.in_background(
             lambda: write_journal(self._path, runs, states, _LOCK_WAIT_SECONDS),

@@ -52,5 +52,8 @@ class Launcher(Protocol):
     def evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Callable[[], Evidence] | None:
         """Work for a thread that finds out what the end's status leaves in doubt; None where there is no doubt."""
 
+    def grace_seconds(self) -> float:
+        """How long jobs that were told to end now may take before they are killed."""
+
     def end(self, job_ids: Collection[int], *, kill: bool) -> None:
         """Have running attempts end: by SIGTERM, or by SIGKILL."""

@@ -21,7 +21,6 @@ from torc_slurm.runner.outcome import judge
 from torc_slurm.runner.placement import Placed, Placement
 from torc_slurm.runner.queue import JobQueue
 
-GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL; after a scancel Slurm itself leaves KillWait (30 s) for everything
 AFTER_KILL_SECONDS = 10.0
 FIRST_ATTEMPT = 1
 
@@ -174,7 +173,7 @@ class Run:
         if self._running.get(job.job_id) is running and running.told is None:
             reason = f"it was ended at its run time of {job.runtime_seconds} s"
             self._tell_to_end([running], TIMEOUT, reason)
-            self._loop.after(GRACE_SECONDS, lambda: self._launcher.end([job.job_id], kill=True))
+            self._loop.after(self._launcher.grace_seconds(), lambda: self._launcher.end([job.job_id], kill=True))
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -184,7 +183,7 @@ class Run:
             self._stopped = reason
             self._observer.note(f"{reason}: nothing more is started, {len(self._running)} running jobs are being ended")
             self._tell_to_end(self._running.values(), CANCELLED, f"ended by torc: {reason}")
-            self._loop.after(GRACE_SECONDS, self.kill)
+            self._loop.after(self._launcher.grace_seconds(), self.kill)
 
     def kill(self) -> None:
         """Kill what was told to end, without waiting any longer."""
@@ -198,7 +197,10 @@ class Run:
         told = [each for each in running if each.told is None]
         for each in told:
             each.told = ToldToEnd(now, state, reason)
+            # should the runner be killed before the end of it is known
+            self._journal.put_state(self._row(each.attempt.job, state, reason=reason, running=each))
         if told:
+            self._journal.hurry()
             self._launcher.end([each.attempt.job.job_id for each in told], kill=False)
 
     def _give_up(self) -> None:
@@ -237,7 +239,7 @@ class Run:
             "nodes": None if running is None else ",".join(running.attempt.nodes),
             "pid": None if running is None else running.started.pid,
             "start_time": None if running is None else running.start_time,
-            "end_time": time.time() if running is None or ended is None else ended.end_time,
+            "end_time": None if ended is None else ended.end_time,
             "return_code": None if outcome is None else outcome.return_code,
             "launcher_status": None if ended is None else ended.status,
             "launcher_stderr": None if ended is None else ended.stderr or None,

@@ -38,6 +38,24 @@ _EVIDENCE_PAUSE_SECONDS = 0.2
 _STATE_AGE_SECONDS = 1.0
 
 
+# Between the jobs' SIGKILL and the allocation's end: for the journal, and for the script's epilog.
+AFTERWARDS_SECONDS = 30.0
+LONGEST_GRACE_SECONDS = 120.0
+
+
+def grace_seconds(allocation: Allocation, now: float) -> float:
+    """How long steps that are told to end at ``now`` may take; pure.
+
+    Before the time limit whatever it leaves, so that jobs can save what they have. Else it is a scancel: then all that
+    is left is KillWait, and a part of it is for us.
+    """
+    shortest = min(10.0, allocation.kill_wait_seconds / 3)
+    left = None if allocation.end_time is None else allocation.end_time - now - AFTERWARDS_SECONDS
+    if left is None or left > LONGEST_GRACE_SECONDS + AFTERWARDS_SECONDS:
+        return shortest
+    return max(shortest, left)
+
+
 class _Step:
     """One srun that runs."""
 
@@ -260,6 +278,9 @@ class SrunLauncher:
     def _node_files(self, attempt: Attempt) -> list[str]:
         workflow = str(self._plan.workflow_id)
         return [node_file_path(self._plan.output_dir, node, workflow, self._plan.run_id) for node in attempt.nodes]
+
+    def grace_seconds(self) -> float:
+        return grace_seconds(self._allocation, time.time())
 
     def end(self, job_ids: Collection[int], *, kill: bool) -> None:
         signal_name = "KILL" if kill else "TERM"

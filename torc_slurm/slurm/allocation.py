@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from torc_slurm.errors import ParseError
 from torc_slurm.identity import tasks_per_node
@@ -19,6 +20,9 @@ _NODE_LINE = re.compile(r"^\s*Nodes=(\S+) CPU_IDs=(\S*) Mem=([0-9]+) GRES=(\S*)"
 _GPUS = re.compile(r"(?:^|,)gpu(?::[^:(),]+)?:([0-9]+)")
 _INDEXES = re.compile(r"\([^)]*\)")
 _THREADS = re.compile(r"^NodeName=(\S+)|\bThreadsPerCore=([0-9]+)", re.MULTILINE)
+_END_TIME = re.compile(r"\bEndTime=([0-9T:\-]+)")
+_KILL_WAIT = re.compile(r"^KillWait\s*=\s*([0-9]+)", re.MULTILINE)
+DEFAULT_KILL_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,21 @@ class NodeShare:
 
 @dataclass(frozen=True)
 class Allocation:
-    """A running allocation, as its batch script or salloc's shell sees it."""
+    """A running allocation, as its batch script or salloc's shell sees it.
+
+    ``end_time`` (Unix seconds) is when its time limit is reached, None: at no time; ``kill_wait_seconds`` is how long
+    Slurm waits between SIGTERM and SIGKILL when it ends a job.
+    """
 
     slurm_job_id: int
     nodes: tuple[NodeShare, ...]
     has_gres: bool = False
+    end_time: float | None = None
+    kill_wait_seconds: float = DEFAULT_KILL_WAIT_SECONDS
 
 
 def read_allocation(environ: Mapping[str, str]) -> Allocation:
-    """The allocation that this process is in; asks scontrol twice.
+    """The allocation that this process is in; asks scontrol three times.
 
     Raises:
         ParseError: the environment or scontrol's answer is not understood.
@@ -54,11 +64,14 @@ def read_allocation(environ: Mapping[str, str]) -> Allocation:
         environ,
         job_text=scontrol(["show", "job", "-d", job]),
         node_text=scontrol(["show", "node", nodes]),
+        config_text=scontrol(["show", "config"]),
     )
 
 
-def parse_allocation(environ: Mapping[str, str], job_text: str, node_text: str) -> Allocation:
-    """Put together what the environment and the two answers say; pure.
+def parse_allocation(
+    environ: Mapping[str, str], job_text: str, node_text: str = "", config_text: str = ""
+) -> Allocation:
+    """Put together what the environment and the answers say, which have to be in UTC; pure.
 
     Raises:
         ParseError: a node without CPUs, or one that scontrol does not mention.
@@ -73,8 +86,13 @@ def parse_allocation(environ: Mapping[str, str], job_text: str, node_text: str) 
         NodeShare(name, count, details[name][0] or None, details[name][1], threads.get(name, 1))
         for name, count in cpus.items()
     )
-    has_gres = any(details[name][2] for name in cpus)
-    return Allocation(int(environ["SLURM_JOB_ID"]), shares, has_gres)
+    return Allocation(
+        slurm_job_id=int(environ["SLURM_JOB_ID"]),
+        nodes=shares,
+        has_gres=any(details[name][2] for name in cpus),
+        end_time=_end_time(job_text),
+        kill_wait_seconds=_kill_wait_seconds(config_text),
+    )
 
 
 def cpus_per_node(environ: Mapping[str, str]) -> dict[str, int]:
@@ -101,6 +119,18 @@ def _node_details(job_text: str) -> dict[str, tuple[int, int, bool]]:
         for name in expand_node_list(names):
             found[name] = (int(memory), gpus, bool(gres))
     return found
+
+
+def _end_time(job_text: str) -> float | None:
+    match = _END_TIME.search(job_text)
+    if match is None:
+        return None
+    return datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
+
+
+def _kill_wait_seconds(config_text: str) -> float:
+    match = _KILL_WAIT.search(config_text)
+    return DEFAULT_KILL_WAIT_SECONDS if match is None else float(match[1])
 
 
 def _threads_per_core(node_text: str) -> dict[str, int]:
