@@ -188,6 +188,13 @@ class Record:
         return row
 
     @property
+    def series_cpu_seconds(self) -> float:
+        """CPU seconds as the series has them: each row's percentage times its time since the row before."""
+        begins = [self.step["begin_time"], *(row["timestamp"] for row in self.samples)]
+        windows = zip(self.samples, begins, strict=False)
+        return float(sum(row["cpu_percent"] / 100 * (row["timestamp"] - begin) for row, begin in windows))
+
+    @property
     def exit(self) -> dict[str, Any]:
         """The one task's exit record."""
         (row,) = self.exits
@@ -215,6 +222,8 @@ def _read_records(path: Path) -> list[Record]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         assert [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]
+        if not connection.execute("PRAGMA user_version").fetchone()[0]:
+            return []  # created, and nothing committed yet
         return [Record(connection, step) for step in _rows(connection, "SELECT * FROM steps ORDER BY id")]
 
 
