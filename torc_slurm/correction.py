@@ -50,14 +50,14 @@ def scheduler_of(found: SizingFacts, name: str | None = None) -> Scheduler:
     return choose_scheduler(schedulers(found.database.connection, found.workflow_id), name)
 
 
-def capacity_for(found: SizingFacts, partition: str | None = None) -> Capacity:
-    """What the workflow's partition (or the given one) has; asks sinfo once.
+def capacity_for(found: SizingFacts, partition: str | None = None, scheduler: str | None = None) -> Capacity:
+    """What the partition of the workflow's scheduler (or the given one) has; asks sinfo once.
 
     Raises:
-        InputError: there is no such partition.
+        InputError: there is no such partition or scheduler.
     """
     defaults = json.loads(str(found.workflow["slurm_defaults"]))
-    return ask_capacity(scheduler_of(found), defaults, partition)
+    return ask_capacity(scheduler_of(found, scheduler), defaults, partition)
 
 
 def over_walltime(found: SizingFacts, corrections: Corrections) -> list[str]:

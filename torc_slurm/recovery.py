@@ -47,14 +47,17 @@ def plan(
     max_attempts: int,
     retry_failed: bool = False,
     scheduler: str | None = None,
+    partition: str | None = None,
 ) -> RecoveryPlan:
     """Decide everything, change nothing.
 
     Args:
         max_attempts: how many runs the workflow may have altogether.
         scheduler: the name of that of the next run; None: the first.
+        partition: instead of the scheduler's.
 
     Raises:
+        InputError: there is no such scheduler or partition.
         TorcError: a run is active, there were as many runs as allowed, or no other run would help.
     """
     active = found.active_run
@@ -63,7 +66,7 @@ def plan(
             f"run {active.run_id} of workflow {found.workflow_id} is active ({active.reason}); wait for it with "
             f"torc workflows status {found.workflow_id} --wait"
         )
-    capacity = capacity_for(found)
+    capacity = capacity_for(found, partition, scheduler)
     chosen = dataclasses.replace(options, guards=guarded(options.guards, capacity))
     waits_for = dependencies(found.database.connection, found.workflow_id)
     recovery = plan_recovery(found.facts, chosen, waits_for, retry_failed=retry_failed)

@@ -34,6 +34,7 @@ resource_requirements:
     memory: "8g"
     runtime: PT1H
   - {name: short, memory: 3g, runtime: PT10M}
+slurm_schedulers: [{name: main, walltime: "00:10:00"}]
 jobs:
   - {name: pre, command: "true", resource_requirements: large}
   - {name: train, command: "true", resource_requirements: tight}
@@ -327,6 +328,9 @@ def test_savings(shared_place: Place) -> None:
 def test_recover_corrects_what_was_killed_and_nothing_else(place: Place) -> None:
     dry = place.answer("recover", "--dry-run", schema="recover")
     assert (dry["status"], dry["run_id"]) == ("dry_run", None)
+    assert dry["walltime"] == "00:20:00"  # PT15M does not fit the scheduler's ten minutes
+    assert "sbatch was not found" in place.refusal("recover", status=1)
+    assert place.requirements()["tight"] == (1, "8g", "PT1H")
     assert [(each["job_id"], each["cause"], each["is_helped"]) for each in dry["unfinished"]] == [
         (2, "memory", True),
         (3, "time", True),
@@ -406,7 +410,9 @@ def test_tables_say_what_was_done(place: Place) -> None:
     assert re.search(r"tight +Memory +more +8g +11g +1 +job 2 train .*killed for memory", text)
     assert re.search(r"tight +Runtime +same", text)
     assert "Nothing was changed" in text
-    assert "torc submit 1" in place.torc("correct").stdout
+    done = place.torc("correct")
+    assert "torc submit 1" in done.stdout
+    assert "short would ask for PT12M, but scheduler main has a walltime of 10m 0s" in done.stderr
     assert "Nothing to correct" in place.torc("correct").stdout
     text = place.torc("recover", "--dry-run").stdout
     assert re.search(r"2 +train +memory +yes", text)

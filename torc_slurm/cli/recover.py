@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,9 +30,10 @@ from torc_slurm.cli.workflow_options import (
     WorkflowIdArgument,
     request_for,
 )
+from torc_slurm.errors import TorcError
 
 if TYPE_CHECKING:
-    from torc_slurm.launch import Launched
+    from torc_slurm.launch import Launched, Request
     from torc_slurm.recovery import RecoveryPlan
 
 RECOVER_EXAMPLE = """\b
@@ -76,7 +78,6 @@ def recover(
     Refused where no other run would help: jobs that failed by themselves or hung, or whose request cannot grow any
     more. What was corrected since a job failed is left as it is.
     """
-    from torc_slurm import launch
     from torc_slurm.correction import apply
     from torc_slurm.database.sizing_facts import sizing_facts
     from torc_slurm.recovery import plan
@@ -85,24 +86,57 @@ def recover(
     guards = guards_of(max_memory=max_memory, max_runtime=max_runtime, largest_factor=largest_factor)
     options = options_of(memory_multiplier, 1.2, runtime_multiplier, guards=guards, downsize=False, answer_once=True)
     with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
-        planned = plan(found, options, max_attempts=max_attempts, retry_failed=retry_failed, scheduler=scheduler)
-        chosen = found.workflow_id
-        if not dry_run and planned.recovery.corrections.adjustments:
-            apply(found, planned.recovery.corrections, changed_by=context.command_path, now=time.time(), edit=None)
-    say_what_is_missing(found)
-    launched: Launched | None = None
-    if planned.is_needed and not dry_run and not no_submit:
-        request = request_for(
-            str(chosen),
+        planned = plan(
+            found,
+            options,
+            max_attempts=max_attempts,
+            retry_failed=retry_failed,
             scheduler=scheduler,
-            account=account,
             partition=partition,
-            qos=qos,
-            nodes=nodes,
-            time=walltime or planned.walltime,
         )
-        launched = launch.submit(directory, request, on_wait=say)
+        chosen, corrections = found.workflow_id, planned.recovery.corrections
+        will_submit = planned.is_needed and not dry_run and not no_submit
+        if will_submit:
+            _require_sbatch(chosen)
+        if corrections.adjustments and not dry_run:
+            apply(found, corrections, changed_by=context.command_path, now=time.time(), edit=None)
+    say_what_is_missing(found)
+    request = request_for(
+        str(chosen),
+        scheduler=scheduler,
+        account=account,
+        partition=partition,
+        qos=qos,
+        nodes=nodes,
+        time=walltime or planned.walltime,
+    )
+    launched = _submit(directory, request, is_corrected=bool(corrections.adjustments)) if will_submit else None
     _show(chosen, planned, launched, chosen_format, dry_run=dry_run)
+
+
+def _require_sbatch(workflow_id: int) -> None:
+    """Before anything is changed.
+
+    Raises:
+        TorcError: there is no Slurm here.
+    """
+    if shutil.which("sbatch") is None:
+        raise TorcError(
+            f"sbatch was not found on PATH; torc recover {workflow_id} --no-submit corrects, then torc run "
+            f"{workflow_id} runs it here"
+        )
+
+
+def _submit(directory: str, request: Request, *, is_corrected: bool) -> Launched:
+    """The next run; where that cannot be, the corrections stay, and that is said."""
+    from torc_slurm import launch
+
+    try:
+        return launch.submit(directory, request, on_wait=say)
+    except TorcError:
+        if is_corrected:
+            say("the corrections are saved; what follows kept the next run from being submitted")
+        raise
 
 
 def _show(
@@ -121,9 +155,7 @@ def _show(
     else:
         if planned.is_needed:
             show_unfinished(planned.recovery.unfinished)
-        changes = planned.recovery.corrections.adjustments
-        jobs = {each.requirement.resource_requirements_id: [job.job_id for job in each.jobs] for each in changes}
-        show_decisions([each for each in planned.recovery.corrections.decisions if each.direction != KEPT], jobs)
+        show_decisions([each for each in planned.recovery.corrections.decisions if each.direction != KEPT])
         emit(f"{_said(workflow_id, planned, launched, dry_run=dry_run)}\n")
 
 

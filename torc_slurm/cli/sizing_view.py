@@ -88,21 +88,16 @@ def show_corrections(corrections: Corrections, chosen_format: Format, *, dry_run
         emit_object(corrections_document(corrections, dry_run=dry_run, explain=explain))
         return
     shown = [each for each in corrections.decisions if explain or each.direction != KEPT]
-    jobs = _jobs_of(corrections)
     if chosen_format is Format.csv:
-        rows = [explanation(each) | {"job_ids": _ids(jobs, each)} for each in shown]
+        rows = [explanation(each) | {"job_ids": _ids(each)} for each in shown]
         emit_csv(_ADJUSTMENT_COLUMNS, rows)
         return
-    show_decisions(shown, jobs)
+    show_decisions(shown)
     emit(f"{_summary(corrections, dry_run=dry_run)}\n")
 
 
-def show_decisions(decisions: Sequence[Decision], jobs: Mapping[int, Sequence[int]]) -> None:
-    """A table of decisions; none where there are none.
-
-    Args:
-        jobs: ids of the jobs that share each requirement.
-    """
+def show_decisions(decisions: Sequence[Decision]) -> None:
+    """A table of decisions; none where there are none."""
     if not decisions:
         return
     columns = (
@@ -114,11 +109,11 @@ def show_decisions(decisions: Sequence[Decision], jobs: Mapping[int, Sequence[in
         Column("Jobs", right=True),
         Column("Why", optional=1),
     )
-    emit_table(columns, [_decision_cells(each, jobs) for each in decisions])
+    emit_table(columns, [_decision_cells(each) for each in decisions])
     emit("\n")
 
 
-def _decision_cells(decision: Decision, jobs: Mapping[int, Sequence[int]]) -> tuple[str, ...]:
+def _decision_cells(decision: Decision) -> tuple[str, ...]:
     requirement = decision.requirement
     return (
         printable(requirement.name, _NAME_WIDTH),
@@ -126,19 +121,13 @@ def _decision_cells(decision: Decision, jobs: Mapping[int, Sequence[int]]) -> tu
         _WORDS[decision.direction],
         NOT_KNOWN if decision.original is None else str(decision.original),
         NOT_KNOWN if decision.new is None else str(decision.new),
-        str(len(jobs.get(requirement.resource_requirements_id, ()))),
+        str(len(decision.jobs)),
         printable(decision.reason, _REASON_WIDTH),
     )
 
 
-def _jobs_of(corrections: Corrections) -> dict[int, list[int]]:
-    return {
-        each.requirement.resource_requirements_id: [job.job_id for job in each.jobs] for each in corrections.adjustments
-    }
-
-
-def _ids(jobs: Mapping[int, Sequence[int]], decision: Decision) -> str:
-    return " ".join(map(str, jobs.get(decision.requirement.resource_requirements_id, ())))
+def _ids(decision: Decision) -> str:
+    return " ".join(str(job.job_id) for job in decision.jobs)
 
 
 def _summary(corrections: Corrections, *, dry_run: bool) -> str:

@@ -57,12 +57,13 @@ class Options:
 class Decision:
     """What to do about one resource of one requirement.
 
-    ``direction`` is UP, DOWN or KEPT; ``original`` and ``new`` are as a workflow file has them (``original`` is None
-    where nothing was asked for); ``evidence`` is all that was looked at, ``max_measured`` the most that was measured:
-    bytes, seconds or percent of a core; None: nothing was.
+    ``jobs`` are those that share it; ``direction`` is UP, DOWN or KEPT; ``original`` and ``new`` are as a workflow file
+    has them (``original`` is None where nothing was asked for); ``evidence`` is all that was looked at,
+    ``max_measured`` the most that was measured: bytes, seconds or percent of a core; None: nothing was.
     """
 
     requirement: Requirement
+    jobs: tuple[Job, ...]
     resource: Resource
     direction: str
     original: str | int | None
@@ -175,14 +176,14 @@ class _Case:
 
     def _less(self, amount: int, notes: tuple[str, ...]) -> Decision:
         if amount >= (self.now or 0):
-            return self.kept(self._fits())
+            return self.kept("; ".join((self._fits(), *notes)))
         unsure = list(self._unsure())
         if unsure:
             return self.kept(f"less would do for what is known, but {_some(unsure)}")
         if not self.options.downsize:
             return self.kept(f"{write_amount(amount, self.resource)} would do; downsizing is off (--no-downsize)")
         most = max(self.evidence, key=lambda each: each.used)
-        return self._changed(DOWN, amount, f"all completed; most was used by {self._told(most)}", notes)
+        return self._changed(DOWN, amount, f"all completed, and {self._told(most)}, the most of all", notes)
 
     def _unsure(self) -> Iterator[str]:
         for job in self.jobs:
@@ -208,7 +209,9 @@ class _Case:
     def _decision(self, direction: str, new: str | int | None, reason: str) -> Decision:
         figures = [measured(each.attempt, self.resource) for each in self.evidence]
         most = max((figure for figure in figures if figure is not None), default=None)
-        return Decision(self.requirement, self.resource, direction, self._original(), new, reason, self.evidence, most)
+        return Decision(
+            self.requirement, self.jobs, self.resource, direction, self._original(), new, reason, self.evidence, most
+        )
 
     def _original(self) -> str | int | None:
         request = self.requirement.request

@@ -67,11 +67,12 @@ def plan_recovery(
     if killed:
         corrections = correct(facts, options, killed, (Resource.memory, Resource.runtime))
     outlook = _Outlook(facts, corrections, causes, retry_failed)
-    found = {job.job_id: outlook.of(job) for job in open_jobs if causes[job.job_id] is not Cause.not_run}
-    for job in open_jobs:
-        if job.job_id not in found:
-            found[job.job_id] = _not_run(job, _first_hopeless(job.job_id, waits_for, found))
-    return Recovery(corrections, tuple(found[job.job_id] for job in open_jobs))
+    ran = {job.job_id: outlook.of(job) for job in open_jobs if causes[job.job_id] is not Cause.not_run}
+    found = (
+        ran[job.job_id] if job.job_id in ran else _not_run(job, _first_hopeless(job.job_id, waits_for, ran))
+        for job in open_jobs
+    )
+    return Recovery(corrections, tuple(found))
 
 
 def _is_completed(job: Job) -> bool:
@@ -98,7 +99,7 @@ def _not_run(job: Job, blocker: Unfinished | None) -> Unfinished:
 
 
 def _first_hopeless(
-    job_id: int, waits_for: Mapping[int, Sequence[int]], found: Mapping[int, Unfinished]
+    job_id: int, waits_for: Mapping[int, Sequence[int]], ran: Mapping[int, Unfinished]
 ) -> Unfinished | None:
     """A job that this one waits for, directly or not, and that another run would not help."""
     seen, todo = set[int](), list(waits_for.get(job_id, ()))
@@ -107,8 +108,8 @@ def _first_hopeless(
         if other in seen:
             continue
         seen.add(other)
-        if other in found and not found[other].is_helped:
-            return found[other]
+        if other in ran and not ran[other].is_helped:
+            return ran[other]
         todo += waits_for.get(other, ())
     return None
 
