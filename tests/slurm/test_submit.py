@@ -202,3 +202,17 @@ def test_a_workflow_that_is_cancelled_before_it_begins(user: User) -> None:
     assert user.wait(workflow) == {"quick": "ready", "slow": "blocked", "after": "blocked"}
     user.torc("workflows", "delete", workflow)
     assert user.answer("workflows", "list") == {"items": []}
+
+
+def test_hostile_job_names_and_values(user: User) -> None:
+    names = ["two\nlines", "-x --foo=bar", "../../etc/passwd", "%j \\ | \x1b[31m", "$(touch hacked)`touch hacked`"]
+    command = 'printf "%s\\n%s" "$TORC_JOB_NAME" "$X" > "$SEEN"'
+    jobs = [{"name": name, "command": command, "env": {"X": name, "SEEN": str(i)}} for i, name in enumerate(names)]
+    user.spec(json.dumps({"name": "evil\n#SBATCH --wrap=x '\" $(touch hacked)", "jobs": jobs}))
+    submitted = user.answer("submit", "w.yaml")
+    assert user.wait(submitted["workflow_id"]) == dict.fromkeys(names, "completed")
+    assert [(user.directory / str(i)).read_text() for i in range(len(names))] == [f"{name}\n{name}" for name in names]
+    assert not list(user.directory.rglob("hacked"))
+    user.lab.wait_ended(submitted["slurm_job_id"])
+    stats = user.answer("slurm", "stats", submitted["workflow_id"])["items"]
+    assert [(item["job_name"], item["status"] is not None) for item in stats] == [(name, True) for name in names]
