@@ -91,6 +91,11 @@ def test_the_demo_ends_as_its_names_say_and_again_runs_only_the_rest(user: User)
     assert stats["four_workers"]["num_processes_peak"] >= 5
     assert stats["five_ms"]["return_code"] == 0
     assert "needs_exits_3" not in stats
+    user.lab.wait_ended(submitted["slurm_job_id"])
+    summary = user.output_of(submitted).split("has ended")[1].splitlines()[1:]
+    assert summary[0].startswith(f"workflow {workflow} (demo), run 1: {len(statuses)} jobs: ")
+    assert summary[-1] == f"next: torc submit {workflow}    what is not completed, once more"
+    assert len(summary) <= 15
     again = user.answer("submit", workflow)
     assert (again["run_id"], again["job_count"]) == (2, sum(status != "completed" for status in expected.values()))
     assert user.wait(workflow) == expected

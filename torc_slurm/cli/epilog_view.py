@@ -13,15 +13,41 @@ if TYPE_CHECKING:
     from torc_slurm.slurm.epilog import EpilogReport
 
 
-def show_epilog(report: EpilogReport, chosen_format: Format) -> None:
-    """One line, or one item per measured step."""
+def show_epilog(report: EpilogReport, chosen_format: Format, output_dir: str) -> None:
+    """For a workflow's run its summary, else one line; as JSON and CSV one item per measured step."""
     items = [{name: getattr(row, name) for name in COLUMN_NAMES} for row in report.rows]
     if chosen_format is Format.json:
         emit_items(items)
     elif chosen_format is Format.csv:
         emit_csv(COLUMN_NAMES, items)
+    elif summary := _summary(report, output_dir):
+        emit("".join(f"{line}\n" for line in summary))
     elif report.rows:
         emit(_line(report))
+
+
+def _summary(report: EpilogReport, output_dir: str) -> list[str]:
+    """At most 15 lines on the run that this allocation carried out last; nothing where it was no workflow's.
+
+    Raises:
+        TorcError, OSError: its plan or a node file cannot be read.
+    """
+    from torc_slurm.database.exit_records import node_files_of_run
+    from torc_slurm.database.node_records import read_node_file
+    from torc_slurm.plan import plan_path, read_plan
+    from torc_slurm.reports.summary import summary_lines, summary_rows
+
+    workflow = report.allocation.workflow_id
+    runs = [run_id for part, run_id in report.allocation.run_parts(output_dir) if part == str(workflow)]
+    if workflow is None or not runs:
+        return []
+    plan = read_plan(plan_path(output_dir, workflow, max(runs)))
+    records = [read_node_file(path) for path in node_files_of_run(output_dir, workflow, plan.run_id)]
+    rows = summary_rows(plan, records)
+    commands = [f"torc slurm stats {workflow}    what each job used"]
+    if any(row.status != "completed" for row in rows):
+        commands.append(f"torc submit {workflow}    what is not completed, once more")
+    return summary_lines(f"workflow {workflow} ({plan.workflow_name}), run {plan.run_id}", rows, commands)
 
 
 def _line(report: EpilogReport) -> str:

@@ -171,7 +171,7 @@ def _run_epilog(chosen_format: Format, directory: str) -> list[str]:
     from torc_slurm.slurm.epilog import Allocation, record_accounting
 
     report = record_accounting(directory, Allocation.from_environment(os.environ))
-    show_epilog(report, chosen_format)
+    show_epilog(report, chosen_format, directory)
     return report.problems
 
 
