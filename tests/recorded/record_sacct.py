@@ -5,12 +5,14 @@ node is set down for a moment. About four minutes, most of it one job that has t
 
     python tests/recorded/record_sacct.py DIRECTORY [--oom]
 
-Each file is the text that `torc_slurm.slurm.sacct.query` returned, as it came.
+Each ``.txt`` is the text that `torc_slurm.slurm.sacct.query` returned, as it came; each ``.pyslurm.json`` what
+`torc_slurm.slurm.pyslurm_child` printed for the same job.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -19,7 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from torc_slurm.slurm import commands, sacct
+from torc_slurm.errors import CommandError
+from torc_slurm.slurm import commands, pyslurm_backend, sacct
 
 STEP = "srun --exact --nodes=1 --ntasks=1 --mem=60"
 LOOP = "while :; do sleep 0.2; done"
@@ -115,15 +118,28 @@ class Recorder:
         directory.mkdir(parents=True, exist_ok=True)
 
     def keep(self, name: str, job: str) -> None:
-        self._write(name, sacct.query(job, timeout_seconds=60))
+        """And what pyslurm has of the same job, where this interpreter has a pyslurm."""
+        self._write(f"{name}.txt", sacct.query(job, timeout_seconds=60))
+        if pyslurm_backend.is_installed() and job.isdecimal():
+            self._keep_pyslurm(name, job)
+
+    def _keep_pyslurm(self, name: str, job: str) -> None:
+        argv = [sys.executable, "-m", "torc_slurm.slurm.pyslurm_child", job]
+        environment = os.environ | {"PYTHONPATH": sys.path[0]}
+        try:
+            self._write(f"{name}.pyslurm.json", commands.run(argv, timeout_seconds=60, environment=environment))
+        except CommandError as error:  # 25.11.2 cannot load a heterogeneous job whose second component was measured
+            print(f"{name}: {error}")
 
     def keep_config(self) -> None:
         """What is read of it and lines beside; the rest names hosts and paths."""
         lines = commands.scontrol(["show", "config"]).splitlines(keepends=True)
-        self._write("config", "".join(line for line in lines if "Gather" in line or line.startswith("SLURM_VERSION")))
+        self._write(
+            "config.txt", "".join(line for line in lines if "Gather" in line or line.startswith("SLURM_VERSION"))
+        )
 
     def _write(self, name: str, text: str) -> None:
-        (self.directory / f"{name}.txt").write_text(text, encoding="utf-8", newline="")
+        (self.directory / name).write_text(text, encoding="utf-8", newline="")
         print(f"{name}: {len(text)} characters")
 
 

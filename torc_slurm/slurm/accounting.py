@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError, ParseError, TorcError
-from torc_slurm.slurm import sacct
+from torc_slurm.slurm import pyslurm_backend, sacct
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.configuration import SlurmFacts, slurm_facts
 from torc_slurm.slurm.judgement import ASK_AGAIN, Judgement, judge_no_record, judge_step
@@ -95,10 +95,14 @@ class AccountingRow:
 
 @dataclass(frozen=True)
 class AllocationAccounting:
-    """All that one query brought: a row for each step asked for, and rows of the steps that nobody asked for."""
+    """All that one query brought: a row for each step asked for, and rows of the steps that nobody asked for.
+
+    ``note``: why the backend is not the one that was wished for; None where it is.
+    """
 
     rows: tuple[AccountingRow, ...]
     other_rows: tuple[AccountingRow, ...] = ()
+    note: str | None = None
 
 
 def fetch_accounting(
@@ -144,14 +148,30 @@ def fetch_runs(
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     facts = slurm_facts()
     try:
-        found = sacct.parse(sacct.query(questions[0][0].job_argument, timeout_seconds=limit))
+        found, used, note = _records(questions[0][0], backend, limit)
     except (CommandError, ParseError) as error:
-        return [_all_unavailable(allocation, step_ids, facts, error) for allocation, step_ids in questions]
+        return [_all_unavailable(allocation, step_ids, facts, backend, error) for allocation, step_ids in questions]
     now = time.time()
-    return [
-        rows_from_records(found, allocation, step_ids, facts=facts, backend="sacct", now=now)
+    answers = [
+        rows_from_records(found, allocation, step_ids, facts=facts, backend=used, now=now)
         for allocation, step_ids in questions
     ]
+    return [dataclasses.replace(answer, note=note) for answer in answers]
+
+
+def _records(allocation: AllocationKey, backend: str, limit: float) -> tuple[list[SacctRow], str, str | None]:
+    """Slurm's records, the backend that had them, and a line on why it is not the one that was wished for."""
+    note = None
+    if backend == "auto" and not pyslurm_backend.is_installed():
+        note = "pyslurm is not installed: sacct was asked"
+    elif backend != "sacct":
+        try:
+            return pyslurm_backend.query(allocation.slurm_job_id, timeout_seconds=limit), "pyslurm", None
+        except (CommandError, ParseError) as error:
+            if backend == "pyslurm":
+                raise
+            note = f"{error}: sacct was asked instead"
+    return sacct.parse(sacct.query(allocation.job_argument, timeout_seconds=limit)), "sacct", note
 
 
 def rows_from_records(
@@ -178,9 +198,9 @@ def rows_from_records(
 
 
 def _all_unavailable(
-    allocation: AllocationKey, step_ids: Sequence[str], facts: SlurmFacts, error: TorcError
+    allocation: AllocationKey, step_ids: Sequence[str], facts: SlurmFacts, backend: str, error: TorcError
 ) -> AllocationAccounting:
-    context = _Context(allocation, facts, "sacct", time.time(), None)
+    context = _Context(allocation, facts, "sacct" if backend == "auto" else backend, time.time(), None)
     nothing = Judgement("unavailable", f"{error}; {_remedy(error)}")
     return AllocationAccounting(tuple(context.row(step_id, nothing) for step_id in step_ids))
 

@@ -1,0 +1,224 @@
+"""Slurm's accounting by way of pyslurm, an optional extra: the same records as sacct's, from its attribute objects.
+
+pyslurm is loaded in a child process only: importing it where there is no slurm.conf ends the process, a call after a
+failed start crashes it, a controller that is down makes it hang, and none of that can be caught.
+
+Where pyslurm knows less than sacct: CPU times are cut to whole seconds (total is user plus system, each cut), sums over
+the tasks, allocated TRES and GPU figures are not read, of a requeued job only the last record comes, and exit codes of
+128 and more come less 128. A figure that Slurm did not measure looks like 0 in it, as in sacct's own output.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pwd
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torc_slurm.errors import CommandError, CommandTimeout, ParseError
+from torc_slurm.slurm import commands
+from torc_slurm.slurm.sacct import SacctRow
+
+JOB_ATTRIBUTES = (
+    "id", "name", "user_name", "state", "cancelled_by", "exit_code", "exit_code_signal", "submit_time", "start_time",
+    "end_time", "elapsed_time", "requeue_count", "memory", "time_limit", "heterogeneous_id", "heterogeneous_offset",
+)  # fmt: skip
+STEP_ATTRIBUTES = (
+    "id", "name", "state", "cancelled_by", "exit_code", "exit_code_signal", "start_time", "end_time", "elapsed_time",
+    "nodelist", "ntasks",
+)  # fmt: skip
+STATISTICS_ATTRIBUTES = (
+    "max_resident_memory", "max_resident_memory_node", "max_resident_memory_task", "max_virtual_memory",
+    "max_virtual_memory_node", "max_virtual_memory_task", "max_disk_read", "max_disk_read_node", "max_disk_read_task",
+    "max_disk_write", "max_disk_write_node", "max_disk_write_task", "avg_cpu_time", "total_cpu_time", "user_cpu_time",
+    "system_cpu_time", "consumed_energy",
+)  # fmt: skip
+
+_NO_VALUE = frozenset({0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF})
+_NO_VALUE_AS_SIGNAL = 0xFFFFFFFE & 0x7F
+_NO_LIMIT = (None, "PartitionLimit", "UNLIMITED")
+_REMEDY = "use the sacct backend, or install the pyslurm whose version is that of this Slurm"
+
+Snapshot = Mapping[str, Any]
+
+
+# --- asking ---------------------------------------------------------------------------------------------------
+
+
+def is_installed() -> bool:
+    """Whether there is a pyslurm to be tried; it is not loaded."""
+    return importlib.util.find_spec("pyslurm") is not None
+
+
+def query(slurm_job_id: int, *, timeout_seconds: float) -> list[SacctRow]:
+    """The records of one job id, by one request to Slurm's database from a child process.
+
+    Raises:
+        CommandError: pyslurm is not installed, does not fit this Slurm, or was refused or not answered.
+        ParseError: the child said something else than it should.
+    """
+    argv = [sys.executable, "-m", "torc_slurm.slurm.pyslurm_child", str(slurm_job_id)]
+    try:
+        text = commands.run(argv, timeout_seconds=timeout_seconds, environment=_child_environment())
+    except CommandTimeout as error:
+        raise CommandTimeout(["pyslurm"], error.timeout_seconds, _REMEDY) from None
+    except CommandError as error:
+        raise CommandError(["pyslurm"], error.returncode, error.stderr, _REMEDY) from None
+    return parse(text)
+
+
+def _child_environment() -> dict[str, str]:
+    """Where this process finds its packages, the child finds them too."""
+    return commands.query_environment() | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def parse(text: str) -> list[SacctRow]:
+    """The rows of what the child printed: a JSON list of snapshots.
+
+    Raises:
+        ParseError: it is something else.
+    """
+    try:
+        snapshots = json.loads(text)
+        if not isinstance(snapshots, list):
+            raise TypeError("no list")
+        return rows_from_snapshots(snapshots)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ParseError(f"what pyslurm's process said is not understood ({error}): {text[:80]!r}") from error
+
+
+# --- attribute objects to plain data, in the child -----------------------------------------------------------
+
+
+def snapshot(job: object, uid_of: Callable[[str], int | None] | None = None) -> dict[str, Any]:
+    """The attributes of a ``pyslurm.db.Job`` that are used, its steps' among them, as plain data."""
+    resolve = uid_of or _uid_of
+    taken = _taken(job, JOB_ATTRIBUTES, resolve)
+    steps: Mapping[object, object] = getattr(job, "steps", None) or {}
+    taken["steps"] = [
+        _taken(step, STEP_ATTRIBUTES, resolve) | {"stats": _taken(getattr(step, "stats", None), STATISTICS_ATTRIBUTES)}
+        for step in steps.values()
+    ]
+    return taken
+
+
+def _taken(source: object, names: Iterable[str], uid_of: Callable[[str], int | None] | None = None) -> dict[str, Any]:
+    taken = {name: getattr(source, name, None) for name in names}
+    if uid_of is not None:
+        canceller = taken.pop("cancelled_by", None)
+        taken["cancelled_by_uid"] = None if canceller is None else uid_of(str(canceller))
+    return taken
+
+
+def _uid_of(user: str) -> int | None:
+    """pyslurm gives the user's name, sacct the number; -1 for one who is not known here, but there was one."""
+    if user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return -1
+
+
+# --- plain data to rows ---------------------------------------------------------------------------------------
+
+
+def rows_from_snapshots(snapshots: Iterable[Snapshot]) -> list[SacctRow]:
+    """Each job's record before its steps', as sacct has them; pure."""
+    rows = []
+    for job in snapshots:
+        rows.append(_job_row(job))
+        rows += [_step_row(int(job["id"]), step) for step in job["steps"]]
+    return rows
+
+
+def _job_row(job: Snapshot) -> SacctRow:
+    memory_mib = _count(job["memory"])
+    limit_minutes = None if job["time_limit"] in _NO_LIMIT else _count(job["time_limit"])
+    return SacctRow(
+        step_id=None,
+        shown_job_id=_shown_job_id(job),
+        user_name=job["user_name"] or None,
+        submit_time=_moment(job["submit_time"]),
+        restart_count=_count(job["requeue_count"]),
+        requested_memory=None if not memory_mib else f"{memory_mib}M",
+        time_limit_seconds=None if limit_minutes is None else limit_minutes * 60.0,
+        **_common(int(job["id"]), job),
+    )
+
+
+def _shown_job_id(job: Snapshot) -> str:
+    leader = _count(job["heterogeneous_id"])
+    return str(job["id"]) if not leader else f"{leader}+{_count(job['heterogeneous_offset']) or 0}"
+
+
+def _step_row(slurm_job_id: int, step: Snapshot) -> SacctRow:
+    stats = step["stats"]
+    return SacctRow(
+        step_id=str(step["id"]),
+        max_rss_bytes=_count(stats["max_resident_memory"]),
+        max_rss_node=stats["max_resident_memory_node"],
+        max_rss_task=_count(stats["max_resident_memory_task"]),
+        max_vm_size_bytes=_count(stats["max_virtual_memory"]),
+        max_vm_size_node=stats["max_virtual_memory_node"],
+        max_vm_size_task=_count(stats["max_virtual_memory_task"]),
+        max_disk_read_bytes=_count(stats["max_disk_read"]),
+        max_disk_read_node=stats["max_disk_read_node"],
+        max_disk_read_task=_count(stats["max_disk_read_task"]),
+        max_disk_write_bytes=_count(stats["max_disk_write"]),
+        max_disk_write_node=stats["max_disk_write_node"],
+        max_disk_write_task=_count(stats["max_disk_write_task"]),
+        ave_cpu_seconds=_seconds(stats["avg_cpu_time"]),
+        total_cpu_seconds=_seconds(stats["total_cpu_time"]),
+        user_cpu_seconds=_seconds(stats["user_cpu_time"]),
+        system_cpu_seconds=_seconds(stats["system_cpu_time"]),
+        consumed_energy_joules=_count(stats["consumed_energy"]),
+        node_list=step["nodelist"] or None,
+        task_count=_count(step["ntasks"]),
+        **_common(slurm_job_id, step),
+    )
+
+
+def _exit(record: Snapshot) -> tuple[int | None, int | None]:
+    """Exit code and signal; signal 126 is what is left of Slurm's NO_VAL, where sacct leaves the cell blank."""
+    code, number = _count(record["exit_code"]), _count(record["exit_code_signal"])
+    return (None, None) if number == _NO_VALUE_AS_SIGNAL else (code, number)
+
+
+def _common(slurm_job_id: int, record: Snapshot) -> dict[str, Any]:
+    start_time, end_time = _moment(record["start_time"]), _moment(record["end_time"])
+    exit_code, exit_signal = _exit(record)
+    elapsed = _seconds(record["elapsed_time"])
+    if elapsed is None and start_time is not None and end_time is not None:
+        elapsed = 0.0  # pyslurm has None for it
+    return {
+        "slurm_job_id": slurm_job_id,
+        "name": record["name"] or None,
+        "state": record["state"] or None,
+        "cancelled_by_uid": record["cancelled_by_uid"],
+        "exit_code": exit_code,
+        "exit_signal": exit_signal,
+        "start_time": start_time,
+        "end_time": end_time,
+        "elapsed_seconds": elapsed,
+    }
+
+
+def _count(value: object) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a whole number")
+    return None if value in _NO_VALUE else value
+
+
+def _seconds(value: object) -> float | None:
+    count = _count(value)
+    return None if count is None else float(count)
+
+
+def _moment(value: object) -> float | None:
+    return _seconds(value) or None  # 0 is not a time
