@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from torc_slurm.slurm.node_list import expand_node_list
 RECORDED = Path(__file__).parent.parent / "recorded" / "allocations"
 
 
-def recorded(name: str, nodes: str = "") -> Allocation:
+def recorded(name: str, nodes: str = "", config: str = "KillWait                = 5 sec\n") -> Allocation:
     environment, _, details = (RECORDED / f"{name}.txt").read_text(encoding="utf-8").partition("\n\n")
     environ = dict(line.split("=", 1) for line in environment.splitlines())
-    return parse_allocation(environ, details, (RECORDED / f"{nodes}.txt").read_text() if nodes else "")
+    return parse_allocation(environ, details, (RECORDED / f"{nodes}.txt").read_text() if nodes else "", config)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,19 @@ def test_cpus_and_memory_of_each_node(name: str, nodes: tuple[NodeShare, ...]) -
 
 def test_gpus_and_threads() -> None:
     found = recorded("gpus", "nodes-smt")
-    assert found == Allocation(6, (NodeShare("n1", 8, 16384, 2, 2), NodeShare("n2", 8, 16384, 2, 2)), has_gres=True)
+    assert found.nodes == (NodeShare("n1", 8, 16384, 2, 2), NodeShare("n2", 8, 16384, 2, 2))
+    assert found.has_gres
     assert recorded("gpu-one", "nodes-smt").nodes == (NodeShare("n1", 1, 2048, 1, 2),)
     assert recorded("smt", "nodes-smt").nodes == (NodeShare("n1", 3, 2048, 0, 2), NodeShare("n2", 3, 2048, 0, 2))
+
+
+def test_when_it_ends_and_how_long_slurm_waits_before_it_kills() -> None:
+    found = recorded("mem")
+    assert found.end_time == datetime(2026, 11, 22, 15, 41, 48, tzinfo=timezone.utc).timestamp()
+    assert (recorded("mem", config="").kill_wait_seconds, found.kill_wait_seconds) == (30, 5)
+    environ = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "a", "SLURM_JOB_CPUS_PER_NODE": "2"}
+    unlimited = " EndTime=Unknown Deadline=N/A\n Nodes=a CPU_IDs=0-1 Mem=0 GRES=\n"
+    assert parse_allocation(environ, unlimited).end_time is None
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torc_slurm.runner.attempts import Attempt, Outcome
 
 _LINE_EVERY_SECONDS = 60.0
+_MOST_TROUBLE_LINES = 100
 
 
 class View(Protocol):
@@ -52,6 +53,7 @@ class LineView:
         self._states: Counter[str] = Counter()
         self._running = 0
         self._said_at = 0.0
+        self._troubles = 0
 
     def __enter__(self) -> LineView:
         return self
@@ -72,10 +74,17 @@ class LineView:
         self._states[outcome.state] += 1
         self._running = max(0, self._running - 1)
         if outcome.state != "completed":
-            say(trouble_line(job, outcome))
+            self._say_trouble(trouble_line(job, outcome))
         if time.monotonic() - self._said_at >= _LINE_EVERY_SECONDS:
             self._said_at = time.monotonic()
             say(f"{sum(self._states.values())} of {self._total} jobs have ended, {self._running} run")
+
+    def _say_trouble(self, line: str) -> None:
+        self._troubles += 1
+        if self._troubles <= _MOST_TROUBLE_LINES:
+            say(line)
+        elif self._troubles == _MOST_TROUBLE_LINES + 1:
+            say("more jobs did not complete; torc workflows status names all of them")
 
     def note(self, text: str) -> None:
         say(text)

@@ -36,6 +36,7 @@ START_SECONDS = 5.0
 _EVIDENCE_PAUSES = 4
 _EVIDENCE_PAUSE_SECONDS = 0.2
 _STATE_AGE_SECONDS = 1.0
+_KILLED_SECONDS = 0.5  # in which a step that was sent a SIGKILL should have ended
 
 
 # Between the jobs' SIGKILL and the allocation's end: for the journal, and for the script's epilog.
@@ -313,15 +314,27 @@ class SrunLauncher:
 
         self._loop.in_background(lambda: steps.running_steps(self._allocation.slurm_job_id), learnt)
 
-    def _give_up(self, waiting: list[_Step]) -> None:
-        """These sruns have no step: each cancels its own request when it is told to end."""
-        for step in waiting:
+    def _give_up(self, steps_left: list[_Step]) -> None:
+        """The last resort: srun upon SIGTERM kills its step, or takes back its request for one.
+
+        The controller refuses to signal steps of an allocation that is being cancelled; and a step may never have come.
+        """
+        for step in steps_left:
             self._children.signal(step.pid, signal.SIGTERM)
+        self._loop.after(_KILLED_SECONDS, lambda: self._leave(steps_left))
+
+    def _leave(self, steps_left: list[_Step]) -> None:
+        """An srun that still waits for its step does so for nothing: Slurm ends the step, whether srun lives or not."""
+        for step in steps_left:
+            self._children.signal(step.pid, signal.SIGKILL)
 
     def _signal(self, step_ids: Collection[str], signal_name: str) -> None:
         def signalled(result: Exception | None) -> None:
             if isinstance(result, Exception):
                 self._note(f"steps could not be ended: {result}")
+            if signal_name == "KILL":
+                remaining = [step for step in self._steps.values() if step.words.step_id in step_ids]
+                self._loop.after(_KILLED_SECONDS, lambda: self._give_up(remaining))
 
         self._loop.in_background(
             lambda: steps.signal_steps(self._allocation.slurm_job_id, step_ids, signal_name), signalled
