@@ -1,196 +1,89 @@
-"""What became of an attempt, from the wrapper's exit record and Slurm's words together, each with its evidence."""
+"""What the runner makes of an attempt's end: srun's status and words as seen on 22.05, with what node files say."""
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from recordings import CLUSTERS, facts, job_of, sacct_rows
 
-from torc_slurm.slurm.accounting import rows_from_records
-from torc_slurm.slurm.outcome import STATUSES, SlurmView, WrapperView, attempt_status
-from torc_slurm.slurm.records import AllocationKey
+from torc_slurm.runner.attempts import Ended, Evidence, Outcome, ToldToEnd
+from torc_slurm.runner.outcome import judge, needs_evidence
 
-
-def slurm_views(cluster: str, scenario: str) -> dict[str, SlurmView]:
-    """By step name, as read ten minutes after the last end."""
-    rows = sacct_rows(cluster, scenario)
-    now = max(row.end_time or 0 for row in rows) + 600
-    found = rows_from_records(rows, AllocationKey(job_of(rows)), [], facts=facts(cluster), backend="sacct", now=now)
-    return {row.step_name or "": SlurmView.from_row(row.as_mapping()) for row in found.other_rows}
+OOM_WORDS = "srun: error: n1: task 0: Out Of Memory"
+TERMINATED = "srun: error: n1: task 0: Terminated\nsrun: Force Terminated StepId=6.3"
+KILLED = "srun: error: n1: task 0: Killed\nsrun: Force Terminated StepId=7.2"
+NO_ROOM = "srun: error: Unable to create step for job 8: More processors requested than permitted"
+NODE_DOWN = "srun: error: Node failure on n2"
+NOTHING = Evidence()
+TOLD = ToldToEnd(50.0, "cancelled", "ended by torc")
 
 
-def exited(code: int, **more: float) -> WrapperView:
-    return dataclasses.replace(WrapperView(return_code=code), **more)  # type: ignore[arg-type] # own fields
-
-
-def died(number: int) -> WrapperView:
-    return WrapperView(return_code=128 + number, signal=number)
-
-
-NOTHING = WrapperView()
-
-
-# --- recorded jobs of four clusters
-
-
-@pytest.mark.parametrize("cluster", CLUSTERS)
-@pytest.mark.parametrize(
-    ("scenario", "step", "wrapper", "status"),
-    [
-        ("ends", "completed", exited(0), "completed"),
-        ("ends", "completed", NOTHING, "completed"),
-        ("ends", "exits_3", exited(3), "failed"),
-        ("ends", "exits_3", NOTHING, "failed"),
-        ("ends", "exits_200", exited(200), "failed"),
-        ("ends", "sigterm", died(15), "failed"),  # Slurm says CANCELLED, and nobody cancelled it
-        ("ends", "sigsegv", died(11), "failed"),
-        ("ends", "sigsegv", NOTHING, "failed"),
-        ("ends", "kill_on_bad_exit", exited(7), "failed"),
-        ("limit", "early", exited(0), "completed"),  # ended before the limit that ended its job
-        ("limit", "exits_0_on_term", exited(0), "timeout"),
-        ("limit", "exits_0_on_term", NOTHING, "timeout"),
-        ("limit", "exits_7_on_term", exited(7), "timeout"),
-        ("limit", "dies_of_term", died(15), "timeout"),
-        ("limit", "dies_of_term", NOTHING, "timeout"),
-        ("cancelled", "early", exited(0), "completed"),
-        ("cancelled", "exits_0_on_term", exited(0), "cancelled"),
-        ("cancelled", "dies_of_term", died(15), "cancelled"),
-        ("cancelled_step", "cancelled_alone", NOTHING, "cancelled"),
-        ("cancelled_step", "cancelled_alone", died(9), "cancelled"),
-        ("cancelled_step", "after", exited(0), "completed"),
-        ("node_fail", "before", exited(0), "completed"),
-        ("node_fail", "lost", NOTHING, "node_fail"),
-        ("running", "dies_of_term", NOTHING, "running"),
-    ],
-)
-def test_recorded_steps(cluster: str, scenario: str, step: str, wrapper: WrapperView, status: str) -> None:
-    outcome = attempt_status(wrapper, slurm_views(cluster, scenario)[step])
-    assert outcome.status == status, outcome.evidence
-    assert outcome.evidence
+def ended(status: int, stderr: str = "", *, ran: bool = True, seconds: float = 5.0) -> Ended:
+    return Ended(status, 40.0, 40.0 + seconds, stderr, ran)
 
 
 @pytest.mark.parametrize(
-    ("step", "wrapper", "status"),
+    ("end", "found", "state", "code"),
     [
-        ("at_once", exited(137, signal=9, oom_kills=1), "oom"),
-        ("at_once", NOTHING, "oom"),
-        ("slowly", exited(1), "oom"),  # the wrapper could not read its cgroup: Slurm's word counts
-        ("child_only", exited(0, oom_kills=1), "completed"),  # the job dealt with it
-        ("beside_it", exited(0, oom_kills=0), "completed"),
+        (ended(0), NOTHING, "completed", 0),
+        (ended(3, "srun: error: n1: task 0: Exited with exit code 3"), NOTHING, "failed", 3),
+        (ended(143, TERMINATED), Evidence((143,)), "failed", 143),
+        (ended(139), NOTHING, "failed", 139),
+        # the step's own code after an OOM kill is in the exit record; srun says 1 in any case
+        (ended(1, OOM_WORDS), Evidence((137,), oom_kills=1), "oom", 137),
+        (ended(1, OOM_WORDS), Evidence((0,), oom_kills=1), "completed", 0),
+        (ended(1, OOM_WORDS), NOTHING, "oom", None),
+        (ended(137, "slurmstepd: error: Detected 1 oom-kill event(s)"), Evidence((137,), 1), "oom", 137),
+        # no step: srun's status is not the job's
+        (ended(1, NO_ROOM, ran=False), NOTHING, "failed", None),
+        (ended(255, "", ran=False), NOTHING, "failed", None),
+        # scancel JOB.STEP is a SIGKILL for wrapper and job: no exit record
+        (ended(137, KILLED), NOTHING, "cancelled", 137),
+        (ended(137, KILLED), Evidence((137,)), "failed", 137),
+        (ended(143, TERMINATED), Evidence(allocation_is_ending=True), "cancelled", 143),
+        (ended(1, NODE_DOWN), NOTHING, "node_fail", 1),
+        # several tasks: the highest
+        (ended(4), Evidence((0, 4, 2)), "failed", 4),
     ],
 )
-def test_killed_for_memory(step: str, wrapper: WrapperView, status: str) -> None:
-    outcome = attempt_status(wrapper, slurm_views("22.05-cgroup", "oom")[step])
-    assert outcome.status == status, outcome.evidence
+def test_ends_of_steps(end: Ended, found: Evidence, state: str, code: int | None) -> None:
+    outcome = judge(end, found)
+    assert (outcome.state, outcome.return_code) == (state, code)
+    assert outcome.reason or state == "completed"
 
 
-def test_a_job_that_dealt_with_its_oom_kill_says_so() -> None:
-    outcome = attempt_status(exited(0, oom_kills=1), slurm_views("22.05-cgroup", "oom")["child_only"])
-    assert outcome.evidence == "exit code 0; Slurm says OUT_OF_MEMORY"
+def test_what_was_told_to_end_did_not_complete_unless_it_had_ended_before() -> None:
+    assert judge(ended(0, seconds=12), Evidence((0,), last_end=51.0), TOLD) == Outcome("cancelled", 0, "ended by torc")
+    assert judge(ended(143, TERMINATED, seconds=12), NOTHING, TOLD) == Outcome("cancelled", 143, "ended by torc")
+    assert judge(ended(0, seconds=12), Evidence((0,), last_end=49.9), TOLD) == Outcome("completed", 0)
+    assert judge(ended(3, seconds=12), Evidence((3,), last_end=49.9), TOLD).state == "failed"
 
 
-# --- one rule at a time
+def test_a_signal_at_the_time_limit_is_a_timeout_and_before_it_is_not() -> None:
+    assert judge(ended(143, TERMINATED, seconds=78), NOTHING, time_limit_seconds=60).state == "timeout"
+    assert judge(ended(143, TERMINATED, seconds=12), Evidence((143,)), time_limit_seconds=60).state == "failed"
+    assert judge(ended(3, seconds=78), NOTHING, time_limit_seconds=60).state == "failed"
 
 
-def found(state: str, job_state: str = "COMPLETED", **more: float | None) -> SlurmView:
-    view = SlurmView("found", state, job_state, job_end_time=1000.0, end_time=900.0, exit_code=0, exit_signal=0)
-    return dataclasses.replace(view, **more)  # type: ignore[arg-type] # own fields
+def test_reasons_are_words_for_a_user() -> None:
+    assert judge(ended(3), NOTHING).reason == "exit code 3"
+    assert judge(ended(143), Evidence((143,))).reason == "died of SIGTERM"
+    assert judge(ended(200), NOTHING).reason == "exit code 200"
+    assert judge(ended(1, NO_ROOM, ran=False), NOTHING).reason == NO_ROOM
+    assert "said nothing" in str(judge(ended(255, ran=False), NOTHING).reason)
 
 
 @pytest.mark.parametrize(
-    ("wrapper", "slurm", "status", "evidence"),
+    ("end", "told", "wanted"),
     [
-        (NOTHING, None, "running", "no exit record yet"),
-        (exited(0), None, "completed", "exit code 0"),
-        (exited(3), None, "failed", "exit code 3"),
-        (died(11), None, "failed", "died of SIGSEGV"),
-        (exited(0), SlurmView("unavailable"), "completed", "exit code 0"),
-        (NOTHING, SlurmView("unavailable"), "running", "no exit record yet"),
-        (NOTHING, SlurmView("pending", "RUNNING", "RUNNING"), "running", "no exit record yet; Slurm says RUNNING"),
-        (exited(0), SlurmView("pending", "RUNNING", "RUNNING"), "completed", "exit code 0"),
-        (NOTHING, SlurmView("missing"), "failed", "no exit record; Slurm says nothing"),
-        (exited(1), found("PREEMPTED"), "preempted", "Slurm says PREEMPTED; exit code 1"),
-        (exited(1), found("NODE_FAIL"), "node_fail", "Slurm says NODE_FAIL; exit code 1"),
-        (exited(0), found("TIMEOUT"), "timeout", "Slurm says TIMEOUT; exit code 0"),
-        (NOTHING, found("FAILED", exit_code=9), "failed", "no exit record; Slurm says FAILED, exit code 9"),
-        (exited(143), found("FAILED", exit_code=15), "failed", "exit code 143"),
-        (died(9), found("CANCELLED", exit_signal=9), "failed", "died of SIGKILL; Slurm says CANCELLED"),
-        (exited(3), found("COMPLETED"), "failed", "exit code 3; Slurm says COMPLETED"),
-        (WrapperView(200, 72), None, "failed", "died of signal 72"),
+        (ended(0), None, False),
+        (ended(3), None, False),
+        (ended(139), None, False),
+        (ended(137), None, True),
+        (ended(143), None, True),
+        (ended(1, OOM_WORDS), None, True),
+        (ended(1, NO_ROOM, ran=False), None, False),
+        (ended(0), TOLD, True),
+        (ended(143), TOLD, False),
     ],
 )
-def test_status_and_evidence(wrapper: WrapperView, slurm: SlurmView | None, status: str, evidence: str) -> None:
-    assert attempt_status(wrapper, slurm) == (status, evidence)
-
-
-@pytest.mark.parametrize(
-    ("job_state", "status"),
-    [
-        ("TIMEOUT", "timeout"),
-        ("DEADLINE", "timeout"),
-        ("CANCELLED", "cancelled"),
-        ("REQUEUED", "cancelled"),
-        ("PREEMPTED", "preempted"),
-        ("NODE_FAIL", "completed"),
-        ("FAILED", "completed"),
-        ("OUT_OF_MEMORY", "completed"),
-        ("COMPLETED", "completed"),
-    ],
-)
-def test_what_ended_the_job_ended_the_step_that_still_ran(job_state: str, status: str) -> None:
-    assert attempt_status(exited(0), found("COMPLETED", job_state, end_time=1000.0)).status == status
-    assert attempt_status(exited(0), found("COMPLETED", job_state, end_time=999.0)).status == "completed"
-
-
-@pytest.mark.parametrize("job_state", ["NODE_FAIL", "BOOT_FAIL"])
-def test_a_lost_node_takes_the_steps_with_it_that_have_no_end_of_their_own(job_state: str) -> None:
-    lost = found("CANCELLED", job_state, end_time=1000.0, exit_code=None, exit_signal=None)
-    assert attempt_status(NOTHING, lost).status == "node_fail"
-
-
-def test_an_end_that_is_only_the_jobs_does_not_outweigh_the_wrappers() -> None:
-    """The step ended before its job was cancelled; its record had not come, so Slurm showed the job's end."""
-    inherited = SlurmView("partial", "CANCELLED", "CANCELLED", job_end_time=1000.0, end_time=1000.0)
-    assert attempt_status(exited(0, end_time=990.4), inherited).status == "completed"
-    assert attempt_status(exited(0, end_time=1000.4), inherited).status == "cancelled"
-    assert attempt_status(NOTHING, inherited).status == "cancelled"
-
-
-numbers = st.none() | st.integers(0, 300)
-times = st.none() | st.floats(0, 2000)
-states = st.none() | st.sampled_from(
-    [
-        "COMPLETED",
-        "FAILED",
-        "CANCELLED",
-        "TIMEOUT",
-        "OUT_OF_MEMORY",
-        "NODE_FAIL",
-        "PREEMPTED",
-        "RUNNING",
-        "SOMETHING_NEW",
-    ]
-)
-wrappers = st.builds(WrapperView, numbers, numbers, numbers, times)
-slurms = st.none() | st.builds(
-    SlurmView,
-    st.sampled_from(["found", "partial", "pending", "missing", "unavailable"]),
-    states, states, times, times, numbers, numbers, numbers,
-)  # fmt: skip
-
-
-@given(wrappers, slurms)
-def test_every_combination_has_one_status_and_its_evidence(wrapper: WrapperView, slurm: SlurmView | None) -> None:
-    outcome = attempt_status(wrapper, slurm)
-    assert outcome.status in STATUSES
-    assert outcome.evidence
-    assert "\n" not in outcome.evidence
-    if outcome.status == "completed":
-        assert wrapper.return_code == 0 or (
-            wrapper.return_code is None and slurm is not None and slurm.state == "COMPLETED"
-        )
-    if outcome.status == "running":
-        assert wrapper.return_code is None
+def test_node_files_are_read_only_where_there_is_a_doubt(end: Ended, told: ToldToEnd | None, wanted: bool) -> None:
+    assert needs_evidence(end, told) is wanted

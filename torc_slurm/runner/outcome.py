@@ -72,7 +72,7 @@ def judge(
         return Outcome(OOM, code, "the kernel killed a process of it for memory")
     if _NODE_FAILURE.search(ended.stderr):
         return Outcome(NODE_FAIL, code, _words(ended))
-    if ended.status > 128:
+    if ended.ran and signal_of(ended.status) is not None:
         return _died(ended, evidence, code, time_limit_seconds)
     return Outcome(FAILED, code, f"exit code {code}" if code is not None else _words(ended))
 
@@ -92,15 +92,15 @@ def _died(ended: Ended, evidence: Evidence, code: int | None, time_limit_seconds
         return Outcome(CANCELLED, code, "the allocation was cancelled or reached its time limit")
     if evidence.return_codes is None and "Force Terminated" in ended.stderr:
         return Outcome(CANCELLED, code, "its step was killed from outside: it left no exit record")
-    return Outcome(FAILED, code, f"died of {signal_name(ended.status - 128)}")
+    return Outcome(FAILED, code, f"died of {signal_of(ended.status)}")
 
 
-def signal_name(number: int) -> str:
-    """``SIGTERM``; for a number without a name ``signal 99``."""
+def signal_of(status: int) -> str | None:
+    """The name of the signal that a shell's exit status stands for, ``SIGTERM`` for 143; None where for none."""
     try:
-        return signal.Signals(number).name
+        return signal.Signals(status - 128).name if status > 128 else None
     except ValueError:
-        return f"signal {number}"
+        return None
 
 
 def _words(ended: Ended) -> str:
