@@ -8,7 +8,7 @@ TIMES = [float(second) for second in range(10, 101, 10)]
 
 
 def percents(*, first: float, last: float) -> list[float | None]:
-    return [first] * 5 + [last] * 5
+    return [*[first] * 5, *[last] * 5]
 
 
 def test_idle_in_the_last_half() -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from random import Random
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from sizing_cases import facts
 
 from torc_slurm.sizing.corrections import Corrections, correct
 from torc_slurm.sizing.decision import DOWN, KEPT, UP, Options
-from torc_slurm.sizing.documents import corrections_document, utilization_document
+from torc_slurm.sizing.documents import corrections_document, savings_document, utilization_document
 from torc_slurm.sizing.evidence import Resource, asked, is_over, measured
 from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, Request
 from torc_slurm.sizing.guards import Guards, NodeSize
+from torc_slurm.sizing.savings import savings
 from torc_slurm.sizing.utilization import check
 from torc_slurm.units import MIB
 
+# However slow the machine is just now: nothing here is about time.
+thorough = settings(deadline=None, max_examples=60)
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 STATUSES = ("completed", "failed", "oom", "timeout", "cancelled", "preempted", "node_fail", "running")
 FIELDS = {Resource.memory: "memory", Resource.runtime: "runtime", Resource.cpu: "num_cpus"}
 
@@ -109,6 +117,7 @@ def completed(known: Facts) -> list[Attempt]:
     return [each for job in known.jobs for each in job.attempts if each.outcome is Outcome.completed]
 
 
+@thorough
 @given(workflows(), options())
 def test_what_is_asked_for_covers_every_completed_attempt(known: Facts, chosen: Options) -> None:
     made = correct(known, chosen)
@@ -122,6 +131,7 @@ def test_what_is_asked_for_covers_every_completed_attempt(known: Facts, chosen: 
             assert used is None or not is_over(used, allowed, each.resource)
 
 
+@thorough
 @given(workflows(), options(bounded=False))
 def test_without_bounds_nothing_stays_below_what_a_completed_attempt_used(known: Facts, chosen: Options) -> None:
     (requirement,) = applied(known, correct(known, chosen)).requirements
@@ -132,6 +142,7 @@ def test_without_bounds_nothing_stays_below_what_a_completed_attempt_used(known:
             assert used is None or not is_over(used, allowed or 0, resource)
 
 
+@thorough
 @given(workflows(), options())
 def test_correcting_twice_is_correcting_once(known: Facts, chosen: Options) -> None:
     once = applied(known, correct(known, chosen))
@@ -139,6 +150,7 @@ def test_correcting_twice_is_correcting_once(known: Facts, chosen: Options) -> N
     assert {each.direction for each in again.decisions} <= {KEPT}
 
 
+@thorough
 @given(workflows(), options())
 def test_no_request_grows_without_a_failure_or_a_violation(known: Facts, chosen: Options) -> None:
     (requirement,) = known.requirements
@@ -154,6 +166,7 @@ def test_no_request_grows_without_a_failure_or_a_violation(known: Facts, chosen:
             assert killed or over
 
 
+@thorough
 @given(workflows(), options())
 def test_nothing_shrinks_unless_every_job_completed(known: Facts, chosen: Options) -> None:
     made = correct(known, chosen)
@@ -163,6 +176,7 @@ def test_nothing_shrinks_unless_every_job_completed(known: Facts, chosen: Option
         assert chosen.downsize
 
 
+@thorough
 @given(workflows(), options())
 def test_what_comes_out_is_valid_input_and_within_the_bounds(known: Facts, chosen: Options) -> None:
     (before,) = known.requirements
@@ -179,6 +193,7 @@ def test_what_comes_out_is_valid_input_and_within_the_bounds(known: Facts, chose
         assert (after.request.runtime_seconds or 0) <= limit
 
 
+@thorough
 @given(workflows(), options(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(known: Facts, chosen: Options, shuffle: Random) -> None:
     mixed = [dataclasses.replace(job, attempts=tuple(reversed(job.attempts))) for job in known.jobs]
@@ -188,3 +203,22 @@ def test_the_order_of_rows_changes_nothing(known: Facts, chosen: Options, shuffl
         correct(known, chosen), dry_run=True, explain=True
     )
     assert utilization_document(check(other, show_all=True)) == utilization_document(check(known, show_all=True))
+
+
+def schema(name: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads((SCHEMAS / f"{name}.json").read_text()))
+
+
+CORRECTIONS, UTILIZATION, SAVINGS = map(schema, ("correct-resources", "check-resource-utilization", "savings"))
+
+
+@thorough
+@given(workflows(), options(), st.booleans())
+def test_every_document_is_json_that_its_schema_allows(known: Facts, chosen: Options, yes: bool) -> None:
+    made = correct(known, chosen)
+    for validator, document in (
+        (CORRECTIONS, corrections_document(made, dry_run=yes, explain=not yes)),
+        (UTILIZATION, utilization_document(check(known, show_all=yes, include_failed=yes))),
+        (SAVINGS, savings_document(known.workflow_id, None, savings(known, made))),
+    ):
+        validator.validate(json.loads(json.dumps(document, allow_nan=False)))

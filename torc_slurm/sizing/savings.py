@@ -99,7 +99,7 @@ def _saving(requirement: Requirement, jobs: Iterable[Job], after: Request, run_i
     jobs = tuple(jobs)
     attempts = [each for job in jobs for each in job.attempts if run_id in (None, each.run_id)]
     pairs = [(_asked(each.request, each), _used(each)) for each in attempts]
-    ended_badly = [each for each in attempts if each.outcome is not Outcome.completed]
+    ended_badly = [each for each in attempts if each.outcome is not Outcome.completed and each.status != "running"]
     return Saving(
         requirement=requirement,
         jobs=len(jobs),
