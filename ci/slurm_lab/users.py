@@ -79,6 +79,8 @@ def _add(name: str, lab: Lab, lock: int) -> None:
 
 def _remove(user: pwd.struct_passwd, lock: int) -> None:
     processes.kill(processes.of_user(user.pw_uid))
+    for place in ("/tmp", "/dev/shm", "/var/tmp"):  # noqa: S108 - torc-step's own directory, made by this user's jobs
+        shutil.rmtree(f"{place}/torc-{user.pw_uid}", ignore_errors=True)
     # --force: a zombie of this user, whose parent never asked for it, must not keep the user.
     _run(["userdel", "--force", user.pw_name], lock)
 

@@ -77,7 +77,7 @@ def test_the_job_may_still_leave_a_core(tmp_path: Path) -> None:
 def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
     done = run(tmp_path, ["no-such-command-anywhere"])
     assert done.returncode == 127
-    assert done.stderr.splitlines()[0] == b"torc-step: no-such-command-anywhere: No such file or directory"
+    assert done.stderr.splitlines()[0] == b"torc-step: no-such-command-anywhere: not found on PATH"
     assert the_record(tmp_path).exit["return_code"] == 127
 
 

@@ -36,38 +36,42 @@ class CpuLedger:
         return self.total_seconds
 
     def _never_waited_for(self, tree: TreeReading, waited_seconds: float) -> float:
-        """What vanished processes had used that came to nobody's counter of waited-for children."""
-        owed = _owed_by_survivor(tree)
+        """What vanished processes had used that came to nobody's counter of waited-for children.
+
+        A process whose parent lives on is owed to that parent. Where the parent vanished as well it is not known who
+        waited, the next ancestor or the wrapper: that is held against all that arrived beyond what was owed.
+        """
         alive = {process.pid: process for process in tree.processes}
-        missing = 0.0
-        for pid, (owed_seconds, count) in owed.items():
-            survivor = alive.get(pid)
-            if survivor is None:
-                arrived = waited_seconds - self._waited_before
-            else:
-                arrived = survivor.children_cpu_seconds - self._children_before.get(_key(survivor), 0.0)
-            short = owed_seconds - arrived
-            if short > TICK_SLACK_SECONDS * count:
-                missing += short
-        return missing
+        owed, uncertain = _owed(tree.vanished, alive)
+        missing, beyond = 0.0, waited_seconds - self._waited_before
+        for process in tree.processes:
+            arrived = process.children_cpu_seconds - self._children_before.get(_key(process), 0.0)
+            owed_seconds, count = owed.get(process.pid, (0.0, 0))
+            missing += _clearly_short(owed_seconds - arrived, count)
+            beyond += max(0.0, arrived - owed_seconds)
+        uncertain_seconds, count = uncertain
+        return missing + _clearly_short(uncertain_seconds - beyond, count)
 
 
 def _key(process: ProcessReading) -> tuple[int, int]:
     return process.pid, process.start_ticks
 
 
-def _owed_by_survivor(tree: TreeReading) -> dict[int, tuple[float, int]]:
-    """For each living ancestor (0: a wrapper) the CPU seconds of the vanished below it, and how many they were."""
-    vanished = {process.pid: process for process in tree.vanished}
-    alive = {process.pid for process in tree.processes}
+def _clearly_short(seconds: float, count: int) -> float:
+    return seconds if seconds > TICK_SLACK_SECONDS * max(1, count) else 0.0
+
+
+def _owed(
+    vanished: list[ProcessReading], alive: dict[int, ProcessReading]
+) -> tuple[dict[int, tuple[float, int]], tuple[float, int]]:
+    """CPU seconds of the vanished and how many they were: by their living parent's pid, and of those without one."""
     owed: dict[int, tuple[float, int]] = {}
-    for process in tree.vanished:
-        ancestor = process.parent_pid
-        for _ in range(len(vanished)):
-            if ancestor in alive or ancestor not in vanished:
-                break
-            ancestor = vanished[ancestor].parent_pid
-        survivor = ancestor if ancestor in alive else 0
-        seconds, count = owed.get(survivor, (0.0, 0))
-        owed[survivor] = seconds + process.total_cpu_seconds, count + 1
-    return owed
+    uncertain = (0.0, 0)
+    for process in vanished:
+        parent = alive.get(process.parent_pid)
+        if parent is None or parent.start_ticks > process.start_ticks:  # younger than its child: the pid came again
+            uncertain = uncertain[0] + process.total_cpu_seconds, uncertain[1] + 1
+        else:
+            seconds, count = owed.get(parent.pid, (0.0, 0))
+            owed[parent.pid] = seconds + process.total_cpu_seconds, count + 1
+    return owed, uncertain

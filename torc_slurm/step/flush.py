@@ -12,7 +12,7 @@ import select
 import time
 
 from torc_slurm.errors import DatabaseError
-from torc_slurm.identity import node_file_of, node_file_path
+from torc_slurm.identity import RESOURCE_DIR, node_file_of, node_file_path
 from torc_slurm.step import sentinel
 
 TYPE_CHECKING = False
@@ -44,9 +44,9 @@ class Flusher:
         self._spooled = ""  # where the record is kept, until it was brought over
 
     @property
-    def path(self) -> str | None:
-        """The node file's path, as far as it is known."""
-        return self._target.path
+    def written_path(self) -> str | None:
+        """The node file's path, where all was written to it."""
+        return None if self._spooled else self._target.path
 
     @property
     def report_descriptor(self) -> int | None:
@@ -145,8 +145,10 @@ class Flusher:
             path = self._target.draw(batch)
             self._tell_run_id(int(str(batch.step["run_id"])))
             write_batch(path, batch)
-        except (DatabaseError, OSError) as error:
-            return self._spool([batch], getattr(error, "strerror", None) or str(error))
+        except DatabaseError as error:
+            return self._spool([batch], str(error))
+        except OSError as error:
+            return self._spool([batch], f"cannot write to {self._target.directory}: {error.strerror}")
         report = [f"run {batch.step['run_id']}"]
         if self._spooled:
             from torc_slurm.database.spool import bring_over
@@ -163,7 +165,8 @@ class Flusher:
             path = [write_to_spool(target, self._spool_name, batch) for batch in batches][-1]
         except (DatabaseError, OSError) as error:
             return [known, f"say {why}, and no spool ({error}): the record is lost"]
-        return [known, f"spooled {why}; the record is kept in {path} until torc slurm collect runs on this node"]
+        later = f"until torc slurm collect --output-dir {self._target.output_dir} can write there, on this node"
+        return [known, f"spooled {why}; the record is kept in {path} {later}"]
 
 
 def _report(work: Callable[[], list[str]], pipe: int) -> None:
@@ -208,6 +211,15 @@ class Target:
     def __init__(self, identity: StepIdentity) -> None:
         self._identity = identity
         self.path: str | None = None if identity.run_id is None else node_file_of(identity)
+
+    @property
+    def output_dir(self) -> str:
+        return self._identity.output_dir
+
+    @property
+    def directory(self) -> str:
+        """Where the node file is, or is to be."""
+        return os.path.join(self.output_dir, RESOURCE_DIR)
 
     def draw(self, batch: Batch) -> str:
         """The file's path; where there is no run id yet the next free one is taken by creating the file.

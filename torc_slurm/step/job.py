@@ -112,7 +112,7 @@ def become(command: list[str], environment: dict[bytes, bytes]) -> None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         os.execvpe(command[0], command, environment)
     except FileNotFoundError as error:
-        status, why = NOT_FOUND, error.strerror
+        status, why = NOT_FOUND, error.strerror if "/" in command[0] else "not found on PATH"
     except (OSError, ValueError) as error:
         status, why = NOT_EXECUTABLE, getattr(error, "strerror", None) or str(error)
     if status == NOT_FOUND and os.path.isfile(command[0]) and "/" in command[0]:

@@ -206,8 +206,9 @@ class Monitor:
         self._flusher.take_report()  # reaps the writer: its CPU is then known as ours
         self._take_sample(final=True)
         self._flusher.finish(self._batch(ended=True), FINAL_WRITE_SECONDS)
-        if self._identity.slurm_job_id is None and self._identity.workflow_id is None:
-            self._untold.append(f"recorded in {self._flusher.path}; to see it: torc slurm stats --local")
+        is_local = self._identity.slurm_job_id is None and self._identity.workflow_id is None
+        if is_local and self._flusher.written_path is not None:
+            self._untold.append(f"recorded in {self._flusher.written_path}; to see it: torc slurm stats --local")
         if self._listener is not None:
             self._close_meeting_place()
 

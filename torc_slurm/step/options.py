@@ -14,7 +14,7 @@ Ends as COMMAND ends: the same exit status, or of the same signal.
   torc-step -- make -j8                      the same without Slurm
   torc slurm stats --slurm-job-id 1234       what the steps of allocation 1234 really used
 
-options (each goes before the environment variable of the same name, TORC_OUTPUT_DIR, TORC_JOB_ID, ...):
+options (each goes before its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE_INTERVAL_SECONDS, TORC_JOB_ID, ...):
   --output-dir DIR                where the records go (default: $TORC_OUTPUT_DIR, else ./torc_output)
   --granularity summary|time_series
                                   peaks and averages only (default), or every sample too
@@ -43,6 +43,7 @@ class Options:
     __slots__ = (
         "command",
         "flush_interval_seconds",
+        "given",
         "granularity",
         "identity",
         "reader",
@@ -53,6 +54,7 @@ class Options:
 
     def __init__(self) -> None:
         self.command: list[str] = []
+        self.given: set[str] = set()
         self.granularity = "summary"
         self.reader = "auto"
         self.sample_interval_seconds = DEFAULT_SAMPLE_INTERVAL_SECONDS
@@ -123,6 +125,7 @@ def _set_flag(options: Options, key: str) -> None:
 
 
 def _set_value(options: Options, key: str, name: str, value: str) -> None:
+    options.given.add(key)
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise InputError(f"{name} {value!r} is not one of {', '.join(_CHOICES[key])}")
@@ -158,6 +161,10 @@ def _positive(name: str, value: str) -> int:
 
 
 def _check_environment(options: Options, environ: dict[str, str]) -> None:
+    for key in (*_CHOICES, *_LEAST):
+        variable = f"TORC_{key.upper()}"
+        if key not in options.given and environ.get(variable):
+            _set_value(options, key, f"the environment variable {variable}", environ[variable])
     for key in IDENTITY_NUMBERS:
         variable = f"TORC_{key.upper()}"
         if key not in options.identity and environ.get(variable):
