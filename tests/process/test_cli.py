@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import pwd
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from node_files import BEGIN, accounting_row, batch, exit_record, path_of, write, write_accounting
+from recordings import job_of, sacct_rows, sacct_text
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 HOSTILE = [
@@ -274,6 +276,22 @@ def test_a_skipped_file_is_named_beside_the_stats(output_dir: Path) -> None:
     ("words", "status", "message"),
     [
         (["stats", "--slurm-job-id", "12"], 2, "nothing is recorded of Slurm job 12 in"),
+        (["stats", "--slurm-job-id", "12"], 2, "(sacct was not found on PATH); if it ran elsewhere, give"),
+        (["stats", "--slurm-job-id", "0"], 2, "'0' is not a Slurm job id"),
+        (
+            ["stats", "--slurm-job-id", "7", "--run-id", "9"],
+            2,
+            "run 9 of Slurm job 7 is not recorded; recorded is run 1",
+        ),
+        (
+            ["stats", "--slurm-job-id", "7", "--job-id", "77"],
+            2,
+            "job 77 of Slurm job 7 is not recorded; recorded are jobs 0 to 2",
+        ),
+        (["stats", "--slurm-job-id", "7", "--run-id", "9", "--all-steps"], 2, "recorded is run 1"),
+        (["stats", "--run-id", "1", "--job-id", "77"], 2, "job 77 of run 1 of Slurm job 7 is not recorded"),
+        (["stats", "--local", "--slurm-job-id", "7"], 2, "--local is what ran outside Slurm"),
+        (["stats", "5", "--local"], 2, "--local is what ran outside Slurm"),
         (["stats", "--slurm-job-id", "1.2"], 2, "'1.2' is not a Slurm job id"),
         (["stats", "--slurm-job-id", "12; rm -rf x"], 2, "is not a Slurm job id"),
         (["stats", "5"], 2, "for a Slurm job id write --slurm-job-id 5"),
@@ -285,7 +303,7 @@ def test_a_skipped_file_is_named_beside_the_stats(output_dir: Path) -> None:
         (["stats", "--nosuch"], 2, "--nosuch"),
         (["nosuch"], 2, "nosuch"),
         (["slurm", "nosuch"], 2, "nosuch"),
-        (["stats", "--job-id", "99"], 2, "nothing that fits"),
+        (["stats", "--job-id", "99"], 2, "job 99 of Slurm job 7 is not recorded"),
     ],
 )
 def test_wrong_input_is_one_line_and_2(words: list[str], status: int, message: str, output_dir: Path) -> None:
@@ -294,6 +312,27 @@ def test_wrong_input_is_one_line_and_2(words: list[str], status: int, message: s
     (line,) = done.stderr.splitlines()
     assert line.startswith("torc: ")
     assert message in line
+
+
+def recorded_sacct(directory: Path, text: str) -> str:
+    """A PATH with a sacct that prints this recorded text, as if of jobs of the user who asks."""
+    directory.mkdir()
+    (directory / "answer").write_text(text.replace("root", pwd.getpwuid(os.getuid()).pw_name), newline="")
+    (directory / "sacct").write_text(f'#!/bin/sh\n[ "$1" = -e ] || exec cat {directory}/answer\n')
+    (directory / "sacct").chmod(0o755)
+    return f"{directory}:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "says"),
+    [("ends", "; Slurm has 10 steps of it (FAILED): "), ("lone_srun", "; Slurm has 1 step of it: ")],
+)
+def test_a_job_that_slurm_alone_knows(scenario: str, says: str, tmp_path: Path) -> None:
+    job = job_of(sacct_rows("22.05-linux", scenario))
+    path = recorded_sacct(tmp_path / "bin", sacct_text("22.05-linux", scenario))
+    done = torc("stats", "--slurm-job-id", job, "--output-dir", tmp_path, PATH=path)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"{says}--all-steps shows them\n")
 
 
 def test_no_output_directory(tmp_path: Path) -> None:

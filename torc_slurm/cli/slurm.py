@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torc_slurm.database.collect import FileOutcome
     from torc_slurm.database.late_accounting import UpToDate
-    from torc_slurm.database.selection import Selection
+    from torc_slurm.database.selection import NotRecorded, Selection
     from torc_slurm.reports.step_stats import StatsReport
 
 _MOST_NAMED_FILES = 10
@@ -88,20 +88,30 @@ def stats(
     complete. Without any id: the latest thing recorded in this output directory.
     """
     from torc_slurm.database.late_accounting import up_to_date
-    from torc_slurm.database.selection import Selection, select_attempts, select_notes, select_unmeasured
+    from torc_slurm.database.selection import (
+        Selection,
+        first_not_recorded,
+        select_attempts,
+        select_notes,
+        select_unmeasured,
+    )
     from torc_slurm.reports.step_stats import stats_report
 
     chosen_format, directory = resolve(context, format_, output_dir)
     selection = Selection(slurm_job_id, workflow_id, run_id, job_id, attempt_id, local)
     with up_to_date(directory, selection, latest_only=True, ask_accounting=not no_accounting, on_wait=say) as current:
         connection = current.database.connection
+        attempts = select_attempts(connection, current.selection)
+        missing = None if attempts else first_not_recorded(connection, current.selection)
         report = stats_report(
-            select_attempts(connection, current.selection),
+            attempts,
             select_unmeasured(connection, current.selection),
             select_notes(connection, current.selection),
             all_steps=all_steps,
         )
     _say_what_is_missing(current)
+    if missing is not None:
+        raise _not_recorded(current.selection, missing)
     if not report.items:
         report = _of_unrecorded(directory, selection, ask=not no_accounting, all_steps=all_steps)
     _show(report, chosen_format, all_columns=all_columns)
@@ -206,15 +216,32 @@ def _of_unrecorded(directory: str, selection: Selection, *, ask: bool, all_steps
     if known and all_steps:
         return stats_report([], known, [], all_steps=True)
     raise InputError(
-        f"nothing is recorded of Slurm job {selection.slurm_job} in {directory}{_what_slurm_says(rows, known)}; "
-        "give its output directory with --output-dir, and put torc-step before its commands"
+        f"nothing is recorded of Slurm job {selection.slurm_job} in {directory}{_what_slurm_says(rows, known)}"
     )
 
 
 def _what_slurm_says(rows: Sequence[Mapping[str, object]], known: Sequence[Mapping[str, object]]) -> str:
+    """What Slurm has of the job or why it has nothing, and the one thing to try next."""
     if known:
-        return f" (Slurm has {len(known)} steps of it, {known[0]['job_state']}: --all-steps shows them)"
-    return f" ({rows[0]['reason']})" if rows else ""
+        state = next((f" ({row['job_state']})" for row in known if row["job_state"] is not None), "")
+        steps = "1 step" if len(known) == 1 else f"{len(known)} steps"
+        return f"; Slurm has {steps} of it{state}: --all-steps shows them"
+    reason = f" ({str(rows[0]['reason']).partition(';')[0]})" if rows else ""
+    return f"{reason}; if it ran elsewhere, give its --output-dir"
+
+
+def _not_recorded(selection: Selection, missing: NotRecorded) -> InputError:
+    from torc_slurm.cli.stats_view import number_ranges
+
+    whose = "what ran outside Slurm" if selection.local else f"workflow {selection.workflow_id}"
+    if selection.slurm_job is not None:
+        whose = f"Slurm job {selection.slurm_job}"
+    if selection.run_id is not None and missing.kind != "run":
+        whose = f"run {selection.run_id} of {whose}"
+    there = f"is {missing.kind}" if len(missing.recorded) == 1 else f"are {missing.kind}s"
+    return InputError(
+        f"{missing.kind} {missing.given} of {whose} is not recorded; recorded {there} {number_ranges(missing.recorded)}"
+    )
 
 
 def _of_workflow(directory: str, selection: Selection) -> StatsReport:

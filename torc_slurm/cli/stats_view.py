@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torc_slurm.cli.render import NOT_KNOWN, Column, Value, emit, emit_table
 from torc_slurm.cli.text import printable
@@ -13,6 +13,7 @@ from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
 _NAME_WIDTH = 32
 _NODES_WIDTH = 24
 _MOST_WARNINGS = 20
+_MOST_RANGES = 10
 _MOST_STEPS_NAMED = 5
 _SLURM_NAMES = {
     "max_rss_bytes": "MaxRSS",
@@ -117,6 +118,18 @@ def _how_different(difference: Difference) -> str:
         f"MaxRSS {format_memory(difference.slurm_bytes)} against peak memory {format_memory(difference.own_bytes)} "
         f"({named}): {printable(difference.reason)}"
     )
+
+
+def number_ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers for a message: ``1, 3 to 5``, cut where they are in many pieces."""
+    pieces: list[list[int]] = []
+    for number in numbers:
+        if pieces and number == pieces[-1][-1] + 1:
+            pieces[-1][1:] = [number]
+        else:
+            pieces.append([number])
+    shown = [" to ".join(map(str, piece)) for piece in pieces[:_MOST_RANGES]]
+    return ", ".join([*shown, "…"] if len(pieces) > _MOST_RANGES else shown)
 
 
 def _cut(lines: list[str]) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sqlite3
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.errors import InputError
 from torc_slurm.units import LARGEST_INTEGER
 
-_SLURM_JOB = re.compile(r"[0-9]{1,18}(?:_[0-9]{1,18})?", re.ASCII)
+_SLURM_JOB = re.compile(r"[1-9][0-9]{0,17}(?:_[0-9]{1,18})?", re.ASCII)
 
 # In a joined row Slurm's columns begin with this, because results has a status, a start and an end of its
 # own.
@@ -39,10 +41,13 @@ SELECT r.id AS result, n.node, t.note FROM results r JOIN step_nodes n ON n.resu
 JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.id, t.time, t.note
 """  # noqa: S608 - constants
 _UNMEASURED = f"""
-SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND (s.slurm_job_id = :slurm_job_id OR EXISTS (
-  SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id
+SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND (:run_id IS NULL OR s.run_id = :run_id)
+AND (s.slurm_job_id = :slurm_job_id OR EXISTS (SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id
   AND {ATTEMPT_IS_SELECTED}
 )) ORDER BY s.slurm_job_id, s.run_id, s.start_time, s.step_id
+"""  # noqa: S608 - constants
+_IDS = f"""
+SELECT DISTINCT r.run_id, r.job_id, r.attempt_id FROM results r WHERE {ATTEMPT_IS_SELECTED}
 """  # noqa: S608 - constants
 _LATEST = """
 SELECT workflow_id, run_id, slurm_job_id, local_host FROM results ORDER BY start_time DESC, id DESC LIMIT 1
@@ -65,8 +70,10 @@ class Selection:
         """Refuse what can be no job.
 
         Raises:
-            InputError: the Slurm job id has another form.
+            InputError: the Slurm job id has another form, or ``local`` stands beside an allocation or a workflow.
         """
+        if self.local and (self.slurm_job, self.workflow_id) != (None, None):
+            raise InputError("--local is what ran outside Slurm: give it without --slurm-job-id and without a workflow")
         if self.slurm_job is not None and _SLURM_JOB.fullmatch(self.slurm_job) is None:
             raise InputError(f"{self.slurm_job!r} is not a Slurm job id; give a number, or <array>_<task>")
         for number in (self.workflow_id, self.run_id, self.job_id, self.attempt_id):
@@ -132,6 +139,27 @@ def select_unmeasured(connection: sqlite3.Connection, selection: Selection) -> l
     srun).
     """
     return [dict(row) for row in connection.execute(_UNMEASURED, selection.parameters())]
+
+
+class NotRecorded(NamedTuple):
+    """Which id does not fit: its ``kind`` (run, job, attempt), and those that do in its place."""
+
+    kind: str
+    given: int
+    recorded: list[int]
+
+
+def first_not_recorded(connection: sqlite3.Connection, selection: Selection) -> NotRecorded | None:
+    """Which of run, job and attempt, in this order, leaves nothing of what is else selected; None: nothing is there."""
+    anything = dataclasses.replace(selection, run_id=None, job_id=None, attempt_id=None)
+    left = connection.execute(_IDS, anything.parameters()).fetchall()
+    for kind in ("run", "job", "attempt") if left else ():
+        given = getattr(selection, f"{kind}_id")
+        recorded = sorted({row[f"{kind}_id"] for row in left})
+        if given is not None and given not in recorded:
+            return NotRecorded(kind, given, recorded)
+        left = [row for row in left if given in (None, row[f"{kind}_id"])]
+    return None
 
 
 def select_notes(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
