@@ -131,6 +131,11 @@ def _one_or_more(value: Any) -> Any:  # noqa: ANN401 - whatever the document hol
     return [value] if isinstance(value, str) else value
 
 
+def _exact(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    """The text itself: pydantic before 2.10 does not find a `Plain` among the values of a Literal."""
+    return str(value) if isinstance(value, str) else value
+
+
 def _lines(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
     return value.splitlines() if isinstance(value, str) else value
 
@@ -180,7 +185,7 @@ class MonitorModel(_Model):
     """``resource_monitor``."""
 
     enabled: Truth = True
-    granularity: Literal["summary", "time_series"] = "summary"
+    granularity: Annotated[Literal["summary", "time_series"], BeforeValidator(_exact)] = "summary"
     sample_interval_seconds: Seconds = 10.0
     flush_interval_seconds: Seconds = 60.0
     generate_plots: Truth = False
@@ -241,7 +246,7 @@ class JobModel(_Model):
     depends_on: Names = []
     depends_on_regexes: Names = []
     parameters: dict[str, Any] | None = None
-    parameter_mode: Literal["product", "zip"] = "product"
+    parameter_mode: Annotated[Literal["product", "zip"], BeforeValidator(_exact)] = "product"
     env: Annotated[dict[str, AnyText], AfterValidator(_environment)] = {}
     working_dir: Text | None = None
     srun_options: Options = []
