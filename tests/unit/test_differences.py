@@ -43,5 +43,5 @@ def test_nothing_is_compared_with_null() -> None:
 def test_one_entry_per_reason_with_its_largest_case() -> None:
     cases = [(f"7.{own}", item(peak_memory_bytes=own * MB, max_rss_bytes=MB)) for own in (100, 300, 200)]
     (difference,) = differences(cases)
-    assert difference.steps == ("7.100", "7.300", "7.200")
+    assert difference.steps == ("7.300", "7.100", "7.200")
     assert difference.own_bytes == 300 * MB

@@ -14,7 +14,6 @@ _NAME_WIDTH = 32
 _NODES_WIDTH = 24
 _MOST_WARNINGS = 20
 _MOST_RANGES = 10
-_MOST_STEPS_NAMED = 5
 _SLURM_NAMES = {
     "max_rss_bytes": "MaxRSS",
     "max_vm_size_bytes": "MaxVMSize",
@@ -111,12 +110,11 @@ def _why_null(reason: NullReason) -> str:
 
 
 def _how_different(difference: Difference) -> str:
-    steps = ", ".join(map(printable, difference.steps[:_MOST_STEPS_NAMED]))
-    more = len(difference.steps) - _MOST_STEPS_NAMED
-    named = f"{steps} and {more} more" if more > 0 else steps
+    more = len(difference.steps) - 1
+    alike = f", and {more} more alike" if more else ""
     return (
-        f"MaxRSS {format_memory(difference.slurm_bytes)} against peak memory {format_memory(difference.own_bytes)} "
-        f"({named}): {printable(difference.reason)}"
+        f"{printable(difference.steps[0])}: MaxRSS {format_memory(difference.slurm_bytes)} against peak memory "
+        f"{format_memory(difference.own_bytes)}{alike}: {printable(difference.reason)}"
     )
 
 

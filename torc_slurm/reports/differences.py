@@ -19,7 +19,7 @@ _NEGLIGIBLE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Difference:
-    """Steps whose figures differ for one reason, and the two figures where they differ most."""
+    """Steps whose figures differ for one reason, and the two figures of the first, where they differ most."""
 
     reason: str
     steps: tuple[str, ...]
@@ -38,8 +38,9 @@ def differences(items: Iterable[tuple[str, Row]]) -> tuple[Difference, ...]:
 
 
 def _of(reason: str, cases: list[tuple[str, int, int]]) -> Difference:
-    _, slurm, own = max(cases, key=lambda case: abs(case[1] - case[2]))
-    return Difference(reason, tuple(label for label, _, _ in cases), slurm, own)
+    largest = max(cases, key=lambda case: abs(case[1] - case[2]))
+    label, slurm, own = largest
+    return Difference(reason, (label, *(case[0] for case in cases if case is not largest)), slurm, own)
 
 
 def _differ(own: int, slurm: int) -> bool:
