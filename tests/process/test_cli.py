@@ -122,6 +122,7 @@ def test_the_table_says_units_nulls_and_warnings(output_dir: Path) -> None:
     assert "sacct's own G is 1024^3" in text
     assert "MaxRSS, MaxVMSize, MaxDiskRead, MaxDiskWrite NULL in 1 row: partial: too short" in text
     assert "7.1 ran out of memory" in text
+    assert "7.0: MaxRSS 123.46 MB against peak memory 1.00 GB, and 1 more alike: " in text
     assert "2 more steps ran without torc-step" in text
 
 
@@ -295,11 +296,12 @@ def test_a_skipped_file_is_named_beside_the_stats(output_dir: Path) -> None:
         (["stats", "--slurm-job-id", "1.2"], 2, "'1.2' is not a Slurm job id"),
         (["stats", "--slurm-job-id", "12; rm -rf x"], 2, "is not a Slurm job id"),
         (["stats", "5"], 2, "for a Slurm job id write --slurm-job-id 5"),
-        (["stats", "--run-id", "x"], 2, "--run-id"),
+        (["stats", "--run-id", "x"], 2, "'--run-id': 'x' is not a "),
         (["stats", "--run-id", "9" * 30], 2, "is not an id"),
         (["stats", "--", "-1"], 2, "-1 is not an id"),
         (["stats", "--slurm-job-id", "9" * 30], 2, "is not a Slurm job id"),
-        (["stats", "-f", "xml"], 2, "xml"),
+        (["stats", "-f", "xml"], 2, "'--format' / '-f': 'xml' is not one of 'table', 'json', 'csv'"),
+        (["stats", "abc"], 2, "'WORKFLOW_ID': 'abc' is not a "),
         (["stats", "--nosuch"], 2, "--nosuch"),
         (["nosuch"], 2, "nosuch"),
         (["slurm", "nosuch"], 2, "nosuch"),
@@ -340,6 +342,25 @@ def test_no_output_directory(tmp_path: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert f"there is no output directory {tmp_path}/none" in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_an_output_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = torc("stats", "--output-dir", tmp_path / "file")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"torc: {tmp_path}/file is a file, not an output directory; ")
+
+
+@pytest.mark.parametrize(("below", "short"), [("", "."), ("resource_utilization", "..")])
+def test_inside_an_output_directory_it_is_named(below: str, short: str, output_dir: Path) -> None:
+    words = [*TORC, "stats", "-f", "json"]
+    inside = subprocess.run(
+        words, capture_output=True, text=True, env=environment(), cwd=output_dir / below, check=False
+    )
+    assert inside.returncode == 2
+    assert inside.stderr.endswith(f", but {output_dir} is one; give it: --output-dir {short}\n")
+    done = torc("stats", "--output-dir", output_dir / below / "torc_output")
+    assert done.stderr.endswith(f"give it: --output-dir {output_dir}\n")
 
 
 def test_nothing_recorded_yet(tmp_path: Path) -> None:

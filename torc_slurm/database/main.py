@@ -22,6 +22,7 @@ from torc_slurm.database.migrations import migrate, schema_version
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.database.write_lock import LOCK_SUFFIX, write_lock
 from torc_slurm.errors import DatabaseError, InputError
+from torc_slurm.identity import RESOURCE_DIR
 
 MAIN_DATABASE_NAME = "torc.db"
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -69,7 +70,7 @@ def open_main(
     if create_directory:
         os.makedirs(output_dir, exist_ok=True)
     if not os.path.isdir(output_dir):
-        raise InputError(f"there is no output directory {output_dir}; give that of your jobs by --output-dir")
+        raise _no_directory(output_dir)
     path = main_database_path(output_dir)
     with contextlib.ExitStack() as stack:
         reason = _lock_or_reason(stack, path, timeout_seconds, on_wait)
@@ -82,6 +83,26 @@ def open_main(
             yield MainDatabase(connection, output_dir, reason)
         except sqlite3.Error as error:
             raise _unusable(path, error) from error
+
+
+def _no_directory(output_dir: str) -> InputError:
+    if os.path.exists(output_dir):
+        return InputError(f"{output_dir} is a file, not an output directory; give that of your jobs by --output-dir")
+    message = f"there is no output directory {output_dir}"
+    parent = os.path.dirname(output_dir)
+    for above in (parent, os.path.dirname(parent)):  # called inside an output directory
+        if any(os.path.exists(os.path.join(above, name)) for name in (MAIN_DATABASE_NAME, RESOURCE_DIR)):
+            return InputError(f"{message}, but {above} is one; give it: --output-dir {_short(above)}")
+    return InputError(f"{message}; give that of your jobs by --output-dir")
+
+
+def _short(directory: str) -> str:
+    """As ``.`` or ``..`` where it is that."""
+    for short in (".", ".."):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(directory, short):
+                return short
+    return directory
 
 
 @contextlib.contextmanager

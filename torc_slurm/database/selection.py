@@ -42,7 +42,8 @@ JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.i
 """  # noqa: S608 - constants
 _UNMEASURED = f"""
 SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND (:run_id IS NULL OR s.run_id = :run_id)
-AND (s.slurm_job_id = :slurm_job_id OR EXISTS (SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id
+AND (s.slurm_job_id = :slurm_job_id OR EXISTS (
+  SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id
   AND {ATTEMPT_IS_SELECTED}
 )) ORDER BY s.slurm_job_id, s.run_id, s.start_time, s.step_id
 """  # noqa: S608 - constants
