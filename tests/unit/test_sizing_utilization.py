@@ -86,6 +86,13 @@ def test_a_timeout_is_one_too_but_not_an_allocation_that_ended_early() -> None:
     assert use.note == "ended by the allocation's time limit"
 
 
+def test_a_job_that_hung_until_its_time_limit_broke_it_all_the_same() -> None:
+    report = check(facts(job(1, ended(exec_time_seconds=14400.0, hung=True))))
+    (use,) = report.uses
+    assert (use.resource_type, use.note) == ("Runtime", "ended at its time limit; used no CPU in the last half of it")
+    assert report.unmeasured == 0
+
+
 def test_failed_jobs_only_where_asked_for() -> None:
     crashed = attempt(status="failed", return_code=1, peak_memory_bytes=9 * 10**9)
     assert uses(crashed) == []

@@ -193,7 +193,9 @@ def _said(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *,
     if launched is None:
         walltime = f" -t {planned.walltime}" if planned.walltime else ""
         return f"Corrected. Submit it: torc submit {workflow_id}{walltime}"
+    others = len(planned.recovery.unfinished) - len(planned.recovery.helped)
+    again = f"{others} of them that this does not help run again too.\n" if others else ""
     return (
         f"Run {launched.run_id} of at most {planned.max_attempts}: {launched.job_count} jobs in Slurm job "
-        f"{launched.slurm_job_id}\nWatch it: torc workflows status {workflow_id} --wait"
+        f"{launched.slurm_job_id}\n{again}Watch it: torc workflows status {workflow_id} --wait"
     )

@@ -50,18 +50,21 @@ def measured(attempt: Attempt, resource: Resource) -> Decimal | None:
     return _largest(figure)
 
 
-def evidence_of(job: Job, attempt: Attempt, resource: Resource) -> Evidence | None:
+def evidence_of(job: Job, attempt: Attempt, resource: Resource, *, even_if_hung: bool = False) -> Evidence | None:
     """What the attempt says of the resource; None where it says nothing.
 
     A kill for memory says "more than the limit", also where the measured peak lies below it or is missing; a job that
     did nothing in the last half of its time and was then ended says nothing of the time that it needs.
+
+    Args:
+        even_if_hung: the question is what it used, not what it needs.
     """
     if attempt.outcome is Outcome.silent:
         return None
     used = measured(attempt, resource)
     if resource is Resource.memory and attempt.outcome is Outcome.out_of_memory:
         return _bound(job, attempt, _memory_bound(attempt, used))
-    if resource is Resource.runtime and attempt.outcome is not Outcome.completed and attempt.hung:
+    if resource is Resource.runtime and _hung(attempt) and not even_if_hung:
         return None
     if resource is Resource.runtime and attempt.outcome is Outcome.out_of_time:
         return _bound(job, attempt, _time_bound(attempt, used))
@@ -103,6 +106,10 @@ def show_used(used: Decimal, resource: Resource) -> str:
     if resource is Resource.runtime:
         return format_run_time(used)
     return format_memory(used)
+
+
+def _hung(attempt: Attempt) -> bool:
+    return bool(attempt.hung) and attempt.outcome is not Outcome.completed
 
 
 def _bound(job: Job, attempt: Attempt, used: Decimal | None) -> Evidence | None:

@@ -79,9 +79,14 @@ def _chosen(facts: Facts, run_id: int | None, *, include_failed: bool) -> Iterat
 def _uses(job: Job, attempt: Attempt, min_over_percent: Decimal | None) -> Iterator[Use]:
     for resource in Resource:
         allowed = asked(attempt.request, resource)
-        evidence = evidence_of(job, attempt, resource)
+        evidence = _evidence(job, attempt, resource)
         if allowed is not None and evidence is not None:
             yield _use(evidence, resource, allowed, min_over_percent)
+
+
+def _evidence(job: Job, attempt: Attempt, resource: Resource) -> Evidence | None:
+    """What it used: a job that hung until it was ended broke its run time all the same."""
+    return evidence_of(job, attempt, resource, even_if_hung=True)
 
 
 def _use(evidence: Evidence, resource: Resource, allowed: int, min_over_percent: Decimal | None) -> Use:
@@ -118,12 +123,15 @@ def _note(evidence: Evidence, resource: Resource) -> str:
         )
         return f"killed for memory; measured peak {peak}"
     if evidence.needs_more:
-        return "ended at its time limit" if attempt.ran_to_its_limit else "ended by the allocation's time limit"
+        hung = "; used no CPU in the last half of it" if attempt.hung else ""
+        return (
+            "ended at its time limit" if attempt.ran_to_its_limit else "ended by the allocation's time limit"
+        ) + hung
     return f"by {attempt.peak_memory_source}" if resource is Resource.memory and attempt.peak_memory_source else ""
 
 
 def _missing(job: Job, attempt: Attempt) -> Iterator[Resource]:
     """The resources that were asked for, and not measured."""
     for resource in Resource:
-        if asked(attempt.request, resource) is not None and evidence_of(job, attempt, resource) is None:
+        if asked(attempt.request, resource) is not None and _evidence(job, attempt, resource) is None:
             yield resource
