@@ -110,7 +110,7 @@ def plan_run_ids(output_dir: str, workflow_id: int) -> list[int]:
     pattern = re.compile(rf"wf{workflow_id}_r([0-9]{{1,9}})\.json")
     try:
         names = os.listdir(os.path.join(output_dir, PLANS_DIR))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 

@@ -73,8 +73,14 @@ def _run_workflow(source: str | None, output_dir: str, chosen_format: Format) ->
     from torc_slurm.cli.workflow_options import load, user_name, working_dir
     from torc_slurm.runner.execute import check_here
     from torc_slurm.runner.prepare import Source, prepare_run
+    from torc_slurm.runner.takeover import check_free, claim_of_this_process
 
     environ = dict(os.environ)
+
+    def check(plan: Plan) -> None:
+        check_here(plan, environ)
+        check_free(plan, claim_of_this_process(environ))
+
     is_file = source is not None and not source.isdecimal()
     wanted = Source(
         workflow=load(source) if source is not None and is_file else None if source is None else int(source),
@@ -82,7 +88,7 @@ def _run_workflow(source: str | None, output_dir: str, chosen_format: Format) ->
         spec_file=os.path.abspath(source) if source is not None and is_file else None,
         user_name=user_name(),
     )
-    plan = prepare_run(output_dir, wanted, check=lambda plan: check_here(plan, environ), on_wait=say)
+    plan = prepare_run(output_dir, wanted, check=check, on_wait=say)
     result = _carry_out(plan)
     if result is None:
         return 0

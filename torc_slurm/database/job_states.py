@@ -47,11 +47,17 @@ _DESCRIBE = """
 UPDATE results SET job_name = :job_name, slurm_job_id = :slurm_job_id, step_id = coalesce(:step_id, step_id)
 WHERE id = :id AND job_name IS NULL
 """
-# The latest attempt of every job in its latest run: the journal's state, and the result's status.
+# The latest attempt of every job in its latest run: the journal's state, and the result's status. A runner that was
+# killed may have left no row of an attempt of which there is a result.
 _LATEST = """
-SELECT s.job_id, s.run_id, s.attempt_id, s.state, s.start_time, r.status FROM job_states s
-LEFT JOIN results r ON r.workflow_id = s.workflow_id AND r.job_id = s.job_id AND r.run_id = s.run_id
-AND r.attempt_id = s.attempt_id WHERE s.workflow_id = ? ORDER BY s.job_id, s.run_id, s.attempt_id
+SELECT s.job_id AS job_id, s.run_id AS run_id, s.attempt_id AS attempt_id, s.state AS state, r.status AS status
+FROM job_states s LEFT JOIN results r ON r.workflow_id = s.workflow_id AND r.job_id = s.job_id AND r.run_id = s.run_id
+AND r.attempt_id = s.attempt_id WHERE s.workflow_id = :workflow_id
+UNION ALL
+SELECT r.job_id, r.run_id, r.attempt_id, NULL, r.status FROM results r
+WHERE r.workflow_id = :workflow_id AND NOT EXISTS (SELECT 1 FROM job_states s WHERE s.workflow_id = r.workflow_id
+AND s.job_id = r.job_id AND s.run_id = r.run_id AND s.attempt_id = r.attempt_id)
+ORDER BY job_id, run_id, attempt_id
 """
 _RUN_ENDED = "SELECT 1 FROM runs WHERE workflow_id = ? AND run_id = ? AND status = 'ended'"
 _WITHOUT_END = """
@@ -169,7 +175,7 @@ def unfinished_workflows(connection: sqlite3.Connection) -> list[int]:
 def refresh_job_statuses(connection: sqlite3.Connection, workflow_id: int, active_run: int | None) -> None:
     """Give every job of a workflow the status that its attempts and the active run (None: none is) make."""
     jobs = {row["job_id"]: str(row["status"]) for row in connection.execute(_JOBS, (workflow_id,))}
-    latest = {row["job_id"]: row for row in connection.execute(_LATEST, (workflow_id,))}
+    latest = {row["job_id"]: row for row in connection.execute(_LATEST, {"workflow_id": workflow_id})}
     words = {job: (int(row["run_id"]), str(row["status"] or row["state"])) for job, row in latest.items()}
     waits_for: dict[int, list[int]] = {}
     for job, other in connection.execute(_DEPENDENCIES, (workflow_id,)):

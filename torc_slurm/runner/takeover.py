@@ -76,9 +76,9 @@ def take_run(plan: Plan, me: Claim, note: Callable[[str], None] = lambda _text: 
         plan = _newest(plan)
         _close_earlier(plan, me, note)
         if claim_run(plan.output_dir, plan.workflow_id, plan.run_id, me):
-            return plan
+            return _without_what_was_done_since(plan)
         _wait_for_its_end(plan, plan.run_id, me, note)
-        following = next_plan(plan, _completed(plan))
+        following = next_plan(plan, _completed(plan, _node_files_until(plan, plan.run_id)))
         if not following.jobs:
             return None
         try:
@@ -86,6 +86,17 @@ def take_run(plan: Plan, me: Claim, note: Callable[[str], None] = lambda _text: 
             plan = following
         except PlanExistsError:
             plan = read_plan(following.path)
+
+
+def check_free(plan: Plan, me: Claim) -> None:
+    """Refuse a plan whose run could not be taken, before it is written down.
+
+    Raises:
+        RunTakenError, CommandError: as `take_run`.
+    """
+    for run_id in plan_run_ids(plan.output_dir, plan.workflow_id):
+        if run_id < plan.run_id:
+            _wait_for_its_end(plan, run_id, me, lambda _text: None)
 
 
 def _newest(plan: Plan) -> Plan:
@@ -196,10 +207,24 @@ def _journal_says_ended(plan: Plan, run_id: int) -> bool:
         return False
 
 
-def _completed(plan: Plan) -> set[int]:
-    """The jobs that completed in this run or one before it."""
-    run_ids = [run_id for run_id in plan_run_ids(plan.output_dir, plan.workflow_id) if run_id <= plan.run_id]
-    paths = [path for run_id in run_ids for path in node_files_of_run(plan.output_dir, plan.workflow_id, run_id)]
+def _without_what_was_done_since(plan: Plan) -> Plan | None:
+    """The plan, less what an earlier run has completed after the plan was made (its script had only been generated)."""
+    made_at = os.stat(plan.path).st_mtime
+    paths = _node_files_until(plan, plan.run_id - 1)
+    if all(os.stat(path).st_mtime < made_at for path in paths):
+        return plan
+    left = next_plan(plan, _completed(plan, paths), plan.run_id)
+    return left if left.jobs else None
+
+
+def _node_files_until(plan: Plan, last_run_id: int) -> list[str]:
+    """The node files of this run of the workflow and of those before it."""
+    run_ids = [run_id for run_id in plan_run_ids(plan.output_dir, plan.workflow_id) if run_id <= last_run_id]
+    return [path for run_id in run_ids for path in node_files_of_run(plan.output_dir, plan.workflow_id, run_id)]
+
+
+def _completed(plan: Plan, paths: list[str]) -> set[int]:
+    """The jobs that completed in the runs of these node files."""
     try:
         return completed_jobs(paths, plan.workflow_id)
     except (DatabaseError, OSError) as error:
