@@ -58,7 +58,7 @@ def items(*words: object, **changed: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def output_dir(tmp_path: Path) -> Path:
-    """An allocation of three measured steps and two that nobody measured, with Slurm's view of them."""
+    """An allocation of three measured steps and three that nobody measured, with Slurm's view of them."""
     directory = tmp_path / "output"
     path = write(
         directory,
@@ -74,6 +74,7 @@ def output_dir(tmp_path: Path) -> Path:
         accounting_row(),
         partial,
         accounting_row(step_id="2", state="FAILED", exit_code=3),
+        accounting_row(step_id="3", step_name="bare"),
         accounting_row(step_id="batch", step_name="batch"),
         accounting_row(step_id="extern", step_name="extern"),
     )
@@ -123,12 +124,12 @@ def test_the_table_says_units_nulls_and_warnings(output_dir: Path) -> None:
     assert "MaxRSS, MaxVMSize, MaxDiskRead, MaxDiskWrite NULL in 1 row: partial: too short" in text
     assert "7.1 ran out of memory" in text
     assert "7.0: MaxRSS 123.46 MB against peak memory 1.00 GB, and 1 more alike: " in text
-    assert "2 more steps ran without torc-step" in text
+    assert "1 more step ran without torc-step" in text  # nobody can put it before batch and extern
 
 
 def test_all_steps_and_all_columns(output_dir: Path) -> None:
     everything = items("stats", "--all-steps", "-f", "json", "--output-dir", output_dir)
-    assert [item["step_id"] for item in everything] == ["0", "1", "2", "batch", "extern"]
+    assert [item["step_id"] for item in everything] == ["0", "1", "2", "3", "batch", "extern"]
     records = torc("stats", "--all-columns", "--output-dir", output_dir).stdout
     assert "\n  peak_memory_bytes: 1000000000\n" in records
     assert "\n  max_vm_size_bytes: NULL\n" in records
@@ -255,6 +256,14 @@ def test_collect_says_what_it_did(output_dir: Path) -> None:
     assert "not a database" in again[1]["problem"]
 
 
+def test_collect_says_why_accounting_did_not_answer(tmp_path: Path) -> None:
+    write(tmp_path, batch())
+    done = torc("slurm", "collect", "--output-dir", tmp_path)
+    assert "1 query due, 1 without an answer" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("torc: accounting did not answer: sacct was not found on PATH")
+
+
 def test_collect_fails_only_where_nothing_could_be_read(tmp_path: Path) -> None:
     assert torc("slurm", "collect", "--output-dir", tmp_path).returncode == 0
     broken = path_of(tmp_path, {"workflow_id": None, "slurm_job_id": 7, "node": "n2", "run_id": 1})
@@ -335,6 +344,34 @@ def test_a_job_that_slurm_alone_knows(scenario: str, says: str, tmp_path: Path) 
     done = torc("stats", "--slurm-job-id", job, "--output-dir", tmp_path, PATH=path)
     assert done.returncode == 2
     assert done.stderr.endswith(f"{says}--all-steps shows them\n")
+
+
+def test_all_steps_are_those_that_slurm_has_whoever_asked_first(tmp_path: Path) -> None:
+    rows = sacct_rows("22.05-linux", "ends")
+    job, begin = job_of(rows), rows[0].start_time
+    path = recorded_sacct(tmp_path / "bin", sacct_text("22.05-linux", "ends"))
+    user = pwd.getpwuid(os.getuid()).pw_name
+    step = batch(slurm_job_id=job, user_name=user, begin_time=begin)
+    epilogs = accounting_row(slurm_job_id=job)
+    write_accounting(write(tmp_path / "by epilog", step), epilogs)
+    write(tmp_path / "by login node", step)
+    found = []
+    for output_dir in ("by epilog", "by login node"):
+        words = ("stats", "--all-steps", "-f", "json", "--output-dir", tmp_path / output_dir)
+        found.append([(item["step_id"], item["status"]) for item in items(*words, PATH=path)])
+        assert items(*words) == items(*words, PATH=path)  # asked once: without sacct the same
+        assert torc(*words).stderr == ""
+    assert found[0] == found[1]
+    assert "batch" in [step_id for step_id, _ in found[0]]
+
+
+def test_an_allocation_without_a_batch_step_shows_none(tmp_path: Path) -> None:
+    rows = sacct_rows("22.05-linux", "lone_srun")
+    path = recorded_sacct(tmp_path / "bin", sacct_text("22.05-linux", "lone_srun"))
+    user = pwd.getpwuid(os.getuid()).pw_name
+    write(tmp_path, batch(slurm_job_id=job_of(rows), user_name=user, begin_time=rows[0].start_time))
+    shown = items("stats", "--all-steps", "-f", "json", "--output-dir", tmp_path, PATH=path)
+    assert [item["step_id"] for item in shown] == ["0"]
 
 
 def test_no_output_directory(tmp_path: Path) -> None:

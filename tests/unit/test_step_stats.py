@@ -109,7 +109,7 @@ def test_warnings() -> None:
 
 def test_steps_that_nobody_measured_are_counted_or_shown() -> None:
     bare = dict.fromkeys(COLUMN_NAMES) | {"slurm_job_id": 7, "step_id": "batch", "run_id": 1, "step_name": "batch"}
-    counted = stats_report([attempt()], [bare], [], all_steps=False)
+    counted = stats_report([attempt()], [bare, bare | {"step_id": "3"}], [], all_steps=False)
     assert (len(counted.items), counted.unmeasured) == (1, 1)
     shown = stats_report([attempt()], [bare], [], all_steps=True)
     assert (len(shown.items), shown.unmeasured) == (2, 0)

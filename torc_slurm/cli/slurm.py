@@ -99,7 +99,14 @@ def stats(
 
     chosen_format, directory = resolve(context, format_, output_dir)
     selection = Selection(slurm_job_id, workflow_id, run_id, job_id, attempt_id, local)
-    with up_to_date(directory, selection, latest_only=True, ask_accounting=not no_accounting, on_wait=say) as current:
+    with up_to_date(
+        directory,
+        selection,
+        latest_only=True,
+        ask_accounting=not no_accounting,
+        all_steps=all_steps,
+        on_wait=say,
+    ) as current:
         connection = current.database.connection
         attempts = select_attempts(connection, current.selection)
         missing = None if attempts else first_not_recorded(connection, current.selection)
@@ -110,6 +117,8 @@ def stats(
             all_steps=all_steps,
         )
     _say_what_is_missing(current)
+    if all_steps:  # else the reason stands beside the figures that are NULL for it
+        _say_what_was_not_answered(current)
     if missing is not None:
         raise _not_recorded(current.selection, missing)
     if not report.items:
@@ -145,6 +154,7 @@ def collect(
     with up_to_date(directory, selection, ask_accounting=not no_accounting, on_wait=say) as current:
         pass
     _say_what_is_missing(current)
+    _say_what_was_not_answered(current)
     show_files(current, chosen_format)
     make_due_plots(directory)
     if current.files and all(file.outcome == "skipped" for file in current.files):
@@ -186,7 +196,7 @@ def _run_epilog(chosen_format: Format, directory: str) -> list[str]:
 
 
 def _say_what_is_missing(current: UpToDate) -> None:
-    """On stderr: that the database is a copy, which files were skipped, that accounting did not answer."""
+    """On stderr: that the database is a copy, which files were skipped."""
     if current.database.read_only_reason:
         say(f"{current.database.read_only_reason}: what is shown was put together in memory and not kept")
     skipped = [file for file in current.files if file.outcome == "skipped"]
@@ -194,6 +204,11 @@ def _say_what_is_missing(current: UpToDate) -> None:
         say(f"skipped {file.path}: {_without_path(file)}")
     if len(skipped) > _MOST_NAMED_FILES:
         say(f"skipped {len(skipped) - _MOST_NAMED_FILES} more node files; torc slurm collect names all")
+
+
+def _say_what_was_not_answered(current: UpToDate) -> None:
+    if current.unanswered_reason is not None:
+        say(f"accounting did not answer: {current.unanswered_reason}")
 
 
 def _without_path(file: FileOutcome) -> str:

@@ -20,7 +20,7 @@ from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.selection import Selection, latest
 from torc_slurm.database.settle import refresh_collected
-from torc_slurm.database.slurm_stats import steps_without_final_row
+from torc_slurm.database.slurm_stats import steps_without_final_row, unmeasured_without_final_row
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.database.store import store_accounting
 from torc_slurm.slurm.accounting import AccountingRow, fetch_allocation
@@ -47,6 +47,7 @@ class UpToDate(NamedTuple):
     asked: int
     unanswered: int
     accounting_rows: int
+    unanswered_reason: str | None = None  # of the first question without an answer
 
 
 @contextlib.contextmanager
@@ -56,6 +57,7 @@ def up_to_date(
     *,
     latest_only: bool = False,
     ask_accounting: bool = True,
+    all_steps: bool = False,
     timeout_seconds: float | None = None,
     backend: str = "sacct",
     on_wait: Callable[[str], None] = lambda _message: None,
@@ -65,6 +67,7 @@ def up_to_date(
 
     Args:
         latest_only: where ``selection`` names nothing, take what was recorded last instead of everything.
+        all_steps: ask also for what nobody measured, such as ``batch``, which ends after the epilog has asked.
 
     Raises:
         InputError, DatabaseError: as `open_main`.
@@ -73,7 +76,7 @@ def up_to_date(
         files = collect_node_files(database)
         if latest_only and selection.is_empty:
             selection = latest(database.connection, selection) or selection
-        questions = open_questions(database.connection, selection) if ask_accounting else []
+        questions = open_questions(database.connection, selection, all_steps=all_steps) if ask_accounting else []
         if not questions or database.read_only_reason:  # a copy in memory holds nobody up
             rows = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
             yield _stored(database, selection, files, questions, rows)
@@ -83,11 +86,14 @@ def up_to_date(
         yield _stored(database, selection, files, questions, rows)
 
 
-def open_questions(connection: sqlite3.Connection, selection: Selection) -> list[Question]:
-    """One question per allocation that has a measured step without a final row; at most `MOST_ALLOCATIONS`,
-    latest first.
+def open_questions(connection: sqlite3.Connection, selection: Selection, *, all_steps: bool = False) -> list[Question]:
+    """One question per allocation that has a step without a final row, a measured one or, with ``all_steps``, any;
+    at most `MOST_ALLOCATIONS`, latest first.
     """
     steps = steps_without_final_row(connection, selection)
+    if all_steps:
+        steps += unmeasured_without_final_row(connection, selection)
+        steps.sort(key=lambda step: (step.slurm_job_id, step.run_id), reverse=True)
     questions = []
     for (job, array, run_id, user, workflow_id), group in groupby(steps, key=lambda step: step[:5]):
         members = list(group)
@@ -143,4 +149,12 @@ def _stored(
         if stored.attempts or any(file.outcome == "collected" for file in files):
             refresh_collected(database.connection)
     answered = {(row["slurm_job_id"], row["run_id"]) for row in rows if row["status"] != "unavailable"}
-    return UpToDate(database, selection, files, len(questions), len(questions) - len(answered), stored.accounting_rows)
+    return UpToDate(
+        database=database,
+        selection=selection,
+        files=files,
+        asked=len(questions),
+        unanswered=len(questions) - len(answered),
+        accounting_rows=stored.accounting_rows,
+        unanswered_reason=next((str(row["reason"]) for row in rows if row["status"] == "unavailable"), None),
+    )

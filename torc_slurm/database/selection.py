@@ -41,7 +41,8 @@ SELECT r.id AS result, n.node, t.note FROM results r JOIN step_nodes n ON n.resu
 JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.id, t.time, t.note
 """  # noqa: S608 - constants
 _UNMEASURED = f"""
-SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND (:run_id IS NULL OR s.run_id = :run_id)
+SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND s.state IS NOT NULL
+AND (:run_id IS NULL OR s.run_id = :run_id)
 AND (s.slurm_job_id = :slurm_job_id OR EXISTS (
   SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id
   AND {ATTEMPT_IS_SELECTED}
@@ -137,7 +138,7 @@ def select_attempts(connection: sqlite3.Connection, selection: Selection) -> lis
 
 def select_unmeasured(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
     """Rows of ``slurm_stats`` of the same allocations whose steps no wrapper measured (batch, extern, a bare
-    srun).
+    srun); not those of a step that was asked for and is not there (batch of an salloc).
     """
     return [dict(row) for row in connection.execute(_UNMEASURED, selection.parameters())]
 

@@ -36,14 +36,26 @@ UPDATE slurm_stats SET workflow_id = :workflow_id, job_id = :job_id, attempt_id 
 WHERE slurm_job_id = :slurm_job_id AND run_id = :run_id AND step_id = :step_id
 AND (attempt_id IS NULL OR attempt_id > :attempt_id)
 """
+_FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL_STATUSES))
 _WITHOUT_FINAL_ROW = f"""
 SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id, r.step_id, r.start_time
 FROM results r LEFT JOIN slurm_stats s
 ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
 WHERE r.slurm_job_id IS NOT NULL AND r.step_id IS NOT NULL
-AND (s.status IS NULL OR s.status NOT IN ({", ".join(f"'{status}'" for status in sorted(FINAL_STATUSES))}))
+AND (s.status IS NULL OR s.status NOT IN ({_FINAL}))
 AND {ATTEMPT_IS_SELECTED}
 ORDER BY r.slurm_job_id DESC, r.run_id DESC, r.job_id
+"""  # noqa: S608 - constants
+# The batch step stands for all that an allocation has beside its measured steps: it is the last of them to end.
+_UNMEASURED_WITHOUT_FINAL_ROW = f"""
+SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id, 'batch' AS step_id,
+min(r.start_time) AS start_time FROM results r
+WHERE r.slurm_job_id IS NOT NULL AND {ATTEMPT_IS_SELECTED} AND (NOT EXISTS (
+  SELECT 1 FROM slurm_stats s WHERE s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = 'batch'
+) OR EXISTS (
+  SELECT 1 FROM slurm_stats s WHERE s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id
+  AND s.attempt_id IS NULL AND s.status NOT IN ({_FINAL})
+)) GROUP BY r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id
 """  # noqa: S608 - constants
 
 
@@ -82,6 +94,12 @@ def adopt_slurm_stats(connection: sqlite3.Connection, attempt: Row) -> None:
 def steps_without_final_row(connection: sqlite3.Connection, selection: Selection) -> list[UnaccountedStep]:
     """Selected measured steps, latest allocation first, that may still get a (better) row."""
     rows = connection.execute(_WITHOUT_FINAL_ROW, selection.parameters())
+    return [UnaccountedStep(*row) for row in rows]
+
+
+def unmeasured_without_final_row(connection: sqlite3.Connection, selection: Selection) -> list[UnaccountedStep]:
+    """The batch step of each selected allocation of whose unmeasured steps one may still get a (better) row."""
+    rows = connection.execute(_UNMEASURED_WITHOUT_FINAL_ROW, selection.parameters())
     return [UnaccountedStep(*row) for row in rows]
 
 

@@ -126,8 +126,8 @@ class NullReason:
 
 @dataclass(frozen=True)
 class StatsReport:
-    """``items`` in the order of jobs and attempts; ``unmeasured`` counts steps of these allocations not among
-    them.
+    """``items`` in the order of jobs and attempts; ``unmeasured`` counts the srun steps of these allocations not
+    among them (batch and extern, which nobody can put torc-step before, do not count).
     """
 
     items: tuple[Item, ...]
@@ -150,7 +150,7 @@ def stats_report(
     shown = [*map(_attempt_item, attempts), *(map(_unmeasured_item, unmeasured) if all_steps else ())]
     return StatsReport(
         items=tuple(shown),
-        unmeasured=0 if all_steps else len(unmeasured),
+        unmeasured=0 if all_steps else sum(str(row["step_id"]).isdigit() for row in unmeasured),
         null_reasons=null_reasons(shown),
         differences=differences((step_label(item), item) for item in shown),
         warnings=(*_warnings(shown), *_note_warnings(attempts, notes)),
