@@ -55,7 +55,13 @@ def _batch(job: int, samples: int, chance: random.Random) -> Batch:
         "elapsed_seconds": float(samples), "peak_memory_bytes": peak, "peak_memory_source": "cgroup_v2",
         "avg_memory_bytes": peak // 2, "avg_cpu_percent": 180.0, "peak_cpu_percent": 400.0,
     }  # fmt: skip
-    exit_record = {"task": 0, "local_task": 0, "begin_time": begin, "end_time": end, "elapsed_seconds": float(samples)}
+    exit_record: dict[str, object] = {
+        "task": 0,
+        "local_task": 0,
+        "begin_time": begin,
+        "end_time": end,
+        "elapsed_seconds": float(samples),
+    }
     batch.exits = [exit_record | {"return_code": int(chance.random() < 0.05)}]
     return batch
 
@@ -91,14 +97,14 @@ def plot(paths: list[str], out: str, *options: str) -> tuple[list[dict[str, obje
 def interactive(pages: list[str]) -> list[str]:
     """For each page how long a headless Chromium took from opening it until its first figure answers."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from browser.chromium import browser  # type: ignore[import-not-found]  # where the tests have it
+    from chromium import browser
 
     lines = []
     with browser() as driver:
         for page in pages:
             begin = time.monotonic()
             driver.get(Path(page).absolute().as_uri())
-            while not driver.execute_script("return !!document.querySelector('.plot .nsewdrag')"):
+            while not driver.execute_script("return !!document.querySelector('.plot[data-drawn]')"):
                 time.sleep(0.01)
             driver.execute_script("return new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
             lines.append(f"{os.path.basename(page)}: drawn {time.monotonic() - begin:.2f} s after it was opened")

@@ -1,8 +1,8 @@
 """Colours that colour-blind readers can tell apart, on a light and on a dark page.
 
 Figures name a colour by its role, ``@0`` or ``@request``, with an opacity after a slash (``@0/0.2``); the page's script
-puts in the colour of the theme. The eight of Okabe and Ito (https://jfly.uni-koeln.de/color/), darkened or lightened
-until each stands out from its background.
+puts in the colour of the theme. They begin with those of Okabe and Ito (https://jfly.uni-koeln.de/color/), darkened or
+lightened until each stands out from its background; a test holds how far they are apart for colour-blind eyes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ LIGHT = {
     "0": "#0072b2",
     "1": "#d55e00",
     "2": "#008a63",
-    "3": "#b84f8e",
-    "4": "#8a6a00",
-    "5": "#4b4f9f",
+    "3": "#8e2a6d",
+    "4": "#6b4e00",
+    "5": "#3c2a78",
 }
 DARK = {
     "background": "#12161c",
@@ -33,9 +33,9 @@ DARK = {
     "0": "#56b4e9",
     "1": "#ff9248",
     "2": "#1fc997",
-    "3": "#e79ac8",
+    "3": "#ffc4e1",
     "4": "#f0e442",
-    "5": "#a9a6ff",
+    "5": "#8f7bff",
 }
 SERIES = ("0", "1", "2", "3", "4", "5")
 DASHES = ("solid", "dash", "dot", "dashdot")

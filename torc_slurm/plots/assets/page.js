@@ -72,7 +72,8 @@
     const config = { responsive: true, displaylogo: false, plotlyServerURL: "",   // nothing here is sent anywhere
       modeBarButtons: [["toImage", svgButton(figure)], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]],
       toImageButtonOptions: { format: "png", scale: 2, filename: data.file_name + "_" + figure.id } };
-    return drawn ? Plotly.react(plot, traces, layout) : Plotly.newPlot(plot, traces, layout, config);
+    const done = drawn ? Plotly.react(plot, traces, layout) : Plotly.newPlot(plot, traces, layout, config);
+    return done.then(() => { plot.dataset.drawn = "true"; });
   }
   function redrawAll() {
     theme = data.themes[isDark() ? "dark" : "light"];

@@ -1,0 +1,97 @@
+"""Laying steps on nodes: nothing used is lost or invented, no two bars lie on one another."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from torc_slurm.database.node_records import NodeRecords
+from torc_slurm.database.series import SeriesFile
+from torc_slurm.plots.measured import Measured
+from torc_slurm.plots.model import Attempt, Figures, Job, Part, Request, Series
+from torc_slurm.plots.packing import Grid, NodeLoad, first_lanes, lanes, use_of
+
+FILE = SeriesFile("", NodeRecords("", "", (), ()), None)
+
+
+def part(begin: float, end: float, node: str = "n1", figures: Figures | None = None) -> Part:
+    return Part(node, 1, begin, end, True, figures or Figures(), 1.0, FILE)
+
+
+def job(job_id: int, *parts: Part) -> Job:
+    begin, end = min(each.begin_time for each in parts), max(each.end_time for each in parts)
+    attempt = Attempt(1, 1, "completed", "", 0, None, begin, end, parts, Request(cpus=2, memory_bytes=100))
+    return Job(job_id, f"job {job_id}", (attempt,))
+
+
+def cpu_seconds(series: Series, begin: float) -> float:
+    total = 0.0
+    for time, value in zip(series.times, series.columns[0], strict=True):
+        total, begin = total + (value or 0) * (time - begin), time
+    return total
+
+
+@given(some.lists(some.tuples(some.floats(0.01, 30), some.floats(0, 800)), min_size=1, max_size=60))
+def test_cpu_time_is_kept(samples: list[tuple[float, float]]) -> None:
+    times = [sum(interval for interval, _ in samples[: place + 1]) for place in range(len(samples))]
+    series = Series(times, ([value for _, value in samples], [1] * len(samples), [1] * len(samples)))
+    grid = Grid.over(0, times[-1])
+    use = use_of(Measured(part(0, times[-1]), series, Series([], ([],))), grid)
+    assert sum(use.cpu_percent) * grid.stretch_seconds == pytest.approx(cpu_seconds(series, 0))
+
+
+def test_memory_keeps_its_peak_and_ends_with_the_step() -> None:
+    series = Series([1.0, 2.0, 3.0], ([0, 0, 0], [10, 70, 30], [1, 1, 1]))
+    use = use_of(Measured(part(1, 4), series, Series([], ([],))), Grid(0, 0.1, 60))
+    assert max(use.memory_bytes) == 70
+    assert use.memory_bytes[25] == 70
+    assert use.memory_bytes[39] == 30
+    assert use.memory_bytes[45] == 0
+
+
+def test_without_a_series_averages_stand_in() -> None:
+    measured = Measured(
+        part(0, 30, figures=Figures(avg_cpu_percent=150.0, avg_memory_bytes=9)),
+        Series([], ([], [], [])),
+        Series([], ([],)),
+    )
+    grid = Grid(0, 1.0, 60)
+    use = use_of(measured, grid)
+    assert sum(use.cpu_percent) == pytest.approx(150 * 30)
+    assert use.memory_bytes[10] == 9
+    assert use.memory_bytes[40] == 0
+
+
+def test_what_is_not_alone_is_counted_among_the_others() -> None:
+    grid = Grid(0, 1.0, 4)
+    load = NodeLoad("n1", grid)
+    for number in range(3):
+        measured = Measured(
+            part(0, 4, figures=Figures(avg_cpu_percent=100.0)), Series([], ([], [], [])), Series([], ([],))
+        )
+        load.put(f"{number}", use_of(measured, grid), alone=number == 0)
+    assert list(load.uses) == ["0"]
+    assert load.other_count == 2
+    assert load.others.cpu_percent == pytest.approx([200] * 4)
+    only = job(1, part(1, 3))
+    load.ask(only.last, only.last.parts[0])
+    assert load.asked_cpu == [0, 200, 200, 200]
+
+
+SPANS = some.tuples(some.integers(0, 100), some.integers(1, 30), some.sampled_from("ab"))
+
+
+@given(some.lists(SPANS, min_size=1, max_size=40))
+def test_no_two_in_a_lane_at_once_and_no_more_lanes_than_needed(spans: list[tuple[int, int, str]]) -> None:
+    jobs = [job(number, part(begin, begin + length, node)) for number, (begin, length, node) in enumerate(spans)]
+    placed = lanes(jobs)
+    for members in placed.values():
+        for one in members:
+            for other in members:
+                if one is not other and one.lane == other.lane:
+                    assert one.part.end_time <= other.part.begin_time or other.part.end_time <= one.part.begin_time
+        at_once = max(sum(o.part.begin_time <= m.part.begin_time < o.part.end_time for o in members) for m in members)
+        assert max(each.lane for each in members) + 1 == at_once
+    rows = [first_lanes(placed)[node] + lane for node in placed for lane in {each.lane for each in placed[node]}]
+    assert len(rows) == len(set(rows))

@@ -1,0 +1,23 @@
+"""Slurm's trackable resources, as sacct prints them."""
+
+from __future__ import annotations
+
+import pytest
+
+from torc_slurm.slurm.tres import Resources, parse_resources
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cpu=4,mem=800M,node=1", Resources(4, 800 * 1024**2, 1)),
+        ("billing=8,cpu=8,mem=4096M,node=2", Resources(8, 4 * 1024**3, 2)),
+        ("billing=2,cpu=2,gres/gpu=1,mem=1.50G,node=1", Resources(2, 1536 * 1024**2, 1)),
+        ("cpu=1", Resources(1)),
+        ("", Resources()),
+        (None, Resources()),
+        ("cpu=many,mem=lots", Resources()),
+    ],
+)
+def test_what_was_given(text: str | None, expected: Resources) -> None:
+    assert parse_resources(text) == expected
