@@ -15,10 +15,14 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1"}
 
 
 def epilog(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return epilog_of(None, *words, **variables)
+
+
+def epilog_of(user: int | None, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TORC_", "SLURM"))}
     command = [sys.executable, "-m", "torc_slurm.cli.main", "slurm", "epilog", *words]
     environment = kept | {"PATH": "/nowhere"} | variables
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, user=user)
 
 
 def test_without_sacct_every_step_is_noted_as_unavailable(tmp_path: Path) -> None:
@@ -47,6 +51,33 @@ def test_trouble_is_one_line_and_0_and_1_where_that_is_asked_for(
     (line,) = done.stderr.splitlines()
     assert message in line
     assert epilog("--strict", "--output-dir", str(tmp_path / "none"), **variables).returncode == 1
+
+
+def test_an_output_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = epilog("--output-dir", str(tmp_path / "file"), **SLURM)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == (
+        f"torc: epilog: {tmp_path}/file is a file, not an output directory; give your job's own by --output-dir\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [(0o000, "cannot be used: Permission denied; give your job's own --output-dir"), (0o555, "cannot ")],
+)
+def test_an_output_directory_without_permission(mode: int, says: str, tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "output", batch()))
+    for above in (path, *list(path.parents)[:4]):
+        above.chmod(0o755)
+    path.parent.chmod(mode)
+    ordinary = 65534 if os.geteuid() == 0 else None  # nothing is forbidden to root
+    done = epilog_of(ordinary, TORC_OUTPUT_DIR=str(tmp_path / "output"), **SLURM)
+    path.parent.chmod(0o755)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert str(tmp_path / "output") in line
+    assert says in line
 
 
 def test_a_broken_node_file_is_a_line_and_0(tmp_path: Path) -> None:

@@ -175,6 +175,9 @@ def epilog(
     """
     try:
         problems = _run_epilog(*resolve(context, format_, output_dir))
+    except OSError as error:
+        place = error.filename or "the output directory"
+        problems = [f"{place} cannot be used: {error.strerror or error}; give your job's own --output-dir"]
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
@@ -190,6 +193,8 @@ def _run_epilog(chosen_format: Format, directory: str) -> list[str]:
     from torc_slurm.cli.epilog_view import show_epilog
     from torc_slurm.slurm.epilog import Allocation, record_accounting
 
+    if os.path.exists(directory) and not os.path.isdir(directory):
+        return [f"{directory} is a file, not an output directory; give your job's own by --output-dir"]
     report = record_accounting(directory, Allocation.from_environment(os.environ))
     show_epilog(report, chosen_format, directory)
     return report.problems
