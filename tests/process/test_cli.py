@@ -8,9 +8,11 @@ import json
 import os
 import pty
 import pwd
+import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,18 @@ def test_a_local_record_has_slurms_fields_null(tmp_path: Path) -> None:
     assert item["peak_memory_gb"] == 1.0
     assert [item[name] for name in ("max_rss_bytes", "node_list", "state", "slurm_job_id")] == [None] * 4
     assert "outside Slurm" in torc("stats", "--output-dir", tmp_path).stdout
+
+
+def test_figures_of_a_running_step_have_an_age(tmp_path: Path) -> None:
+    flushed = time.time() - 48
+    running: dict[str, Any] = {"exits": [], "end_time": None, "begin_time": flushed - 9}
+    write(tmp_path, batch(last_flush_time=flushed, **running))
+    write(tmp_path, batch(job_id=1, step_id="1", invocation="2", last_flush_time=flushed + 30, **running))
+    first, _ = items("stats", "-f", "json", "--output-dir", tmp_path)
+    assert (first["job_status"], first["last_flush_time"]) == ("running", flushed)
+    text = torc("stats", "--output-dir", tmp_path).stdout
+    (line,) = [line for line in text.splitlines() if "is running" in line]
+    assert re.fullmatch(r"7\.0 is running: figures as of \S+ ago; 1 more run, their figures are not older", line)
 
 
 def test_without_sacct_the_steps_are_shown_and_the_reason(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from torc_slurm.cli.render import NOT_KNOWN, Column, Value, emit, emit_table
@@ -93,13 +94,27 @@ def show_records(report: StatsReport) -> None:
 
 def footer(report: StatsReport) -> list[str]:
     """The lines under a table."""
-    lines = [_UNITS, *map(_why_null, report.null_reasons)]
+    lines = [_UNITS, *_how_old(report, time.time()), *map(_why_null, report.null_reasons)]
     lines += map(_how_different, report.differences)
     if report.unmeasured:
         steps = _plural("step", report.unmeasured)
         lines.append(f"{report.unmeasured} more {steps} ran without torc-step; --all-steps shows Slurm's view of them.")
     lines += _cut([f"Warning: {printable(warning)}" for warning in report.warnings])
     return lines
+
+
+def _how_old(report: StatsReport, now: float) -> list[str]:
+    """Of what runs, since when its figures stand; the oldest where several run."""
+    ages = [
+        (max(0.0, now - float(item["last_flush_time"])), step_label(item))
+        for item in report.items
+        if item["job_status"] == "running" and isinstance(item["last_flush_time"], (int, float))
+    ]
+    if not ages:
+        return []
+    age, label = max(ages)
+    others = f"; {len(ages) - 1} more run, their figures are not older" if len(ages) > 1 else ""
+    return [f"{printable(label)} is running: figures as of {format_run_time(round(age))} ago{others}"]
 
 
 def _why_null(reason: NullReason) -> str:

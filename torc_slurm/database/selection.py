@@ -32,7 +32,10 @@ AND (NOT :local OR r.slurm_job_id IS NULL)
 _ARRAY_ORDER = """coalesce(CAST(r.slurm_array AS INTEGER), r.slurm_job_id),
 CAST(substr(r.slurm_array, instr(r.slurm_array, '_') + 1) AS INTEGER), r.slurm_job_id"""
 _ATTEMPTS = f"""
-SELECT r.*, {_SLURM_COLUMNS} FROM results r
+SELECT r.*, {_SLURM_COLUMNS}, (
+  SELECT coalesce(min(CASE WHEN n.end_time IS NULL THEN n.last_flush_time END), max(n.last_flush_time))
+  FROM step_nodes n WHERE n.result = r.id
+) AS last_flush_time FROM results r
 LEFT JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
 WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.workflow_id, {_ARRAY_ORDER}, r.run_id, r.job_id, r.attempt_id, r.id
 """  # noqa: S608 - constants
@@ -132,7 +135,10 @@ def _narrow(
 
 
 def select_attempts(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
-    """Rows of ``results``, each with its ``slurm_stats`` under `SLURM_PREFIX`; by job, then attempt."""
+    """Rows of ``results``, each with its ``slurm_stats`` under `SLURM_PREFIX`; by job, then attempt.
+
+    ``last_flush_time`` (Unix time) is how old the figures are: that of the node that wrote longest ago and still runs.
+    """
     return [dict(row) for row in connection.execute(_ATTEMPTS, selection.parameters())]
 
 

@@ -51,6 +51,7 @@ _RESULT = {"job_status": "status", "job_status_evidence": "status_evidence"} | {
         "start_time",
         "end_time",
         "end_time_source",
+        "last_flush_time",
         "exec_time_seconds",
         "peak_cpu_percent",
         "avg_cpu_percent",
