@@ -216,4 +216,8 @@ MAIN_SCHEMA: Schema = (
     ),
     ("workflows", WORKFLOW_TABLES),
     ("changes of resource requirements", SIZING_TABLES),
+    (
+        "CPU of the last half of the time",
+        tuple(f"ALTER TABLE {table} ADD COLUMN last_half_cpu_seconds REAL" for table in ("results", "step_nodes")),
+    ),
 )

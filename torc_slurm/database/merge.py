@@ -29,6 +29,7 @@ _LARGEST: dict[str, tuple[tuple[str, str], ...]] = {
     "num_processes_peak": (),
     "num_threads_peak": (),
     "sample_count": (),
+    "last_half_cpu_seconds": (),
 }
 _TOTALS = {
     "all_nodes_peak_memory_bytes": "peak_memory_bytes",

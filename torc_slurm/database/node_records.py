@@ -50,6 +50,7 @@ USAGE_COLUMNS = (
     "written_chars",
     "major_faults",
     "sample_count",
+    "last_half_cpu_seconds",
 )
 MONITOR_COLUMNS = (
     "monitor_cpu_seconds",

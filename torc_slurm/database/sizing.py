@@ -233,13 +233,15 @@ def _attempt(row: Row, request: Request, hung: Mapping[AttemptId, bool]) -> Atte
 
 
 def _hung(row: Row, known: Mapping[AttemptId, bool]) -> bool | None:
-    """By its series; else, where even all of its CPU time would be too little for half of its time."""
+    """By its series, else by the CPU time of its last half, else by all of it where even that is too little."""
     key = (int(row["job_id"] or 0), int(row["run_id"] or 0), int(row["attempt_id"] or 0))
     if key in known:
         return known[key]
     cpu_seconds, elapsed = row["cpu_seconds"], row["exec_time_seconds"]
     if cpu_seconds is None or elapsed is None:
         return None
+    if row["last_half_cpu_seconds"] is not None:
+        return was_idle_throughout(float(row["last_half_cpu_seconds"]), float(elapsed))
     return True if was_idle_throughout(float(cpu_seconds), float(elapsed)) else None
 
 

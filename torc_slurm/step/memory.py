@@ -7,6 +7,7 @@ ceiling  the cgroup's high-water mark, page cache and monitor included
 
 from __future__ import annotations
 
+import os
 import time
 
 TYPE_CHECKING = False
@@ -20,6 +21,7 @@ _PSS_FREE_MEASUREMENTS = 2  # one while a tree forks, one when it stands
 _PSS_FREE_SECONDS = 0.15  # what may be spent at once on a new tree
 _PSS_WORTH_GROWTH = 1.02
 _PSS_UNSURE_GROWTH = 1.1
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _PSS_PATIENCE_SECONDS = 0.1  # then a tree that still forks is measured a first time all the same
 
 
@@ -98,9 +100,11 @@ class RationedPss:
         self._measurements = 0
         self._measured_rss = 0
         self._measured_processes = 0
+        self._measured_faults: int | None = 0
         self._processes_before = 0
         self._ratio = 1.0
         self._unmeasured_rss_peak = 0
+        self._largest_measured = 0, 1.0  # the sum of RSS when it was largest, and the ratio then
         self._begin = time.monotonic()
 
     def best_bytes(self, tree: TreeReading, now: float) -> tuple[int, str]:
@@ -110,7 +114,7 @@ class RationedPss:
         if processes < 2:
             return rss, "sampled_rss"
         is_overdue = not self._measured_rss and now - self._begin > _PSS_PATIENCE_SECONDS
-        if (is_steady or is_overdue) and self._is_worth_it(rss, processes) and self._can_afford(rss, now):
+        if (is_steady or is_overdue) and self._is_worth_it(tree) and self._can_afford(rss, now):
             return self._measure(tree, rss, processes)
         if processes != self._measured_processes or rss > self._measured_rss * _PSS_WORTH_GROWTH:
             self._unmeasured_rss_peak = max(self._unmeasured_rss_peak, rss)
@@ -118,13 +122,23 @@ class RationedPss:
 
     def estimated_peak_bytes(self) -> int:
         """What the tree may have had when it was larger than ever measured; 0 where the measured peak covers it."""
-        if self._unmeasured_rss_peak <= self._measured_rss * _PSS_UNSURE_GROWTH:
+        largest_rss, ratio = self._largest_measured
+        if self._unmeasured_rss_peak <= largest_rss * _PSS_UNSURE_GROWTH:
             return 0
-        return int(self._unmeasured_rss_peak * self._ratio)
+        return int(self._unmeasured_rss_peak * ratio)
 
-    def _is_worth_it(self, rss: int, processes: int) -> bool:
-        """A tree that is still forking, or one that is as it was, is not."""
-        return processes != self._measured_processes or rss > self._measured_rss * _PSS_WORTH_GROWTH
+    def _is_worth_it(self, tree: TreeReading) -> bool:
+        """A tree that is still forking, or one that is as it was, is not.
+
+        Processes that write to pages they shared make each a copy: the sum of RSS stays, but each copy is a minor
+        fault. Where those are not told only the cost decides.
+        """
+        if tree.num_processes != self._measured_processes or tree.rss_bytes > self._measured_rss * _PSS_WORTH_GROWTH:
+            return True
+        if tree.minor_faults is None or self._measured_faults is None:
+            return True
+        copied_bytes = (tree.minor_faults - self._measured_faults) * _PAGE_BYTES
+        return copied_bytes > tree.rss_bytes * (_PSS_WORTH_GROWTH - 1)
 
     def _can_afford(self, rss: int, now: float) -> bool:
         if self._measurements < _PSS_FREE_MEASUREMENTS:
@@ -135,12 +149,25 @@ class RationedPss:
     def _measure(self, tree: TreeReading, rss: int, processes: int) -> tuple[int, str]:
         self._measurements += 1
         before = time.thread_time()
-        proportional = sum(self._reader.proportional_bytes(process.pid) for process in tree.processes)
+        proportional = self._proportional_bytes(tree)
         cost = time.thread_time() - before
         self.spent_seconds += cost
         self._last_cost_per_byte = cost / max(1, rss)
-        if not proportional:  # processes of another user
-            return rss, "sampled_rss"
-        self._measured_rss, self._measured_processes = rss, processes
+        if not proportional:
+            return int(rss * self._ratio), "pss_estimated"
+        self._measured_rss, self._measured_processes, self._measured_faults = rss, processes, tree.minor_faults
         self._ratio = min(1.0, proportional / max(1, rss))
+        if rss >= self._largest_measured[0]:
+            self._largest_measured = rss, self._ratio
         return min(rss, proportional), "pss"
+
+    def _proportional_bytes(self, tree: TreeReading) -> int:
+        """The sum over the tree; 0 where a process ended meanwhile: what it shared counts for the others now."""
+        total = 0
+        for process in tree.processes:
+            if process.rss_bytes:
+                proportional = self._reader.proportional_bytes(process.pid)
+                if not proportional and not self._reader.high_water_bytes(process.pid):
+                    return 0
+                total += proportional or process.rss_bytes  # another user's, whose maps are closed to us
+        return total

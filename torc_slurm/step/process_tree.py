@@ -21,7 +21,7 @@ _MOST_KEPT_DESCRIPTORS = 6144  # 3 per process; further processes are opened ane
 _OTHER_DESCRIPTORS = 64
 
 # Positions in /proc/PID/stat after the command's closing parenthesis (proc(5) counts from 1, two before it).
-_STATE, _PPID, _MAJFLT, _CMAJFLT, _UTIME, _STIME, _CUTIME, _CSTIME = 0, 1, 9, 10, 11, 12, 13, 14
+_STATE, _PPID, _MINFLT, _MAJFLT, _CMAJFLT, _UTIME, _STIME, _CUTIME, _CSTIME = 0, 1, 7, 9, 10, 11, 12, 13, 14
 _NUM_THREADS, _STARTTIME, _RSS = 17, 19, 21
 
 
@@ -215,6 +215,7 @@ class ProcfsTree:
             int(fields[_RSS]) * _PAGE_BYTES,
             threads,
             int(fields[_MAJFLT]) + int(fields[_CMAJFLT]),
+            int(fields[_MINFLT]),
             fields[_STATE] in (b"Z", b"X", b"x"),
         )
         process.children = self._children(process, threads)

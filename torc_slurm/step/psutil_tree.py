@@ -124,6 +124,7 @@ def _read(process: psutil.Process) -> ProcessReading | None:
                 0 if zombie else process.memory_info().rss,
                 process.num_threads(),
                 0,
+                None,
                 zombie,
             )
     except psutil.Error:

@@ -17,6 +17,7 @@ class ProcessReading:
         "cpu_seconds",
         "is_zombie",
         "major_faults",
+        "minor_faults",
         "parent_pid",
         "pid",
         "rss_bytes",
@@ -34,6 +35,7 @@ class ProcessReading:
         rss_bytes: int,
         threads: int,
         major_faults: int,
+        minor_faults: int | None,
         is_zombie: bool,
     ) -> None:
         self.pid = pid
@@ -44,6 +46,7 @@ class ProcessReading:
         self.rss_bytes = rss_bytes
         self.threads = threads
         self.major_faults = major_faults
+        self.minor_faults = minor_faults  # its own; None where they are not told
         self.is_zombie = is_zombie
 
     @property
@@ -59,16 +62,30 @@ class TreeReading:
     before, which this one repeats.
     """
 
-    __slots__ = ("is_unchanged", "major_faults", "num_processes", "num_threads", "processes", "rss_bytes", "vanished")
+    __slots__ = (
+        "is_unchanged",
+        "major_faults",
+        "minor_faults",
+        "num_processes",
+        "num_threads",
+        "processes",
+        "rss_bytes",
+        "vanished",
+    )
 
     def __init__(self, processes: list[ProcessReading], vanished: list[ProcessReading]) -> None:
         self.processes = processes
         self.vanished = vanished
         self.is_unchanged = False
         self.rss_bytes = self.num_processes = self.num_threads = self.major_faults = 0
+        self.minor_faults: int | None = 0
         for process in processes:
             self.rss_bytes += process.rss_bytes
             self.major_faults += process.major_faults
+            if process.minor_faults is None or self.minor_faults is None:
+                self.minor_faults = None
+            else:
+                self.minor_faults += process.minor_faults
             if not process.is_zombie:
                 self.num_processes += 1
                 self.num_threads += process.threads

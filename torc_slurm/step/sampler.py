@@ -10,6 +10,7 @@ import resource
 import time
 
 from torc_slurm.step.cpu_ledger import CpuLedger
+from torc_slurm.step.half_time import HalfTime
 from torc_slurm.step.memory import MemoryFigures, RationedPss
 
 TYPE_CHECKING = False
@@ -75,6 +76,7 @@ class Sampler:
         self._window = _Window(0.0, 0.0, None)
         self._window_before: _Window | None = None
         self._io = _IoFigures(reader)
+        self._half_time = HalfTime()
         self.begin_monotonic: float | None = None
         self.begin_time = 0.0
         self.peak_cpu_percent: float | None = None
@@ -136,6 +138,7 @@ class Sampler:
         self.sample_count += 1
         if tree.num_processes:
             self._last_tree = tree
+        self._half_time.note(now - self.begin_monotonic, self._cpu_seconds)
         self._close_window(now, tree, best_bytes, source, final)
 
     def _take_cpu(self, tree: TreeReading) -> None:
@@ -215,12 +218,14 @@ class Sampler:
             if not final:
                 return
             self._reopen_last_window()
+        when = self._end_time() if final else self.begin_time + (now - (self.begin_monotonic or now))
+        if final:  # the row's time is its tasks' end, a little before this look
+            now = max(self._window.begin, (self.begin_monotonic or now) + when - self.begin_time)
         elapsed = max(now - self._window.begin, 1e-6)
         percent = max(0.0, self._cpu_seconds - self._window.cpu_seconds) / elapsed * 100
         self._window_before = self._window
         self._window = _Window(now, max(self._cpu_seconds, self._window.cpu_seconds), self.peak_cpu_percent)
         self.peak_cpu_percent = max(self.peak_cpu_percent or 0.0, percent)
-        when = self._end_time() if final else self.begin_time + (now - (self.begin_monotonic or now))
         shown = self._last_tree or tree  # at the end the tree is empty: what it was when it was last seen
         self.rows.append((when, percent, shown.rss_bytes, shown.num_processes))
         self.memory_rows.append((when, best_bytes, source))
@@ -298,6 +303,7 @@ class Sampler:
             "written_chars": written_chars,
             "major_faults": max([self.major_faults, *self._faults_at_exit()]),
             "sample_count": self.sample_count,
+            "last_half_cpu_seconds": self._half_time.last_half_cpu_seconds(elapsed_seconds, cpu_seconds),
         }
 
     def _faults_at_exit(self) -> list[int]:
