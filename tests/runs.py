@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,10 @@ class Here:
         self.directory = directory
         self.output_dir = directory / "torc_output"
 
-    def spec(self, jobs: Iterable[dict[str, object]], **more: object) -> str:
+    def spec(self, jobs: Iterable[Mapping[str, object]], **more: object) -> str:
         """Write a workflow file; jobs without requirements get the smallest ones."""
         small = {"name": "small", "num_cpus": 1, "memory": "50m", "runtime": "PT1M"}
-        listed = [{"resource_requirements": "small"} | job for job in jobs]
+        listed = [{"resource_requirements": "small", **job} for job in jobs]
         requirements = [small, *more.pop("resource_requirements", [])]  # type: ignore[misc]  # a list, if given
         document = {
             "name": "here",
