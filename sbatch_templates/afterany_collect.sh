@@ -14,4 +14,6 @@
 #SBATCH --output=torc-collect-%j.out
 
 job=${1:?which job? sbatch --dependency=afterany:JOBID afterany_collect.sh JOBID [OUTPUT_DIR]}
+# A job's own record reaches Slurm's database up to 5 s after the job began, its end a moment after the job ended.
+sleep 10
 exec timeout -k 5 540 torc slurm stats --slurm-job-id "$job" --output-dir "${2:-${TORC_OUTPUT_DIR:-torc_output}}"

@@ -118,7 +118,8 @@ class Lab:
         gone = "PENDING,RUNNING,COMPLETING,SUSPENDED,REQUEUED"
 
         def ended() -> bool:
-            return self.run(["squeue", "-h", "-j", str(job), "-t", gone, "-o", "%i"], check=False).stdout == ""
+            asked = self.run(["squeue", "-h", "-j", str(job), "-t", gone, "-o", "%i"], check=False)
+            return asked.returncode == 0 and asked.stdout == ""  # slurmctld may not answer at once
 
         self.wait_for(ended, f"job {job} to end")
         if accounted:
