@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import math
+import re
 from pathlib import Path
+from typing import Any
 
 from node_files import BEGIN, STEP, exit_record
 
@@ -67,3 +72,11 @@ def write(output_dir: Path, *batches: Batch) -> list[str]:
         write_batch(path, each)
         paths.add(path)
     return sorted(paths)
+
+
+def data_of(html: str) -> dict[str, Any]:
+    """What a page's script unpacks."""
+    found = re.search(r'id="data" data-gzip>([^<]*)<', html)
+    assert found is not None
+    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[1])))
+    return unpacked

@@ -168,7 +168,7 @@ def test_the_legend_hides_all_panels_of_a_line(driver: Chrome, pages: Path) -> N
 @pytest.mark.parametrize(("title", "suffix"), [("Download plot as an SVG", ".svg"), ("Download plot as a PNG", ".png")])
 def test_it_can_be_saved(driver: Chrome, pages: Path, downloads: Path, title: str, suffix: str) -> None:
     job_page(driver, pages, 4)  # the hostile one: its name must not break the drawing either
-    driver.find_element(By.CSS_SELECTOR, f".modebar-btn[data-title='{title}']").click()
+    driver.find_element(By.CSS_SELECTOR, f".modebar-btn[data-title='{title}' i]").click()
     saved = until(lambda: list(downloads.glob(f"*{suffix}")), title)[0]
     assert saved.name == f"resource_plot_job_4_job{suffix}"
     content = saved.read_bytes()
@@ -251,7 +251,7 @@ def test_a_hostile_name_is_shown_as_it_is_and_does_nothing(driver: Chrome, pages
         assert (
             driver.execute_script("return document.querySelectorAll('main b, main script, [onmouseover]').length") == 0
         )
-        assert not driver.find_elements(By.CSS_SELECTOR, ".plot a")
+        assert not driver.find_elements(By.CSS_SELECTOR, ".plot svg a")
     job_page(driver, pages, 4)
     heading = driver.find_element(By.TAG_NAME, "h1").text
     assert "</script><script>window.hacked=1</script>\"'&lt;b&gt;<b onmouseover=alert(1)>%{y}\\n\\u202egpj" in heading

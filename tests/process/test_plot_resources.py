@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import os
 import random
@@ -14,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import plot_files
 import pytest
 from node_files import BEGIN, accounting_row, write_accounting
 from node_files import batch as summary_batch
@@ -37,11 +36,7 @@ def plot(*arguments: object) -> list[dict[str, Any]]:
 
 
 def data_of(page: str | Path) -> dict[str, Any]:
-    """What a page's script unpacks."""
-    found = re.search(r'id="data" data-gzip>([^<]*)<', Path(page).read_text(encoding="utf-8"))
-    assert found is not None
-    unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[1])))
-    return unpacked
+    return plot_files.data_of(Path(page).read_text(encoding="utf-8"))
 
 
 @pytest.fixture
