@@ -166,8 +166,10 @@ def parse_slurm_size(text: str) -> int:
     if match is None:
         raise InputError(f"{text!r} is not a size as Slurm prints it (a number, then nothing or one of K M G T P E)")
     number, prefix = match.groups()
-    value = scaled(Decimal(number), 1024 ** " KMGTPE".index(prefix or " "))
-    return int(_half_up(value, 0))
+    multiplier: int = 1024 ** " KMGTPE".index(prefix or " ")
+    if "." not in number:
+        return int(number) * multiplier
+    return int(_half_up(scaled(Decimal(number), multiplier), 0))
 
 
 # --- percentages and CPUs -------------------------------------------------------------------------------------

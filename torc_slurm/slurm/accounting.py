@@ -190,7 +190,8 @@ def rows_from_records(
     if record is None:
         nothing = judge_no_record(allocation.slurm_job_id, bool(records), allocation.earliest_begin_time, now)
         return AllocationAccounting(tuple(context.row(step_id, nothing) for step_id in step_ids))
-    others = [step_id for step_id in record.step_ids if step_id not in set(step_ids)]
+    asked = frozenset(step_ids)
+    others = [step_id for step_id in record.step_ids if step_id not in asked]
     return AllocationAccounting(
         rows=tuple(context.row(step_id, judge_step(record, step_id, facts, now)) for step_id in step_ids),
         other_rows=tuple(context.row(step_id, judge_step(record, step_id, facts, now)) for step_id in others),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,14 +88,22 @@ class JobRecord:
         """When the job ended; None while it has not."""
         return self.job.end_time if is_final(self.job) else None
 
+    @functools.cached_property
+    def _by_step_id(self) -> dict[str, list[SacctRow]]:
+        found: dict[str, list[SacctRow]] = {}
+        for row in self.steps:
+            if row.step_id is not None:
+                found.setdefault(row.step_id, []).append(row)
+        return found
+
     @property
     def step_ids(self) -> list[str]:
         """Its steps, each once, in sacct's order."""
-        return list(dict.fromkeys(row.step_id for row in self.steps if row.step_id is not None))
+        return list(self._by_step_id)
 
     def step(self, step_id: str) -> SacctRow | None:
         """The record of one step; those of a step in several components are put together."""
-        found = [row for row in self.steps if row.step_id == step_id]
+        found = self._by_step_id.get(step_id)
         return merge_components(found) if found else None
 
 

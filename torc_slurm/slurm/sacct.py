@@ -10,10 +10,9 @@ from __future__ import annotations
 import functools
 import re
 import secrets
-from calendar import timegm
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 
 from torc_slurm.errors import CommandError, InputError, ParseError
@@ -66,7 +65,7 @@ _JOB_ID_RAW = re.compile(
     r"(?:\.(?P<step>[0-9]{1,18}|batch|extern|interactive|TBD)(?:\+(?P<component>[0-9]{1,9}))?)?",
     re.ASCII,
 )
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})", re.ASCII)
 _STATE = re.compile(r"(?P<state>[A-Z][A-Z_]*\+?)(?: by (?P<uid>[0-9]{1,18}))?", re.ASCII)
 _EXIT_CODE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 _REQUESTED_MEMORY = re.compile(r"([0-9]{1,20})(?:\.[0-9]{1,9})?[KMGTPE]?[nc]?", re.ASCII)
@@ -318,10 +317,11 @@ class _CellReader:
         value = self._cells[column]
         if value in _NO_TIME:
             return None
-        if _TIME.fullmatch(value) is None:
+        match = _TIME.fullmatch(value)
+        if match is None:
             raise self._wrong(column)
         try:
-            return float(timegm(datetime.strptime(value, "%Y-%m-%dT%H:%M:%S").timetuple()))
+            return datetime(*map(int, match.groups()), tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type, misc] # six numbers
         except ValueError:
             raise self._wrong(column) from None
 
