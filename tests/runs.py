@@ -14,6 +14,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from torc_slurm.database.snapshot import snapshot
+from torc_slurm.errors import NodeFileBusy
+
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 WAIT_LIMIT_SECONDS = 60.0
 
@@ -102,12 +105,13 @@ class Here:
         return self.output_dir / "resource_utilization" / f"resource_metrics_{host}_1_{run_id}.db"
 
     def journal(self, run_id: int = 1, table: str = "job_states") -> list[dict[str, Any]]:
-        """Rows of the journal; none as long as there is no node file."""
-        if not self.node_file(run_id).exists():
+        """Rows of the journal, from a copy; none as long as there is none, or it is being written just now."""
+        try:
+            with snapshot(str(self.node_file(run_id))) as (copy, _), closing(sqlite3.connect(copy)) as connection:
+                connection.row_factory = sqlite3.Row
+                return [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608 - our own names
+        except (FileNotFoundError, NodeFileBusy, sqlite3.OperationalError):
             return []
-        with closing(sqlite3.connect(f"file:{self.node_file(run_id)}?mode=ro&nolock=1", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608 - our own names
 
 
 def wrappers_below(directory: Path) -> list[int]:
