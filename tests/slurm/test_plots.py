@@ -43,5 +43,5 @@ def test_an_allocation_of_two_nodes(lab: Lab) -> None:
     assert any("asked for 104.86 MB" in note["text"] for note in grows["layout"]["annotations"])
 
     node = str(page(lab, "allocation")["figures"][1]["layout"]["annotations"])
-    assert "allocated 200% (2 cores)" in node
-    assert "allocated 629.15 MB" in node
+    assert "available 200% (2 cores)" in node
+    assert "available 629.15 MB" in node

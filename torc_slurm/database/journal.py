@@ -5,7 +5,9 @@ Standard library only: the runner writes it on the batch host.
 
 from __future__ import annotations
 
+from torc_slurm.database.migrations import migrate
 from torc_slurm.database.node_file import LOCK_WAIT_SECONDS, NodeFileWriter
+from torc_slurm.database.node_schema import NODE_SCHEMA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
     JournalRow = Mapping[str, int | float | str | None]
 else:
     import _sqlite3 as sqlite3  # as node_file: the wrapper's spool is brought over by way of here
-
-FIRST_SCHEMA_VERSION = 2  # node files of an older torc-slurm have no journal
 
 RUN_COLUMNS = (
     "workflow_id",
@@ -32,6 +32,7 @@ RUN_COLUMNS = (
     "end_time",
     "exit_status",
     "reason",
+    "node_sizes",
 )
 JOB_STATE_COLUMNS = (
     "workflow_id",
@@ -93,8 +94,7 @@ def move_journal(source: str, target: str) -> None:
     """
     connection = sqlite3.connect(source, isolation_level=None)
     try:
-        if connection.execute("PRAGMA user_version").fetchone()[0] < FIRST_SCHEMA_VERSION:
-            return
+        migrate(connection, NODE_SCHEMA)  # one of an older torc-slurm
         runs = [dict(zip(RUN_COLUMNS, row, strict=True)) for row in connection.execute(SELECT_RUNS)]
         states = [dict(zip(JOB_STATE_COLUMNS, row, strict=True)) for row in connection.execute(SELECT_JOB_STATES)]
     finally:

@@ -103,6 +103,7 @@ _TEXT_COLUMNS = frozenset(
         "launcher",
         "launcher_stderr",
         "nodes",
+        "node_sizes",
         "reason",
         "state",
         "step_name",

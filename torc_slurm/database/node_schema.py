@@ -210,4 +210,6 @@ NODE_SCHEMA: Schema = (
     ("journal of the runner", (_RUNS, _JOB_STATES)),
     # a job that used none of it hung: known without a time series
     ("CPU of the last half of the time", ("ALTER TABLE step_usage ADD COLUMN last_half_cpu_seconds REAL",)),
+    # JSON: [[node, CPUs, MiB or null], ...]
+    ("what a run had on each node", ("ALTER TABLE runs ADD COLUMN node_sizes TEXT",)),
 )

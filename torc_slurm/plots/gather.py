@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +13,7 @@ from torc_slurm.errors import InputError, ParseError
 from torc_slurm.plan import JobPlan, plan_path, read_plan
 from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Number, Part, Request, Run
 from torc_slurm.slurm.tres import Resources, parse_resources
+from torc_slurm.units import MIB
 
 _Key = tuple[int, int, int]  # job, run, attempt
 Plans = Mapping[tuple[int, int], JobPlan]  # by run and job
@@ -39,6 +42,7 @@ def gather(files: Sequence[SeriesFile], judged: Judged) -> Run:
         title=_title(files, workflow_id, slurm_job_id),
         jobs=tuple(jobs),
         capacity=_capacity(judged) if judged.attempts else Capacity(),
+        capacities=_capacities(files),
         word="job" if slurm_job_id is None else "step",
     )
 
@@ -187,6 +191,17 @@ def _plans(files: Sequence[SeriesFile], workflow_id: int | None) -> Plans:
     return found
 
 
+def _capacities(files: Sequence[SeriesFile]) -> dict[str, Capacity]:
+    """What the runner had on each node, by its journal; of several runs the last to begin."""
+    rows = [row for file in files for row in file.records.runs if row["node_sizes"]]
+    found: dict[str, Capacity] = {}
+    for row in sorted(rows, key=lambda row: _number(row["claim_time"]) or 0.0):
+        with contextlib.suppress(ValueError, TypeError):  # a damaged file: then it is not known
+            for node, cpus, memory_mib in json.loads(str(row["node_sizes"])):
+                found[str(node)] = Capacity(_number(cpus), None if memory_mib is None else int(memory_mib) * MIB)
+    return found
+
+
 def _capacity(judged: Judged) -> Capacity:
     """Per node, of the one allocation that all ran in: what Slurm gave its ``extern`` or ``batch`` step, which have
     all of a node; else what was asked for, which every row of accounting repeats.
@@ -196,8 +211,7 @@ def _capacity(judged: Judged) -> Capacity:
         return Capacity()
     row = max(rows, key=_knows_the_node)
     given = parse_resources(str(row["allocated_tres" if _knows_the_node(row) else "requested_tres"]))
-    begin, end = _number(row["job_start_time"]), _number(row["job_end_time"])
-    return Capacity(*_per_node(given), begin_time=begin, end_time=end)
+    return Capacity(*_per_node(given))
 
 
 def _knows_the_node(row: Row) -> bool:
@@ -205,7 +219,7 @@ def _knows_the_node(row: Row) -> bool:
 
 
 def _slurm_side(row: Row) -> dict[str, Value]:
-    names = ("requested_tres", "allocated_tres", "job_start_time", "job_end_time")
+    names = ("requested_tres", "allocated_tres")
     return {name: row[f"slurm_stats_{name}"] for name in names} | {
         name: row[name] for name in ("slurm_job_id", "step_id")
     }

@@ -5,7 +5,7 @@ Times are Unix seconds, sizes bytes, CPU percent of one core. None means not mea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torc_slurm.database.series import SeriesFile
@@ -118,22 +118,25 @@ class Job:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What an allocation has on each of its nodes, and from when to when it was held."""
+    """What may be used on a node; None: not known."""
 
     cpus: Number | None = None
     memory_bytes: Number | None = None
-    begin_time: float | None = None
-    end_time: float | None = None
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that a set of pages is about."""
+    """All that a set of pages is about; ``capacity`` is that of any node that ``capacities`` does not name."""
 
     title: str
     jobs: tuple[Job, ...]
     capacity: Capacity
+    capacities: Mapping[str, Capacity] = field(default_factory=dict)
     word: str = "job"  # what its jobs are called: steps of somebody's own script have Slurm's step numbers
+
+    def capacity_of(self, node: str) -> Capacity:
+        """What the run had on a node."""
+        return self.capacities.get(node, self.capacity)
 
     @property
     def begin_time(self) -> float:

@@ -35,13 +35,13 @@ _LANE_PIXELS = 20
 _GANTT_HEIGHTS = (200, 1600)
 
 
-def packing_figures(loads: Sequence[NodeLoad], run: Run, capacity: Capacity) -> list[Dictionary]:
+def packing_figures(loads: Sequence[NodeLoad], run: Run) -> list[Dictionary]:
     """One figure for each node: CPU and memory of its steps stacked, what they were given, what the node has."""
-    return [_node_figure(place, load, run, capacity) for place, load in enumerate(loads[:MOST_NODES])]
+    return [_node_figure(place, load, run) for place, load in enumerate(loads[:MOST_NODES])]
 
 
-def _node_figure(place: int, load: NodeLoad, run: Run, whole: Capacity) -> Dictionary:
-    capacity = _believed(whole, load)
+def _node_figure(place: int, load: NodeLoad, run: Run) -> Dictionary:
+    capacity = _believed(run.capacity_of(load.node), load)
     layout: Dictionary = {"hovermode": "x unified", "hoversubplots": "axis", "margin": {"t": 64}}
     layout["xaxis"] = {"anchor": "y2"}
     for number, (domain, axis) in enumerate(zip(_DOMAINS, (CPU_AXIS, MEMORY_AXIS), strict=True)):
@@ -49,10 +49,10 @@ def _node_figure(place: int, load: NodeLoad, run: Run, whole: Capacity) -> Dicti
     for title, (_, top) in zip(_node_titles(load, capacity), _DOMAINS, strict=True):
         add(layout, {"annotations": [panel_title(title, top)]})
     if capacity.cpus is not None:
-        label = f"allocated {format_cpu_count(int(capacity.cpus))}"
+        label = f"available {format_cpu_count(int(capacity.cpus))}"
         add(layout, level(capacity.cpus * 100, label, 0, None, "text", "solid"))
     if capacity.memory_bytes is not None:
-        label = f"allocated {format_memory(capacity.memory_bytes)}"
+        label = f"available {format_memory(capacity.memory_bytes)}"
         add(layout, level(capacity.memory_bytes, label, 1, None, "text", "solid"))
     return {
         "id": f"node{place}",

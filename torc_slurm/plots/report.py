@@ -238,7 +238,7 @@ def _figures(overview: Overview | None) -> tuple[list[Section], dict[str, Encode
     run = overview.run
     sections = [
         Section("gantt", "Over time", figures=[gantt_figure(run)]),
-        Section("nodes", figures=packing_figures(overview.nodes(), run, run.capacity)),
+        Section("nodes", figures=packing_figures(overview.nodes(), run)),
     ]
     series: dict[str, Encoded] = {}
     if overview.lines:

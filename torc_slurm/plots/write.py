@@ -203,7 +203,7 @@ def allocation_page(overview: Overview, prefix: str) -> Page:
         lead=f"{counted(len(run.jobs), run.word)} on {counted(len(overview.loads), 'node')}.",
         sections=[
             Section("gantt", figures=[gantt_figure(run)]),
-            Section("nodes", figures=packing_figures(overview.nodes(), run, run.capacity)),
+            Section("nodes", figures=packing_figures(overview.nodes(), run)),
         ],
         file_name=f"{prefix}_allocation",
         clock_time=run.begin_time,
@@ -214,8 +214,8 @@ def allocation_page(overview: Overview, prefix: str) -> Page:
 def packing_notes(overview: Overview) -> list[str]:
     """What a reader must know of the figures of nodes."""
     notes = ["Each point stands for a 400th of the time: CPU is its mean, memory the highest in it."]
-    if overview.run.capacity.cpus is None:
-        notes.append("What was allocated on the nodes is not known here: that comes with Slurm's accounting.")
+    if all(overview.run.capacity_of(node).cpus is None for node in overview.loads):
+        notes.append("What there was on the nodes is not known: a workflow's run tells it, or Slurm's accounting.")
     if len(overview.loads) > MOST_NODES:
         notes.append(f"{len(overview.loads) - MOST_NODES} more nodes are not drawn.")
     return notes

@@ -5,6 +5,7 @@ Inside an allocation jobs are steps of it; elsewhere, and inside a step (``srun 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -145,6 +146,7 @@ def _run_row(plan: Plan, claim: Claim, launcher: Launcher) -> dict[str, int | fl
         "end_time": None,
         "exit_status": None,
         "reason": None,
+        "node_sizes": json.dumps([[node.name, node.cpus, node.memory_mib] for node in launcher.nodes]),
     }
 
 
