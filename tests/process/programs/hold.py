@@ -1,0 +1,7 @@
+"""Have as many megabytes for as many seconds."""
+
+import sys
+import time
+
+memory = b"x" * (int(sys.argv[1]) << 20)
+time.sleep(float(sys.argv[2]))

@@ -1,0 +1,28 @@
+"""Have memory, fork children that share it, and, where asked for, have each write all of its pages.
+
+usage: share.py MEGABYTES CHILDREN SECONDS [write]
+
+The children are there for as many seconds, and with ``write`` as long again with pages of their own.
+"""
+
+import os
+import sys
+import time
+
+megabytes, count, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+memory = bytearray(megabytes << 20)
+for offset in range(0, len(memory), 4096):
+    memory[offset] = 120
+children = []
+for _ in range(count):
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(seconds)
+        if sys.argv[4:] == ["write"]:
+            for offset in range(0, len(memory), 4096):
+                memory[offset] = 121
+            time.sleep(seconds)
+        os._exit(0)
+    children.append(pid)
+for pid in children:
+    os.waitpid(pid, 0)

@@ -1,0 +1,8 @@
+"""Have as many further threads for as many seconds."""
+
+import sys
+import threading
+import time
+
+for _ in range(int(sys.argv[1])):
+    threading.Thread(target=time.sleep, args=(float(sys.argv[2]),)).start()
