@@ -27,6 +27,7 @@ from torc_slurm.plots.palette import DARK, LIGHT
 pytestmark = pytest.mark.browser
 PATIENCE_SECONDS = 30.0  # never a measure of speed: the machine may be busy
 GB_JOB = 5
+LONELY_JOB = 20
 
 
 def torc(*arguments: object) -> None:
@@ -51,6 +52,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         batch(job_id=4, name=HOSTILE),
         batch(job_id=GB_JOB, name="x" * 10_000, samples=[(BEGIN + i, 10.0, 10_500_000_000, 1) for i in range(1, 50)]),
         batch(job_id=6, name="too_short", samples=[]),
+        batch(job_id=LONELY_JOB, name="lonely", samples=[*wave(BEGIN, 5), (BEGIN + 20, 70.0, 8192, 2)], seconds=30.0),
         *(batch(job_id=number, name=f"sweep_{number}", seconds=20.0) for number in range(7, 20)),
     )
     torc("plot-resources", *files, "-o", place / "plots")
@@ -199,10 +201,16 @@ def test_by_the_wall_clock_attempts_stand_one_after_another(driver: Chrome, page
 
 def test_a_kill_is_marked_where_and_when_it_was(driver: Chrome, pages: Path) -> None:
     job_page(driver, pages, 2)
-    at = names(driver).index("killed: out of memory")
+    at = names(driver).index("killed: out of memory, attempt 1")
     assert plotted(driver, f"[plot.data[{at}].x, plot.data[{at}].y]") == [[pytest.approx(60)], [30_000_000]]
     assert "high-water mark, attempt 1" in names(driver)
-    assert "killed: out of memory" in driver.find_element(By.CSS_SELECTOR, ".plot").text
+    assert "killed: out of memory, attempt 1" in driver.find_element(By.CSS_SELECTOR, ".plot").text
+
+
+def test_a_sample_alone_between_gaps_is_a_dot(driver: Chrome, pages: Path) -> None:
+    job_page(driver, pages, LONELY_JOB)
+    dots = plotted(driver, "plot.data.filter(trace => trace.mode === 'markers').map(trace => [trace.yaxis, trace.y])")
+    assert dots == [["y", [70.0]], ["y2", [8192]], ["y3", [2]]]
 
 
 def test_one_line_for_each_node(driver: Chrome, pages: Path) -> None:
@@ -272,7 +280,7 @@ def test_a_name_of_ten_kilobytes_does_not_fill_the_page(driver: Chrome, pages: P
 
 def test_a_job_is_found_among_many_and_comes_in_colour(driver: Chrome, pages: Path) -> None:
     open_page(driver, pages / "resource_plot_memory_all_jobs.html")
-    assert not [name for name in names(driver) if name.startswith("13 ")]
+    assert not [name for name in names(driver) if name.startswith("13 · ")]
     assert any("others" in name for name in names(driver))
     driver.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("sweep_13")
     until(lambda: [name for name in names(driver) if name == "13 · sweep_13"], "the job's own line")
@@ -290,7 +298,7 @@ def test_bars_can_be_sorted(driver: Chrome, pages: Path) -> None:
 
 def test_the_gantt_shows_each_attempt_by_its_state(driver: Chrome, pages: Path) -> None:
     open_page(driver, pages / "resource_plot_allocation.html", figures=2)
-    assert names(driver) == ["completed (20)", "oom (1)"]
+    assert names(driver) == ["completed (21)", "oom (1)"]
     assert plotted(driver, "plot._fullLayout.yaxis.ticktext") == ["n1", "n2"]
 
 

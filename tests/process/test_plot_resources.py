@@ -145,7 +145,12 @@ def test_attempts_of_two_runs_lie_in_one_page(tmp_path: Path) -> None:
     plot(*files, "-o", tmp_path / "plots")
     figure = data_of(tmp_path / "plots" / "resource_plot_job_1.html")["figures"][0]
     names = [trace["name"] for trace in figure["traces"]]
-    assert {"run 1, attempt 1", "run 1, attempt 2", "run 2, attempt 1", "killed: out of memory"} <= set(names)
+    assert {
+        "run 1, attempt 1",
+        "run 1, attempt 2",
+        "run 2, attempt 1",
+        "killed: out of memory, run 1, attempt 1",
+    } <= set(names)
     labels = [note["text"] for note in figure["layout"]["annotations"]]
     assert sum("begins" in label for label in labels) == 3
 

@@ -22,6 +22,7 @@ from torc_slurm.plots.parts import (
     attempt_label,
     axis_key,
     axis_name,
+    beginning,
     level,
     moment,
     panel_title,
@@ -136,8 +137,13 @@ def _kill_marks(job: Job, measured: Sequence[Measured]) -> list[Dictionary]:
         words = attempt.how_it_was_ended
         ended = [each for each in measured if each.part in attempt.parts and each.peak_memory_bytes is not None]
         if words is not None and ended:
-            marks.append(_crosses(attempt, words, ended))
+            marks.append(_crosses(attempt, _of_attempt(words, job, attempt), ended))
     return marks
+
+
+def _of_attempt(words: str, job: Job, attempt: Attempt) -> str:
+    several_runs = len({each.run_id for each in job.attempts}) > 1
+    return f"{words}, {attempt_label(attempt, several_runs)}" if len(job.attempts) > 1 else words
 
 
 def _crosses(attempt: Attempt, words: str, ended: Sequence[Measured]) -> Dictionary:
@@ -219,9 +225,9 @@ def _add_moments(layout: Dictionary, job: Job) -> None:
     for place, attempt in enumerate(job.attempts):
         begin, end, words = attempt.begin_time, attempt.end_time, attempt.how_it_was_ended
         if len(job.attempts) > 1:
-            add(layout, moment(begin, begin, f"{attempt_label(attempt, several_runs)} begins", "muted", place))
+            add(layout, beginning(begin, attempt_label(attempt, several_runs), place))
         if words is not None:
-            add(layout, moment(end, begin, words, "killed", place))
+            add(layout, moment(end, begin, _of_attempt(words, job, attempt), "killed", place))
         asked = attempt.request.runtime_seconds
         if asked is not None and end - begin >= asked * _NEAR_RUN_TIME:
             add(layout, moment(begin + asked, begin, f"asked for {format_run_time(asked)}", "request", place + 1))

@@ -2,7 +2,7 @@
 
 What the page's script adds to Plotly's own keys: ``series`` and ``column`` of a trace name measured values of the page,
 ``points`` and ``spans`` hold times, ``at`` the time of a shape or an annotation; each with ``origin``, the time that is
-its zero on a relative axis. Times are milliseconds since 1970.
+its zero on a relative axis. ``only`` is the clock under which it is drawn. Times are milliseconds since 1970.
 """
 
 from __future__ import annotations
@@ -113,6 +113,15 @@ def moment(time: float, origin: float, label: str, role: str, place: int) -> Dic
         "bgcolor": "@background/0.7",
     }
     return {"shapes": [line], "annotations": [note]}
+
+
+def beginning(time: float, label: str, place: int) -> Dictionary:
+    """Where an attempt begins, by the wall clock: since their start all attempts begin at 0."""
+    pieces = moment(time, time, f"{label} begins", "muted", place)
+    for piece in (*pieces["shapes"], *pieces["annotations"]):
+        piece["only"] = "wall"
+    pieces["annotations"][0]["xanchor"] = "left"
+    return pieces
 
 
 def add(layout: Dictionary, *pieces: Dictionary) -> None:

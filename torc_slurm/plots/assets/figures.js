@@ -68,19 +68,28 @@ const Figures = (() => {
     return copy;
   }
 
+  function dots({ x, y, ...look }) {   // samples with none on either side: no line shows them, so each gets a dot
+    const alone = y.flatMap((value, i) => (value !== null && (y[i - 1] ?? null) === null && (y[i + 1] ?? null) === null ? [i] : []));
+    if (!alone.length) return [];
+    const { fill, fillcolor, text, ...kept } = look;
+    return [{ ...kept, mode: "markers", x: alone.map((i) => x[i]), y: alone.map((i) => y[i]), ...(text ? { text: alone.map((i) => text[i]) } : {}),
+      marker: { size: 5, color: look.line.color }, legendgroup: look.legendgroup || look.name, showlegend: false }];
+  }
+
   function trace(raw, data, clock) {
     const { series, column: number, points: times, spans, origin, ...kept } = raw;
     if (series !== undefined) {
       const [x, y] = points(data.series, series, number);
-      return { ...kept, x: x.map((at) => clock.time(at, origin)), y };
+      const line = { ...kept, x: x.map((at) => clock.time(at, origin)), y };
+      return [line, ...dots(line)];
     }
-    if (times) return { ...kept, x: times.map((at) => clock.time(at, origin)) };
-    if (spans) return { ...kept, base: spans.begin.map((at) => clock.time(at, origin)), x: spans.length.map(clock.length) };
-    return kept;
+    if (times) return [{ ...kept, x: times.map((at) => clock.time(at, origin)) }];
+    if (spans) return [{ ...kept, base: spans.begin.map((at) => clock.time(at, origin)), x: spans.length.map(clock.length) }];
+    return [kept];
   }
 
   function placed(piece, clock) {   // a shape or an annotation at a time
-    const { at, origin, ...kept } = piece;
+    const { at, origin, only, ...kept } = piece;
     if (at === undefined) return kept;
     const x = clock.time(at, origin);
     return kept.type === "line" ? { ...kept, x0: x, x1: x } : { ...kept, x };
@@ -127,13 +136,13 @@ const Figures = (() => {
     });
     traces.sort((a, b) => a.rank - b.rank);
     const lines = traces.map(({ rank, found, ...kept }, i) => ({ ...kept, line: { width: found ? 3.5 : 1.8, color: `@${i % 6}`, dash: i % 12 < 6 ? "solid" : "dash" } }));
-    return grey.x.length ? [grey, ...lines] : lines;
+    return (grey.x.length ? [grey, ...lines] : lines).flatMap((line) => [{ ...line, legendgroup: line.name }, ...dots(line)]);
   }
 
   function layout(figure, data, clock, theme, state) {
     const raw = figure.layout || {};
     const made = coloured(raw, theme);
-    for (const key of ["shapes", "annotations"]) made[key] = (made[key] || []).map((piece) => placed(piece, clock));
+    for (const key of ["shapes", "annotations"]) made[key] = (made[key] || []).filter((piece) => !piece.only || piece.only === state.mode).map((piece) => placed(piece, clock));
     const axis = { gridcolor: theme.grid, linecolor: theme.grid, zerolinecolor: theme.grid, automargin: true, tickfont: { size: 12 } };
     for (const key of Object.keys(made).filter((each) => each.startsWith("yaxis"))) made[key] = { ...axis, ...made[key] };
     made.yaxis = { ...axis, ...made.yaxis };
@@ -152,7 +161,7 @@ const Figures = (() => {
   function build(figure, data, theme, state) {
     const clock = clockOf(data, figure, state.mode);
     const raw = figure.kind === "compare" ? compareTraces(figure, data, clock, state)
-      : figure.traces.map((each) => trace(each, data, clock));
+      : figure.traces.flatMap((each) => trace(each, data, clock));
     return { traces: raw.map((each) => coloured(each, theme)), layout: layout(figure, data, clock, theme, state) };
   }
 
