@@ -20,9 +20,11 @@ _PSS_SHARE_OF_TIME = 0.001
 _PSS_FREE_MEASUREMENTS = 2  # one while a tree forks, one when it stands
 _PSS_FREE_SECONDS = 0.15  # what may be spent at once on a new tree
 _PSS_WORTH_GROWTH = 1.02
+_PSS_NEW_PEAK_GROWTH = 1.3
 _PSS_UNSURE_GROWTH = 1.1
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-_PSS_PATIENCE_SECONDS = 0.1  # then a tree that still forks is measured a first time all the same
+# Then a tree that still forks, or was not seen twice, is measured all the same: the first time, and later.
+_PSS_FIRST_PATIENCE_SECONDS, _PSS_PATIENCE_SECONDS = 0.1, 0.5
 
 
 class Peak:
@@ -44,6 +46,7 @@ class MemoryFigures:
 
     def __init__(self) -> None:
         self.floor, self.best, self.ceiling = Peak(), Peak(), Peak()
+        self.estimated_bytes = 0  # what a tree larger than ever measured may have now
         self.at_most: int | None = None  # ru_maxrss that may be the wrapper's own
         self.sampled_rss_peak_bytes: int | None = None
         self._byte_seconds = 0.0
@@ -67,10 +70,17 @@ class MemoryFigures:
         else:
             self.at_most = max(self.at_most or 0, max_rss_bytes)
 
+    def best_so_far(self) -> Peak:
+        """The best figure, or an estimate that is above it: that one is given up when the tree has been measured."""
+        best = Peak()
+        best.see(self.best.bytes or 0, self.best.source or "")
+        best.see(self.estimated_bytes, "pss_estimated")
+        return best
+
     def peak(self) -> tuple[int | None, str | None]:
         """The figure that decides: best, never below the floor."""
-        winner = self.best
-        if self.floor.bytes is not None and (self.best.bytes is None or self.floor.bytes > self.best.bytes):
+        winner = self.best_so_far()
+        if self.floor.bytes is not None and (winner.bytes is None or self.floor.bytes > winner.bytes):
             winner = self.floor
         if winner.bytes is None and self.at_most is not None:
             return self.at_most, "wait4_at_most"
@@ -105,7 +115,7 @@ class RationedPss:
         self._ratio = 1.0
         self._unmeasured_rss_peak = 0
         self._largest_measured = 0, 1.0  # the sum of RSS when it was largest, and the ratio then
-        self._begin = time.monotonic()
+        self._begin = self._measured_time = time.monotonic()
 
     def best_bytes(self, tree: TreeReading, now: float) -> tuple[int, str]:
         """The best figure for this sample and its source: ``sampled_rss``, ``pss`` or ``pss_estimated``."""
@@ -113,8 +123,10 @@ class RationedPss:
         is_steady, self._processes_before = processes == self._processes_before, processes
         if processes < 2:
             return rss, "sampled_rss"
-        is_overdue = not self._measured_rss and now - self._begin > _PSS_PATIENCE_SECONDS
+        patience = _PSS_PATIENCE_SECONDS if self._measured_rss else _PSS_FIRST_PATIENCE_SECONDS
+        is_overdue = now - self._measured_time > patience
         if (is_steady or is_overdue) and self._is_worth_it(tree) and self._can_afford(rss, now):
+            self._measured_time = now
             return self._measure(tree, rss, processes)
         if processes != self._measured_processes or rss > self._measured_rss * _PSS_WORTH_GROWTH:
             self._unmeasured_rss_peak = max(self._unmeasured_rss_peak, rss)
@@ -141,8 +153,9 @@ class RationedPss:
         return copied_bytes > tree.rss_bytes * (_PSS_WORTH_GROWTH - 1)
 
     def _can_afford(self, rss: int, now: float) -> bool:
-        if self._measurements < _PSS_FREE_MEASUREMENTS:
-            return True
+        is_new_peak = rss > self._largest_measured[0] * _PSS_NEW_PEAK_GROWTH
+        if is_new_peak or self._measurements < _PSS_FREE_MEASUREMENTS:
+            return True  # all peaks before it together cost no more than a few times as much
         allowed = _PSS_FREE_SECONDS + _PSS_SHARE_OF_TIME * (now - self._begin)
         return self.spent_seconds + self._last_cost_per_byte * rss <= allowed
 

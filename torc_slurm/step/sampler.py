@@ -272,7 +272,8 @@ class Sampler:
         cpu_seconds, cpu_source = self._best_cpu() if ended else (self._cpu_seconds, self._cpu_source)
         average = cpu_seconds / elapsed_seconds * 100 if elapsed_seconds > 0 else None
         peak_percent = self.peak_cpu_percent if average is None else max(self.peak_cpu_percent or 0.0, average)
-        self._memory.best.see(self._pss.estimated_peak_bytes(), "pss_estimated")
+        self._memory.estimated_bytes = self._pss.estimated_peak_bytes()
+        best = self._memory.best_so_far()
         peak_bytes, peak_source = self._memory.peak()
         average_bytes, average_source = self._memory.average()
         storage_read, storage_written, read_chars, written_chars = self._io.totals()
@@ -286,8 +287,8 @@ class Sampler:
             "peak_memory_source": peak_source,
             "memory_floor_bytes": self._memory.floor.bytes,
             "memory_floor_source": self._memory.floor.source,
-            "memory_best_bytes": self._memory.best.bytes,
-            "memory_best_source": self._memory.best.source,
+            "memory_best_bytes": best.bytes,
+            "memory_best_source": best.source,
             "memory_ceiling_bytes": self._memory.ceiling.bytes,
             "memory_ceiling_source": self._memory.ceiling.source,
             "sampled_rss_peak_bytes": self._memory.sampled_rss_peak_bytes,

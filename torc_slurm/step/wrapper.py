@@ -48,6 +48,7 @@ class Wrapper:
         self._monitor_pid = 0
         self._monitor_end = ""
         self._orphans_cpu_seconds = 0.0
+        self._orphans_max_rss_bytes = 0
         self._exit: link.Exit | None = None
         self._last_connect_try = 0.0
         self._deadline = 0.0
@@ -181,6 +182,7 @@ class Wrapper:
                 self._start_bare_sentinel()
             elif pid != self._begin.helper_pid:
                 self._orphans_cpu_seconds += usage.ru_utime + usage.ru_stime
+                self._orphans_max_rss_bytes = max(self._orphans_max_rss_bytes, usage.ru_maxrss * 1024)
 
     def _stop_as_the_job(self, pid: int, number: int) -> None:
         """A shell that stopped the job with Ctrl-Z must see its own child, the wrapper, stop.
@@ -210,6 +212,7 @@ class Wrapper:
         """Have the record written, by the monitor or without it; never longer than END_WAIT_SECONDS."""
         assert self._exit is not None
         self._exit.orphans_cpu_seconds = self._orphans_cpu_seconds
+        self._exit.max_rss_bytes = max(self._exit.max_rss_bytes, self._orphans_max_rss_bytes)
         self._exit.wrapper_cpu_seconds = time.process_time()
         begin = time.monotonic()
         self._deadline = begin + _MONITOR_WAIT_SECONDS

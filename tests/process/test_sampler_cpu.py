@@ -1,0 +1,104 @@
+"""CPU time that adds up, against what the kernel tells the jobs themselves; tolerances in CPU seconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from measured import Record, program, run, the_record, under_torc_step
+
+READERS = ("procfs", "psutil")
+# A Python that prints what it used and then ends uses 3 to 6 ms more; children's times reach parents in ticks of 10 ms.
+AFTER_THE_LAST_WORD = 0.03
+
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest) -> str:
+    return f"--reader={request.param}"
+
+
+def measured(tmp_path: Path, command: list[str], *options: str) -> tuple[Record, float]:
+    """The record, and what the job printed."""
+    done = run(tmp_path, command, *options)
+    assert done.returncode == 0
+    return the_record(tmp_path), float(done.stdout or 0)
+
+
+def assert_close(record: Record, truth: float) -> None:
+    figures = record.figures
+    assert truth - 0.001 <= figures["cpu_seconds"] <= truth + AFTER_THE_LAST_WORD
+    assert figures["avg_cpu_percent"] == pytest.approx(figures["cpu_seconds"] / figures["elapsed_seconds"] * 100)
+    assert figures["peak_cpu_percent"] >= figures["avg_cpu_percent"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.005, 0.2, 1.0])
+def test_one_process(seconds: float, reader: str, tmp_path: Path) -> None:
+    """Also one that is over before the first interval, or before the sampler is up."""
+    record, truth = measured(tmp_path, program("burn", seconds), reader)
+    assert_close(record, truth)
+    assert record.figures["cpu_source"] == "wait4"
+    assert record.monitor[0]["reader"] == reader.partition("=")[2]
+
+
+def test_a_thousand_children_shorter_than_the_interval(reader: str, tmp_path: Path) -> None:
+    record, truth = measured(tmp_path, program("burn_in_children", 1000, 0.001), reader)
+    assert_close(record, truth)
+    assert truth > 1.0
+
+
+def test_children_of_threads(reader: str, tmp_path: Path) -> None:
+    """Each thread has a list of children of its own."""
+    options = (reader, "--sample-interval-seconds=0.1")
+    record, truth = measured(tmp_path, program("burn_in_children", 4, 0.2, "threads"), *options)
+    assert_close(record, truth)
+    assert record.figures["num_processes_peak"] >= 3
+
+
+def test_children_that_nobody_waits_for(reader: str, tmp_path: Path) -> None:
+    """Without a cgroup what they used since they were last seen is in no counter: half an interval each, on average."""
+    options = (reader, "--sample-interval-seconds=0.1")
+    record, truth = measured(tmp_path, program("burn_in_children", 3, 0.3, "unwaited"), *options)
+    assert truth - 3 * 0.15 <= record.figures["cpu_seconds"] <= truth + AFTER_THE_LAST_WORD
+
+
+def test_a_daemon_that_the_job_outlives(reader: str, tmp_path: Path) -> None:
+    record, _ = measured(tmp_path, ["sh", "-c", " ".join(program("daemonise", 5, 0.5, 0, "outlived")) + " >&2"], reader)
+    assert 0.5 <= record.figures["cpu_seconds"] <= 0.5 + 4 * AFTER_THE_LAST_WORD
+
+
+def test_a_daemon_that_outlives_the_job(reader: str, tmp_path: Path) -> None:
+    """It is counted as long as the step lasts, and left alone."""
+    done = run(tmp_path, program("daemonise", 5, 0.5, 0, "outliving"), reader)
+    daemon = int(done.stdout)
+    os.kill(daemon, signal.SIGKILL)  # it lives, or this fails
+    figures = the_record(tmp_path).figures
+    assert 0.5 <= figures["cpu_seconds"] <= 0.5 + 4 * AFTER_THE_LAST_WORD
+
+
+def test_several_cores(reader: str, tmp_path: Path) -> None:
+    """100 is one core: the peak is that of all processes together."""
+    options = (reader, "--sample-interval-seconds=0.2", "--granularity=time_series")
+    record, truth = measured(tmp_path, program("burn_in_children", 2, 1.0, "threads"), *options)
+    assert_close(record, truth)
+    assert record.figures["peak_cpu_percent"] <= 100 * (os.cpu_count() or 1) * 1.15
+    assert record.series_cpu_seconds == pytest.approx(record.figures["cpu_seconds"], abs=0.001)
+
+
+def test_the_sampler_is_not_among_what_it_measures(reader: str, tmp_path: Path) -> None:
+    """A job that does nothing has used nothing, however often it is sampled."""
+    record, _ = measured(tmp_path, ["sleep", "1"], reader, "--sample-interval-seconds=0.1")
+    assert record.figures["cpu_seconds"] < 0.02
+    assert record.figures["num_processes_peak"] == 1
+    assert record.monitor[0]["cpu_seconds"] > record.figures["cpu_seconds"]
+    assert record.monitor[0]["sample_count"] >= 5
+
+
+def test_a_step_inside_a_step(reader: str, tmp_path: Path) -> None:
+    """Outside Slurm each wrapper has a record of its own, and the outer one holds the inner one's job too."""
+    done = run(tmp_path, under_torc_step(tmp_path / "inner", program("burn", 0.3)), reader)
+    assert done.returncode == 0
+    outer, within = the_record(tmp_path).figures, the_record(tmp_path / "inner").figures
+    assert within["cpu_seconds"] >= 0.3
+    assert outer["cpu_seconds"] >= within["cpu_seconds"]
