@@ -88,7 +88,7 @@ def end(plan: Plan, states: dict[int, str], *, run_has_ended: bool = True, node:
         }
         for job, state in states.items()
     ]
-    write_journal(node_file_path(plan.output_dir, node, "1", plan.run_id), [run], rows)  # type: ignore[arg-type,list-item]
+    write_journal(node_file_path(plan.output_dir, node, "1", plan.run_id), [run], rows)
 
 
 def leave_exits(plan: Plan, job_id: int, *codes: int, task_count: int = 1, node: str = "n1") -> None:
