@@ -311,7 +311,9 @@ def test_a_disk_that_hangs_from_the_start(namespace: Namespace, disk: FrozenDisk
 def test_a_disk_that_hangs_in_the_middle(namespace: Namespace, disk: FrozenDisk) -> None:
     """What was written before, what was spooled meanwhile and what came at the end is one record, without gaps."""
     options = ["--granularity=time_series", "--sample-interval-seconds=0.1", "--flush-interval-seconds=1"]
-    command = under_torc_step(disk.place, namespace.program("wait", int(signal.SIGTERM), 7), *job_of_a_workflow(1), *options)
+    command = under_torc_step(
+        disk.place, namespace.program("wait", int(signal.SIGTERM), 7), *job_of_a_workflow(1), *options
+    )
     process = namespace.start(command)
     assert process.stdout is not None
     assert process.stdout.readline().startswith(b"ready")
@@ -339,7 +341,10 @@ def test_a_disk_that_hangs_in_the_middle(namespace: Namespace, disk: FrozenDisk)
 def test_a_disk_that_hangs_for_a_while(namespace: Namespace, disk: FrozenDisk) -> None:
     """The sampler writes again as soon as it can, and brings its own spool over."""
     command = under_torc_step(
-        disk.place, namespace.program("wait", int(signal.SIGTERM), 7), *job_of_a_workflow(1), "--flush-interval-seconds=1"
+        disk.place,
+        namespace.program("wait", int(signal.SIGTERM), 7),
+        *job_of_a_workflow(1),
+        "--flush-interval-seconds=1",
     )
     process = namespace.start(command)
     assert process.stdout is not None
