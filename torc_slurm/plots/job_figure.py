@@ -227,7 +227,7 @@ def _add_moments(layout: Dictionary, job: Job) -> None:
         if len(job.attempts) > 1:
             add(layout, beginning(begin, attempt_label(attempt, several_runs), place))
         if words is not None:
-            add(layout, moment(end, begin, _of_attempt(words, job, attempt), "killed", place))
+            add(layout, moment(end, begin, words, "killed", place))
         asked = attempt.request.runtime_seconds
         if asked is not None and end - begin >= asked * _NEAR_RUN_TIME:
             add(layout, moment(begin + asked, begin, f"asked for {format_run_time(asked)}", "request", place + 1))
