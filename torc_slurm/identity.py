@@ -78,6 +78,15 @@ class StepIdentity:
         return self.parent_is_slurmstepd and self.step_id is not None and self.step_id.isdigit()
 
     @property
+    def active_mark(self) -> str:
+        """Names what is measured here; each wrapper outside Slurm and workflows is a record of its own."""
+        if self.slurm_job_id is not None:
+            return f"slurm {self.slurm_job_id}.{self.step_id}"
+        if self.workflow_id is not None:
+            return f"workflow {self.workflow_id}.{self.run_id}.{self.job_id}.{self.attempt_id}"
+        return f"local {os.getpid()}"
+
+    @property
     def step_key(self) -> str:
         """Names the step on this node in file and socket names: ``<job>.<step>.<restart>.<node>``."""
         return f"{self.slurm_job_id}.{self.step_id}.{self.run_id}.{self.node}"
@@ -121,8 +130,14 @@ def identify(environ: dict[str, str], given: dict[str, str | int]) -> StepIdenti
     its ``TORC_*`` variable. The step's number comes from the cgroup first, then from slurmstepd's title, and only then
     from the environment, which a batch script submitted from inside another step inherits.
     """
-    if environ.get(ACTIVE_VARIABLE):  # started from inside a measured step: its TORC_* variables are not ours
-        environ = {name: value for name, value in environ.items() if name not in _INHERITED_IDS}
+    me = _identify(environ, given)
+    active = environ.get(ACTIVE_VARIABLE)
+    if active and active != me.active_mark:  # started from inside another measured step: its ids are not ours
+        me = _identify({name: value for name, value in environ.items() if name not in _INHERITED_IDS}, given)
+    return me
+
+
+def _identify(environ: dict[str, str], given: dict[str, str | int]) -> StepIdentity:
     me = StepIdentity()
     _place_in_slurm(me, environ)
     _place_of_task(me, environ)

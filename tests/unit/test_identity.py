@@ -1,70 +1,182 @@
-"""Which step this is: from cgroup paths and slurmstepd's title as real Slurms write them, and from the environment."""
+"""Who a step is, from the environment, the cgroup's path and slurmstepd's title; and the names of its files."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm import identity
+from torc_slurm.identity import (
+    ACTIVE_VARIABLE,
+    StepIdentity,
+    absolute_output_dir,
+    adhoc_node_file_name,
+    identify,
+    node_file_of,
+    node_file_path,
+    step_from_cgroup,
+    step_from_title,
+    tasks_per_node,
+)
 
-V1 = "9:name=systemd:/\n6:freezer:/slurm_n1/uid_1/job_4/step_0\n4:memory:/slurm_n1/uid_1/job_4/step_0/task_0\n0::/\n"
-V2 = "0::/system.slice/slurmstepd.scope/job_12/step_3/user/task_1\n"
-NAMED_BY_SLUID = "0::/system.slice/slurmstepd.scope/s3FA2K/step_batch/user/task_0\n"
+HOST = os.uname().nodename.partition(".")[0]
+IN_STEP = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_ID": "2",
+    "SLURM_JOB_NAME": "steps",
+    "SLURMD_NODENAME": "n1",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "1",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+}
+OF_WORKFLOW = {
+    "TORC_WORKFLOW_ID": "5",
+    "TORC_RUN_ID": "2",
+    "TORC_JOB_ID": "11",
+    "TORC_JOB_NAME": "train",
+    "TORC_ATTEMPT_ID": "3",
+}
+
+
+def step_of(**environ: str) -> StepIdentity:
+    return identify(environ, {})
+
+
+def test_outside_slurm() -> None:
+    me = step_of()
+    assert (me.workflow_id, me.run_id, me.job_id, me.attempt_id) == (None, None, 1, None)
+    assert (me.slurm_job_id, me.step_id, me.node) == (None, None, HOST)
+    assert me.output_dir == os.path.abspath("torc_output")
+    assert me.starts_the_monitor
+    assert not me.owns_its_cgroup
+
+
+def test_in_a_step() -> None:
+    me = step_of(**IN_STEP)
+    assert (me.slurm_job_id, me.step_id, me.node) == (7, "2", "n1")
+    assert (me.job_id, me.job_name, me.run_id, me.attempt_id) == (2, "steps", 1, None)
+    assert (me.task, me.local_task, me.local_task_count) == (3, 1, 2)
+    assert (me.node_index, me.node_count, me.task_count) == (1, 2, 4)
+    assert os.path.basename(node_file_of(me)) == "resource_metrics_n1_slurm7_1.db" == adhoc_node_file_name("n1", 7, 1)
+
+
+def test_only_slurmstepds_own_tasks_share_a_monitor() -> None:
+    """A torc-step in a script that srun started four times is not one of the step's tasks."""
+    assert not step_of(**IN_STEP).parent_is_slurmstepd
+    assert not step_of(**IN_STEP).shares_a_monitor
+
+
+def test_a_requeued_job_is_the_next_run() -> None:
+    assert step_of(**IN_STEP, SLURM_RESTART_COUNT="2").run_id == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "job", "step"),
-    [
-        (V1, "4", "0"),
-        (V2, "12", "3"),
-        (NAMED_BY_SLUID, "7", "batch"),
-        (V2, "13", None),  # another job's: SLURM_JOB_ID was inherited
-        ("0::/user.slice/session-2.scope\n", "4", None),
-        ("", "4", None),
-    ],
+    ("number", "name"), [("4294967291", "batch"), ("4294967292", "extern"), ("4294967290", "interactive")]
 )
-def test_the_step_that_a_cgroup_path_names(text: str, job: str, step: str | None) -> None:
-    assert identity.step_from_cgroup(text, job) == step
+def test_steps_that_stand_for_a_name(number: str, name: str) -> None:
+    me = step_of(**IN_STEP | {"SLURM_STEP_ID": number})
+    assert (me.step_id, me.job_id) == (name, int(number))
+    assert (me.task, me.local_task_count, me.node_count) == (0, 1, 1)  # what the step's variables say is another's
+
+
+def test_an_array_task() -> None:
+    me = step_of(**IN_STEP, SLURM_ARRAY_JOB_ID="6", SLURM_ARRAY_TASK_ID="4")
+    assert (me.slurm_array, me.slurm_job_id) == ("6_4", 7)
+
+
+def test_salloc_on_a_login_node_is_no_step() -> None:
+    me = step_of(SLURM_JOB_ID="7", SLURM_JOB_NAME="interactive")
+    assert (me.slurm_job_id, me.step_id) == (None, None)
+
+
+def test_a_job_of_a_workflow() -> None:
+    me = step_of(**OF_WORKFLOW)
+    assert (me.workflow_id, me.run_id, me.job_id, me.job_name, me.attempt_id) == (5, 2, 11, "train", 3)
+    assert os.path.basename(node_file_of(me)) == f"resource_metrics_{HOST}_5_2.db"
+
+
+def test_options_go_before_the_environment() -> None:
+    me = identify(OF_WORKFLOW, {"job_id": 12, "job_name": "other", "output_dir": "/data"})
+    assert (me.job_id, me.job_name, me.output_dir, me.workflow_id) == (12, "other", "/data", 5)
+
+
+def test_inside_another_measured_step_its_ids_are_not_inherited() -> None:
+    """A job of a workflow that runs srun: the inner step's record must not replace the job's own."""
+    environ = IN_STEP | OF_WORKFLOW | {ACTIVE_VARIABLE: "slurm 7.1", "TORC_OUTPUT_DIR": "/data"}
+    me = identify(environ, {})
+    assert (me.workflow_id, me.job_id, me.job_name, me.attempt_id) == (None, 2, "steps", None)
+    assert me.output_dir == "/data"
+    assert identify(environ, {"workflow_id": 9, "run_id": 1, "job_id": 1, "attempt_id": 1}).workflow_id == 9
+
+
+def test_inside_the_same_measured_step_it_is_known() -> None:
+    for environ in (IN_STEP | OF_WORKFLOW, IN_STEP, OF_WORKFLOW):
+        mark = identify(environ, {}).active_mark
+        again = identify(environ | {ACTIVE_VARIABLE: mark}, {})
+        assert again.active_mark == mark
+        assert again.workflow_id == identify(environ, {}).workflow_id
+
+
+CGROUP_V1 = (
+    "9:name=systemd:/\n4:memory:/slurm_n1/uid_0/job_7/step_2/task_0\n2:cpuacct:/slurm_n1/uid_0/job_7/step_2/task_0\n"
+)
+CGROUP_V2 = "0::/system.slice/slurmstepd.scope/job_7/step_2/user/task_0\n"
+CGROUP_SLUID = "0::/system.slice/slurmstepd.scope/sA3ZDW2H8ZYK00/step_2/user/task_0\n"  # from 26.05
+
+
+@pytest.mark.parametrize("text", [CGROUP_V1, CGROUP_V2, CGROUP_SLUID])
+def test_the_step_that_a_cgroup_names(text: str) -> None:
+    assert step_from_cgroup(text, "7") == "2"
+    assert step_from_cgroup(text.replace("step_2", "step_batch"), "7") == "batch"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0::/\n", "0::/user.slice\n", "4:memory:/slurm_n1\n", CGROUP_V1.replace("job_7", "job_8")]
+)
+def test_a_cgroup_of_no_step_or_of_another_job(text: str) -> None:
+    assert step_from_cgroup(text, "7") is None
 
 
 @pytest.mark.parametrize(
     ("title", "step"),
     [
-        ("slurmstepd: [12.0]", "0"),
-        ("slurmstepd: [12.batch]", "batch"),
-        ("slurmstepd: [12+1.3]", "3"),
-        ("slurmstepd: [13.0]", None),
+        ("slurmstepd: [7.2] ", "2"),
+        ("slurmstepd: [7.batch]", "batch"),
+        ("slurmstepd: [7+1.0]", "0"),
+        ("slurmstepd: [8.2]", None),
         ("slurmstepd", None),
+        ("", None),
+        ("slurmstepd: [7]", None),
     ],
 )
 def test_the_step_that_slurmstepds_title_names(title: str, step: str | None) -> None:
-    assert identity.step_from_title(title, "12") == step
+    assert step_from_title(title, "7") == step
 
 
-@pytest.mark.parametrize(("text", "counts"), [("2(x3),1", [2, 2, 2, 1]), ("4", [4]), ("1,2(x2)", [1, 2, 2])])
-def test_slurms_counts_per_node(text: str, counts: list[int]) -> None:
-    assert identity.tasks_per_node(text) == counts
+@pytest.mark.parametrize(
+    ("text", "counts"), [("1", [1]), ("2(x3),1", [2, 2, 2, 1]), ("4,3(x2)", [4, 3, 3]), ("128(x2)", [128, 128])]
+)
+def test_tasks_per_node(text: str, counts: list[int]) -> None:
+    assert tasks_per_node(text) == counts
 
 
 @given(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 9)), min_size=1))
-def test_counts_per_node_are_as_many_as_slurm_says(groups: list[tuple[int, int]]) -> None:
+def test_tasks_per_node_are_as_many_as_slurm_says(groups: list[tuple[int, int]]) -> None:
     text = ",".join(f"{count}(x{times})" for count, times in groups)
-    assert identity.tasks_per_node(text) == [count for count, times in groups for _ in range(times)]
+    assert tasks_per_node(text) == [count for count, times in groups for _ in range(times)]
 
 
-def test_outside_slurm_a_record_is_local_and_its_run_id_is_still_to_be_drawn() -> None:
-    me = identity.identify({"SLURM_JOB_ID": ""}, {"output_dir": "/somewhere"})
-    assert (me.slurm_job_id, me.workflow_id, me.run_id, me.job_id) == (None, None, None, 1)
-    assert me.starts_the_monitor
+def test_names_of_files() -> None:
+    path = node_file_path("/data", "n1", "5", 2)
+    assert path == "/data/resource_utilization/resource_metrics_n1_5_2.db"
 
 
-def test_ids_in_the_environment_are_a_workflows_unless_they_were_inherited_from_a_measured_step() -> None:
-    ids = {f"TORC_{name}_ID": "5" for name in ("WORKFLOW", "RUN", "JOB", "ATTEMPT")}
-    assert identity.identify(ids, {}).workflow_id == 5
-    assert identity.identify(ids | {identity.ACTIVE_VARIABLE: "slurm 1.0"}, {}).workflow_id is None
-
-
-def test_file_names() -> None:
-    assert identity.adhoc_node_file_name("n1", 12, 1) == "resource_metrics_n1_slurm12_1.db"
-    assert identity.node_file_path("/o", "n1", "3", 2) == "/o/resource_utilization/resource_metrics_n1_3_2.db"
+def test_the_output_directory() -> None:
+    assert absolute_output_dir("a", {"TORC_OUTPUT_DIR": "/b"}) == os.path.abspath("a")
+    assert absolute_output_dir(None, {"TORC_OUTPUT_DIR": "/b"}) == "/b"
+    assert absolute_output_dir(None, {"TORC_OUTPUT_DIR": ""}) == os.path.abspath("torc_output")

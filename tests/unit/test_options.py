@@ -1,58 +1,142 @@
-"""torc-step's command line: what it takes, and one clear line for what it does not."""
+"""torc-step's command line: what is taken, and one clear line for each thing that is wrong."""
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
+from measured import TORC_STEP, environment
 
 from torc_slurm.errors import InputError
-from torc_slurm.step.options import parse
+from torc_slurm.step.options import USAGE, Options, parse
+
+WORKFLOW = ["--workflow-id=1", "--run-id=2", "--job-id=3", "--attempt-id=4"]
 
 
-def test_the_command_is_what_follows_the_dashes() -> None:
-    options = parse(["--granularity", "time_series", "--", "prog", "--help", "--", "-x"], {})
-    assert options.command == ["prog", "--help", "--", "-x"]
-    assert options.granularity == "time_series"
+def parsed(*arguments: str, **environ: str) -> Options:
+    return parse(list(arguments), environ)
 
 
-def test_the_first_word_that_is_no_option_begins_the_command() -> None:
-    options = parse(["--sample-interval-seconds=0.1", "prog", "--job-id", "x"], {})
-    assert options.command == ["prog", "--job-id", "x"]
-    assert options.sample_interval_seconds == 0.1
+def test_defaults() -> None:
+    options = parsed("--", "a.out")
+    assert options.command == ["a.out"]
+    assert (options.granularity, options.reader, options.sampling) == ("summary", "auto", True)
+    assert (options.sample_interval_seconds, options.flush_interval_seconds) == (10.0, 60.0)
+    assert options.identity == {}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "command"),
     [
-        ([], "no command"),
-        (["--"], "no command"),
-        (["--sample-interval-seconds", "0", "--", "x"], "'0'"),
-        (["--sample-interval-seconds", "x", "--", "x"], "'x'"),
-        (["--sample-interval-seconds", "nan", "--", "x"], "'nan'"),
-        (["--sample-interval-seconds", "0.09", "--", "x"], "at least 0.1"),
-        (["--flush-interval-seconds", "0.5", "--", "x"], "at least 1"),
-        (["--granularity", "all", "--", "x"], "summary, time_series"),
-        (["--job-id", "-1", "--", "x"], "'-1'"),
-        (["--job-id", "٣", "--", "x"], "whole number"),
-        (["--output-dir", "", "--", "x"], "empty"),
-        (["--output-dir"], "needs a value"),
-        (["--sample-interval", "1", "--", "x"], "--sample-interval-seconds"),
-        (["--workflow-id", "1", "--", "x"], "--run-id"),
+        (["--", "a", "--help"], ["a", "--help"]),
+        (["a", "-x", "--", "b"], ["a", "-x", "--", "b"]),
+        (["--", "--", "a"], ["--", "a"]),
+        (["--", ""], [""]),
+        (["-", "a"], ["-", "a"]),
+        (["--reader", "psutil", "a"], ["a"]),
     ],
 )
-def test_bad_input_is_named_with_its_remedy(arguments: list[str], named: str) -> None:
-    with pytest.raises(InputError, match=named) as raised:
-        parse(arguments, {})
-    assert "\n" not in str(raised.value)
+def test_where_the_command_begins(arguments: list[str], command: list[str]) -> None:
+    assert parsed(*arguments).command == command
 
 
-def test_the_environment_stands_in_for_options_that_were_not_given() -> None:
-    environ = {"TORC_SAMPLE_INTERVAL_SECONDS": "2", "TORC_GRANULARITY": "time_series", "TORC_JOB_ID": "7"}
-    options = parse(["--granularity", "summary", "--", "x"], environ)
-    assert (options.sample_interval_seconds, options.granularity) == (2.0, "summary")
-    assert options.identity["job_id"] == 7
+@pytest.mark.parametrize("form", [["--job-name", "a=b"], ["--job-name=a=b"]])
+def test_both_forms_of_a_value(form: list[str]) -> None:
+    assert parsed(*form, "--", "x").identity == {"job_name": "a=b"}
 
 
-@pytest.mark.parametrize("variable", ["TORC_SAMPLE_INTERVAL_SECONDS", "TORC_GRANULARITY", "TORC_RUN_ID"])
-def test_a_bad_value_in_the_environment_names_its_variable(variable: str) -> None:
-    with pytest.raises(InputError, match=variable):
-        parse(["--", "x"], {variable: "?"})
+@pytest.mark.parametrize(("text", "seconds"), [("0.1", 0.1), ("1", 1.0), ("1e2", 100.0), ("60.5", 60.5)])
+def test_intervals(text: str, seconds: float) -> None:
+    assert parsed(f"--sample-interval-seconds={text}", "--", "x").sample_interval_seconds == seconds
+
+
+WRONG: dict[str, list[str]] = {
+    "no command was given": [],
+    "no command was given; write it after --": ["--"],
+    "--sample-interval-seconds '0' is not": ["--sample-interval-seconds", "0", "--", "x"],
+    "--sample-interval-seconds 'x' is not": ["--sample-interval-seconds", "x", "--", "x"],
+    "'' is not a number": ["--sample-interval-seconds=", "--", "x"],
+    "'-1' is not": ["--sample-interval-seconds=-1", "--", "x"],
+    "'0.09' is not": ["--sample-interval-seconds=0.09", "--", "x"],
+    "'nan' is not": ["--sample-interval-seconds=nan", "--", "x"],
+    "'inf' is not": ["--sample-interval-seconds=inf", "--", "x"],
+    "--flush-interval-seconds '0.5' is not a number of seconds of at least 1": ["--flush-interval-seconds=0.5", "x"],
+    "--granularity 'all' is not one of summary, time_series": ["--granularity=all", "--", "x"],
+    "--reader 'ps' is not one of auto, procfs, psutil": ["--reader=ps", "--", "x"],
+    "unknown option '--granlarity'; did you mean --granularity?": ["--granlarity=summary", "--", "x"],
+    "did you mean --sample-interval-seconds?": ["--sample-interval", "1", "--", "x"],
+    "unknown option '-x'": ["-x", "--", "y"],
+    "unknown option '--'": ["--=x", "y"],
+    "--output-dir needs a value": ["--output-dir", "--", "x"],
+    "--output-dir needs a value; see torc-step --help": ["--output-dir"],
+    "--output-dir is empty": ["--output-dir=", "--", "x"],
+    "--job-id '-1' is not a whole number": ["--job-id=-1", "--", "x"],
+    "--job-id '1.5' is not": ["--job-id=1.5", "--", "x"],
+    "--job-id '٣' is not": ["--job-id=٣", "--", "x"],
+    "is not a whole number": [f"--job-id={10**19}", "--", "x"],
+    "without --attempt-id": ["--workflow-id=1", "--run-id=1", "--job-id=1", "--", "x"],
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_input_is_named(message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parsed(*WRONG[message])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_go_before_the_environment() -> None:
+    environ = {"TORC_JOB_ID": "9", "TORC_SAMPLE_INTERVAL_SECONDS": "5", "TORC_GRANULARITY": "time_series"}
+    options = parse(["--job-id=3", "--sample-interval-seconds=2", "--granularity=summary", "--", "x"], environ)
+    assert (options.identity["job_id"], options.sample_interval_seconds, options.granularity) == (3, 2.0, "summary")
+    options = parse(["--", "x"], environ)
+    assert (options.identity, options.sample_interval_seconds, options.granularity) == ({}, 5.0, "time_series")
+
+
+def test_wrong_environment_is_named() -> None:
+    with pytest.raises(InputError, match=r"environment variable TORC_JOB_ID 'x' is not"):
+        parsed("--", "x", TORC_JOB_ID="x")
+    with pytest.raises(InputError, match=r"environment variable TORC_SAMPLE_INTERVAL_SECONDS '0' is not"):
+        parsed("--", "x", TORC_SAMPLE_INTERVAL_SECONDS="0")
+
+
+def test_empty_variables_are_none() -> None:
+    options = parsed("--", "x", TORC_JOB_ID="", TORC_WORKFLOW_ID="", TORC_GRANULARITY="")
+    assert (options.identity, options.granularity) == ({}, "summary")
+
+
+def test_every_option_is_in_the_help() -> None:
+    for name in ("output-dir", "granularity", "sample-interval-seconds", "flush-interval-seconds", "reader"):
+        assert f"--{name}" in USAGE
+    for name in ("no-sampling", "workflow-id", "run-id", "job-id", "job-name", "attempt-id", "help", "version"):
+        assert f"--{name}" in USAGE
+
+
+# --- as a user meets them -------------------------------------------------------------------------------------
+
+
+def said(*arguments: str, **environ: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [TORC_STEP, *arguments], env=environment(**environ), capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--"], ["--sample-interval-seconds", "x", "--", "echo"], ["--nonsense"]])
+def test_wrong_input_is_one_line_and_exit_status_2(arguments: list[str]) -> None:
+    status, stdout, stderr = said(*arguments)
+    assert (status, stdout) == (2, "")
+    assert stderr.startswith("torc-step: ")
+    assert stderr.count("\n") == 1
+
+
+def test_help_and_version() -> None:
+    assert said("--help") == said("-h") == (0, USAGE, "")
+    status, stdout, stderr = said("--version")
+    assert (status, stderr) == (0, "")
+    assert stdout.startswith("torc-step ")
+
+
+def test_a_wrong_variable_does_not_run_the_job() -> None:
+    assert said("--", "echo", "ran", TORC_RUN_ID="x")[:2] == (2, "")

@@ -50,7 +50,7 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     received_sigchld = _signal.getsignal(_signal.SIGCHLD)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # an ignored SIGCHLD would reap the job unseen
     kernel.adopt_orphans()
-    environment = given_environment() | {ACTIVE_VARIABLE.encode(): _active_mark(identity).encode()}
+    environment = given_environment() | {ACTIVE_VARIABLE.encode(): identity.active_mark.encode()}
     wrapper_pid, begin_time, begin_monotonic = os.getpid(), time.time(), time.monotonic()
     try:
         pid = os.fork()
@@ -74,16 +74,7 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
 
 def is_measured_already(identity: StepIdentity) -> bool:
     """Whether an outer torc-step measures this very step: its tree includes this process."""
-    return os.environ.get(ACTIVE_VARIABLE) == _active_mark(identity)
-
-
-def _active_mark(identity: StepIdentity) -> str:
-    """Names what is measured here; each wrapper outside Slurm and workflows is a record of its own."""
-    if identity.slurm_job_id is not None:
-        return f"slurm {identity.slurm_job_id}.{identity.step_id}"
-    if identity.workflow_id is not None:
-        return f"workflow {identity.workflow_id}.{identity.run_id}.{identity.job_id}.{identity.attempt_id}"
-    return f"local {os.getpid()}"
+    return os.environ.get(ACTIVE_VARIABLE) == identity.active_mark
 
 
 def given_environment() -> dict[bytes, bytes]:

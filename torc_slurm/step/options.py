@@ -165,11 +165,13 @@ def _check_environment(options: Options, environ: dict[str, str]) -> None:
         variable = f"TORC_{key.upper()}"
         if key not in options.given and environ.get(variable):
             _set_value(options, key, f"the environment variable {variable}", environ[variable])
+    known = set(options.identity)
     for key in IDENTITY_NUMBERS:
         variable = f"TORC_{key.upper()}"
         if key not in options.identity and environ.get(variable):
-            options.identity[key] = _positive(f"the environment variable {variable}", environ[variable])
-    if "workflow_id" in options.identity:
+            _positive(f"the environment variable {variable}", environ[variable])
+            known.add(key)
+    if "workflow_id" in known:
         for key in ("run_id", "job_id", "attempt_id"):
-            if key not in options.identity:
+            if key not in known:
                 raise InputError(f"a workflow id was given without --{key.replace('_', '-')}; torc sets them all")

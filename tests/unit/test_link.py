@@ -1,0 +1,64 @@
+"""What wrapper and monitor say to one another arrives as it was said, or not at all."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torc_slurm.step import link
+
+NUMBERS = st.integers(-1, 1 << 60) | st.floats(0, 1e12, allow_nan=False)
+
+
+@given(st.lists(NUMBERS, min_size=len(link.Exit.FIELDS), max_size=len(link.Exit.FIELDS)))
+def test_every_number_comes_back_as_it_was(values: list[float]) -> None:
+    sent = link.Exit()
+    for name, value in zip(link.Exit.FIELDS, values, strict=True):
+        setattr(sent, name, value)
+    received = link.decode(link.encode(sent))
+    assert isinstance(received, link.Exit)
+    assert [getattr(received, name) for name in link.Exit.FIELDS] == values
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"Begin", b"Exit 1 2", b"nonsense", b"\xff\x00", b"Exit " + b"x " * 13, b"Exit nan"]
+)
+def test_what_is_no_message_is_none(text: bytes) -> None:
+    assert link.decode(text) is None
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_do_harm(text: bytes) -> None:
+    link.decode(text)
+    link.decode(b"Begin " + text)
+
+
+def test_a_message_fits() -> None:
+    """Every field at its longest is far below what one message holds."""
+    begin = link.Begin()
+    for name in link.Begin.FIELDS:
+        setattr(begin, name, 1e-300 if name == "begin_time" else -(1 << 63))
+    assert len(link.encode(begin)) < 1000
+
+
+def test_what_a_dead_monitor_said_is_still_to_be_read() -> None:
+    """Also where it had not read all that was sent to it, which resets the connection."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    assert link.send(ours, b"never read")
+    assert link.send(theirs, b"run 7")
+    assert link.send(theirs, b"failed because")
+    theirs.close()
+    assert not link.send(ours, b"Exit")
+    assert [link.receive(ours), link.receive(ours), link.receive(ours)] == [b"run 7", b"failed because", b""]
+    ours.close()
+
+
+def test_long_names_have_short_ones() -> None:
+    assert link.hash_name("a") != link.hash_name("b")
+    assert link.hash_name("7.0.1." + "n" * 300) == link.hash_name("7.0.1." + "n" * 300)
+    path = link.meeting_place("7.0.1." + "n" * 300)
+    assert path is not None
+    assert len(path) < 108  # sun_path

@@ -1,0 +1,97 @@
+"""Floor, best and ceiling: which figure decides, and what it calls itself."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torc_slurm.step.memory import MemoryFigures, Peak
+
+MIB = 1 << 20
+
+
+def test_a_peak_is_the_largest_with_its_source() -> None:
+    peak = Peak()
+    peak.see(5, "first")
+    peak.see(9, "second")
+    peak.see(9, "as large, later")
+    peak.see(3, "third")
+    assert (peak.bytes, peak.source) == (9, "second")
+
+
+@pytest.mark.parametrize("nothing", [0, -1])
+def test_nothing_measured_stays_unknown(nothing: int) -> None:
+    peak = Peak()
+    peak.see(nothing, "a reader that could not read")
+    assert (peak.bytes, peak.source) == (None, None)
+
+
+def test_no_figure_at_all() -> None:
+    figures = MemoryFigures()
+    assert figures.peak() == (None, None)
+    assert figures.average() == (None, None)
+    assert figures.sampled_rss_peak_bytes is None
+
+
+def test_the_best_decides_and_never_lies_below_the_floor() -> None:
+    figures = MemoryFigures()
+    figures.see_sample(0.0, 100 * MIB, "pss", 300 * MIB)
+    assert figures.peak() == (100 * MIB, "pss")
+    figures.floor.see(400 * MIB, "vmhwm")
+    assert figures.peak() == (400 * MIB, "vmhwm")
+    assert figures.sampled_rss_peak_bytes == 300 * MIB
+
+
+def test_ru_maxrss_that_may_be_the_wrappers_is_an_upper_bound_only() -> None:
+    figures = MemoryFigures()
+    figures.see_exit(9 * MIB, 9 * MIB)
+    assert figures.peak() == (9 * MIB, "wait4_at_most")
+    assert figures.average() == (9 * MIB, "peak")
+    figures.see_sample(0.0, 2 * MIB, "sampled_rss", 2 * MIB)
+    assert figures.peak() == (2 * MIB, "sampled_rss")
+
+
+def test_ru_maxrss_clearly_above_the_wrappers_is_the_jobs() -> None:
+    figures = MemoryFigures()
+    figures.see_exit(400 * MIB, 9 * MIB)
+    assert figures.peak() == (400 * MIB, "wait4")
+
+
+def test_the_average_weighs_by_time() -> None:
+    figures = MemoryFigures()
+    figures.see_sample(0.0, 100, "pss", 100)
+    assert figures.average() == (100, "peak")
+    figures.see_sample(9.0, 100, "pss", 100)
+    figures.see_sample(10.0, 300, "pss", 300)
+    assert figures.average() == (round((9 * 100 + 1 * 200) / 10), "samples")
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 100.0), st.integers(1, 1 << 40)), min_size=2, max_size=30))
+def test_the_average_lies_between_the_least_and_the_peak(samples: list[tuple[float, int]]) -> None:
+    figures = MemoryFigures()
+    now = 0.0
+    for gap, amount in samples:
+        now += gap
+        figures.see_sample(now, amount, "pss", amount)
+    average, _ = figures.average()
+    peak, _ = figures.peak()
+    assert average is not None
+    assert peak == max(amount for _, amount in samples)
+    assert min(amount for _, amount in samples) - 1 <= average <= peak + 1
+
+
+def test_an_estimate_stands_in_only_as_long_as_it_must() -> None:
+    figures = MemoryFigures()
+    figures.see_sample(0.0, 100, "pss", 100)
+    figures.estimated_bytes = 250
+    assert figures.peak() == (250, "pss_estimated")
+    figures.estimated_bytes = 0
+    assert figures.peak() == (100, "pss")
+
+
+def test_estimated_samples_are_no_peaks() -> None:
+    figures = MemoryFigures()
+    figures.see_sample(0.0, 100, "pss", 900)
+    figures.see_sample(1.0, 700, "pss_estimated", 900)
+    assert figures.peak() == (100, "pss")
