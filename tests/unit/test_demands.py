@@ -71,7 +71,7 @@ def test_cgroup_lines_without_limits_limit_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("seconds_left", "grace"),
-    [(None, 10), (3600, 10), (150, 120), (100, 70), (45, 15), (5, 10)],
+    [(None, 10), (3600, 10), (180, 150), (100, 70), (50, 25), (5, 10)],
 )
 def test_before_the_time_limit_jobs_may_take_what_it_leaves(seconds_left: float | None, grace: float) -> None:
     allocation = Allocation(1, (), end_time=None if seconds_left is None else 1000 + seconds_left)

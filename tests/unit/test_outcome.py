@@ -10,6 +10,9 @@ from torc_slurm.runner.outcome import judge, needs_evidence
 OOM_WORDS = "srun: error: n1: task 0: Out Of Memory"
 TERMINATED = "srun: error: n1: task 0: Terminated\nsrun: Force Terminated StepId=6.3"
 KILLED = "srun: error: n1: task 0: Killed\nsrun: Force Terminated StepId=7.2"
+ABORTED = (
+    "srun: Complete StepId=31.0+0 received\nsrun: Job step aborted: Waiting up to 7 seconds for job step to finish."
+)
 NO_ROOM = "srun: error: Unable to create step for job 8: More processors requested than permitted"
 NODE_DOWN = "srun: error: Node failure on n2"
 NOTHING = Evidence()
@@ -37,7 +40,9 @@ def ended(status: int, stderr: str = "", *, ran: bool = True, seconds: float = 5
         (ended(255, "", ran=False), NOTHING, "failed", None),
         # scancel JOB.STEP is a SIGKILL for wrapper and job: no exit record
         (ended(137, KILLED), NOTHING, "cancelled", 137),
+        (ended(137, ABORTED), NOTHING, "cancelled", 137),
         (ended(137, KILLED), Evidence((137,)), "failed", 137),
+        (ended(137), NOTHING, "failed", 137),  # outside Slurm
         (ended(143, TERMINATED), Evidence(allocation_is_ending=True), "cancelled", 143),
         (ended(1, NODE_DOWN), NOTHING, "node_fail", 1),
         # several tasks: the highest

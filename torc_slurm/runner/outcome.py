@@ -24,6 +24,7 @@ from torc_slurm.runner.attempts import (
 
 _OUT_OF_MEMORY = re.compile(r"Out Of Memory|oom-kill", re.IGNORECASE)
 _NODE_FAILURE = re.compile(r"Node failure|NODE FAIL", re.IGNORECASE)
+_STEP_KILLED = re.compile("Force Terminated|Job step aborted")
 _SCANCELS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 _MOST_WORDS = 300
 
@@ -90,7 +91,7 @@ def _died(ended: Ended, evidence: Evidence, code: int | None, time_limit_seconds
         return Outcome(TIMEOUT, code, f"Slurm ended it at its limit of {time_limit_seconds:g} s")
     if evidence.allocation_is_ending:
         return Outcome(CANCELLED, code, "the allocation was cancelled or reached its time limit")
-    if evidence.return_codes is None and "Force Terminated" in ended.stderr:
+    if evidence.return_codes is None and _STEP_KILLED.search(ended.stderr):
         return Outcome(CANCELLED, code, "its step was killed from outside: it left no exit record")
     return Outcome(FAILED, code, f"died of {signal_of(ended.status)}")
 

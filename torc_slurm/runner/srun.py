@@ -39,7 +39,7 @@ _STATE_AGE_SECONDS = 1.0
 _KILLED_SECONDS = 0.5  # in which a step that was sent a SIGKILL should have ended
 
 
-# Between the jobs' SIGKILL and the allocation's end: for the journal, and for the script's epilog.
+# Between the jobs' SIGKILL and the allocation's end, for the journal and the script's epilog; at most half of the rest.
 AFTERWARDS_SECONDS = 30.0
 LONGEST_GRACE_SECONDS = 120.0
 
@@ -51,10 +51,10 @@ def grace_seconds(allocation: Allocation, now: float) -> float:
     is left is KillWait, and a part of it is for us.
     """
     shortest = min(10.0, allocation.kill_wait_seconds / 3)
-    left = None if allocation.end_time is None else allocation.end_time - now - AFTERWARDS_SECONDS
-    if left is None or left > LONGEST_GRACE_SECONDS + AFTERWARDS_SECONDS:
+    left = None if allocation.end_time is None else allocation.end_time - now
+    if left is None or left > LONGEST_GRACE_SECONDS + 2 * AFTERWARDS_SECONDS:
         return shortest
-    return max(shortest, left)
+    return max(shortest, left - min(AFTERWARDS_SECONDS, left / 2))
 
 
 class _Step:

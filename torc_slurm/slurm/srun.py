@@ -47,6 +47,7 @@ _CHATTER = re.compile(
     r"srun: (?:(?:launch|route|mpi|switch|select|topology|auth|cred|hash|serializer|tls|gres)[/\w]*: |launching "
     r"|jobid [0-9]|Step created |Consumable|Implicitly|cli_filter|Using |_task_|topo|Received task exit)"
 )
+_QUIET = frozenset(("-Q", "--quiet"))
 _OPTIONS_BEGIN, _OPTIONS_END = "srun: defined options", "srun: end of defined options"
 
 
@@ -79,7 +80,7 @@ def srun_command(srun: str, request: StepRequest, stderr_path: str) -> list[str]
     count = len(request.nodes)
     words = [
         srun,
-        "--verbose",
+        *(() if _QUIET & set(request.options) else ("--verbose",)),  # srun refuses to be both
         f"--nodes={count}",
         f"--ntasks={count * request.tasks_per_node}",
         f"--ntasks-per-node={request.tasks_per_node}",
