@@ -284,6 +284,13 @@ def test_without_a_sampler_exits_are_recorded(tmp_path: Path) -> None:
 # --- descriptors and processes are short ----------------------------------------------------------------------
 
 
+def test_more_children_than_a_page_of_procfs_lists(tmp_path: Path) -> None:
+    """The kernel gives a list of children in parts of 4096 bytes, some 700 of them."""
+    done = run(tmp_path, program("sleepers", 1200))
+    assert done.returncode == 0
+    assert the_record(tmp_path).figures["num_processes_peak"] == 1201
+
+
 def few_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 

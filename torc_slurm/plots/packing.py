@@ -78,14 +78,15 @@ class NodeLoad:
         _add(target.memory_bytes, use.memory_bytes)
 
     def ask(self, attempt: Attempt, part: Part) -> None:
-        """Add what the step was given for the time that it ran."""
-        first, last = self.grid.place(part.begin_time), self.grid.place(part.end_time)
+        """Add what the step was given for the time that it ran: in each stretch the mean over it.
+
+        So steps one after another within a stretch never seem to have been given more than there was.
+        """
         for target, amount in (
             (self.asked_cpu, (attempt.request.cpus or 0) * 100),
             (self.asked_memory, attempt.request.memory_bytes or 0),
         ):
-            for place in range(first, last + 1):
-                target[place] += amount
+            _spread(target, self.grid, part.begin_time, part.end_time, amount)
 
 
 def _add(target: list[float], more: Sequence[float]) -> None:

@@ -32,6 +32,7 @@ MOST_ALONE = 6  # steps of a node that are drawn by themselves; as many as there
 MOST_NODES = 16
 _DOMAINS = ((0.56, 1.0), (0.0, 0.42))
 _LANE_PIXELS = 20
+_ROUNDING = 1.001  # what was asked for is a sum of shares of time
 _GANTT_HEIGHTS = (200, 1600)
 
 
@@ -70,8 +71,8 @@ def _believed(capacity: Capacity, load: NodeLoad) -> Capacity:
     cpus, memory = capacity.cpus, capacity.memory_bytes
     return replace(
         capacity,
-        cpus=None if cpus is None or max(load.asked_cpu) > cpus * 100 else cpus,
-        memory_bytes=None if not memory or max(load.asked_memory) > memory else memory,
+        cpus=None if cpus is None or max(load.asked_cpu) > cpus * 100 * _ROUNDING else cpus,
+        memory_bytes=None if not memory or max(load.asked_memory) > memory * _ROUNDING else memory,
     )
 
 

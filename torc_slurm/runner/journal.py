@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torc_slurm.database.journal import write_journal
 from torc_slurm.database.spool import write_journal_to_spool
@@ -21,6 +22,20 @@ CLOSE_SECONDS = 10.0
 _LOCK_WAIT_SECONDS = 5.0
 
 Row = Mapping[str, int | float | str | None]
+States = dict[tuple[object, object], Row]  # by job and attempt
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is written together, and whether that is over."""
+
+    runs: list[Row]
+    states: States
+    written: threading.Event = field(default_factory=threading.Event)
+
+    def under(self, newer: _Rows) -> _Rows:
+        """These rows where the newer have none."""
+        return _Rows(newer.runs or self.runs, self.states | newer.states)
 
 
 class Journal:
@@ -32,8 +47,8 @@ class Journal:
         self._loop = loop
         self._note = note
         self._runs: list[Row] = []
-        self._states: dict[tuple[object, object], Row] = {}  # by job and attempt
-        self._is_writing = False
+        self._states: States = {}
+        self._writing: _Rows | None = None
         self._is_due = False
         self._pause_seconds = GATHER_SECONDS
 
@@ -49,65 +64,72 @@ class Journal:
 
     def hurry(self) -> None:
         """Do not gather any longer: this process may be killed soon."""
-        if not self._is_writing:
+        if self._writing is None:
             self._write()
 
     def close(self) -> None:
-        """Write what is left, into the spool where the node file cannot be written; takes at most 10 s and a bit."""
-        runs, states = self._take()
-        done = threading.Event()
+        """Write what is left, into the spool where the node file cannot be written; takes at most 10 s and a bit.
+
+        A write still under way is waited for, as it would put its older rows over the last ones; how it ended is not
+        known here, so its rows are written again.
+        """
+        before, rows = self._writing, self._take()
+        if before is not None:
+            rows = before.under(rows)
         failed: list[Exception] = []
 
         def write() -> None:
             try:
-                write_journal(self._path, runs, states, _LOCK_WAIT_SECONDS)
+                if before is None or before.written.wait(CLOSE_SECONDS):
+                    self._write_rows(rows)
             except Exception as error:
                 failed.append(error)
-            done.set()
 
         threading.Thread(target=write, daemon=True).start()
-        if not done.wait(CLOSE_SECONDS):
+        if not rows.written.wait(CLOSE_SECONDS):
             failed.append(TorcError(f"{self._path} could not be written within {CLOSE_SECONDS:g} s"))
         if failed:
-            self._spool(failed[0], runs, states)
+            self._spool(failed[0], rows)
 
-    def _spool(self, why: Exception, runs: list[Row], states: list[Row]) -> None:
-        name = "journal." + "_".join(f"{row['workflow_id']}_{row['run_id']}" for row in runs[:1])
+    def _spool(self, why: Exception, rows: _Rows) -> None:
+        name = "journal." + "_".join(f"{row['workflow_id']}_{row['run_id']}" for row in rows.runs[:1])
         try:
-            spool = write_journal_to_spool(self._path, name, runs, states)
+            spool = write_journal_to_spool(self._path, name, rows.runs, list(rows.states.values()))
             self._note(f"{why}; the journal is kept in {spool} until torc slurm collect runs on this node")
         except (TorcError, OSError) as error:
             self._note(f"{why}, and no spool ({error}): the journal is lost, the exit records of the jobs are not")
 
-    def _take(self) -> tuple[list[Row], list[Row]]:
-        runs, states = self._runs, list(self._states.values())
+    def _take(self) -> _Rows:
+        taken = _Rows(self._runs, self._states)
         self._runs, self._states = [], {}
-        return runs, states
+        return taken
 
     def _write_soon(self) -> None:
-        if not self._is_writing and not self._is_due:
+        if self._writing is None and not self._is_due:
             self._is_due = True
             self._loop.after(self._pause_seconds, self._write)
 
     def _write(self) -> None:
         self._is_due = False
-        if self._is_writing or not (self._runs or self._states):
+        if self._writing is not None or not (self._runs or self._states):
             return
-        self._is_writing = True
-        runs, states = self._take()
-        self._loop.in_background(
-            lambda: write_journal(self._path, runs, states, _LOCK_WAIT_SECONDS),
-            lambda result: self._written(result, runs, states),
-        )
+        rows = self._writing = self._take()
+        self._loop.in_background(lambda: self._write_rows(rows), lambda result: self._ended(result, rows))
 
-    def _written(self, result: Exception | None, runs: list[Row], states: list[Row]) -> None:
-        self._is_writing = False
+    def _write_rows(self, rows: _Rows) -> None:
+        try:
+            write_journal(self._path, rows.runs, list(rows.states.values()), _LOCK_WAIT_SECONDS)
+        finally:
+            rows.written.set()
+
+    def _ended(self, result: Exception | None, rows: _Rows) -> None:
+        self._writing = None
         if isinstance(result, Exception):
             if self._pause_seconds == GATHER_SECONDS:
                 self._note(f"{result}; it will be tried again")
             self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
-            self._runs = self._runs or runs  # what changed meanwhile goes before
-            self._states = {(row["job_id"], row["attempt_id"]): row for row in states} | self._states
+            newest = rows.under(self._take())
+            self._runs, self._states = newest.runs, newest.states
         else:
             self._pause_seconds = GATHER_SECONDS
         if self._runs or self._states:

@@ -20,6 +20,8 @@ _FULL_READ_EVERY = 10  # samples: what changes without being scheduled (reclaime
 _MOST_KEPT_DESCRIPTORS = 6144  # 3 per process; further processes are opened anew at each sample
 _OTHER_DESCRIPTORS = 64
 
+_LONG_LIST_BYTES = 3000  # of pids; the kernel gives a page at most, 4096 bytes, and there may be more
+
 # Positions in /proc/PID/stat after the command's closing parenthesis (proc(5) counts from 1, two before it).
 _STATE, _PPID, _MINFLT, _MAJFLT, _CMAJFLT, _UTIME, _STIME, _CUTIME, _CSTIME = 0, 1, 7, 9, 10, 11, 12, 13, 14
 _NUM_THREADS, _STARTTIME, _RSS = 17, 19, 21
@@ -230,6 +232,8 @@ class ProcfsTree:
     def _children(self, process: _Process, threads: int) -> list[int]:
         if threads <= 1:
             text = self._reread(process.children_fd, process.pid, f"task/{process.pid}/children", 65536)
+            if len(text) > _LONG_LIST_BYTES:
+                return self.children_of(process.pid)
             return [int(pid) for pid in text.split()]
         return self.children_of(process.pid)
 
@@ -241,7 +245,7 @@ class ProcfsTree:
             return []
         children: list[int] = []
         for thread in threads:
-            children += [int(child) for child in self._read_file(f"{pid}/task/{thread}/children", 65536).split()]
+            children += [int(child) for child in self._read_list(f"{pid}/task/{thread}/children").split()]
         return children
 
     def _forget(self, process: _Process) -> None:
@@ -328,6 +332,17 @@ class ProcfsTree:
             return os.pread(descriptor, most_bytes, 0)
         except OSError:
             return b""
+
+    def _read_list(self, path: str) -> bytes:
+        """The whole of a list, of which the kernel gives a page at a time."""
+        text = b""
+        try:
+            with open(f"{self._proc}/{path}", "rb", buffering=0) as file:
+                while part := file.read(65536):
+                    text += part
+        except OSError:
+            pass  # the thread has ended
+        return text
 
     def _read_file(self, path: str, most_bytes: int) -> bytes:
         try:
