@@ -23,7 +23,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, never skip: a skipped test looks as if it had been thought of on this machine."""
+    """Deselect, never skip: a skipped test looks as if it had been thought of on this machine.
+
+    Where they are shared out over several workers (``ci/test`` does so) those of the real Slurm stay with one of them,
+    and so have one lab.
+    """
+    for item in items:
+        if item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
     if config.getoption("--all"):
         return
     left_out = {name: [item for item in items if item.get_closest_marker(name)] for name in _NEEDS}
