@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.cli.text import printable
+from torc_slurm.text import printable
 
 
 @given(st.text(alphabet=st.characters()), st.none() | st.integers(1, 50))

@@ -203,7 +203,7 @@ def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]
 
 def _show(path: str, size: int, chosen_format: Format) -> None:
     from torc_slurm.cli.render import emit, emit_csv, emit_items
-    from torc_slurm.cli.text import printable
+    from torc_slurm.text import printable
     from torc_slurm.units import format_memory
 
     item: dict[str, str | int | float | None] = {"path": path, "size_bytes": size}

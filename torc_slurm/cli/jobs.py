@@ -113,7 +113,7 @@ def _table_columns() -> list[Column]:
 
 def _cells(row: Row, waits_for: dict[int, list[int]]) -> list[str]:
     from torc_slurm.cli.render import NOT_KNOWN
-    from torc_slurm.cli.text import printable
+    from torc_slurm.text import printable
 
     others = waits_for.get(int(row["job_id"] or 0), [])
     shown = [row[name] for name in ("num_cpus", "num_nodes", "memory", "runtime")]

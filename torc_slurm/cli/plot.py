@@ -170,7 +170,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _show(written: Sequence[Written], chosen_format: Format) -> None:
     from torc_slurm.cli.render import Column, emit_csv, emit_items, emit_table
-    from torc_slurm.cli.text import printable
+    from torc_slurm.text import printable
     from torc_slurm.units import format_memory
 
     items = [page._asdict() for page in written]

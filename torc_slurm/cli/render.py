@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import typer
 
-from torc_slurm.cli.text import printable
+from torc_slurm.text import printable
 
 Value = int | float | str | None
 Row = Mapping[str, Value]

@@ -114,7 +114,7 @@ def _table(*, monitor: bool) -> list[tuple[str, bool, int, Callable[[Row], str]]
 
 def _plain(name: str) -> Callable[[Row], str]:
     from torc_slurm.cli.render import NOT_KNOWN
-    from torc_slurm.cli.text import printable
+    from torc_slurm.text import printable
 
     return lambda row: NOT_KNOWN if row[name] is None else printable(str(row[name]), _NAME_WIDTH)
 

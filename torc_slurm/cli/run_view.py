@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from torc_slurm.cli.options import say
-from torc_slurm.cli.text import printable
+from torc_slurm.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

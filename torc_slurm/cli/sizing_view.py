@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.render import NOT_KNOWN, Column, emit, emit_csv, emit_items, emit_object, emit_table
-from torc_slurm.cli.text import printable
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import DOWN, KEPT, UP, Decision
 from torc_slurm.sizing.documents import (
@@ -25,6 +24,7 @@ from torc_slurm.sizing.documents import (
 from torc_slurm.sizing.recovery import Unfinished
 from torc_slurm.sizing.savings import Saving
 from torc_slurm.sizing.utilization import Utilization
+from torc_slurm.text import printable
 
 if TYPE_CHECKING:
     from torc_slurm.correction import SpecEdit

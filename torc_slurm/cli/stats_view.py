@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from torc_slurm.cli.render import NOT_KNOWN, Column, Value, emit, emit_table
-from torc_slurm.cli.text import printable
 from torc_slurm.reports.differences import Difference
 from torc_slurm.reports.step_stats import ITEM_COLUMNS, NO_ROW, Item, NullReason, StatsReport, step_label
+from torc_slurm.text import printable
 from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
 
 _NAME_WIDTH = 32

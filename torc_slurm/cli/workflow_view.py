@@ -9,9 +9,9 @@ from datetime import datetime
 
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.render import NOT_KNOWN, Column, Row, emit, emit_csv, emit_items, emit_object, emit_table
-from torc_slurm.cli.text import printable
 from torc_slurm.reports.workflow_status import JOB_STATUSES, WorkflowStatus, progress_line, unhappy_jobs
 from torc_slurm.spec.workflow import Scheduler
+from torc_slurm.text import printable
 
 _NAME_WIDTH = 40
 _JSON_COLUMNS = ("srun_options", "slurm_defaults")
