@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--dir", metavar="DIR", help="the lab's directory; may follow the command too")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, text: str, example: str) -> argparse.ArgumentParser:
@@ -63,7 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("--dir", metavar="DIR", help=_dir_help(name))
+        # without a default, which would take the place of a --dir before the command
+        command.add_argument("--dir", metavar="DIR", default=argparse.SUPPRESS, help=_dir_help(name))
         return command
 
     _add_lab_options(add("up", "start a lab that stays until `down`", "ci/slurm-lab up --cgroup off"))

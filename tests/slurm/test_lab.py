@@ -357,6 +357,7 @@ def test_a_daemon_that_will_not_start_is_shown_from_its_log(base: Path) -> None:
         (["env", "--dir", "/opt/no-lab-here"], 1, "/opt/no-lab-here"),
         (["stop", "slurmdbd", "--dir", "/opt/no-lab-here"], 1, "/opt/no-lab-here"),
         (["status", "--dir", "/opt/no-lab-here"], 1, "/opt/no-lab-here"),
+        (["--dir", "/opt/no-lab-here", "status"], 1, "/opt/no-lab-here"),
         (["down", "--dir", "/opt/no-lab-here"], 0, ""),
     ],
 )
