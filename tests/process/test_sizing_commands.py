@@ -199,6 +199,7 @@ def test_check(shared_place: Place) -> None:
     assert place.torc("check", "--fail-on-violation").returncode == 3
     assert place.torc("check").returncode == 0
     text = place.torc("check", "1").stdout
+    assert re.match(r" *Job +Name +Resource +Specified +Peak used +Over +Note\n", text)
     assert "killed for memory; measured peak 7.00 GB" in text
     assert place.torc("-f", "csv", "check").stdout.splitlines()[0] == (
         "job_id,job_name,resource_type,specified,peak_used,over_utilization"
@@ -407,6 +408,7 @@ def test_wrong_input_is_one_line(shared_place: Place, words: tuple[str, ...], sa
 
 def test_tables_say_what_was_done(place: Place) -> None:
     text = place.torc("correct", "--dry-run", "--explain").stdout
+    assert re.match(r"Requirement +Resource +Change +From +To +Jobs +Why\n", text)
     assert re.search(r"tight +Memory +more +8g +11g +1 +job 2 train .*killed for memory", text)
     assert re.search(r"tight +Runtime +same", text)
     assert "Nothing was changed" in text

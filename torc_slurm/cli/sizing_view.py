@@ -63,7 +63,7 @@ def _show_uses(report: Utilization) -> None:
             Column("Specified", right=True),
             Column("Peak used", right=True),
             Column("Over", right=True),
-            Column("", optional=1),
+            Column("Note", optional=1),
         )
         emit_table(columns, [_use_cells(report, index) for index in range(len(report.uses))])
         emit("\n")
@@ -103,7 +103,7 @@ def show_decisions(decisions: Sequence[Decision]) -> None:
     columns = (
         Column("Requirement"),
         Column("Resource"),
-        Column(""),
+        Column("Change"),
         Column("From", right=True),
         Column("To", right=True),
         Column("Jobs", right=True),
