@@ -83,7 +83,9 @@ class Monitor:
 
     def _wait(self) -> None:
         due = min(self._schedule.next_time, self._next_flush)
-        timeout = max(0, round((due - time.monotonic()) * 1000)) if self._tasks else 1000
+        remaining = due - time.monotonic() if self._tasks else 1.0
+        # rounded up: woken before it is due, it would poll again and again until then
+        timeout = int(remaining * 1000) + 1 if remaining > 0 else 0
         for descriptor, _ in self._poll.poll(timeout):
             if self._listener is not None and descriptor == self._listener.fileno():
                 self._accept()

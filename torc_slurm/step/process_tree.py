@@ -199,7 +199,7 @@ class ProcfsTree:
 
     def _read_whole(self, process: _Process, schedule: bytes) -> bool:
         text = self._reread(process.stat_fd, process.pid, "stat", 1024)
-        fields = text[text.rfind(b")") + 2 :].split()
+        fields = text[text.rfind(b")") + 2 :].split(None, _RSS + 1)  # what follows is not asked for
         if len(fields) <= _RSS:
             return False
         start_ticks = int(fields[_STARTTIME])
