@@ -18,7 +18,7 @@ class CpuLedger:
     """Cumulative CPU seconds of the tree, never falling."""
 
     def __init__(self) -> None:
-        self._children_before: dict[tuple[int, int], float] = {}
+        self._before: list[ProcessReading] = []
         self._waited_before = 0.0
         self._unwaited_seconds = 0.0
         self.total_seconds = 0.0
@@ -28,11 +28,10 @@ class CpuLedger:
 
         Returns the CPU seconds used since the step's begin.
         """
-        self._unwaited_seconds += self._never_waited_for(tree, waited_seconds)
-        alive_seconds = sum(process.total_cpu_seconds for process in tree.processes)
-        self._children_before = {_key(process): process.children_cpu_seconds for process in tree.processes}
-        self._waited_before = waited_seconds
-        self.total_seconds = max(self.total_seconds, alive_seconds + waited_seconds + self._unwaited_seconds)
+        if tree.vanished:
+            self._unwaited_seconds += self._never_waited_for(tree, waited_seconds)
+        self._before, self._waited_before = tree.processes, waited_seconds
+        self.total_seconds = max(self.total_seconds, tree.cpu_seconds + waited_seconds + self._unwaited_seconds)
         return self.total_seconds
 
     def _never_waited_for(self, tree: TreeReading, waited_seconds: float) -> float:
@@ -44,8 +43,9 @@ class CpuLedger:
         alive = {process.pid: process for process in tree.processes}
         owed, uncertain = _owed(tree.vanished, alive)
         missing, beyond = 0.0, waited_seconds - self._waited_before
+        children_before = {_key(process): process.children_cpu_seconds for process in self._before}
         for process in tree.processes:
-            arrived = process.children_cpu_seconds - self._children_before.get(_key(process), 0.0)
+            arrived = process.children_cpu_seconds - children_before.get(_key(process), 0.0)
             owed_seconds, count = owed.get(process.pid, (0.0, 0))
             missing += _clearly_short(owed_seconds - arrived, count)
             beyond += max(0.0, arrived - owed_seconds)

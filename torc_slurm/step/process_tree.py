@@ -183,7 +183,7 @@ class ProcfsTree:
     def _refresh(self, process: _Process) -> bool:
         """Bring the reading up to date; False where the process has gone."""
         schedule = self._schedule(process)
-        if schedule and schedule == process.schedule and not self._thorough and self._may_be_quiet(process):
+        if schedule == process.schedule and schedule and not self._thorough and self._may_be_quiet(process):
             self._quiet.append(process)
             return True
         return self._read_whole(process, schedule)
@@ -194,7 +194,13 @@ class ProcfsTree:
 
     def _schedule(self, process: _Process) -> bytes:
         """``<ns on cpu> <ns waiting> <times scheduled>`` of its main thread; empty where the kernel does not say."""
-        text = self._reread(process.sched_fd, process.pid, "schedstat", 96)
+        if process.sched_fd < 0:
+            text = self._read_file(f"{process.pid}/schedstat", 96)
+        else:
+            try:  # not by _reread: of a sample of a tree that mostly waits this is the most
+                text = os.pread(process.sched_fd, 96, 0)
+            except OSError:
+                return b""
         return b"" if text.startswith(b"0 0 0") else text
 
     def _read_whole(self, process: _Process, schedule: bytes) -> bool:

@@ -63,6 +63,7 @@ class TreeReading:
     """
 
     __slots__ = (
+        "cpu_seconds",
         "is_unchanged",
         "major_faults",
         "minor_faults",
@@ -77,9 +78,11 @@ class TreeReading:
         self.processes = processes
         self.vanished = vanished
         self.is_unchanged = False
+        self.cpu_seconds = 0.0  # of its processes and the children that they have waited for
         self.rss_bytes = self.num_processes = self.num_threads = self.major_faults = 0
         self.minor_faults: int | None = 0
         for process in processes:
+            self.cpu_seconds += process.cpu_seconds + process.children_cpu_seconds
             self.rss_bytes += process.rss_bytes
             self.major_faults += process.major_faults
             if process.minor_faults is None or self.minor_faults is None:
