@@ -148,7 +148,7 @@ def test_attempts_of_two_runs_lie_in_one_page(tmp_path: Path) -> None:
     assert {
         "run 1, attempt 1",
         "run 1, attempt 2",
-        "run 2, attempt 1",
+        "run 2",
         "killed: out of memory, run 1, attempt 1",
     } <= set(names)
     labels = [note["text"] for note in figure["layout"]["annotations"]]

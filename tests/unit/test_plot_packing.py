@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -9,8 +11,9 @@ from hypothesis import strategies as some
 from torc_slurm.database.node_records import NodeRecords
 from torc_slurm.database.series import SeriesFile
 from torc_slurm.plots.measured import Measured
-from torc_slurm.plots.model import Attempt, Figures, Job, Part, Request, Series
-from torc_slurm.plots.packing import Grid, NodeLoad, first_lanes, lanes, use_of
+from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Part, Request, Run, Series
+from torc_slurm.plots.packing import Grid, NodeLoad, Use, first_lanes, lanes, use_of
+from torc_slurm.plots.packing_figures import gantt_figure, packing_figures
 
 FILE = SeriesFile("", NodeRecords("", "", (), ()), None)
 
@@ -103,3 +106,27 @@ def test_no_two_in_a_lane_at_once_and_no_more_lanes_than_needed(spans: list[tupl
         assert max(each.lane for each in members) + 1 == at_once
     rows = [first_lanes(placed)[node] + lane for node in placed for lane in {each.lane for each in placed[node]}]
     assert len(rows) == len(set(rows))
+
+
+def test_what_a_node_has_is_drawn_only_while_there_was_a_run() -> None:
+    one, other = job(1, part(0, 10)), job(2, part(90, 100))
+    later = replace(other, attempts=(replace(other.attempts[0], run_id=2),))
+    run = Run("workflow 1", (one, later), Capacity(), {"n1": Capacity(4, 1000)})
+    load = NodeLoad("n1", Grid.over(run.begin_time, run.end_time))
+    load.put("1", Use([100.0] * load.grid.count, [50.0] * load.grid.count), alone=True)
+    (drawn,) = packing_figures([load], run)
+    cpu, memory = (trace for trace in drawn["traces"] if trace["name"] == "available")
+    assert (cpu["points"], cpu["y"]) == ([0, 10_000, 10_000, 90_000, 100_000, 100_000], [400, 400, None] * 2)
+    assert memory["y"] == [1000, 1000, None] * 2
+    titles = [note["text"] for note in drawn["layout"]["annotations"]]
+    assert "<b>CPU</b> &nbsp; used 5.0 cores of 4.0 cores, 125% on average" in titles  # 100 s of a core in 20 s
+
+
+def test_the_gantt_names_the_jobs_where_they_are_few() -> None:
+    def names(count: int) -> list[str] | None:
+        jobs = tuple(job(number, part(number * 10.0, number * 10.0 + 9)) for number in range(count))
+        shown: list[str] | None = gantt_figure(Run("workflow 1", jobs, Capacity()))["traces"][0].get("text")
+        return shown
+
+    assert names(2) == ["0 · job 0", "1 · job 1"]
+    assert names(201) is None

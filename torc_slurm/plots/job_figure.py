@@ -19,10 +19,11 @@ from torc_slurm.plots.parts import (
     OWN_NAME,
     Dictionary,
     add,
-    attempt_label,
     axis_key,
     axis_name,
-    beginning,
+    beyond_note,
+    by_the_wall_clock,
+    is_beyond,
     level,
     moment,
     panel_title,
@@ -86,12 +87,11 @@ class _Line(NamedTuple):
 
 def _labels(job: Job) -> list[str]:
     """What tells the lines of a job apart: attempt, node, or both."""
-    several_runs = len({attempt.run_id for attempt in job.attempts}) > 1
     several_nodes = any(len(attempt.parts) > 1 for attempt in job.attempts)
     labels = []
     for attempt in job.attempts:
         for part in attempt.parts:
-            words = [attempt_label(attempt, several_runs)] if len(job.attempts) > 1 else []
+            words = [job.label(attempt)] if len(job.attempts) > 1 else []
             words += [figure_text(part.node)] if several_nodes or not words else []
             labels.append(" · ".join(words))
     return labels
@@ -131,19 +131,24 @@ def _high_water_mark(line: _Line, each: Measured) -> list[Dictionary]:
 
 
 def _kill_marks(job: Job, measured: Sequence[Measured]) -> list[Dictionary]:
-    """A cross where an attempt was ended, on each node at its highest memory there."""
+    """A cross where an attempt was ended, on each node."""
     marks = []
     for attempt in job.attempts:
         words = attempt.how_it_was_ended
-        ended = [each for each in measured if each.part in attempt.parts and each.peak_memory_bytes is not None]
+        ended = [each for each in measured if each.part in attempt.parts and _memory_at_end(attempt, each) is not None]
         if words is not None and ended:
             marks.append(_crosses(attempt, _of_attempt(words, job, attempt), ended))
     return marks
 
 
 def _of_attempt(words: str, job: Job, attempt: Attempt) -> str:
-    several_runs = len({each.run_id for each in job.attempts}) > 1
-    return f"{words}, {attempt_label(attempt, several_runs)}" if len(job.attempts) > 1 else words
+    return f"{words}, {job.label(attempt)}" if len(job.attempts) > 1 else words
+
+
+def _memory_at_end(attempt: Attempt, each: Measured) -> Number | None:
+    """What the node is known to have had when the attempt was ended: out of memory its highest, else its last."""
+    samples = [value for value in each.series.columns[1] if value is not None]
+    return samples[-1] if samples and attempt.status != "oom" else each.peak_memory_bytes
 
 
 def _crosses(attempt: Attempt, words: str, ended: Sequence[Measured]) -> Dictionary:
@@ -152,7 +157,7 @@ def _crosses(attempt: Attempt, words: str, ended: Sequence[Measured]) -> Diction
         "mode": "markers",
         "origin": milliseconds(attempt.begin_time),
         "points": [milliseconds(each.part.end_time) for each in ended],
-        "y": [each.peak_memory_bytes for each in ended],
+        "y": [_memory_at_end(attempt, each) for each in ended],
         "yaxis": "y2",
         "name": words,
         "marker": {"symbol": "x", "size": 11, "color": "@killed", "line": {"width": 1, "color": "@background"}},
@@ -203,16 +208,28 @@ def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measu
     tops = [_highest(measured, name) for name in ("peak_cpu_percent", "peak_memory_bytes")]
     if request.cpus is not None:
         percent = request.cpus * 100
-        add(layout, level(percent, f"asked for {percent:g} %", 0, tops[0], "request", "dash"))
+        add(layout, _asked(percent, f"asked for {percent:g} %", 0, tops[0]))
+    limits = [part.figures.memory_limit_bytes for part in attempt.parts if part.figures.memory_limit_bytes is not None]
+    limit = max(limits, default=0)
+    with_limit = limit > (request.memory_bytes or 0) * _HIGHER_BY
+    words = f"limit {format_memory(limit)}"
     if request.memory_bytes is not None:
         label = f"asked for {format_memory(request.memory_bytes)}"
-        add(layout, level(request.memory_bytes, label, 1, tops[1], "request", "dash"))
-    limits = [part.figures.memory_limit_bytes for part in attempt.parts if part.figures.memory_limit_bytes is not None]
-    if limits and max(limits) > (request.memory_bytes or 0) * _HIGHER_BY:
-        limit = max(limits)
-        piece = level(limit, f"limit {format_memory(limit)}", 1, tops[1], "limit", "dot")
-        piece["annotations"][0]["x"] = _BESIDE_THE_REQUEST
-        add(layout, piece)
+        if with_limit and is_beyond(request.memory_bytes, tops[1]):
+            label, with_limit = f"{label}, {words}", False
+        add(layout, _asked(request.memory_bytes, label, 1, tops[1]))
+    if with_limit and is_beyond(limit, tops[1]):
+        add(layout, {"annotations": [beyond_note(words, 1, "limit")]})
+    elif with_limit:
+        pieces = level(limit, words, 1, "limit", "dot")
+        pieces["annotations"][0]["x"] = _BESIDE_THE_REQUEST
+        add(layout, pieces)
+
+
+def _asked(value: Number, label: str, axis: int, top_of_data: Number | None) -> Dictionary:
+    if is_beyond(value, top_of_data):
+        return {"annotations": [beyond_note(label, axis, "request")]}
+    return level(value, label, axis, "request", "dash")
 
 
 def _highest(measured: Sequence[Measured], name: str) -> Number | None:
@@ -220,14 +237,23 @@ def _highest(measured: Sequence[Measured], name: str) -> Number | None:
 
 
 def _add_moments(layout: Dictionary, job: Job) -> None:
-    """Where attempts begin and how they were ended; the run time asked for, where it was nearly reached."""
-    several_runs = len({attempt.run_id for attempt in job.attempts}) > 1
+    """Where attempts begin and how they were ended; the run time asked for, where it was nearly reached.
+
+    The labels of one attempt and the next stand in different panels: where they hide least, never over the crosses.
+    """
+    tops = (_DOMAINS[2][1], _DOMAINS[0][1])
+    seen: set[int] = set()
     for place, attempt in enumerate(job.attempts):
         begin, end, words = attempt.begin_time, attempt.end_time, attempt.how_it_was_ended
+        top, next_top = tops[place % len(tops)], tops[(place + 1) % len(tops)]
         if len(job.attempts) > 1:
-            add(layout, beginning(begin, attempt_label(attempt, several_runs), place))
+            pieces = moment(begin, begin, f"{job.label(attempt)} begins", "muted", top)
+            pieces["annotations"][0]["xanchor"] = "left"
+            add(layout, by_the_wall_clock(pieces))
         if words is not None:
-            add(layout, moment(end, begin, words, "killed", place))
+            add(layout, moment(end, begin, words, "killed", top))
         asked = attempt.request.runtime_seconds
         if asked is not None and end - begin >= asked * _NEAR_RUN_TIME:
-            add(layout, moment(begin + asked, begin, f"asked for {format_run_time(asked)}", "request", place + 1))
+            pieces = moment(begin + asked, begin, f"asked for {format_run_time(asked)}", "request", next_top)
+            add(layout, by_the_wall_clock(pieces) if asked in seen else pieces)
+            seen.add(asked)

@@ -6,9 +6,10 @@ Times are Unix seconds, sizes bytes, CPU percent of one core. None means not mea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torc_slurm.database.series import SeriesFile
+from torc_slurm.slurm.outcome import signal_name
 
 Number = int | float
 Column = Sequence[Number | None]
@@ -91,7 +92,7 @@ class Attempt:
         if self.status in KILLED:
             return KILLED[self.status]
         if self.signal and self.status != "completed":
-            return f"killed: signal {self.signal}"
+            return f"killed: {signal_name(self.signal)}"
         return None
 
 
@@ -106,6 +107,14 @@ class Job:
     @property
     def last(self) -> Attempt:
         return self.attempts[-1]
+
+    def label(self, attempt: Attempt) -> str:
+        """What tells one of its attempts from the others: ``attempt 2``, ``run 2``, or both."""
+        runs = [each.run_id for each in self.attempts]
+        if len(set(runs)) == 1:
+            return f"attempt {attempt.attempt_id}"
+        tries = f", attempt {attempt.attempt_id}" if runs.count(attempt.run_id) > 1 else ""
+        return f"run {attempt.run_id}{tries}"
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -137,6 +146,30 @@ class Run:
     def capacity_of(self, node: str) -> Capacity:
         """What the run had on a node."""
         return self.capacities.get(node, self.capacity)
+
+    @property
+    def run_ids(self) -> list[int]:
+        return sorted({attempt.run_id for job in self.jobs for attempt in job.attempts})
+
+    def of_run(self, run_id: int) -> Run:
+        """What belongs to one of its runs."""
+        jobs = (
+            replace(job, attempts=tuple(attempt for attempt in job.attempts if attempt.run_id == run_id))
+            for job in self.jobs
+        )
+        return replace(self, jobs=tuple(job for job in jobs if job.attempts))
+
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """(begin, end) of each stretch of time in which there was a run; between them nobody had the nodes."""
+        runs = sorted((run.begin_time, run.end_time) for run in map(self.of_run, self.run_ids))
+        found: list[tuple[float, float]] = []
+        for begin, end in runs:
+            if found and begin <= found[-1][1]:
+                found[-1] = found[-1][0], max(end, found[-1][1])
+            else:
+                found.append((begin, end))
+        return found
 
     @property
     def begin_time(self) -> float:

@@ -22,7 +22,7 @@ from torc_slurm.plots.parts import (
     axis_name,
     counted,
     job_label,
-    level,
+    level_note,
     panel_title,
 )
 from torc_slurm.plots.quoting import figure_text
@@ -32,8 +32,11 @@ MOST_ALONE = 6  # steps of a node that are drawn by themselves; as many as there
 MOST_NODES = 16
 _DOMAINS = ((0.56, 1.0), (0.0, 0.42))
 _LANE_PIXELS = 20
+_NAMED_LANE_PIXELS = 26
 _ROUNDING = 1.001  # what was asked for is a sum of shares of time
 _GANTT_HEIGHTS = (200, 1600)
+_MOST_NAMED_BARS = 200
+_NAME_ON_A_BAR = 32
 
 
 def packing_figures(loads: Sequence[NodeLoad], run: Run) -> list[Dictionary]:
@@ -47,21 +50,21 @@ def _node_figure(place: int, load: NodeLoad, run: Run) -> Dictionary:
     layout["xaxis"] = {"anchor": "y2"}
     for number, (domain, axis) in enumerate(zip(_DOMAINS, (CPU_AXIS, MEMORY_AXIS), strict=True)):
         layout[axis_key("y", number)] = {**axis, "domain": list(domain)}
-    for title, (_, top) in zip(_node_titles(load, capacity), _DOMAINS, strict=True):
+    for title, (_, top) in zip(_node_titles(load, capacity, run), _DOMAINS, strict=True):
         add(layout, {"annotations": [panel_title(title, top)]})
     if capacity.cpus is not None:
         label = f"available {format_cpu_count(int(capacity.cpus))}"
-        add(layout, level(capacity.cpus * 100, label, 0, None, "text", "solid"))
+        add(layout, {"annotations": [level_note(label, 0, "text", capacity.cpus * 100)]})
     if capacity.memory_bytes is not None:
         label = f"available {format_memory(capacity.memory_bytes)}"
-        add(layout, level(capacity.memory_bytes, label, 1, None, "text", "solid"))
+        add(layout, {"annotations": [level_note(label, 1, "text", capacity.memory_bytes)]})
     return {
         "id": f"node{place}",
         "title": f"Node {load.node}",
         "height": 460,
         "time": "wall",
         "seconds": run.end_time - run.begin_time,
-        "traces": [*_stack(load, run), *_asked(load, run)],
+        "traces": [*_stack(load, run), *_asked(load, run), *_available(capacity, run)],
         "layout": layout,
     }
 
@@ -76,9 +79,10 @@ def _believed(capacity: Capacity, load: NodeLoad) -> Capacity:
     )
 
 
-def _node_titles(load: NodeLoad, capacity: Capacity) -> tuple[str, str]:
-    """How much of what the node has was used, over the time of the picture."""
-    used = [sum(_total(load, name)) / load.grid.count for name in ("cpu_percent", "memory_bytes")]
+def _node_titles(load: NodeLoad, capacity: Capacity, run: Run) -> tuple[str, str]:
+    """How much of what the node has was used, over the time of the run (of several: of all of them)."""
+    stretches = max(1.0, sum(end - begin for begin, end in run.spans) / load.grid.stretch_seconds)
+    used = [sum(_total(load, name)) / stretches for name in ("cpu_percent", "memory_bytes")]
     titles = []
     for word, mean, has, unit in (
         ("CPU", used[0] / 100, capacity.cpus, lambda value: f"{value:.1f} cores"),
@@ -124,6 +128,22 @@ def _asked(load: NodeLoad, run: Run) -> list[Dictionary]:
     return traces
 
 
+def _available(capacity: Capacity, run: Run) -> list[Dictionary]:
+    """Lines at what the node has; between two runs there is none, for nothing was there to use."""
+    traces: list[Dictionary] = []
+    percent = None if capacity.cpus is None else capacity.cpus * 100
+    for axis, value in enumerate((percent, capacity.memory_bytes)):
+        if value is not None:
+            times = [time for begin, end in run.spans for time in (begin, end, end)]
+            traces.append(
+                {"type": "scatter", "mode": "lines", "origin": milliseconds(run.begin_time), "hoverinfo": "skip"}
+                | {"points": list(map(milliseconds, times)), "y": [value, value, None] * len(run.spans)}
+                | {"yaxis": axis_name("y", axis), "name": "available", "legendgroup": "available"}
+                | {"showlegend": not traces, "line": {"width": 1.5, "color": "@text"}}
+            )
+    return traces
+
+
 def _over_time(grid: Grid, run: Run, values: Sequence[Number], axis: int) -> Dictionary:
     return {
         "type": "scatter",
@@ -148,14 +168,17 @@ def gantt_figure(run: Run) -> Dictionary:
         for each in members:
             bars[each.attempt.status or "not known"].append((first[node] + each.lane, each))
     rows = max(row for members in bars.values() for row, _ in members) + 1
-    height = min(max(rows * _LANE_PIXELS + 130, _GANTT_HEIGHTS[0]), _GANTT_HEIGHTS[1])
+    with_names = sum(map(len, bars.values())) <= _MOST_NAMED_BARS
+    height = min(
+        max(rows * (_NAMED_LANE_PIXELS if with_names else _LANE_PIXELS) + 130, _GANTT_HEIGHTS[0]), _GANTT_HEIGHTS[1]
+    )
     return {
         "id": "gantt",
         "title": "Which job ran when and where",
         "height": height,
         "time": "wall",
         "seconds": run.end_time - run.begin_time,
-        "traces": [_bars_of(status, bars[status], run) for status in _in_order(bars)],
+        "traces": [_bars_of(status, bars[status], run, with_names=with_names) for status in _in_order(bars)],
         "layout": _gantt_layout(placed, first, rows),
     }
 
@@ -165,7 +188,18 @@ def _in_order(bars: dict[str, list[tuple[int, Placed]]]) -> list[str]:
     return sorted(bars, key=lambda status: known.index(status) if status in known else len(known))
 
 
-def _bars_of(status: str, members: list[tuple[int, Placed]], run: Run) -> Dictionary:
+def _names(members: list[tuple[int, Placed]]) -> Dictionary:
+    """The jobs' names on their bars, where a bar is long enough."""
+    return {
+        "text": [job_label(each.job.job_id, each.job.name, _NAME_ON_A_BAR) for _, each in members],
+        "textposition": "inside",
+        "insidetextanchor": "start",
+        "textangle": 0,
+        "textfont": {"color": "@background", "size": 11, "shadow": "auto"},
+    }
+
+
+def _bars_of(status: str, members: list[tuple[int, Placed]], run: Run, *, with_names: bool) -> Dictionary:
     shade, pattern = STATUS.get(status, UNKNOWN_STATUS)
     begins = [each.part.begin_time for _, each in members]
     lengths = [each.part.end_time - each.part.begin_time for _, each in members]
@@ -174,11 +208,12 @@ def _bars_of(status: str, members: list[tuple[int, Placed]], run: Run) -> Dictio
         "orientation": "h",
         "name": f"{status} ({len(members)})",
         "y": [row for row, _ in members],
-        "width": 0.8,
+        "width": 0.84,
         "origin": milliseconds(run.begin_time),
         "spans": {"begin": list(map(milliseconds, begins)), "length": list(map(milliseconds, lengths))},
         "hovertext": [_hover(each) for _, each in members],
         "hovertemplate": "%{hovertext}<extra></extra>",
+        **(_names(members) if with_names else {}),
         "marker": {
             "color": shade,
             "line": {"color": "@background", "width": 1},
@@ -209,6 +244,7 @@ def _gantt_layout(placed: dict[str, list[Placed]], first: dict[str, int], rows: 
         "hovermode": "closest",
         "margin": {"t": 24},
         "legend": {"traceorder": "normal"},
+        "uniformtext": {"mode": "hide", "minsize": 10},
         "yaxis": {
             "autorange": False,
             "range": [rows - 0.4, -0.6],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from torc_slurm.plots.encode import milliseconds
-from torc_slurm.plots.model import Attempt, Number
+from torc_slurm.plots.model import Number
 from torc_slurm.plots.quoting import figure_text
 
 Dictionary = dict[str, Any]
@@ -56,18 +56,29 @@ def panel_title(text: str, top: float) -> Dictionary:
         "showarrow": False,
         "align": "left",
         "font": {"size": 14, "color": "@text"},
+        "bgcolor": "@background/0.8",  # lines through all panels pass behind it
     }
 
 
-def level(value: Number, label: str, axis: int, top_of_data: Number | None, role: str, dash: str) -> Dictionary:
-    """A horizontal line over the whole panel with its label; where it is far above all data, a word at the top.
+def is_beyond(value: Number, top_of_data: Number | None) -> bool:
+    """Whether a line there would press all data flat."""
+    return top_of_data is not None and value > top_of_data * _FAR_ABOVE
 
-    Returns:
-        ``{"shapes": [...], "annotations": [...]}``.
-    """
-    y_axis = axis_name("y", axis)
-    note: Dictionary = {
-        "text": label,
+
+def level_note(label: str, axis: int, role: str, value: Number) -> Dictionary:
+    """The label of a horizontal line at ``value``, standing on it at its left end."""
+    return _note(label, role) | {"yref": axis_name("y", axis), "y": value, "yanchor": "bottom"}
+
+
+def beyond_note(label: str, axis: int, role: str) -> Dictionary:
+    """A word over a panel's right end, in place of a line that is far above all data."""
+    where = {"yref": f"{axis_name('y', axis)} domain", "y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+    return _note(f"↑ {label}, beyond this view", role) | where
+
+
+def _note(text: str, role: str) -> Dictionary:
+    return {
+        "text": text,
         "xref": "paper",
         "x": 0,
         "xanchor": "left",
@@ -75,9 +86,11 @@ def level(value: Number, label: str, axis: int, top_of_data: Number | None, role
         "font": {"size": 11, "color": f"@{role}"},
         "bgcolor": "@background/0.7",
     }
-    if top_of_data is not None and value > top_of_data * _FAR_ABOVE:
-        above = {"yref": f"{y_axis} domain", "y": 1, "yanchor": "top", "text": f"↑ {label}, beyond this view"}
-        return {"shapes": [], "annotations": [note | above]}
+
+
+def level(value: Number, label: str, axis: int, role: str, dash: str) -> Dictionary:
+    """A horizontal line over the whole panel with its label: ``{"shapes": [...], "annotations": [...]}``."""
+    y_axis = axis_name("y", axis)
     line: Dictionary = {
         "type": "line",
         "xref": "paper",
@@ -88,11 +101,11 @@ def level(value: Number, label: str, axis: int, top_of_data: Number | None, role
         "y1": value,
         "line": {"color": f"@{role}", "width": 1.5, "dash": dash},
     }
-    return {"shapes": [line], "annotations": [note | {"yref": y_axis, "y": value, "yanchor": "bottom"}]}
+    return {"shapes": [line], "annotations": [level_note(label, axis, role, value)]}
 
 
-def moment(time: float, origin: float, label: str, role: str, place: int) -> Dictionary:
-    """A vertical line through all panels at a Unix time, labelled along the line; ``place`` moves the label down."""
+def moment(time: float, origin: float, label: str, role: str, top: float) -> Dictionary:
+    """A vertical line through all panels at a Unix time, labelled along the line from ``top`` of the figure down."""
     when = {"at": milliseconds(time), "origin": milliseconds(origin)}
     line: Dictionary = when | {
         "type": "line",
@@ -105,7 +118,7 @@ def moment(time: float, origin: float, label: str, role: str, place: int) -> Dic
         "text": label,
         "textangle": -90,
         "yref": "paper",
-        "y": 1 - 0.18 * (place % 4),
+        "y": top,
         "xanchor": "right",
         "yanchor": "top",
         "showarrow": False,
@@ -115,13 +128,9 @@ def moment(time: float, origin: float, label: str, role: str, place: int) -> Dic
     return {"shapes": [line], "annotations": [note]}
 
 
-def beginning(time: float, label: str, place: int) -> Dictionary:
-    """Where an attempt begins, by the wall clock: since their start all attempts begin at 0."""
-    pieces = moment(time, time, f"{label} begins", "muted", place)
-    for piece in (*pieces["shapes"], *pieces["annotations"]):
-        piece["only"] = "wall"
-    pieces["annotations"][0]["xanchor"] = "left"
-    return pieces
+def by_the_wall_clock(pieces: Dictionary) -> Dictionary:
+    """The same, drawn by the wall clock alone: since their start all attempts lie over one another."""
+    return {name: [{**piece, "only": "wall"} for piece in items] for name, items in pieces.items()}
 
 
 def add(layout: Dictionary, *pieces: Dictionary) -> None:
@@ -129,12 +138,6 @@ def add(layout: Dictionary, *pieces: Dictionary) -> None:
     for piece in pieces:
         for name, items in piece.items():
             layout.setdefault(name, []).extend(items)
-
-
-def attempt_label(attempt: Attempt, several_runs: bool) -> str:
-    """``attempt 2``, and of which run where there are several."""
-    run = f"run {attempt.run_id}, " if several_runs else ""
-    return f"{run}attempt {attempt.attempt_id}"
 
 
 def job_label(job_id: int, name: str, most: int = 48) -> str:

@@ -235,17 +235,18 @@ def _cut(rows: Sequence[object]) -> list[str]:
 def _figures(overview: Overview | None) -> tuple[list[Section], dict[str, Encoded]]:
     if overview is None:
         return [], {}
-    run = overview.run
+    run, runs = overview.on_nodes, overview.run.run_ids
+    title = "Over time" if len(runs) == 1 else f"Over time: run {runs[-1]}, the last of {len(runs)}"
     sections = [
-        Section("gantt", "Over time", figures=[gantt_figure(run)]),
+        Section("gantt", title, figures=[gantt_figure(run)]),
         Section("nodes", figures=packing_figures(overview.nodes(), run)),
     ]
     series: dict[str, Encoded] = {}
     if overview.lines:
         (memory, memory_series), (cpu, cpu_series) = compare_memory(overview.lines), compare_cpu(overview.lines)
         series = {**memory_series, **cpu_series}
-        sections.append(Section("compare", figures=[memory, cpu]))
-    sections.append(Section("summary", figures=[summary_figure(overview.bars)]))
+        sections.append(Section("compare", "Job by job", figures=[memory, cpu]))
+    sections.append(Section("summary", "" if overview.lines else "Job by job", figures=[summary_figure(overview.bars)]))
     return sections, series
 
 
@@ -279,11 +280,11 @@ _COLUMNS = (
     ("Nodes", False),
     ("Elapsed", True),
     ("Peak memory", True),
-    ("Asked", True),
+    ("Asked memory", True),
     ("Average memory", True),
     ("Average CPU", True),
     ("Peak CPU", True),
-    ("Asked", True),
+    ("Asked CPU", True),
 )
 
 
@@ -309,7 +310,7 @@ def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
         row["return_code"],
         key[1],
         key[2],
-        plain(str(row["measured_nodes"] or ""), 60),
+        plain(str(row["measured_nodes"] or "").replace(",", ", "), 60),
         [took, NOT_MEASURED if took is None else format_run_time(round(took, 3))],
         _memory(row["peak_memory_bytes"]),
         _memory(request.memory_bytes),

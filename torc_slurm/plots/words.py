@@ -63,7 +63,7 @@ def _attempt_row(attempt: Attempt, each: Measured) -> list[str]:
         attempt.how_it_was_ended or attempt.status or NOT_MEASURED,
         NOT_MEASURED if attempt.return_code is None else str(attempt.return_code),
         format_run_time(round(each.part.end_time - each.part.begin_time, 3))
-        + ("" if each.part.has_ended else " so far"),
+        + ("" if each.part.has_ended else " so far" if _may_run(attempt) else " or more"),
         memory(each.peak_memory_bytes),
         figures.peak_memory_source or "samples",
         memory(each.avg_memory_bytes),
@@ -71,6 +71,10 @@ def _attempt_row(attempt: Attempt, each: Measured) -> list[str]:
         percent(each.peak_cpu_percent),
         f"{len(each.series):,}",
     ]
+
+
+def _may_run(attempt: Attempt) -> bool:
+    return attempt.status in (None, "running")
 
 
 def memory(value: Number | None) -> str:
@@ -83,15 +87,17 @@ def percent(value: Number | None) -> str:
     return NOT_MEASURED if value is None else format_cpu_percent(value)
 
 
-def job_notes(measured: Sequence[Measured], shown: Sequence[Measured]) -> list[str]:
+def job_notes(job: Job, measured: Sequence[Measured], shown: Sequence[Measured]) -> list[str]:
     """What a reader must know of the picture: shortened, without samples, still running."""
     notes = []
     full, kept = sum(len(each.series) for each in measured), sum(len(each.series) for each in shown)
     if kept < full:
         notes.append(f"{full:,} samples are drawn as {kept:,} points: of each stretch its highest and its lowest.")
-    for each in measured:
+    attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
+    for attempt, each in zip(attempts, measured, strict=True):
         if not len(each.series):
             notes.append(f"No samples from {each.part.node}: {HOW_TO_GET_A_SERIES}.")
         if not each.part.has_ended:
-            notes.append(f"No end was recorded on {each.part.node}: it still ran, or was killed with no warning.")
+            perhaps = "it still ran, or " if _may_run(attempt) else "it "
+            notes.append(f"No end was recorded on {each.part.node}: {perhaps}was killed with no warning.")
     return notes

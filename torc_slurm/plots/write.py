@@ -48,9 +48,13 @@ class Wanted:
 
 @dataclass
 class Overview:
-    """What the pages over all jobs are made from, gathered while the jobs are read one after another."""
+    """What the pages over all jobs are made from, gathered while the jobs are read one after another.
+
+    ``over_time`` is what the figures of nodes show; None: all of ``run``.
+    """
 
     run: Run
+    over_time: Run | None = None
     lines: list[Line] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     loads: dict[str, NodeLoad] = field(default_factory=dict)
@@ -58,8 +62,10 @@ class Overview:
     def __post_init__(self) -> None:
         """How much room each job has, and which are drawn by themselves."""
         self._points = points_for_each(count_lines(self.run.jobs))
-        self._grid = Grid.over(self.run.begin_time, self.run.end_time)
-        self._alone = _largest_of_each_node(self.run)
+        self.on_nodes = self.over_time or self.run
+        self._run_ids = frozenset(self.on_nodes.run_ids)
+        self._grid = Grid.over(self.on_nodes.begin_time, self.on_nodes.end_time)
+        self._alone = _largest_of_each_node(self.on_nodes)
 
     def add(self, job: Job, measured: Sequence[Measured]) -> None:
         """Take what is needed of a job."""
@@ -67,6 +73,8 @@ class Overview:
         self.bars.append(bar_of(job, measured))
         attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
         for attempt, each in zip(attempts, measured, strict=True):
+            if attempt.run_id not in self._run_ids:
+                continue
             node = each.part.node
             load = self.loads.setdefault(node, NodeLoad(node, self._grid))
             load.put(
@@ -89,8 +97,8 @@ def _largest_of_each_node(run: Run) -> dict[str, set[int]]:
 
 
 def read_overview(run: Run, progress: Progress) -> Overview:
-    """Read all jobs for the overview figures alone."""
-    overview = Overview(run)
+    """Read all jobs for the overview figures alone; of several runs, which can lie days apart, nodes show the last."""
+    overview = Overview(run, over_time=run.of_run(run.run_ids[-1]))
     for number, job in enumerate(run.jobs, start=1):
         overview.add(job, read_job(job, with_charged=False))
         progress(number, len(run.jobs))
@@ -171,7 +179,7 @@ def _job_page(run: Run, job: Job, measured: Sequence[Measured], shown: Sequence[
         facts=attempts_table(measured, job),
         sections=[Section("job", figures=[figure])],
         series=series,
-        notes=job_notes(measured, shown),
+        notes=job_notes(job, measured, shown),
         file_name=f"{prefix}_job_{job.job_id}",
         clock_time=job.last.begin_time,
     )
@@ -197,7 +205,7 @@ def _write_overview(overview: Overview, wanted: Wanted) -> list[Written]:
 
 def allocation_page(overview: Overview, prefix: str) -> Page:
     """What ran when and where, and what each node did."""
-    run = overview.run
+    run = overview.on_nodes
     return Page(
         heading=f"Nodes over time · {run.title}",
         lead=f"{counted(len(run.jobs), run.word)} on {counted(len(overview.loads), 'node')}.",
@@ -214,7 +222,7 @@ def allocation_page(overview: Overview, prefix: str) -> Page:
 def packing_notes(overview: Overview) -> list[str]:
     """What a reader must know of the figures of nodes."""
     notes = ["Each point stands for a 400th of the time: CPU is its mean, memory the highest in it."]
-    if all(overview.run.capacity_of(node).cpus is None for node in overview.loads):
+    if all(overview.on_nodes.capacity_of(node).cpus is None for node in overview.loads):
         notes.append("What there was on the nodes is not known: a workflow's run tells it, or Slurm's accounting.")
     if len(overview.loads) > MOST_NODES:
         notes.append(f"{len(overview.loads) - MOST_NODES} more nodes are not drawn.")

@@ -144,7 +144,7 @@ def _exit_text(wrapper: WrapperView) -> str:
     if wrapper.return_code is None:
         return "no exit record"
     if wrapper.signal:
-        return f"died of {_signal_name(wrapper.signal)}"
+        return f"died of {signal_name(wrapper.signal)}"
     return f"exit code {wrapper.return_code}"
 
 
@@ -152,11 +152,12 @@ def _slurm_exit_text(slurm: SlurmView | None) -> str:
     if slurm is None or slurm.state is None:
         return "nothing"
     if slurm.exit_signal:
-        return f"{slurm.state}, {_signal_name(slurm.exit_signal)}"
+        return f"{slurm.state}, {signal_name(slurm.exit_signal)}"
     return slurm.state if slurm.exit_code is None else f"{slurm.state}, exit code {slurm.exit_code}"
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """``SIGTERM`` for 15; ``signal 99`` for one without a name."""
     try:
         return signals.Signals(number).name
     except ValueError:
