@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torc_slurm.step.readings import TreeReader
 
 FINAL_WRITE_SECONDS = 2.5
-_LONE_WRITE_SECONDS = 0.4
 FIRST_FLUSH_SECONDS = 0.7
 _LEAST_FLUSH_GAP_SECONDS = 1.0
 
@@ -137,6 +136,8 @@ class Monitor:
             self._finish()
             self._answer(descriptor, b"done")
         else:
+            if all(known.exit is not None or known.gone for known in self._tasks):
+                self._write_now()
             self._flush_soon()
             self._answer(descriptor, b"go")
 
@@ -200,6 +201,17 @@ class Monitor:
             self._sampler.look_at_high_water_marks()
         self._flusher.start(self._batch(ended=False))
         if self._flusher.report_descriptor is not None:
+            self._poll.register(self._flusher.report_descriptor, select.POLLIN)
+
+    def _write_now(self) -> None:
+        """While the last task that we know still waits for us: with the end of one that we never met slurmstepd may
+        kill us at any time.
+        """
+        assert self._flusher is not None
+        if self._flusher.report_descriptor is not None:
+            self._poll.unregister(self._flusher.report_descriptor)
+        self._flusher.finish(self._batch(ended=False), FINAL_WRITE_SECONDS)
+        if self._flusher.report_descriptor is not None:  # it hangs
             self._poll.register(self._flusher.report_descriptor, select.POLLIN)
 
     def _finish(self) -> None:
@@ -306,9 +318,17 @@ def make_reader(name: str) -> TreeReader:
 
 
 def record_exit_alone(
-    options: Options, identity: StepIdentity, socket: _socket.socket, begin: link.Begin, monitor_end: str
+    options: Options,
+    identity: StepIdentity,
+    socket: _socket.socket,
+    begin: link.Begin,
+    monitor_end: str,
+    wait_seconds: float,
 ) -> None:
-    """Write one task's exit where its monitor is dead or was never met; the exit comes through ``socket``."""
+    """Write one task's exit where its monitor is dead or was never met; the exit comes through ``socket``.
+
+    What cannot be written within ``wait_seconds`` is spooled.
+    """
     end = link.decode(link.receive(socket))
     assert isinstance(end, link.Exit)
     invocation = invocation_name(identity, begin.wrapper_pid, begin.begin_time)
@@ -320,7 +340,7 @@ def record_exit_alone(
         batch.step["end_time"] = end.end_time
         batch.usage_at_exit = _usage_at_exit(end, begin.wrapper_rss_bytes)
     untold: list[str] = []
-    Flusher(Target(identity), invocation, untold.append).finish(batch, _LONE_WRITE_SECONDS)
+    Flusher(Target(identity), invocation, untold.append).finish(batch, wait_seconds)
     for text in untold:
         link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
 

@@ -27,6 +27,9 @@ else:
 
 END_WAIT_SECONDS = 5.0
 _MONITOR_WAIT_SECONDS = 4.2  # the monitor gives up after 3.5 by itself; then the exit is recorded without it
+_LONE_WRITE_SECONDS = 2.5  # to record the exit without it, where that much is left
+_LEAST_LONE_WRITE_SECONDS = 0.4
+_SPOOL_SECONDS = 1.5  # what the recorder may need after that
 CONNECT_RETRY_SECONDS = 0.1
 CONNECT_GIVE_UP_SECONDS = 10.0
 _SI_KERNEL = 0x80
@@ -226,6 +229,8 @@ class Wrapper:
             if self._monitor_end:
                 say(f"the sampler {self._monitor_end}; what it had not yet written is lost, the exit is recorded")
             self._record_without_monitor()
+            if answer == b"gone":
+                self._tell_a_late_monitor()
         self._end_helpers(answer)
 
     def _connect_at_last(self) -> None:
@@ -268,13 +273,28 @@ class Wrapper:
         if self._monitor_pid > 0 and self._tell_the_monitor() == b"late":
             say("its exit record could not be written in time")
 
+    def _tell_a_late_monitor(self) -> None:
+        """One that listens only now, on a busy node, has to know of this end before slurmstepd kills it."""
+        self._socket = None
+        if not self._identity.starts_the_monitor:
+            self._try_to_connect()
+            self._tell_the_monitor()
+
     def _be_the_recorder(self, socket: _socket.socket) -> None:
         try:
             kernel.let_go_of_files(keep=(socket.fileno(),))
             kernel.keep_files_usable()
             from torc_slurm.step.monitor import record_exit_alone
 
-            record_exit_alone(self._options, self._identity, socket, self._begin, self._monitor_end)
+            wait_seconds = min(_LONE_WRITE_SECONDS, self._deadline - time.monotonic() - _SPOOL_SECONDS)
+            record_exit_alone(
+                self._options,
+                self._identity,
+                socket,
+                self._begin,
+                self._monitor_end,
+                max(wait_seconds, _LEAST_LONE_WRITE_SECONDS),
+            )
         except BaseException as error:
             link.send(
                 socket,
