@@ -113,7 +113,7 @@ class Lab:
 
         self.wait_for(running, f"job {job} to run with steps {sorted(wanted)}")
 
-    def wait_ended(self, job: int, *, accounted: bool = True) -> None:
+    def wait_ended(self, job: int, *, accounted: bool = True, seconds: float = PATIENCE_SECONDS) -> None:
         """Until the job has ended, and accounting has the end of it and of its steps."""
         gone = "PENDING,RUNNING,COMPLETING,SUSPENDED,REQUEUED"
 
@@ -121,7 +121,7 @@ class Lab:
             asked = self.run(["squeue", "-h", "-j", str(job), "-t", gone, "-o", "%i"], check=False)
             return asked.returncode == 0 and asked.stdout == ""  # slurmctld may not answer at once
 
-        self.wait_for(ended, f"job {job} to end")
+        self.wait_for(ended, f"job {job} to end", seconds)
         if accounted:
             self.wait_for(lambda: self._is_accounted(job), f"the accounting of job {job}: {self.states(job)}")
 

@@ -66,7 +66,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ToldToEnd:
-    """The runner ended the attempt: when (Unix seconds), what that makes of it, and why."""
+    """The runner ended the attempt: since when (Unix seconds) an end is due to that, what that makes of it, why."""
 
     time: float
     state: str

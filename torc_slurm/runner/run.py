@@ -22,6 +22,9 @@ from torc_slurm.runner.placement import Placed, Placement
 from torc_slurm.runner.queue import JobQueue
 
 AFTER_KILL_SECONDS = 10.0
+# Slurm signals the steps and the batch script at once, and the script passes it on to us: what ended so shortly before
+# we heard of it may have been ended by it, whatever it exited with.
+HEARD_LATE_SECONDS = 1.0
 FIRST_ATTEMPT = 1
 
 
@@ -182,7 +185,7 @@ class Run:
         if self._stopped is None:
             self._stopped = reason
             self._observer.note(f"{reason}: nothing more is started, {len(self._running)} running jobs are being ended")
-            self._tell_to_end(self._running.values(), CANCELLED, f"ended by torc: {reason}")
+            self._tell_to_end(self._running.values(), CANCELLED, f"ended by torc: {reason}", HEARD_LATE_SECONDS)
             self._loop.after(self._launcher.grace_seconds(), self.kill)
 
     def kill(self) -> None:
@@ -192,11 +195,11 @@ class Run:
             self._launcher.end(list(self._running), kill=True)
             self._loop.after(AFTER_KILL_SECONDS, self._give_up)
 
-    def _tell_to_end(self, running: Iterable[_Running], state: str, reason: str) -> None:
-        now = time.time()
+    def _tell_to_end(self, running: Iterable[_Running], state: str, reason: str, late_seconds: float = 0.0) -> None:
+        since = time.time() - late_seconds
         told = [each for each in running if each.told is None]
         for each in told:
-            each.told = ToldToEnd(now, state, reason)
+            each.told = ToldToEnd(since, state, reason)
             # should the runner be killed before the end of it is known
             self._journal.put_state(self._row(each.attempt.job, state, reason=reason, running=each))
         if told:
