@@ -7,6 +7,8 @@ import sqlite3
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from recordings import CLUSTERS, facts, job_of, sacct_rows
 
 from torc_slurm.database.slurm_stats_schema import (
@@ -298,7 +300,17 @@ def test_every_row_that_is_not_plainly_found_says_why(cluster: str) -> None:
 def test_facts_of_the_configuration() -> None:
     assert facts("22.05-cgroup") == SlurmFacts("22.05.8", "jobacct_gather/cgroup", None, "task=1")
     text = "JobAcctGatherFrequency  = energy=5,task=30\nJobAcctGatherParams = UsePss\nJobAcctGatherType=(null)\n"
-    assert parse_config(text) == SlurmFacts(None, None, "UsePss", "energy=5,task=30")
+    assert parse_config(text) == SlurmFacts(None, "jobacct_gather/none", "UsePss", "energy=5,task=30")
+    assert parse_config("") == SlurmFacts()
+
+
+@given(st.text() | st.from_regex(r"(JobAcctGather(Type|Params|Frequency) *= ?.{0,40}\n){0,4}", fullmatch=True))
+def test_any_configuration_gives_facts_that_stand_in_it(text: str) -> None:
+    found = parse_config(text)
+    for fact in found:
+        assert fact is None or fact in text or fact == "jobacct_gather/none"
+    interval = found.gather_interval_seconds
+    assert interval is None or str(int(interval)) in str(found.gather_frequency)
 
 
 @pytest.mark.parametrize(

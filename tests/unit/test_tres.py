@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from torc_slurm.slurm.tres import Resources, parse_resources
 
@@ -21,3 +25,13 @@ from torc_slurm.slurm.tres import Resources, parse_resources
 )
 def test_what_was_given(text: str | None, expected: Resources) -> None:
     assert parse_resources(text) == expected
+
+
+@given(
+    st.text() | st.from_regex(r"(cpu|mem|node|gres/gpu)=[0-9]{0,6000}[KMGTP]?(,(cpu|mem|node)=.{0,9})*", fullmatch=True)
+)
+def test_any_text_gives_what_stands_in_it_or_nothing(text: str) -> None:
+    found = parse_resources(text)
+    for name, count in (("cpu", found.cpus), ("node", found.nodes)):
+        assert count is None or re.search(rf"(^|,){name}=0*{count}(,|$)", text)
+    assert found.memory_bytes is None or "mem=" in text

@@ -10,6 +10,7 @@ from torc_slurm.errors import CommandError
 from torc_slurm.slurm import commands
 from torc_slurm.units import exact
 
+NO_GATHERING = "jobacct_gather/none"
 _SETTING = re.compile(r"^(\w+)\s*= ?(.*)$", re.MULTILINE)
 _TASK_FREQUENCY = re.compile(r"(?:.*,)?(?:task=)?([0-9]{1,9})(?:,.*)?", re.IGNORECASE | re.ASCII)
 
@@ -44,7 +45,8 @@ def parse_config(text: str) -> SlurmFacts:
 
     return SlurmFacts(
         slurm_version=setting("slurm_version"),
-        gather_type=setting("jobacctgathertype"),
+        # 24.11 prints (null) where jobacct_gather/none is configured, and where nothing is.
+        gather_type=NO_GATHERING if settings.get("jobacctgathertype") == "(null)" else setting("jobacctgathertype"),
         gather_params=setting("jobacctgatherparams"),
         gather_frequency=setting("jobacctgatherfrequency"),
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from torc_slurm.errors import InputError
 from torc_slurm.units import parse_slurm_size
+
+_COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class Resources(NamedTuple):
@@ -23,7 +26,7 @@ def parse_resources(text: str | None) -> Resources:
 
 
 def _count(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    return int(text) if text is not None and _COUNT.fullmatch(text) else None
 
 
 def _size(text: str | None) -> int | None:
