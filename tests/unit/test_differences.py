@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from torc_slurm.reports.differences import Row, differences
+from torc_slurm.reports.causes import Row
+from torc_slurm.reports.differences import differences
 from torc_slurm.reports.step_stats import ITEM_COLUMNS
 
 MB = 10**6

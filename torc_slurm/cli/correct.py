@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.sizing_options import (
     DEFAULT_MULTIPLIER,
@@ -18,7 +19,6 @@ from torc_slurm.cli.sizing_options import (
     MaxRuntimeOption,
     MemoryMultiplierOption,
     MinMemoryOption,
-    NoAccountingOption,
     RuntimeMultiplierOption,
     guards_of,
     job_ids_of,
@@ -77,6 +77,7 @@ def correct_resources(
         ),
     ] = None,
     no_accounting: NoAccountingOption = False,
+    accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -102,7 +103,9 @@ def correct_resources(
     chosen_jobs = job_ids_of(job_ids)
     multipliers = (memory_multiplier, cpu_multiplier, runtime_multiplier)
     options_of(*multipliers, guards=guards)  # what is wrong is said before anything is asked of Slurm
-    with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
+    with sizing_facts(
+        directory, workflow_id, ask_accounting=not no_accounting, backend=backend_of(accounting_backend), on_wait=say
+    ) as found:
         options = options_of(
             *multipliers, guards=_with_partition(found, guards, partition, explain), downsize=not no_downsize
         )

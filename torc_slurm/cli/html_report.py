@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of, say_which_backend
 from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.plot import opened_run, progress_bar
 from torc_slurm.errors import InputError, TorcError
@@ -48,9 +49,8 @@ def html(
         str | None,
         typer.Option(metavar="DIR", help="Where pages of single jobs are, to link them.", show_default="beside FILE"),
     ] = None,
-    no_accounting: Annotated[
-        bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")
-    ] = False,
+    no_accounting: NoAccountingOption = False,
+    accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -66,11 +66,12 @@ def html(
     chosen_format, directory = resolve(context, format_, output_dir)
     if workflow_id is not None and slurm_job_id is not None:
         raise InputError("give a workflow's id or --slurm-job-id, not both")
+    asking = _Asking(not no_accounting, backend_of(accounting_backend))
     make_directory(os.path.dirname(os.path.abspath(output)))
     if slurm_job_id is None:
-        found = _found_workflow(directory, workflow_id, run_id, ask=not no_accounting)
+        found = _found_workflow(directory, workflow_id, run_id, asking)
     else:
-        found = _found_allocation(directory, slurm_job_id, run_id, ask=not no_accounting)
+        found = _found_allocation(directory, slurm_job_id, run_id, asking)
     links, pages = _pages(output, plots)
     report = Report(
         title=found.title,
@@ -87,6 +88,13 @@ def html(
     _show(output, size, chosen_format)
 
 
+class _Asking(NamedTuple):
+    """Whether Slurm's accounting is asked for what is missing, and how."""
+
+    ask: bool
+    backend: str
+
+
 class _Found(NamedTuple):
     """What the database has for the page; ``files`` are the node files of the run that is drawn."""
 
@@ -99,7 +107,7 @@ class _Found(NamedTuple):
     requests: Requests = {}  # noqa: RUF012 - never changed
 
 
-def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None, *, ask: bool) -> _Found:
+def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None, asking: _Asking) -> _Found:
     from torc_slurm.cli.sizing_options import say_what_is_missing
     from torc_slurm.database.selection import Selection
     from torc_slurm.database.series import node_files_of
@@ -107,7 +115,7 @@ def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None,
     from torc_slurm.database.workflows import job_rows
     from torc_slurm.plots.report import latest_of_each_job, requests_of_facts
 
-    with sizing_facts(directory, workflow_id, ask_accounting=ask, on_wait=say) as found:
+    with sizing_facts(directory, workflow_id, ask_accounting=asking.ask, backend=asking.backend, on_wait=say) as found:
         found.require_run(run_id)
         connection, number = found.database.connection, found.workflow_id
         attempts, stats = _rows(connection, Selection(workflow_id=number, run_id=run_id))
@@ -140,14 +148,15 @@ def _sizing(facts: Facts, run_id: int | None) -> Sizing:
     return Sizing(check(facts, run_id=run_id), corrections, savings(facts, corrections, run_id))
 
 
-def _found_allocation(directory: str, slurm_job_id: str, run_id: int | None, *, ask: bool) -> _Found:
+def _found_allocation(directory: str, slurm_job_id: str, run_id: int | None, asking: _Asking) -> _Found:
     from torc_slurm.database.late_accounting import up_to_date
     from torc_slurm.database.selection import Selection
 
     selection = Selection(slurm_job_id, run_id=run_id)
-    with up_to_date(directory, selection, ask_accounting=ask, on_wait=say) as current:
+    with up_to_date(directory, selection, ask_accounting=asking.ask, backend=asking.backend, on_wait=say) as current:
         attempts, stats = _rows(current.database.connection, selection)
         files = _files_of(current.database.connection, attempts, directory)
+    say_which_backend(current)
     if not attempts:
         raise InputError(f"nothing is recorded of Slurm job {slurm_job_id} in {directory}; give its --output-dir")
     return _Found(f"Slurm job {slurm_job_id}", attempts, stats, files)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
 from torc_slurm.errors import InputError, TorcError
 
@@ -85,6 +86,7 @@ def _collected(workflow: int, run_id: int | None, output_dir: str) -> list[str]:
 
     with up_to_date(output_dir, Selection(workflow_id=workflow, run_id=run_id), on_wait=say) as current:
         files = node_files_of(current.database.connection, workflow, run_id)
+    say_which_backend(current)
     if not files:
         run = "" if run_id is None else f", run {run_id},"
         raise InputError(f"nothing was measured of workflow {workflow}{run} in {output_dir} (torc workflows list)")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of
 from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.sizing_options import (
     LargestFactorOption,
     MaxMemoryOption,
     MaxRuntimeOption,
     MemoryMultiplierOption,
-    NoAccountingOption,
     RuntimeMultiplierOption,
     guards_of,
     options_of,
@@ -70,6 +70,7 @@ def recover(
     walltime: TimeOption = None,
     scheduler: SchedulerOption = None,
     no_accounting: NoAccountingOption = False,
+    accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -85,7 +86,9 @@ def recover(
     chosen_format, directory = resolve(context, format_, output_dir)
     guards = guards_of(max_memory=max_memory, max_runtime=max_runtime, largest_factor=largest_factor)
     options = options_of(memory_multiplier, 1.2, runtime_multiplier, guards=guards, downsize=False, answer_once=True)
-    with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
+    with sizing_facts(
+        directory, workflow_id, ask_accounting=not no_accounting, backend=backend_of(accounting_backend), on_wait=say
+    ) as found:
         planned = plan(
             found,
             options,

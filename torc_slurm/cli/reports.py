@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of
 from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
 from torc_slurm.cli.sizing_options import (
     DEFAULT_MULTIPLIER,
     CpuMultiplierOption,
     MemoryMultiplierOption,
-    NoAccountingOption,
     RunIdOption,
     RuntimeMultiplierOption,
     guards_of,
@@ -70,6 +70,7 @@ def check_resource_utilization(
         bool, typer.Option("--fail-on-violation", help="Exit 3 where there is a violation.")
     ] = False,
     no_accounting: NoAccountingOption = False,
+    accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -84,7 +85,9 @@ def check_resource_utilization(
 
     chosen_format, directory = resolve(context, format_, output_dir)
     least = None if min_over_utilization is None else exact(min_over_utilization)
-    with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
+    with sizing_facts(
+        directory, workflow_id, ask_accounting=not no_accounting, backend=backend_of(accounting_backend), on_wait=say
+    ) as found:
         found.require_run(run_id)
         report = check(
             found.facts, run_id=run_id, show_all=show_all, include_failed=include_failed, min_over_percent=least
@@ -104,6 +107,7 @@ def savings(
     cpu_multiplier: CpuMultiplierOption = DEFAULT_MULTIPLIER,
     runtime_multiplier: RuntimeMultiplierOption = DEFAULT_MULTIPLIER,
     no_accounting: NoAccountingOption = False,
+    accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -119,7 +123,9 @@ def savings(
 
     chosen_format, directory = resolve(context, format_, output_dir)
     options = options_of(memory_multiplier, cpu_multiplier, runtime_multiplier, guards=guards_of())
-    with sizing_facts(directory, workflow_id, ask_accounting=not no_accounting, on_wait=say) as found:
+    with sizing_facts(
+        directory, workflow_id, ask_accounting=not no_accounting, backend=backend_of(accounting_backend), on_wait=say
+    ) as found:
         found.require_run(run_id)
         rows = savings_of(found.facts, correct(found.facts, options), run_id)
     say_what_is_missing(found)

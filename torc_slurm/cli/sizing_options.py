@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import say
 from torc_slurm.errors import InputError
 
@@ -19,7 +20,6 @@ DEFAULT_MULTIPLIER = 1.2
 _MOST_NAMED_FILES = 10
 
 RunIdOption = Annotated[int | None, typer.Option("--run-id", metavar="N", help="Only this run.", min=1)]
-NoAccountingOption = Annotated[bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")]
 MemoryMultiplierOption = Annotated[
     float, typer.Option("--memory-multiplier", metavar="X", help="Memory to ask for, per memory used.")
 ]
@@ -126,6 +126,7 @@ def say_what_is_missing(found: SizingFacts) -> None:
         say(f"{found.database.read_only_reason}: what is shown was put together in memory and not kept")
     for file in [file for file in found.collected.files if file.outcome == "skipped"][:_MOST_NAMED_FILES]:
         say(f"skipped {file.path}: {(file.problem or '').removeprefix(file.path).strip()}")
+    say_which_backend(found.collected)
     if found.collected.unanswered:
         say("accounting did not answer for every allocation; what the nodes wrote stands for itself")
     if found.active_run is not None:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TYPE_CHECKING, Annotated
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from torc_slurm.cli.accounting_options import (
+    Backend,
+    BackendOption,
+    NoAccountingOption,
+    backend_of,
+    say_which_backend,
+)
 from torc_slurm.cli.due_plots import make_due_plots
 from torc_slurm.cli.options import DEBUG_VARIABLE, Format, FormatOption, OutputDirOption, remember, resolve, say
 from torc_slurm.errors import InputError, TorcError
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
     from torc_slurm.reports.step_stats import StatsReport
 
 _MOST_NAMED_FILES = 10
+_EPILOG_LIMIT_SECONDS = 90
 
 app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="What Slurm's steps used, and what Slurm knows of them."
@@ -29,6 +40,7 @@ _STATS_EXAMPLE = """\b
 Examples:
   {command} --slurm-job-id 1234
   {command} --slurm-job-id 1234 -f json
+  {command} 3 --compare  Slurm's figures against the wrapper's own
   {command}              the latest thing recorded here
   {command} --local      what ran outside Slurm
 """
@@ -76,9 +88,12 @@ def stats(
     all_columns: Annotated[
         bool, typer.Option("--all-columns", help="Everything that is known, one value a line.")
     ] = False,
-    no_accounting: Annotated[
-        bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Wrapper, cgroup and Slurm side by side, and why they differ."),
     ] = False,
+    no_accounting: NoAccountingOption = False,
+    accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -98,6 +113,7 @@ def stats(
     from torc_slurm.reports.step_stats import stats_report
 
     chosen_format, directory = resolve(context, format_, output_dir)
+    backend = backend_of(accounting_backend)
     selection = Selection(slurm_job_id, workflow_id, run_id, job_id, attempt_id, local)
     with up_to_date(
         directory,
@@ -105,6 +121,7 @@ def stats(
         latest_only=True,
         ask_accounting=not no_accounting,
         all_steps=all_steps,
+        backend=backend,
         on_wait=say,
     ) as current:
         connection = current.database.connection
@@ -122,8 +139,11 @@ def stats(
     if missing is not None:
         raise _not_recorded(current.selection, missing)
     if not report.items:
-        report = _of_unrecorded(directory, selection, ask=not no_accounting, all_steps=all_steps)
-    _show(report, chosen_format, all_columns=all_columns)
+        report = _of_unrecorded(directory, selection, None if no_accounting else backend, all_steps=all_steps)
+    if compare:
+        _show_comparison(report, chosen_format)
+    else:
+        _show(report, chosen_format, all_columns=all_columns)
     make_due_plots(directory)
 
 
@@ -134,9 +154,8 @@ def collect(
         int | None, typer.Argument(metavar="WORKFLOW_ID", help="Ask accounting only for this.")
     ] = None,
     slurm_job_id: Annotated[str | None, typer.Option(metavar="N", help="Ask accounting only for this.")] = None,
-    no_accounting: Annotated[
-        bool, typer.Option("--no-accounting", help="Do not ask sacct for what is missing.")
-    ] = False,
+    no_accounting: NoAccountingOption = False,
+    accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -150,8 +169,8 @@ def collect(
     from torc_slurm.database.selection import Selection
 
     chosen_format, directory = resolve(context, format_, output_dir)
-    selection = Selection(slurm_job_id, workflow_id)
-    with up_to_date(directory, selection, ask_accounting=not no_accounting, on_wait=say) as current:
+    selection, backend = Selection(slurm_job_id, workflow_id), backend_of(accounting_backend)
+    with up_to_date(directory, selection, ask_accounting=not no_accounting, backend=backend, on_wait=say) as current:
         pass
     _say_what_is_missing(current)
     _say_what_was_not_answered(current)
@@ -165,6 +184,7 @@ def collect(
 def epilog(
     context: typer.Context,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where anything could not be done.")] = False,
+    accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -174,7 +194,8 @@ def epilog(
     is a line on stderr, and the exit status is 0 (without --strict).
     """
     try:
-        problems = _run_epilog(*resolve(context, format_, output_dir))
+        with given_up_after(_EPILOG_LIMIT_SECONDS):
+            problems = _run_epilog(*resolve(context, format_, output_dir), accounting_backend)
     except OSError as error:
         place = error.filename or "the output directory"
         problems = [f"{place} cannot be used: {error.strerror or error}; give your job's own --output-dir"]
@@ -188,20 +209,39 @@ def epilog(
         raise typer.Exit(1)
 
 
-def _run_epilog(chosen_format: Format, directory: str) -> list[str]:
+@contextlib.contextmanager
+def given_up_after(seconds: int) -> Iterator[None]:
+    """The body may take so long, and then ends with a TorcError: a file system that does not answer holds nobody up."""
+
+    def give_up(_signal: int, _frame: object) -> NoReturn:
+        raise TorcError(f"given up after {seconds} s; torc slurm collect on the login node makes it good")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) -> list[str]:
     """Do it and say what was done; returns what could not be done."""
     from torc_slurm.cli.epilog_view import show_epilog
     from torc_slurm.slurm.epilog import Allocation, record_accounting
 
     if os.path.exists(directory) and not os.path.isdir(directory):
         return [f"{directory} is a file, not an output directory; give your job's own by --output-dir"]
-    report = record_accounting(directory, Allocation.from_environment(os.environ))
+    allocation = Allocation.from_environment(os.environ)
+    report = record_accounting(directory, allocation, backend=backend_of(backend))
+    if report.note is not None:
+        say(f"epilog: {report.note}")
     show_epilog(report, chosen_format, directory)
     return report.problems
 
 
 def _say_what_is_missing(current: UpToDate) -> None:
-    """On stderr: that the database is a copy, which files were skipped."""
+    """On stderr: that the database is a copy, which files were skipped, that another backend was asked."""
+    say_which_backend(current)
     if current.database.read_only_reason:
         say(f"{current.database.read_only_reason}: what is shown was put together in memory and not kept")
     skipped = [file for file in current.files if file.outcome == "skipped"]
@@ -220,8 +260,8 @@ def _without_path(file: FileOutcome) -> str:
     return (file.problem or "").removeprefix(file.path).strip()
 
 
-def _of_unrecorded(directory: str, selection: Selection, *, ask: bool, all_steps: bool) -> StatsReport:
-    """Where nothing was found: what Slurm alone has, if that was asked for.
+def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *, all_steps: bool) -> StatsReport:
+    """Where nothing was found: what Slurm alone has, if that was asked for (``backend`` None: it is not asked).
 
     Raises:
         InputError: else; it says which id is unknown, where it was looked for, what Slurm says, what else to try.
@@ -231,7 +271,10 @@ def _of_unrecorded(directory: str, selection: Selection, *, ask: bool, all_steps
 
     if selection.slurm_job is None:
         return _of_workflow(directory, selection)
-    rows = ask_about_unrecorded(int(selection.slurm_job)) if ask and selection.slurm_job.isdigit() else []
+    ask = backend is not None and selection.slurm_job.isdigit()
+    rows, note = ask_about_unrecorded(int(selection.slurm_job), backend) if ask else ([], None)
+    if note is not None:
+        say(f"accounting: {note}")
     known = [row for row in rows if row["state"] is not None]
     if known and all_steps:
         return stats_report([], known, [], all_steps=True)
@@ -296,6 +339,13 @@ def _nothing_fits(directory: str, selection: Selection) -> InputError:
     return InputError(
         f"nothing that fits is recorded in {directory}; run a command under torc-step, or give --output-dir"
     )
+
+
+def _show_comparison(report: StatsReport, chosen_format: Format) -> None:
+    from torc_slurm.cli.compare_view import show_comparison
+    from torc_slurm.reports.compare import compare
+
+    show_comparison(compare(report.items), chosen_format)
 
 
 def _show(report: StatsReport, chosen_format: Format, *, all_columns: bool) -> None:

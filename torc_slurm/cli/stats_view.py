@@ -96,6 +96,12 @@ def footer(report: StatsReport) -> list[str]:
     """The lines under a table."""
     lines = [_UNITS, *_how_old(report, time.time()), *map(_why_null, report.null_reasons)]
     lines += map(_how_different, report.differences)
+    if report.disk_of_torc_step:
+        lines.append(
+            f"MaxDiskRead, MaxDiskWrite in {report.disk_of_torc_step} {_plural('row', report.disk_of_torc_step)} are "
+            "torc-step's own few bytes: jobacct_gather/cgroup reads a task's first process alone. What the steps read "
+            "and wrote: all_nodes_read_chars, all_nodes_written_chars (--all-columns, -f json)."
+        )
     if report.unmeasured:
         steps = _plural("step", report.unmeasured)
         lines.append(f"{report.unmeasured} more {steps} ran without torc-step; --all-steps shows Slurm's view of them.")

@@ -36,6 +36,13 @@ class Question(NamedTuple):
     step_ids: tuple[str, ...]
 
 
+class Answers(NamedTuple):
+    """The rows of all questions, and why the backend is not the one that was wished for, where it is not."""
+
+    rows: list[Row]
+    note: str | None = None
+
+
 class UpToDate(NamedTuple):
     """The main database with all that could be had in it, and what became of each node file and each
     question.
@@ -48,6 +55,7 @@ class UpToDate(NamedTuple):
     unanswered: int
     accounting_rows: int
     unanswered_reason: str | None = None  # of the first question without an answer
+    backend_note: str | None = None  # why the backend is not the one that was wished for
 
 
 @contextlib.contextmanager
@@ -59,7 +67,7 @@ def up_to_date(
     ask_accounting: bool = True,
     all_steps: bool = False,
     timeout_seconds: float | None = None,
-    backend: str = "sacct",
+    backend: str | None = None,
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Iterator[UpToDate]:
     """Collect all node files, then fill in accounting for the allocations that ``selection`` means; then the
@@ -78,12 +86,12 @@ def up_to_date(
             selection = latest(database.connection, selection) or selection
         questions = open_questions(database.connection, selection, all_steps=all_steps) if ask_accounting else []
         if not questions or database.read_only_reason:  # a copy in memory holds nobody up
-            rows = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
-            yield _stored(database, selection, files, questions, rows)
+            answers = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
+            yield _stored(database, selection, files, questions, answers)
             return
-    rows = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
+    answers = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
     with open_main(output_dir, on_wait=on_wait) as database:
-        yield _stored(database, selection, files, questions, rows)
+        yield _stored(database, selection, files, questions, answers)
 
 
 def open_questions(connection: sqlite3.Connection, selection: Selection, *, all_steps: bool = False) -> list[Question]:
@@ -104,26 +112,28 @@ def open_questions(connection: sqlite3.Connection, selection: Selection, *, all_
     return questions[:MOST_ALLOCATIONS]
 
 
-def ask(questions: Sequence[Question], *, timeout_seconds: float | None, backend: str) -> list[Row]:
+def ask(questions: Sequence[Question], *, timeout_seconds: float | None, backend: str | None) -> Answers:
     """The rows that accounting has for these steps, and for the allocation's other steps, which come with them.
 
     Stops asking once accounting could not be had.
     """
     rows: list[Row] = []
+    note = None
     for question in questions:
         answer = fetch_allocation(
             question.allocation, question.step_ids, timeout_seconds=timeout_seconds, backend=backend
         )
         rows += [_as_row(row) for row in (*answer.rows, *answer.other_rows)]
+        note = note or answer.note
         if any(row.status == "unavailable" for row in answer.rows):
             break
-    return rows
+    return Answers(rows, note)
 
 
-def ask_about_unrecorded(slurm_job_id: int) -> list[Row]:
+def ask_about_unrecorded(slurm_job_id: int, backend: str | None = None) -> Answers:
     """What Slurm knows of a job of this user's of which nothing was recorded; its step 0 comes first in any case."""
     key = AllocationKey(slurm_job_id, user_name=_user_name())
-    return ask([Question(key, ("0",))], timeout_seconds=None, backend="sacct")
+    return ask([Question(key, ("0",))], timeout_seconds=None, backend=backend)
 
 
 def _user_name() -> str | None:
@@ -142,8 +152,9 @@ def _stored(
     selection: Selection,
     files: list[FileOutcome],
     questions: Sequence[Question],
-    rows: Sequence[Row],
+    answers: Answers,
 ) -> UpToDate:
+    rows = answers.rows
     with transaction(database.connection):
         stored = store_accounting(database.connection, rows)
         if stored.attempts or any(file.outcome == "collected" for file in files):
@@ -157,4 +168,5 @@ def _stored(
         unanswered=len(questions) - len(answered),
         accounting_rows=stored.accounting_rows,
         unanswered_reason=next((str(row["reason"]) for row in rows if row["status"] == "unavailable"), None),
+        backend_note=answers.note,
     )

@@ -57,12 +57,13 @@ def sizing_facts(
     workflow_id: int | None,
     *,
     ask_accounting: bool = True,
+    backend: str | None = None,
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Iterator[SizingFacts]:
     """Bring a workflow (None: the latest) up to date; then the body runs, under the database's lock.
 
     Args:
-        ask_accounting: ask sacct for what is missing, once per allocation.
+        ask_accounting: ask for what is missing, once per allocation; ``backend``: how.
 
     Raises:
         InputError: there is no such workflow, or no output directory.
@@ -71,7 +72,9 @@ def sizing_facts(
     with open_main(output_dir, on_wait=on_wait) as database:
         known = int(workflow_row(database.connection, workflow_id)["workflow_id"] or 0)
     selection = Selection(workflow_id=known)
-    with up_to_date(output_dir, selection, ask_accounting=ask_accounting, on_wait=on_wait) as collected:
+    with up_to_date(
+        output_dir, selection, ask_accounting=ask_accounting, backend=backend, on_wait=on_wait
+    ) as collected:
         database = collected.database
         connection = database.connection
         with transaction(connection):

@@ -7,10 +7,10 @@ Slurm 23.11, cgroup v1 from 24.11).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-Row = Mapping[str, int | float | str | None]
+from torc_slurm.reports.causes import Row, max_rss_cause
 
 # The monitor itself is in the step's cgroup with 12 to 14 MB; what is below this or a tenth is no difference.
 _NEGLIGIBLE_BYTES = 20_000_000
@@ -33,7 +33,7 @@ def differences(items: Iterable[tuple[str, Row]]) -> tuple[Difference, ...]:
     for label, item in items:
         own, slurm = item["peak_memory_bytes"], item["max_rss_bytes"]
         if isinstance(own, int) and isinstance(slurm, int) and _differ(own, slurm):
-            by_reason.setdefault(_reason(item, slurm > own), []).append((label, slurm, own))
+            by_reason.setdefault(max_rss_cause(item, slurm, own).explanation, []).append((label, slurm, own))
     return tuple(_of(reason, cases) for reason, cases in by_reason.items())
 
 
@@ -45,21 +45,3 @@ def _of(reason: str, cases: list[tuple[str, int, int]]) -> Difference:
 
 def _differ(own: int, slurm: int) -> bool:
     return abs(own - slurm) > max(_NEGLIGIBLE_BYTES, _NEGLIGIBLE_SHARE * max(own, slurm))
-
-
-def _reason(item: Row, slurm_is_larger: bool) -> str:
-    gather = str(item["gather_type"] or "Slurm's gathering")
-    if slurm_is_larger:
-        if gather.endswith("linux"):
-            return f"{gather} adds up what several processes share"
-        return f"MaxRSS of Slurm {item['slurm_version'] or '(version not known)'} can include page cache"
-    if item["state"] == "OUT_OF_MEMORY":
-        return "MaxRSS is what Slurm had seen before the kernel killed"
-    if _number(item, "task_count") > _number(item, "measured_node_count"):
-        return "MaxRSS is of the largest task, the peak of all tasks on the largest node"
-    frequency = f" (JobAcctGatherFrequency={item['gather_frequency']})" if item["gather_frequency"] else ""
-    return f"Slurm polls{frequency} and does not see what comes between"
-
-
-def _number(item: Row, name: str) -> float:
-    return float(item[name] or 0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torc_slurm.database.selection import SLURM_PREFIX
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.reports.causes import reads_first_process
 from torc_slurm.reports.differences import Difference, differences
 
 Value = int | float | str | None
@@ -128,7 +129,8 @@ class NullReason:
 @dataclass(frozen=True)
 class StatsReport:
     """``items`` in the order of jobs and attempts; ``unmeasured`` counts the srun steps of these allocations not
-    among them (batch and extern, which nobody can put torc-step before, do not count).
+    among them (batch and extern, which nobody can put torc-step before, do not count), ``disk_of_torc_step`` the items
+    in which Slurm's disk figures are torc-step's own.
     """
 
     items: tuple[Item, ...]
@@ -136,6 +138,7 @@ class StatsReport:
     null_reasons: tuple[NullReason, ...]
     differences: tuple[Difference, ...]
     warnings: tuple[str, ...]
+    disk_of_torc_step: int = 0
 
 
 def stats_report(
@@ -155,7 +158,12 @@ def stats_report(
         null_reasons=null_reasons(shown),
         differences=differences((step_label(item), item) for item in shown),
         warnings=(*_warnings(shown), *_note_warnings(attempts, notes)),
+        disk_of_torc_step=sum(map(_has_disk_of_torc_step, shown)),
     )
+
+
+def _has_disk_of_torc_step(item: Item) -> bool:
+    return item["attempt_id"] is not None and item["max_disk_read_bytes"] is not None and reads_first_process(item)
 
 
 def step_label(item: Row) -> str:

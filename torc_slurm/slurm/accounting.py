@@ -8,8 +8,9 @@ why and what to do. None means not measured and is never 0: a 0 that Slurm print
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,14 @@ __all__ = [
     "AccountingRow",
     "AllocationAccounting",
     "AllocationKey",
+    "chosen_backend",
     "fetch_accounting",
     "fetch_allocation",
     "rows_from_records",
 ]
 
 BACKENDS = ("auto", "sacct", "pyslurm")
+BACKEND_VARIABLE = "TORC_ACCOUNTING_BACKEND"
 
 
 @dataclass(frozen=True)
@@ -105,19 +108,32 @@ class AllocationAccounting:
     note: str | None = None
 
 
+def chosen_backend(given: str | None, environ: Mapping[str, str]) -> str:
+    """The backend that was given, else ``TORC_ACCOUNTING_BACKEND``, else ``sacct``.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    source = "accounting backend " if given else f"{BACKEND_VARIABLE}="
+    chosen = given or environ.get(BACKEND_VARIABLE) or "sacct"
+    if chosen not in BACKENDS:
+        raise InputError(f"{source}{chosen!r} is unknown; use one of {', '.join(BACKENDS)}")
+    return chosen
+
+
 def fetch_accounting(
     allocation: AllocationKey,
     step_ids: Sequence[str],
     *,
     timeout_seconds: float | None = None,
-    backend: str = "sacct",
+    backend: str | None = None,
 ) -> list[AccountingRow]:
     """One row per step asked for, in their order, from one query; accounting trouble is a row's status, no error.
 
     Args:
         step_ids: Slurm's step numbers as text, or ``batch``, ``extern``, ``interactive``.
         timeout_seconds: None: 60 s, or TORC_SACCT_TIMEOUT_SECONDS.
-        backend: ``sacct``, ``pyslurm`` or ``auto``.
+        backend: ``sacct``, ``pyslurm`` or ``auto``; None: as `chosen_backend` says.
 
     Raises:
         InputError: no such backend, or TORC_SACCT_TIMEOUT_SECONDS is no number.
@@ -130,7 +146,7 @@ def fetch_allocation(
     step_ids: Sequence[str],
     *,
     timeout_seconds: float | None = None,
-    backend: str = "sacct",
+    backend: str | None = None,
 ) -> AllocationAccounting:
     """As `fetch_accounting`, with the allocation's other steps (not wrapped, ``batch``, ``extern``) beside."""
     return fetch_runs([(allocation, step_ids)], timeout_seconds=timeout_seconds, backend=backend)[0]
@@ -140,11 +156,10 @@ def fetch_runs(
     questions: Sequence[tuple[AllocationKey, Sequence[str]]],
     *,
     timeout_seconds: float | None = None,
-    backend: str = "sacct",
+    backend: str | None = None,
 ) -> list[AllocationAccounting]:
     """As `fetch_allocation` for several runs in one and the same allocation, all from one query."""
-    if backend not in BACKENDS:
-        raise InputError(f"accounting backend {backend!r} is unknown; use one of {', '.join(BACKENDS)}")
+    backend = chosen_backend(backend, os.environ)
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     facts = slurm_facts()
     try:

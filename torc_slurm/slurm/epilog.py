@@ -78,12 +78,13 @@ class Allocation:
 
 @dataclass
 class EpilogReport:
-    """What was asked and kept; ``problems`` are lines for the user."""
+    """What was asked and kept; ``problems`` and ``note`` (why another backend was asked) are lines for the user."""
 
     allocation: Allocation
     rows: list[AccountingRow] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,14 @@ def record_accounting(
     *,
     settle_seconds: float = SETTLE_SECONDS,
     timeout_seconds: float | None = None,
-    backend: str = "sacct",
+    backend: str | None = None,
 ) -> EpilogReport:
     """Wait a moment, ask once, write the rows into this node's file; doing it again changes nothing.
 
     Args:
         output_dir: absolute; its ``resource_utilization`` holds the node files.
         timeout_seconds: for the one query; None: 20 s, or TORC_SACCT_TIMEOUT_SECONDS.
+        backend: as `fetch_runs` takes it.
 
     Raises:
         InputError: no such backend, or TORC_SACCT_TIMEOUT_SECONDS is no number.
@@ -126,6 +128,7 @@ def record_accounting(
         return report
     time.sleep(settle_seconds)
     answers = fetch_runs([(run.key, run.step_ids) for run in runs], timeout_seconds=limit, backend=backend)
+    report.note = answers[0].note
     asked = {step_id for run in runs for step_id in run.step_ids}
     for run, answer in zip(runs, answers, strict=True):
         others = [row for row in answer.other_rows if row.status in FINAL_STATUSES and row.step_id not in asked]

@@ -1,0 +1,52 @@
+"""What the commands that ask Slurm's accounting take, and what they say of how it was asked."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.cli.options import say
+
+if TYPE_CHECKING:
+    from torc_slurm.database.late_accounting import UpToDate
+
+
+class Backend(str, Enum):
+    """Who asks Slurm's accounting."""
+
+    auto = "auto"
+    sacct = "sacct"
+    pyslurm = "pyslurm"
+
+
+NoAccountingOption = Annotated[
+    bool, typer.Option("--no-accounting", help="Do not ask Slurm's accounting for what is missing.")
+]
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option(
+        "--accounting-backend",
+        help="How Slurm's accounting is asked.",
+        show_default="$TORC_ACCOUNTING_BACKEND, else sacct",
+    ),
+]
+
+
+def backend_of(given: Backend | None) -> str:
+    """The backend by the command line, else by the environment.
+
+    Raises:
+        InputError: ``TORC_ACCOUNTING_BACKEND`` names none.
+    """
+    from torc_slurm.slurm.accounting import chosen_backend
+
+    return chosen_backend(None if given is None else given.value, os.environ)
+
+
+def say_which_backend(collected: UpToDate) -> None:
+    """On stderr, where it is not the one that was wished for."""
+    if collected.backend_note is not None:
+        say(f"accounting: {collected.backend_note}")

@@ -1,0 +1,213 @@
+"""Why figures of one step differ that are meant to be of one thing: the wrapper's, the cgroup's and Slurm's; pure.
+
+Nothing here guesses in silence: a cause is named for the evidence that the step's own figures give, and where they give
+none it is said that none is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+Row = Mapping[str, int | float | str | None]
+
+PAGE_CACHE = "page cache"
+SHARING = "forked sharing"
+SPIKE = "spike between samples"
+LARGEST_TASK = "the largest task only"
+RECORD_LOST = "record lost"
+KILLED = "killed"
+MONITOR = "the monitor's own"
+NOT_RESIDENT = "memory of no process"
+MAPPED_FILES = "mapped files"
+UPPER_BOUND = "an upper bound"
+FIRST_PROCESS = "the first process only"
+NOT_WAITED = "children not waited for"
+WHOLE_SECONDS = "whole seconds"
+NOT_KNOWN = "not known"
+
+# Wrapper and monitor are charged to the step: 5 to 14 MB of memory, and what Python takes to start.
+_MONITOR_BYTES = 25_000_000
+_MONITOR_CPU_SECONDS = 0.5
+_MONITOR_CPU_SHARE = 0.01  # above this the monitor looks less often
+_ALIKE_SHARE = 0.9
+_CACHE_SHARE = 0.5  # of an excess that the step's own I/O must at least explain
+_PAGE_CACHE_SINCE = (23, 11)  # cgroup v2; v1 from 24.11
+_VERSION = re.compile(r"(\d+)\.(\d+)", re.ASCII)
+
+
+class Cause(NamedTuple):
+    """What the difference is called, and the evidence in words."""
+
+    name: str
+    explanation: str
+
+
+def max_rss_cause(item: Row, slurm: float, own: float) -> Cause:
+    """Why Slurm's MaxRSS is not the wrapper's peak."""
+    if slurm > own:
+        return _lost(item) or _slurm_has_more(item, slurm, own)
+    if item["state"] == "OUT_OF_MEMORY":
+        return Cause(KILLED, "MaxRSS is what Slurm had seen before the kernel killed")
+    if _number(item, "task_count") > _number(item, "measured_node_count"):
+        return Cause(LARGEST_TASK, "MaxRSS is of the largest task, the peak of all tasks on the largest node")
+    charged = _not_charged(item, own) if str(item["gather_type"]).endswith("cgroup") else None
+    return charged or _not_resident(item, own) or Cause(SPIKE, f"{_polls(item)} and does not see what comes between")
+
+
+def _polls(item: Row) -> str:
+    frequency = f" (JobAcctGatherFrequency={item['gather_frequency']})" if item["gather_frequency"] else ""
+    return f"Slurm polls{frequency}"
+
+
+def _slurm_has_more(item: Row, slurm: float, own: float) -> Cause:
+    gather = str(item["gather_type"] or "Slurm's gathering")
+    if gather.endswith("linux"):
+        sampled = item["sampled_rss_peak_bytes"]
+        if sampled is None or float(sampled) > (slurm + own) / 2:
+            return Cause(SHARING, f"{gather} adds up what several processes share")
+    elif slurm - own <= _MONITOR_BYTES:
+        return Cause(MONITOR, "torc-step's own memory is charged to the step")
+    elif _counts_page_cache(item):
+        return _cache_or_spike(
+            item,
+            slurm - own,
+            f"MaxRSS of Slurm {item['slurm_version'] or '(version not known)'} can include page cache",
+        )
+    return Cause(SPIKE, "Slurm's polling met a moment between two samples of the wrapper's")
+
+
+def _counts_page_cache(item: Row) -> bool:
+    """Whether this Slurm's MaxRSS can hold page cache: see docs/accounting.md."""
+    match = _VERSION.match(str(item["slurm_version"] or ""))
+    is_new = match is None or (int(match[1]), int(match[2])) >= _PAGE_CACHE_SINCE
+    return is_new and "no_file_cache" not in str(item["gather_params"] or "")
+
+
+def _cache_or_spike(item: Row, excess: float, words: str) -> Cause:
+    """Page cache cannot be more than what the step read and wrote."""
+    io = [item[f"all_nodes_{name}"] for name in ("read_chars", "written_chars", "storage_read_bytes")]
+    if None in io:
+        return Cause(PAGE_CACHE, words)
+    if sum(float(value or 0) for value in io) >= _CACHE_SHARE * excess:
+        return Cause(PAGE_CACHE, words)
+    return Cause(SPIKE, "of several processes together: the step read and wrote too little for page cache")
+
+
+def rss_sum_cause(item: Row, rss_sum: float, own: float) -> Cause:
+    """Why the largest sampled sum of resident memory is not the peak that decides."""
+    if rss_sum > own:
+        return Cause(SHARING, "the sum of RSS counts what processes share once for each")
+    return _at_most(item) or _not_resident(item, own) or _SEEN_BY_THE_KERNEL
+
+
+def cgroup_cause(item: Row, cgroup: float, own: float) -> Cause:
+    """Why what the cgroup was charged, as sampled, is not the peak that decides."""
+    if cgroup < own:
+        return _at_most(item) or _not_charged(item, own) or _SEEN_BY_THE_KERNEL
+    return Cause(NOT_KNOWN, "no cause is known")
+
+
+def cgroup_peak_cause(item: Row, ceiling: float, own: float) -> Cause:
+    """Why the cgroup's own high-water mark is not the peak that decides."""
+    if ceiling < own:
+        return _at_most(item) or _not_charged(item, own) or Cause(NOT_KNOWN, "no cause is known")
+    if ceiling - own <= _MONITOR_BYTES:
+        return Cause(MONITOR, "torc-step's own memory is charged to the cgroup")
+    return _cache_or_spike(item, ceiling - own, "the cgroup's high-water mark includes page cache")
+
+
+_SEEN_BY_THE_KERNEL = Cause(SPIKE, "the kernel's high-water mark of one process has it, no sample does")
+
+
+def _at_most(item: Row) -> Cause | None:
+    if item["peak_memory_source"] != "wait4_at_most":
+        return None
+    return Cause(UPPER_BOUND, "of a step so short and small nothing but an upper bound of its peak is known")
+
+
+def _not_charged(item: Row, own: float) -> Cause | None:
+    """Samples of the processes had it, and the cgroup was not charged for it as memory of the step's own."""
+    charged, sampled = item["memory_best_bytes"], _number(item, "sampled_rss_peak_bytes")
+    if not _is_cgroup(item["memory_best_source"]) or float(charged or 0) >= _ALIKE_SHARE * own:
+        return None
+    if sampled < _ALIKE_SHARE * own:
+        return None
+    return Cause(MAPPED_FILES, "RSS counts pages of mapped files, such as programs and libraries, which are page cache")
+
+
+def _not_resident(item: Row, own: float) -> Cause | None:
+    """The cgroup was charged for it, and it was resident in no process."""
+    resident = max(_number(item, "sampled_rss_peak_bytes"), _number(item, "memory_floor_bytes"))
+    if not _is_cgroup(item["peak_memory_source"]) or resident >= _ALIKE_SHARE * own:
+        return None
+    return Cause(NOT_RESIDENT, "charged to the step and resident in no process: files in /dev/shm, swapped pages")
+
+
+def _is_cgroup(source: object) -> bool:
+    return str(source or "").startswith("cgroup")
+
+
+def reads_first_process(item: Row) -> bool:
+    """Whether Slurm's disk figures are those of each task's first process and of what it has waited for: under
+    torc-step its own few bytes, and the one byte that slurmstepd writes into a pipe before it (22.05 to 26.05).
+    """
+    return str(item["gather_type"]).endswith("cgroup")
+
+
+def disk_cause(item: Row, slurm: float, own: float) -> Cause:
+    """Why Slurm's disk figures, summed over the tasks, are not the characters that the wrapper counted."""
+    if slurm > own:
+        return _lost(item) or Cause(NOT_KNOWN, "no cause is known")
+    if reads_first_process(item):
+        return Cause(FIRST_PROCESS, f"{item['gather_type']} reads each task's first process alone, here torc-step")
+    return Cause(SPIKE, f"{_polls(item)}, and what a process did after the last look is lost with it")
+
+
+def cpu_cause(item: Row, slurm: float, own: float) -> Cause:
+    """Why Slurm's TotalCPU is not the CPU time that the wrapper counted."""
+    if item["backend"] == "pyslurm" and abs(slurm - own) <= 2:
+        return Cause(WHOLE_SECONDS, "pyslurm has whole seconds, user and system each cut")
+    if slurm > own:
+        return _lost(item) or _more_cpu(item, slurm - own)
+    if item["exit_signal"] or item["return_signal"] or item["state"] == "OUT_OF_MEMORY":
+        return Cause(KILLED, "of a step that a signal ended Slurm can miss the children's CPU time")
+    return Cause(NOT_WAITED, f"Slurm counts processes that were waited for; the wrapper's is by {item['cpu_source']}")
+
+
+def _more_cpu(item: Row, excess_seconds: float) -> Cause:
+    starts = max(1.0, _number(item, "task_count"))
+    looks = _MONITOR_CPU_SHARE * _number(item, "exec_time_seconds") * max(1.0, _number(item, "node_count"))
+    if excess_seconds <= _MONITOR_CPU_SECONDS * starts + looks:
+        return Cause(MONITOR, "torc-step's own CPU time, above all its start, is counted for the step")
+    return Cause(NOT_KNOWN, "no cause is known")
+
+
+def absent_cause(item: Row) -> Cause:
+    """Why Slurm has no figure where the wrapper has one."""
+    if item["slurm_job_id"] is None:
+        return Cause("outside Slurm", "recorded outside Slurm, which knows nothing of it")
+    status = "not asked" if item["status"] is None else str(item["status"])
+    name = {"missing": RECORD_LOST, "partial": "not polled"}.get(status, status)
+    return Cause(name, str(item["reason"] or "Slurm gave no figure"))
+
+
+def unmeasured_cause(item: Row) -> Cause:
+    """Why the wrapper has no figure where Slurm has one."""
+    if item["attempt_id"] is None:
+        return Cause("without torc-step", "the step ran without torc-step")
+    return _lost(item) or Cause(RECORD_LOST, "the wrapper's figures were not measured, or never written")
+
+
+def _lost(item: Row) -> Cause | None:
+    """What of the wrapper's own record is missing; None: nothing."""
+    if _number(item, "measured_node_count") < _number(item, "node_count"):
+        return Cause(RECORD_LOST, f"{item['measured_node_count']} of {item['node_count']} nodes have reported")
+    if item["end_time_source"] in ("last flush", "accounting"):
+        return Cause(RECORD_LOST, "the wrapper was killed: its figures are those of its last record")
+    return None
+
+
+def _number(item: Row, name: str) -> float:
+    return float(item[name] or 0)
