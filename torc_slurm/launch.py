@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torc_slurm import __version__
+from torc_slurm import __version__, templates
 from torc_slurm.batch_script import ScriptValues, render_script
 from torc_slurm.database.collect import collect_node_files
 from torc_slurm.database.job_states import refresh_job_statuses
@@ -32,6 +32,7 @@ from torc_slurm.slurm.fit import misfits, too_few_nodes
 from torc_slurm.slurm.sbatch_options import (
     Overrides,
     choose_scheduler,
+    collector_options,
     directive,
     limit_seconds,
     output_pattern,
@@ -63,7 +64,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Launched:
-    """A run that was prepared or submitted; ``script`` is its text, ``messages`` are lines for the user."""
+    """A run that was prepared or submitted; ``script`` is its text, ``messages`` are lines for the user.
+
+    ``collector_job_id``: the Slurm job that collects it afterwards, where one was asked for.
+    """
 
     workflow_id: int
     run_id: int
@@ -72,11 +76,15 @@ class Launched:
     script_path: str | None = None
     slurm_job_id: int | None = None
     messages: tuple[str, ...] = ()
+    collector_job_id: int | None = None
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A run before anything of it is on disk; ``generated`` are earlier runs whose scripts have not begun."""
+    """A run before anything of it is on disk; ``generated`` are earlier runs whose scripts have not begun.
+
+    ``collector``: the sbatch options of the job that collects it afterwards; None: not asked for.
+    """
 
     plan: Plan
     script: str
@@ -84,6 +92,7 @@ class _Prepared:
     created: bool
     warnings: tuple[str, ...]
     generated: tuple[RunState, ...] = ()
+    collector: tuple[str, ...] | None = None
 
 
 def dry_run(output_dir: str, request: Request) -> Launched:
@@ -97,7 +106,7 @@ def dry_run(output_dir: str, request: Request) -> Launched:
         plan = prepared.plan
         words = ("sbatch", "--parsable", *request.sbatch_arguments)
         told = (f"sbatch would be called so: {shlex.join(words)} SCRIPT",) if request.sbatch_arguments else ()
-        messages = (*prepared.warnings, *told)
+        messages = (*prepared.warnings, *told, *_collector_by_hand(prepared))
         return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script, messages=messages)
 
 
@@ -108,8 +117,8 @@ def generate(output_dir: str, request: Request, *, on_wait: Callable[[str], None
         TorcError: as `submit`, without what concerns sbatch.
     """
     prepared = _write_down(output_dir, request, GENERATED, on_wait)
-    plan = prepared.plan
-    return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script, messages=prepared.warnings)
+    plan, messages = prepared.plan, (*prepared.warnings, *_collector_by_hand(prepared))
+    return Launched(plan.workflow_id, plan.run_id, len(plan.jobs), prepared.script, messages=messages)
 
 
 def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] = lambda _message: None) -> Launched:
@@ -133,6 +142,7 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
         raise
     with open_main(output_dir, on_wait=on_wait) as database, transaction(database.connection):
         update_run(database.connection, plan.workflow_id, plan.run_id, slurm_job_id=answer.slurm_job_id)
+    collector, trouble = _submit_collector(prepared, answer.slurm_job_id)
     return Launched(
         plan.workflow_id,
         plan.run_id,
@@ -140,8 +150,36 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
         prepared.script,
         script_path,
         answer.slurm_job_id,
-        (*prepared.warnings, *answer.messages.splitlines()),
+        (*prepared.warnings, *answer.messages.splitlines(), *trouble),
+        collector,
     )
+
+
+def _submit_collector(prepared: _Prepared, slurm_job_id: int) -> tuple[int | None, tuple[str, ...]]:
+    """The job that collects the run afterwards, where one was asked for; or why there is none."""
+    if prepared.collector is None:
+        return None, ()
+    options, script, words = _collector_call(prepared, str(slurm_job_id))
+    try:
+        return submission.submit(script, options, words).slurm_job_id, ()
+    except (CommandError, ParseError) as error:
+        return None, (f"no collector was submitted ({error}); torc slurm collect does the same later",)
+
+
+def _collector_call(prepared: _Prepared, job: str) -> tuple[Sequence[str], str, Sequence[str]]:
+    """The options for sbatch, the script, and what the script is given."""
+    plan = prepared.plan
+    options = (f"--dependency=afterany:{job}", *(prepared.collector or ()))
+    torc = module_command("torc_slurm.cli.main", plan.python)
+    return options, templates.find("afterany_collect.sh"), (job, plan.output_dir, *torc)
+
+
+def _collector_by_hand(prepared: _Prepared) -> tuple[str, ...]:
+    """What to type behind a script that the user gives to sbatch."""
+    if prepared.collector is None:
+        return ()
+    options, script, words = _collector_call(prepared, "JOB")
+    return (f"to collect it afterwards: {shlex.join(['sbatch', *options, script, *words])}",)
 
 
 def _not_known(plan: Plan, error: CommandTimeout) -> str:
@@ -197,6 +235,7 @@ def _prepare(database: MainDatabase, request: Request) -> _Prepared:
         created=created,
         warnings=too_few_nodes(scheduler, nodes),
         generated=tuple(state for state in states if state.status == GENERATED),
+        collector=_collector(plan, scheduler, defaults),
     )
 
 
@@ -240,6 +279,16 @@ def _is_active(workflow_id: int, state: RunState) -> str:
     )
 
 
+def _collector(plan: Plan, scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> tuple[str, ...] | None:
+    if not scheduler.collect_afterwards:
+        return None
+    return tuple(collector_options(scheduler, defaults, output=_output(plan)))
+
+
+def _output(plan: Plan) -> str:
+    return output_pattern(plan.output_dir, f"slurm_output_wf{plan.workflow_id}_sl%j.o")
+
+
 def _script(
     plan: Plan,
     scheduler: Scheduler,
@@ -252,7 +301,7 @@ def _script(
         scheduler,
         defaults,
         job_name=plan.workflow_name,
-        output=output_pattern(plan.output_dir, f"slurm_output_wf{plan.workflow_id}_sl%j.o"),
+        output=_output(plan),
         limit=submission.time_limit_of(nodes) if limit is None else limit,
     )
     values = ScriptValues(

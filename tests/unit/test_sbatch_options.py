@@ -13,6 +13,7 @@ from torc_slurm.slurm.sbatch_options import (
     NO_SCHEDULER,
     Overrides,
     choose_scheduler,
+    collector_options,
     directive,
     limit_seconds,
     output_pattern,
@@ -201,3 +202,9 @@ def test_the_output_file_of_a_directory_with_patterns_in_its_name() -> None:
     assert output_pattern("/a%j/50%", "x_%j.o") == "/a%%j/50%%/x_%j.o"
     with pytest.raises(InputError, match="backslash"):
         output_pattern("/a\\b", "x_%j.o")
+
+
+def test_the_collector_may_run_where_the_allocation_may() -> None:
+    scheduler = Scheduler("main", account="ours", partition="long", nodes=9, mem="400G", gres="gpu:4", extra=("-C x",))
+    options = collector_options(scheduler, {"qos": "high", "partition": "other", "mail-type": "END"}, output="/o/%j.o")
+    assert sorted(options) == ["--account=ours", "--output=/o/%j.o", "--partition=long", "--qos=high"]

@@ -176,15 +176,18 @@ def _ids(launched: Launched) -> dict[str, int | str | None]:
 def _show_submitted(launched: Launched, chosen_format: Format) -> None:
     from torc_slurm.cli.render import emit, emit_csv, emit_object
 
-    item = _ids(launched) | {"script": launched.script_path}
+    item = _ids(launched) | {"script": launched.script_path, "collector_slurm_job_id": launched.collector_job_id}
     if chosen_format is Format.json:
         emit_object(item)
     elif chosen_format is Format.csv:
         emit_csv(list(item), [item])
     else:
-        workflow = launched.workflow_id
+        workflow, collector = launched.workflow_id, launched.collector_job_id
+        allocation = f"Slurm job {launched.slurm_job_id}"
+        if collector is not None:
+            allocation += f", collected by job {collector} afterwards"
         emit(
-            f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in Slurm job {launched.slurm_job_id}\n"
+            f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in {allocation}\n"
             f"Watch it: torc workflows status {workflow} --wait    afterwards: torc slurm stats {workflow}\n"
         )
 

@@ -167,6 +167,16 @@ def _scheduler_options(scheduler: Scheduler, defaults: Mapping[str, str | bool])
     }
 
 
+_COLLECTOR_SHARES = ("account", "partition", "qos", "reservation")
+
+
+def collector_options(scheduler: Scheduler, defaults: Mapping[str, str | bool], *, output: str) -> list[str]:
+    """The options, each one word, of the small job that collects an allocation: it may run where that one may."""
+    chosen = {name: defaults[name] for name in _COLLECTOR_SHARES if name in defaults}
+    chosen |= {name: value for name in _COLLECTOR_SHARES if (value := getattr(scheduler, name)) is not None}
+    return [_word(name, value) for name, value in {"output": output, **chosen}.items()]
+
+
 def slurm_limit(walltime: str) -> str:
     """A time limit as sbatch takes it."""
     return format_slurm_time(parse_iso_duration(walltime)) if _IS_ISO.match(walltime) else walltime

@@ -61,8 +61,8 @@ class Nodes(NamedTuple):
     default_seconds: int | None
 
 
-def submit(script: str, arguments: Sequence[str] = ()) -> Submitted:
-    """Give a script to sbatch; ``arguments`` go before the script's own #SBATCH lines.
+def submit(script: str, arguments: Sequence[str] = (), script_arguments: Sequence[str] = ()) -> Submitted:
+    """Give a script to sbatch; ``arguments`` go before the script's own #SBATCH lines, the others to the script.
 
     Raises:
         CommandNotFound: there is no sbatch here.
@@ -71,7 +71,7 @@ def submit(script: str, arguments: Sequence[str] = ()) -> Submitted:
         ParseError: it printed no job id.
     """
     stdout, messages = run_with_messages(
-        ["sbatch", "--parsable", *arguments, script], timeout_seconds=SBATCH_TIMEOUT_SECONDS
+        ["sbatch", "--parsable", *arguments, script, *script_arguments], timeout_seconds=SBATCH_TIMEOUT_SECONDS
     )
     return Submitted(parse_job_id(stdout), messages.strip())
 

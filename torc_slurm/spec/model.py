@@ -235,6 +235,7 @@ class SchedulerModel(_Model):
     walltime: Annotated[str, AfterValidator(_understood(_wall_time_seconds))] | None = None
     extra: Options = []
     setup: Annotated[list[AnyText], BeforeValidator(_lines)] = []
+    collect_afterwards: Truth = False
 
 
 class JobModel(_Model):

@@ -41,7 +41,10 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What sbatch is asked for; None: nothing said. ``mem`` is whole MiB as sbatch takes it."""
+    """What sbatch is asked for; None: nothing said. ``mem`` is whole MiB as sbatch takes it.
+
+    ``collect_afterwards``: a small job of its own collects the allocation once it has ended.
+    """
 
     name: str
     account: str | None = None
@@ -58,6 +61,7 @@ class Scheduler:
     walltime: str | None = None
     extra: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
+    collect_afterwards: bool = False
 
 
 @dataclass(frozen=True)
