@@ -175,7 +175,6 @@ def _furnish(lab: Lab) -> None:
     own = cgroups.of_lab(lab.settings.id)
     if own is not None:
         own.mkdir()
-    daemons.check_configuration(lab)
 
 
 def _write(path: Path, text: str, mode: int) -> None:
@@ -190,6 +189,7 @@ def _start_daemons(lab: Lab) -> None:
         daemons.start(lab, "munged")
         users.acquire(lab)
         daemons.wait_ready(lab, "munged")
+        daemons.check_configuration(lab)  # newer slurmds ask munge while they read it
     finally:
         code = installing.wait()
     if code:
