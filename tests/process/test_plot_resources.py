@@ -23,9 +23,12 @@ REFERENCE_FILES = ("job_1", "job_2", "cpu_all_jobs", "memory_all_jobs", "summary
 MOST_PAGE_BYTES = 2_500_000
 
 
-def torc(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def torc(
+    *arguments: object, working_directory: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torc_slurm.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    env = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=working_directory)
 
 
 def plot(*arguments: object) -> list[dict[str, Any]]:
@@ -338,6 +341,30 @@ def test_a_real_run_is_plotted_when_it_ends_and_reported(tmp_path: Path) -> None
     rows = {row[1]: row for row in data_of(page)["tables"]["jobs"]["rows"]}
     assert set(rows) == {"sleeps", "fails", "waits"}
     assert rows["sleeps"][0][2] == "resource_plot_job_1.html"
+
+
+def test_a_report_draws_every_job_that_its_table_shows(tmp_path: Path) -> None:
+    """A second run does what was left of the first: nodes over time show it alone, lines and bars of jobs both."""
+    spec = SPEC.replace("exit 3", "test -e done && kill -SEGV $$; touch done; sleep 0.3; exit 3")
+    (tmp_path / "w.yaml").write_text(spec.replace("generate_plots: true", "generate_plots: false"))
+    for what in (tmp_path / "w.yaml", 1):
+        run = torc("run", what, "--output-dir", tmp_path / "out", working_directory=tmp_path)
+        assert run.returncode == 1, run.stderr
+    page = tmp_path / "report.html"
+    assert torc("reports", "html", "-o", page, "--output-dir", tmp_path / "out").returncode == 0
+    data = data_of(page)
+    assert {row[1]: row[2][1] for row in data["tables"]["jobs"]["rows"]} == {
+        "sleeps": "completed",
+        "fails": "killed: SIGSEGV",
+        "waits": "cancelled, not started",
+    }
+    figures = {figure["id"]: figure for figure in data["figures"]}
+    assert [len(trace["y"]) for trace in figures["gantt"]["traces"]] == [1]
+    assert "Over time: run 2, the last of 2" in page.read_text()
+    assert figures["summary"]["traces"][0]["x"] == ["1 · sleeps", "2 · fails"]
+    labels = [line["label"] for line in figures["memory"]["lines"]]
+    assert "1 · sleeps" in labels
+    assert {label for label in labels if "fails" in label} <= {"2 · fails, run 1", "2 · fails, run 2"}
 
 
 def test_nothing_is_plotted_on_a_compute_node(tmp_path: Path) -> None:

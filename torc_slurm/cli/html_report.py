@@ -96,7 +96,7 @@ class _Asking(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What the database has for the page; ``files`` are the node files of the run that is drawn."""
+    """What the database has for the page; ``files`` are the node files of the attempts that are shown."""
 
     title: str
     attempts: list[Row]
@@ -110,7 +110,6 @@ class _Found(NamedTuple):
 def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None, asking: _Asking) -> _Found:
     from torc_slurm.cli.sizing_options import say_what_is_missing
     from torc_slurm.database.selection import Selection
-    from torc_slurm.database.series import node_files_of
     from torc_slurm.database.sizing_facts import sizing_facts
     from torc_slurm.database.workflows import job_rows
     from torc_slurm.plots.report import latest_of_each_job, requests_of_facts
@@ -119,7 +118,8 @@ def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None,
         found.require_run(run_id)
         connection, number = found.database.connection, found.workflow_id
         attempts, stats = _rows(connection, Selection(workflow_id=number, run_id=run_id))
-        files = [os.path.join(directory, name) for name in node_files_of(connection, number, run_id)]
+        shown = attempts if run_id is not None else latest_of_each_job(attempts)
+        files = _files_of(connection, shown, directory)
         tried = {row["job_id"] for row in attempts}
         unstarted = (
             [row for row in job_rows(connection, number) if row["job_id"] not in tried] if run_id is None else []
@@ -128,7 +128,7 @@ def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None,
     say_what_is_missing(found)
     return _Found(
         title=f"workflow {number}, {name}" + ("" if run_id is None else f", run {run_id},"),
-        attempts=attempts if run_id is not None else latest_of_each_job(attempts),
+        attempts=shown,
         stats=stats,
         files=files,
         unstarted=unstarted,

@@ -53,7 +53,7 @@ def lines_of(job: Job, measured: Sequence[Measured], most: int) -> list[Line]:
 
 
 def _where(job: Job, attempt: Attempt, each: Measured) -> str:
-    tries = f", attempt {attempt.attempt_id}" if len(job.attempts) > 1 else ""
+    tries = f", {job.label(attempt)}" if len(job.attempts) > 1 else ""
     return tries + (f" on {figure_text(each.part.node)}" if len(attempt.parts) > 1 else "")
 
 

@@ -88,12 +88,17 @@ class Attempt:
 
     @property
     def how_it_was_ended(self) -> str | None:
-        """In words, where something other than its own command ended it; None where it ended by itself."""
-        if self.status in KILLED:
-            return KILLED[self.status]
-        if self.signal and self.status != "completed":
-            return f"killed: {signal_name(self.signal)}"
-        return None
+        """As `how_it_was_ended` says."""
+        return how_it_was_ended(self.status, self.signal)
+
+
+def how_it_was_ended(status: str | None, signal: int | None) -> str | None:
+    """In words, where something other than its own command ended an attempt; None where it ended by itself."""
+    if status in KILLED:
+        return KILLED[status]
+    if signal and status != "completed":
+        return f"killed: {signal_name(signal)}"
+    return None
 
 
 @dataclass(frozen=True)

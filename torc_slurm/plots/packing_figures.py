@@ -224,7 +224,7 @@ def _bars_of(status: str, members: list[tuple[int, Placed]], run: Run, *, with_n
 
 def _hover(each: Placed) -> str:
     attempt, part = each.attempt, each.part
-    tries = f", attempt {attempt.attempt_id}" if len(each.job.attempts) > 1 else ""
+    tries = f", {each.job.label(attempt)}" if len(each.job.attempts) > 1 else ""
     took = format_run_time(round(part.end_time - part.begin_time, 3))
     return (
         f"<b>{job_label(each.job.job_id, each.job.name)}</b>{tries}<br>"

@@ -14,7 +14,7 @@ from typing import Any
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
 from torc_slurm.plots.encode import Encoded
-from torc_slurm.plots.model import KILLED, Request, Run
+from torc_slurm.plots.model import Request, Run, how_it_was_ended
 from torc_slurm.plots.packing_figures import gantt_figure, packing_figures
 from torc_slurm.plots.page import Page, Section, Table
 from torc_slurm.plots.parts import counted
@@ -34,6 +34,7 @@ from torc_slurm.units import format_run_time
 _STATES = ("completed", "running", "failed", "oom", "timeout", "cancelled", "node_fail", "preempted")
 _MOST_ROWS = 200
 _MOST_NOTES = 40
+_MOST_ON_ONE_LINE = 26
 _SECONDS_PER_HOUR = 3600
 _LEAST_HOURS = Decimal("0.001")
 
@@ -306,11 +307,11 @@ def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
     return [
         [key[0], str(row["step_id"] if row["workflow_id"] is None else key[0]), links.get(key[0])],
         plain(str(row["job_name"] or ""), 120),
-        [status, KILLED.get(status, status), None, f"state-{status}"],
+        [status, how_it_was_ended(status, _whole(row["return_signal"])) or status, None, f"state-{status}"],
         row["return_code"],
         key[1],
         key[2],
-        plain(str(row["measured_nodes"] or "").replace(",", ", "), 60),
+        _nodes(str(row["measured_nodes"] or "")),
         [took, NOT_MEASURED if took is None else format_run_time(round(took, 3))],
         _memory(row["peak_memory_bytes"]),
         _memory(request.memory_bytes),
@@ -319,6 +320,11 @@ def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
         _percent(row["peak_cpu_percent"]),
         _percent(asked_percent),
     ]
+
+
+def _nodes(names: str) -> list[object]:
+    shown = plain(names.replace(",", ", "), 60)
+    return [names, shown, None, "whole" if len(shown) <= _MOST_ON_ONE_LINE else ""]
 
 
 def _job_id_of(cells: Sequence[Any]) -> int:
