@@ -29,6 +29,7 @@ def page(lab: Lab, name: str) -> dict[str, Any]:
 def test_an_allocation_of_two_nodes(lab: Lab) -> None:
     job = lab.submit(BODY, "-N2", "--ntasks-per-node=2", "--mem=600M")
     lab.wait_ended(job)
+    lab.run_as_user(["torc", "slurm", "collect"])  # what the epilog got of the job itself can still have been pending
     found = lab.run_as_user(["sh", "-c", f"ls torc_output/resource_utilization/*_slurm{job}_1.db"]).stdout.split()
     assert len(found) == 2
     pages = json.loads(lab.run_as_user(["torc", "plot-resources", *found, "-o", "plots", "-f", "json"]).stdout)["items"]
