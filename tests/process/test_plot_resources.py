@@ -19,6 +19,9 @@ from node_files import batch as summary_batch
 from node_files import write as write_summary
 from plot_files import HOSTILE, batch, wave, write
 
+from torc_slurm.database.migrations import migrate
+from torc_slurm.database.node_schema import NODE_SCHEMA
+
 REFERENCE_FILES = ("job_1", "job_2", "cpu_all_jobs", "memory_all_jobs", "summary")
 MOST_PAGE_BYTES = 2_500_000
 
@@ -226,6 +229,25 @@ def test_a_newer_schema(tmp_path: Path) -> None:
     _wrong(tmp_path, path, status=1, says=(path, "newer torc-slurm"))
 
 
+@pytest.mark.parametrize("version", range(1, len(NODE_SCHEMA)))
+def test_an_older_schema(tmp_path: Path, version: int) -> None:
+    (path,) = write(tmp_path, batch(name="written before"))
+    older = tmp_path / "older" / Path(path).name
+    older.parent.mkdir()
+    with sqlite3.connect(older) as connection:
+        migrate(connection, NODE_SCHEMA[:version])
+        connection.execute("ATTACH ? AS newer", (path,))
+        for (table,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+            if table == "schema_migrations":
+                continue
+            columns = ", ".join(f'"{row[1]}"' for row in connection.execute(f'PRAGMA main.table_info("{table}")'))
+            connection.execute(f'INSERT INTO main."{table}" ({columns}) SELECT {columns} FROM newer."{table}"')  # noqa: S608 - our own names
+    before = older.read_bytes()
+    assert len(plot(older, "-o", tmp_path / "plots")) == 5
+    assert len(data_of(tmp_path / "plots" / "resource_plot_job_1.html")["series"]["0"]["t"]["d"]) == 59
+    assert older.read_bytes() == before
+
+
 def test_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "resource_metrics_n1_3_1.db"
     path.touch()
@@ -371,6 +393,27 @@ def test_nothing_is_plotted_on_a_compute_node(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(SPEC)
     torc("run", tmp_path / "w.yaml", "--output-dir", tmp_path / "out", SLURMD_NODENAME="n1")
     assert not (tmp_path / "out" / "resource_plots").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("--plots", "nowhere"), 2, "there is no directory nowhere; --plots"),
+        (("-o", "place"), 1, "cannot be written: Is a directory; give another place by -o"),
+        (("-o", "file/report.html"), 1, "cannot be made"),
+        (("--run-id", "7"), 2, "has no run 7"),
+        (("--slurm-job-id", "8"), 2, "nothing is recorded of Slurm job 8"),
+    ],
+)
+def test_a_report_that_cannot_be(tmp_path: Path, arguments: tuple[str, ...], status: int, says: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "place").mkdir()
+    (tmp_path / "w.yaml").write_text(SPEC)
+    torc("workflows", "create", tmp_path / "w.yaml", "--output-dir", tmp_path)
+    answer = torc("reports", "html", *arguments, "--output-dir", tmp_path, working_directory=tmp_path)
+    assert answer.returncode == status, answer.stderr
+    assert says in answer.stderr
+    assert answer.stderr.count("\n") == 1
 
 
 def test_a_report_of_an_unknown_workflow(tmp_path: Path) -> None:

@@ -66,6 +66,8 @@ def html(
     chosen_format, directory = resolve(context, format_, output_dir)
     if workflow_id is not None and slurm_job_id is not None:
         raise InputError("give a workflow's id or --slurm-job-id, not both")
+    if plots is not None and not os.path.isdir(plots):
+        raise InputError(f"there is no directory {plots}; --plots is where torc plot-resources wrote its pages")
     asking = _Asking(not no_accounting, backend_of(accounting_backend))
     make_directory(os.path.dirname(os.path.abspath(output)))
     if slurm_job_id is None:

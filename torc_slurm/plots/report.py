@@ -34,7 +34,7 @@ from torc_slurm.units import format_run_time
 _STATES = ("completed", "running", "failed", "oom", "timeout", "cancelled", "node_fail", "preempted")
 _MOST_ROWS = 200
 _MOST_NOTES = 40
-_MOST_ON_ONE_LINE = 26
+_MOST_ON_ONE_LINE = 16
 _SECONDS_PER_HOUR = 3600
 _LEAST_HOURS = Decimal("0.001")
 

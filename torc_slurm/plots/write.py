@@ -157,7 +157,7 @@ def make_directory(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise TorcError(f"{path} cannot be made: {error.strerror}; give another directory by -o") from error
+        raise TorcError(f"{path} cannot be made: {error.strerror}; give another place by -o") from error
 
 
 def _job_html(run: Run, job: Job, measured: Sequence[Measured], wanted: Wanted) -> str:
@@ -248,7 +248,7 @@ def write_file(path: str, text: str) -> int:
         os.replace(draft, path)
     except OSError as error:
         _remove(draft)
-        raise TorcError(f"{path} cannot be written: {error.strerror}; give another directory by -o") from error
+        raise TorcError(f"{path} cannot be written: {error.strerror}; give another place by -o") from error
     return len(content)
 
 
