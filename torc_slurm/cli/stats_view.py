@@ -81,7 +81,8 @@ _TABLE: tuple[tuple[Column, Callable[[Item], str]], ...] = (
 
 def show_report(report: StatsReport) -> None:
     """The table, and under it units, NULLs with their reasons, and warnings."""
-    emit_table([column for column, _ in _TABLE], [[cell(item) for _, cell in _TABLE] for item in report.items])
+    rows = [[cell(item) for _, cell in _TABLE] for item in report.items]
+    emit_table([column for column, _ in _TABLE], rows, all_by="--all-columns or -f json")
     emit("".join(f"{line}\n" for line in ["", *footer(report)]))
 
 
@@ -99,7 +100,7 @@ def footer(report: StatsReport) -> list[str]:
     if report.disk_of_torc_step:
         lines.append(
             f"MaxDiskRead, MaxDiskWrite in {report.disk_of_torc_step} {_plural('row', report.disk_of_torc_step)} are "
-            "torc-step's own few bytes: jobacct_gather/cgroup reads a task's first process alone. What the steps read "
+            "torc-step's own few bytes: this Slurm reads a task's first process alone. What the steps read "
             "and wrote: all_nodes_read_chars, all_nodes_written_chars (--all-columns, -f json)."
         )
     if report.unmeasured:
