@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,8 +45,16 @@ STATES = {
 }
 LIMIT = rf"""
 {STEP} -J early torc-step -- true
-{STEP} -J over_limit torc-step -- sleep 600
+{STEP} -J exits_0_on_term torc-step -- bash -c 'trap "exit 0" TERM; while :; do sleep 0.2; done' &
+{STEP} -J over_limit torc-step -- sleep 600 &
+trap 'wait; wait' TERM
+wait; wait
 """
+PREEMPTION = [
+    "PreemptType=preempt/partition_prio",
+    "PreemptMode=CANCEL",
+    "PartitionName=urgent Nodes=ALL PriorityTier=100 DefaultTime=10 MaxTime=60 State=UP",
+]
 Item = dict[str, Any]
 
 
@@ -66,7 +75,7 @@ def accounting(lab: Lab, job: int, backend: str) -> dict[str, Item]:
 def jobs(session_lab: Lab) -> dict[str, int]:
     """A job of steps of many ends, one that reached its time limit, one that was cancelled."""
     lab = session_lab
-    limit = lab.submit(LIMIT, "--time=1", "--mem=100")
+    limit = lab.submit(LIMIT, "--time=1", "--ntasks=2", "--mem=300")
     ends = lab.submit(ENDS, "--nodes=2", "--ntasks-per-node=2", "--mem=500")
     cancelled = lab.submit(f"{STEP} -J running torc-step -- sleep 600", "--mem=100")
     lab.wait_running(cancelled, "0")
@@ -74,7 +83,19 @@ def jobs(session_lab: Lab) -> dict[str, int]:
     lab.run(["scancel", str(cancelled)])
     for job in (cancelled, ends, limit):
         lab.wait_ended(job)
-    return {"ends": ends, "limit": limit, "cancelled": cancelled}
+    return {"ends": ends, "limit": limit, "cancelled": cancelled, "lost": lost_with_its_node(lab)}
+
+
+def lost_with_its_node(lab: Lab) -> int:
+    node = lab.nodes[1]
+    job = lab.submit(f"{STEP} -J lost torc-step -- sleep 600", "--mem=100", f"--nodelist={node}", "--no-requeue")
+    lab.wait_running(job, "0")
+    lab.wait_for(lambda: list((lab.directory / "torc_output").rglob(f"*slurm{job}_1.db")), "its first flush")
+    lab.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"])
+    lab.wait_for(lambda: lab.states(job).get(str(job)) == "NODE_FAIL", "the job to be lost")
+    lab.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)  # may be back by itself
+    lab.wait_for(lambda: "idle" in lab.run(["sinfo", "-h", "-n", node, "-o", "%t"]).stdout, "the node to be back")
+    return job
 
 
 def test_pyslurm_is_there_where_it_was_made() -> None:
@@ -92,11 +113,26 @@ def test_steps_of_every_end(lab: Lab, jobs: dict[str, int]) -> None:
     assert found["cancelled"]["job_status"] == "cancelled"
     limit = accounting(lab, jobs["limit"], "sacct")
     assert (limit["over_limit"]["job_status"], limit["over_limit"]["job_state"]) == ("timeout", "TIMEOUT")
+    exits_0 = limit["exits_0_on_term"]
+    assert (exits_0["job_status"], exits_0["return_code"]) == ("timeout", 0), exits_0["job_status_evidence"]
     assert limit["early"]["job_status"] == "completed"
     assert accounting(lab, jobs["cancelled"], "sacct")["running"]["job_status"] == "cancelled"
+    assert accounting(lab, jobs["lost"], "sacct")["lost"]["job_status"] == "node_fail"
 
 
-@pytest.mark.parametrize("kind", ["ends", "limit", "cancelled"])
+def test_a_preempted_job(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(*(word for line in PREEMPTION for word in ("--slurm-conf-line", line)))
+    body = f"{STEP} -J in_the_way torc-step -- sleep 600"
+    job = lab.submit(body, "--exclusive", "--mem=0", f"--nodelist={lab.nodes[0]}", "--no-requeue")
+    lab.wait_running(job, "0")
+    lab.wait_for(lambda: list((lab.directory / "torc_output").rglob(f"*slurm{job}_1.db")), "its first flush")
+    lab.submit("true", "--partition=urgent", "--exclusive", f"--nodelist={lab.nodes[0]}")
+    lab.wait_ended(job)
+    row = accounting(lab, job, "sacct")["in_the_way"]
+    assert (row["job_status"], row["job_state"]) == ("preempted", "PREEMPTED")
+
+
+@pytest.mark.parametrize("kind", ["ends", "limit", "cancelled", "lost"])
 def test_every_backend_that_there_is_has_the_same_rows(kind: str, lab: Lab, jobs: dict[str, int]) -> None:
     sacct_has = accounting(lab, jobs[kind], "sacct")
     pyslurm_has = accounting(lab, jobs[kind], "auto")

@@ -139,7 +139,14 @@ def test_why_cpu_time_differs(known: dict[str, float | str | None], cause: str) 
 
 @pytest.mark.parametrize(
     ("known", "cause"),
-    [(CGROUP, causes.FIRST_PROCESS), (LINUX, causes.SPIKE), (LINUX | {"total_disk_write_bytes": 10**10}, "not known")],
+    [
+        (CGROUP, causes.FIRST_PROCESS),
+        (CGROUP | {"slurm_version": "23.11.1"}, causes.FIRST_PROCESS),  # the figures show it
+        (CGROUP | {"slurm_version": "23.11.1", "total_disk_write_bytes": 300 * MB}, causes.SPIKE),
+        (CGROUP | {"slurm_version": "24.11.5"}, causes.SPIKE),
+        (LINUX, causes.SPIKE),
+        (LINUX | {"total_disk_write_bytes": 10**10}, "not known"),
+    ],
 )
 def test_why_disk_figures_differ(known: dict[str, float | str | None], cause: str) -> None:
     written: dict[str, float | str | None] = {"total_disk_write_bytes": 1, "all_nodes_written_chars": 400 * MB}

@@ -34,6 +34,8 @@ _MONITOR_CPU_SHARE = 0.01  # above this the monitor looks less often
 _ALIKE_SHARE = 0.9
 _CACHE_SHARE = 0.5  # of an excess that the step's own I/O must at least explain
 _PAGE_CACHE_SINCE = (23, 11)  # cgroup v2; v1 from 24.11
+_DISK_NOT_KNOWN_SINCE = (23, 2)
+_DISK_OF_TREE_SINCE = (24, 11)
 _VERSION = re.compile(r"(\d+)\.(\d+)", re.ASCII)
 
 
@@ -80,9 +82,14 @@ def _slurm_has_more(item: Row, slurm: float, own: float) -> Cause:
 
 def _counts_page_cache(item: Row) -> bool:
     """Whether this Slurm's MaxRSS can hold page cache: see docs/accounting.md."""
-    match = _VERSION.match(str(item["slurm_version"] or ""))
-    is_new = match is None or (int(match[1]), int(match[2])) >= _PAGE_CACHE_SINCE
+    version = _version(item)
+    is_new = version is None or version >= _PAGE_CACHE_SINCE
     return is_new and "no_file_cache" not in str(item["gather_params"] or "")
+
+
+def _version(item: Row) -> tuple[int, int] | None:
+    match = _VERSION.match(str(item["slurm_version"] or ""))
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def _cache_or_spike(item: Row, excess: float, words: str) -> Cause:
@@ -151,9 +158,15 @@ def _is_cgroup(source: object) -> bool:
 
 def reads_first_process(item: Row) -> bool:
     """Whether Slurm's disk figures are those of each task's first process and of what it has waited for: under
-    torc-step its own few bytes, and the one byte that slurmstepd writes into a pipe before it (22.05 to 26.05).
+    torc-step its own few bytes, and the one byte that slurmstepd writes into a pipe before it.
+
+    Seen with jobacct_gather/cgroup on 22.05, and no more on 24.11; between them the figures themselves tell.
     """
-    return str(item["gather_type"]).endswith("cgroup")
+    version = _version(item)
+    if not str(item["gather_type"]).endswith("cgroup") or version is None or version >= _DISK_OF_TREE_SINCE:
+        return False
+    written, seen = _number(item, "all_nodes_written_chars"), _number(item, "total_disk_write_bytes")
+    return version < _DISK_NOT_KNOWN_SINCE or seen < _CACHE_SHARE * written
 
 
 def disk_cause(item: Row, slurm: float, own: float) -> Cause:
