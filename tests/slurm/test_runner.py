@@ -20,6 +20,7 @@ from torc_slurm.errors import NodeFileBusy
 pytestmark = pytest.mark.slurm
 
 SMALL = {"name": "small", "num_cpus": 1, "memory": "100m", "runtime": "PT20M"}
+FOR_EVER = "while true; do sleep 0.1; done"  # whose sleep may get a signal before the shell does
 WHOLE_NODES = ("-N2", "--exclusive", "--mem=0")
 
 
@@ -138,7 +139,7 @@ def at_limits(linuxproc_lab: Lab) -> tuple[Work, Work]:
     limited = Work(linuxproc_lab, linuxproc_lab.directory / "limited")
     limited.spec(
         {"name": "done", "command": "true"},
-        {"name": "saves", "command": "trap 'sleep 1; echo > saved; exit 0' TERM; sleep 300 & wait"},
+        {"name": "saves", "command": f"trap 'sleep 1; echo > saved; exit 0' TERM; {FOR_EVER}"},
         {"name": "never", "command": "true", "depends_on": "saves"},
         slurm_schedulers=[{"name": "s", "nodes": 1, "cpus_per_task": 2, "mem": "1g", "walltime": "00:01:00"}],
     )
@@ -308,11 +309,11 @@ LONG = (
     {"name": "done", "command": "echo >> done"},
     {
         "name": "polite",
-        "command": "trap 'echo asked >> asked; exit 0' TERM; echo > begun; sleep 300 & wait",
+        "command": f"trap 'echo asked >> asked; exit 0' TERM; echo > begun; {FOR_EVER}",
         "depends_on": "done",
     },
     {"name": "plain", "command": "echo > plain; sleep 300", "depends_on": "done"},
-    {"name": "deaf", "command": "trap '' TERM; echo > deaf; while true; do sleep 0.1; done", "depends_on": "done"},
+    {"name": "deaf", "command": f"trap '' TERM; echo > deaf; {FOR_EVER}", "depends_on": "done"},
     {"name": "after", "command": "true", "depends_on": "plain"},
 )
 
