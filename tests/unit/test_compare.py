@@ -146,6 +146,10 @@ def test_why_cpu_time_differs(known: dict[str, float | str | None], cause: str) 
         (CGROUP | {"slurm_version": "24.11.5"}, causes.SPIKE),
         (LINUX, causes.SPIKE),
         (LINUX | {"total_disk_write_bytes": 10**10}, "not known"),
+        (
+            LINUX | {"all_nodes_written_chars": 10**6, "total_disk_write_bytes": 4 * 10**6, "task_count": 2},
+            causes.MONITOR,
+        ),
     ],
 )
 def test_why_disk_figures_differ(known: dict[str, float | str | None], cause: str) -> None:

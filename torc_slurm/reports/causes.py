@@ -30,6 +30,8 @@ NOT_KNOWN = "not known"
 # Wrapper and monitor are charged to the step: 5 to 14 MB of memory, and what Python takes to start.
 _MONITOR_BYTES = 25_000_000
 _MONITOR_CPU_SECONDS = 0.5
+_MONITOR_IO_BYTES = 2_000_000
+_MONITOR_IO_PER_SECOND = 100_000
 _MONITOR_CPU_SHARE = 0.01  # above this the monitor looks less often
 _ALIKE_SHARE = 0.9
 _CACHE_SHARE = 0.5  # of an excess that the step's own I/O must at least explain
@@ -172,10 +174,18 @@ def reads_first_process(item: Row) -> bool:
 def disk_cause(item: Row, slurm: float, own: float) -> Cause:
     """Why Slurm's disk figures, summed over the tasks, are not the characters that the wrapper counted."""
     if slurm > own:
-        return _lost(item) or Cause(NOT_KNOWN, "no cause is known")
+        return _lost(item) or _more_io(item, slurm - own)
     if reads_first_process(item):
         return Cause(FIRST_PROCESS, f"{item['gather_type']} reads each task's first process alone, here torc-step")
     return Cause(SPIKE, f"{_polls(item)}, and what a process did after the last look is lost with it")
+
+
+def _more_io(item: Row, excess_bytes: float) -> Cause:
+    starts, nodes = max(1.0, _number(item, "task_count")), max(1.0, _number(item, "node_count"))
+    looks = _MONITOR_IO_PER_SECOND * _number(item, "exec_time_seconds") * nodes
+    if excess_bytes <= _MONITOR_IO_BYTES * starts + looks:
+        return Cause(MONITOR, "what torc-step itself reads, above all while it starts, is counted for the step")
+    return Cause(NOT_KNOWN, "no cause is known")
 
 
 def cpu_cause(item: Row, slurm: float, own: float) -> Cause:
