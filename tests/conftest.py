@@ -23,14 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, never skip: a skipped test looks as if it had been thought of on this machine.
-
-    Where they are shared out over several workers (``ci/test`` does so) a file's tests of the real Slurm stay together:
-    each worker has a lab of its own.
-    """
-    for item in items:
-        if item.get_closest_marker("slurm"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    """Deselect, never skip: a skipped test looks as if it had been thought of on this machine."""
     if config.getoption("--all"):
         return
     left_out = {name: [item for item in items if item.get_closest_marker(name)] for name in _NEEDS}

@@ -121,9 +121,22 @@ class Lab:
             asked = self.run(["squeue", "-h", "-j", str(job), "-t", gone, "-o", "%i"], check=False)
             return asked.returncode == 0 and asked.stdout == ""  # slurmctld may not answer at once
 
-        self.wait_for(ended, f"job {job} to end", seconds)
+        try:
+            self.wait_for(ended, f"job {job} to end", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._condition_of(job)}") from error
         if accounted:
             self.wait_for(lambda: self._is_accounted(job), f"the accounting of job {job}: {self.states(job)}")
+
+    def _condition_of(self, job: int) -> str:
+        """What Slurm says of a job that does not end, for the test's failure."""
+        asked = (
+            ["scontrol", "show", "job", str(job)],
+            ["squeue", "-s"],
+            ["sinfo", "-Nl"],
+            ["ps", "-eo", "pid,etimes,args"],
+        )
+        return "\n".join(self.run(argv, check=False).stdout for argv in asked)
 
     def _is_accounted(self, job: int) -> bool:
         """Whether the records are whole: for up to 5 s a job's own may lack its user, request, array and components."""

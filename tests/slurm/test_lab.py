@@ -5,6 +5,7 @@ the lab.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -149,7 +150,8 @@ srun sh -c '(setsid sleep 9997 > /dev/null 2>&1 &); sleep 9996'
 
 def is_running_all_over(lab: Lab) -> bool:
     """All four sleeps of the job above have been started."""
-    return sum(b"sleep\x00999" in read(pid, "cmdline") and is_of(lab, pid) for pid in pids()) == 4
+    running = {read(pid, "cmdline").removesuffix(b"\x00") for pid in pids() if is_of(lab, pid)}
+    return {b"sleep\x00%d" % seconds for seconds in (9996, 9997, 9998, 9999)} <= running
 
 
 def is_of(lab: Lab, pid: int) -> bool:
@@ -283,13 +285,22 @@ ENDS: dict[str, Callable[[subprocess.Popen[bytes], Lab], object]] = {
 }
 
 
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """It is not waited for where the test has failed before it was ended."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left_when(end: str, base: Path) -> None:
     """Though the command does not care about its terminal."""
     ready = base / end.replace(" ", "-")
     script = f"trap '' HUP; setsid sleep 9995 & env > {ready}.new; mv {ready}.new {ready}; sleep 9994"
     argv = [str(LAB), "run", "--dir", str(base / "e"), "--", "bash", "-c", script]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE) as caller:
+    with subprocess.Popen(argv, stderr=subprocess.PIPE) as caller, ended(caller):
         wait_for(lambda: ready.exists() or caller.poll() is not None, "the command to run")
         assert ready.exists(), caller.communicate()[1].decode()
         ours = re.findall(r"^(TORC_LAB_\w+|SLURM_CONF)=(.*)$", ready.read_text(), re.MULTILINE)
