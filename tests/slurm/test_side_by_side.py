@@ -23,7 +23,8 @@ for _ in range(5):
 for child in children:
     os.waitpid(child, 0)
 """
-SPIKE = "import time; time.sleep(2.3); x = bytearray(300_000_000); del x; time.sleep(2)"
+# between the looks at 2.6 and 5.1 s
+SPIKE = "import time; time.sleep(3.4); x = bytearray(300_000_000); del x; time.sleep(2)"
 EATS_LATE = """
 import time
 time.sleep(3)

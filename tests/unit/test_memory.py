@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.step.memory import MemoryFigures, Peak
+from torc_slurm.step.memory import MemoryFigures, Peak, RationedPss
+from torc_slurm.step.readings import ProcessReading, TreeReading
 
 MIB = 1 << 20
 
@@ -95,3 +96,48 @@ def test_estimated_samples_are_no_peaks() -> None:
     figures.see_sample(0.0, 100, "pss", 900)
     figures.see_sample(1.0, 700, "pss_estimated", 900)
     assert figures.peak() == (100, "pss")
+
+
+class SharingTree:
+    """Four processes that share 200 MiB, of which each holds its part; when asked for maps, time goes by."""
+
+    name = "sharing"
+
+    def __init__(self, ends: set[int], comes: set[int]) -> None:
+        self.alive = {1, 2, 3, 4}
+        self.asked = 0
+        self._ends, self._comes = ends, comes
+
+    def reading(self) -> TreeReading:
+        alive = sorted(self.alive)
+        return TreeReading([ProcessReading(p, p, 0, 0.0, 0.0, 200 * MIB, 1, 0, 0, False) for p in alive], [])
+
+    def proportional_bytes(self, pid: int) -> int:
+        part = 200 * MIB // len(self.alive) if pid in self.alive else 0
+        self.asked += 1
+        if self.asked == 2:
+            self.alive = (self.alive - self._ends) | self._comes
+        return part
+
+    def high_water_bytes(self, pid: int) -> int:
+        return 200 * MIB if pid in self.alive else 0
+
+    def children_of(self, pid: int) -> list[int]:
+        return sorted(self.alive - {1}) if pid == 1 else []
+
+
+@pytest.mark.parametrize(
+    ("ends", "comes"), [({2}, set()), ({4}, set()), ({1, 2}, set()), (set(), {5}), ({4}, {5})], ids=str
+)
+def test_shared_pages_are_not_counted_while_sharers_come_and_go(ends: set[int], comes: set[int]) -> None:
+    tree = SharingTree(ends, comes)
+    pss = RationedPss(tree)  # type: ignore[arg-type]  # no more of a reader than it asks
+    pss.best_bytes(tree.reading(), 0.0)  # it is measured when it stands
+    assert pss.best_bytes(tree.reading(), 1e9)[1] == "pss_estimated"
+
+
+def test_shared_pages_count_once_where_the_tree_stands() -> None:
+    tree = SharingTree(set(), set())
+    pss = RationedPss(tree)  # type: ignore[arg-type]  # as above
+    pss.best_bytes(tree.reading(), 0.0)
+    assert pss.best_bytes(tree.reading(), 1e9) == (200 * MIB, "pss")

@@ -175,12 +175,20 @@ class RationedPss:
         return min(rss, proportional), "pss"
 
     def _proportional_bytes(self, tree: TreeReading) -> int:
-        """The sum over the tree; 0 where a process ended meanwhile: what it shared counts for the others now."""
+        """The sum over the tree; 0 where it changed meanwhile: pages would count by different numbers of sharers."""
         total = 0
         for process in tree.processes:
             if process.rss_bytes:
-                proportional = self._reader.proportional_bytes(process.pid)
-                if not proportional and not self._reader.high_water_bytes(process.pid):
-                    return 0
-                total += proportional or process.rss_bytes  # another user's, whose maps are closed to us
-        return total
+                # 0: another user's, whose maps are closed to us
+                total += self._reader.proportional_bytes(process.pid) or process.rss_bytes
+        return total if self._still_stands(tree) else 0
+
+    def _still_stands(self, tree: TreeReading) -> bool:
+        """Whether none of its processes has ended, and none has come."""
+        pids = {process.pid for process in tree.processes}
+        for process in tree.processes:
+            if process.rss_bytes and not self._reader.high_water_bytes(process.pid):
+                return False
+            if not pids.issuperset(self._reader.children_of(process.pid)):
+                return False
+        return True
