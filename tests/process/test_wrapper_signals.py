@@ -22,7 +22,9 @@ from measured import (
     environment,
     is_alive,
     monitor_of,
+    node_files,
     program,
+    records,
     start,
     state_of,
     the_record,
@@ -241,6 +243,7 @@ def test_sigkill_of_the_wrapper_kills_the_job(counting: Counting) -> None:
 
 
 def test_what_was_measured_of_a_killed_wrapper_is_recorded(counting: Counting, tmp_path: Path) -> None:
+    await_that(lambda: [path for path in node_files(tmp_path) if records(path)], "a first record")
     counting.to_wrapper(signal.SIGKILL)
     counting.wrapper.wait()
     await_that(lambda: not is_alive(counting.monitor), "the sampler ended")

@@ -125,7 +125,7 @@ class RationedPss:
             return rss, "sampled_rss"
         patience = _PSS_PATIENCE_SECONDS if self._measured_rss else _PSS_FIRST_PATIENCE_SECONDS
         is_overdue = now - self._measured_time > patience
-        if (is_steady or is_overdue) and self._is_worth_it(tree) and self._can_afford(rss, now):
+        if (is_steady or is_overdue) and self._is_worth_it(tree, is_overdue) and self._can_afford(rss, now):
             self._measured_time = now
             return self._measure(tree, rss, processes)
         if processes != self._measured_processes or rss > self._measured_rss * _PSS_WORTH_GROWTH:
@@ -139,16 +139,16 @@ class RationedPss:
             return 0
         return int(self._unmeasured_rss_peak * ratio)
 
-    def _is_worth_it(self, tree: TreeReading) -> bool:
+    def _is_worth_it(self, tree: TreeReading, is_overdue: bool) -> bool:
         """A tree that is still forking, or one that is as it was, is not.
 
         Processes that write to pages they shared make each a copy: the sum of RSS stays, but each copy is a minor
-        fault. Where those are not told only the cost decides.
+        fault. Where those are not told it is measured now and then, so that what it may cost lasts for some time.
         """
         if tree.num_processes != self._measured_processes or tree.rss_bytes > self._measured_rss * _PSS_WORTH_GROWTH:
             return True
         if tree.minor_faults is None or self._measured_faults is None:
-            return True
+            return is_overdue
         copied_bytes = (tree.minor_faults - self._measured_faults) * _PAGE_BYTES
         return copied_bytes > tree.rss_bytes * (_PSS_WORTH_GROWTH - 1)
 
