@@ -337,3 +337,11 @@ def _terminal() -> dict[str, str]:
     from runs import environment
 
     return environment(TERM="xterm-256color", COLUMNS="100")
+
+
+def test_the_list_of_workflows_may_be_the_first_to_look(here: Here) -> None:
+    here.spec([{"name": "j", "command": "true"}, {"name": "fails", "command": "exit 1"}])
+    assert here.torc("slurm", "generate", "w.json", "-o", "run.sh").returncode == 0
+    assert here.torc("run", "--plan", here.output_dir / "plans" / "wf1_r1.json").returncode == 1
+    (row,) = here.items("workflows", "list")
+    assert (row["status"], row["completed"], row["failed"]) == ("failed", 1, 1)

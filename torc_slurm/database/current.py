@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torc_slurm.database.collect import FileOutcome, collect_node_files, node_file_paths
+from torc_slurm.database.job_states import unfinished_workflows
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, update_run
@@ -68,8 +69,9 @@ def current_workflows(
     """
     with open_main(output_dir, on_wait=on_wait) as database:
         collect_node_files(database)
+        unfinished = set(unfinished_workflows(database.connection))  # also where the run is known to have ended by now
         for row in workflow_rows(database.connection):
-            if row["run_status"] not in (None, ENDED):
+            if row["run_status"] not in (None, ENDED) or row["workflow_id"] in unfinished:
                 with transaction(database.connection):
                     refresh_workflow(database.connection, output_dir, int(row["workflow_id"] or 0))
         yield database
