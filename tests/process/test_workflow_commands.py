@@ -231,9 +231,13 @@ def test_an_unknown_id_names_those_there_are(place: Place) -> None:
         ("workflows", "cancel", 5),
         ("workflows", "delete", 5),
         ("jobs", "list", 5),
+        ("slurm", "collect", 5),
+        ("results", "list", 5),
     ):
         assert "there is no workflow 5 here; there are: 1" in place.refusal(*words)
     assert "there is no workflow 5" in place.refusal("submit", 5)
+    assert "workflow 1 has no job 77" in place.refusal("results", "list", "--job-id", 77)
+    assert "workflow 1 has no run 9" in place.refusal("results", "list", 1, "--run-id", 9)
 
 
 def test_a_workflow_that_sbatch_never_got_leaves_no_gap(place: Place) -> None:

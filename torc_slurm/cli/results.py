@@ -61,11 +61,12 @@ def list_(
 ) -> None:
     """Show one row per attempt: how it ended and what it used. Slurm's own view is in: torc slurm stats."""
     from torc_slurm.database.current import current_workflow
-    from torc_slurm.database.results import result_columns, result_rows
+    from torc_slurm.database.results import check_ids, result_columns, result_rows
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
         connection = current.database.connection
+        check_ids(connection, current.workflow_id, run_id=run_id, job_id=job_id)
         rows = result_rows(connection, current.workflow_id, run_id=run_id, job_id=job_id, with_monitor=monitor)
         columns = result_columns(connection, with_monitor=monitor)
     _show([*_FIRST, *(name for name in columns if name not in _FIRST)], rows, chosen_format, monitor=monitor)

@@ -167,11 +167,13 @@ def collect(
     from torc_slurm.cli.collect_view import show_files
     from torc_slurm.database.late_accounting import up_to_date
     from torc_slurm.database.selection import Selection
+    from torc_slurm.database.workflows import workflow_row
 
     chosen_format, directory = resolve(context, format_, output_dir)
     selection, backend = Selection(slurm_job_id, workflow_id), backend_of(accounting_backend)
     with up_to_date(directory, selection, ask_accounting=not no_accounting, backend=backend, on_wait=say) as current:
-        pass
+        if workflow_id is not None:
+            workflow_row(current.database.connection, workflow_id)  # an id that there is not is refused
     _say_what_is_missing(current)
     _say_what_was_not_answered(current)
     show_files(current, chosen_format)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlite3
 
 from torc_slurm.database.node_records import Row
+from torc_slurm.database.runs import run_rows
+from torc_slurm.database.workflows import job_rows
+from torc_slurm.errors import InputError
 
 _RESULTS = """
 SELECT * FROM results WHERE workflow_id = :workflow_id AND (:run_id IS NULL OR run_id = :run_id)
@@ -32,6 +35,20 @@ def result_columns(connection: sqlite3.Connection, *, with_monitor: bool) -> lis
     """The columns of `result_rows`, apart from ``id``, which means nothing outside the database."""
     names = [str(each[0]) for each in connection.execute("SELECT * FROM results LIMIT 0").description]
     return [name for name in names if name != "id"] + (list(MONITOR_COLUMNS) if with_monitor else [])
+
+
+def check_ids(
+    connection: sqlite3.Connection, workflow_id: int, *, run_id: int | None = None, job_id: int | None = None
+) -> None:
+    """Refuse a run or job that a workflow has not.
+
+    Raises:
+        InputError: it has none of that number; names the remedy.
+    """
+    if job_id is not None and all(row["job_id"] != job_id for row in job_rows(connection, workflow_id)):
+        raise InputError(f"workflow {workflow_id} has no job {job_id}; see torc jobs list {workflow_id}")
+    if run_id is not None and all(row["run_id"] != run_id for row in run_rows(connection, workflow_id)):
+        raise InputError(f"workflow {workflow_id} has no run {run_id}; see torc workflows show {workflow_id}")
 
 
 def result_rows(
