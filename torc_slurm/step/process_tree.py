@@ -3,21 +3,24 @@
 Every process hangs below a wrapper: orphans are re-parented to it (it is a subreaper). What was seen once is also kept
 by identity, so that it stays found when its wrapper has ended. Descriptors into /proc stay open between samples: such a
 descriptor belongs to one process for ever (reading it after that process's end fails with ESRCH), so a reused pid
-cannot be taken for the old process. A process that was not scheduled since the last sample cannot have changed: its
-schedstat (1.5 µs) is read instead of its stat and children (12 µs).
+cannot be taken for the old process.
+
+A process none of whose threads ran since the last sample cannot have changed: its CPU clock (0.4 µs) is asked first,
+and its stat and children (12 µs) are read only where that has moved.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import time
 
 from torc_slurm.step.readings import ProcessReading, TreeReading
 
 _TICK_SECONDS = 1.0 / os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-_FULL_READ_EVERY = 10  # samples: what changes without being scheduled (reclaimed memory) is seen at last then
-_MOST_KEPT_DESCRIPTORS = 6144  # 3 per process; further processes are opened anew at each sample
+_FULL_READ_EVERY = 30  # samples: what changes without running (reclaimed memory) is seen at last then
+_MOST_KEPT_DESCRIPTORS = 4096  # 2 per process; further processes are opened anew at each sample
 _OTHER_DESCRIPTORS = 64
 
 _LONG_LIST_BYTES = 3000  # of pids; the kernel gives a page at most, 4096 bytes, and there may be more
@@ -28,24 +31,17 @@ _NUM_THREADS, _STARTTIME, _RSS = 17, 19, 21
 
 
 class _Process:
-    """What is kept of one process between samples."""
+    """What is kept of one process between samples; ``clock_ns``: its CPU clock at its reading, 0 where it has none."""
 
-    __slots__ = (
-        "always_single_threaded",
-        "children",
-        "children_fd",
-        "pid",
-        "reading",
-        "sched_fd",
-        "schedule",
-        "stat_fd",
-    )
+    __slots__ = ("children", "children_fd", "clock", "clock_ns", "pid", "place", "reading", "stat_fd")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.stat_fd = self.children_fd = self.sched_fd = -1
-        self.schedule = b""
-        self.always_single_threaded = True
+        self.stat_fd = self.children_fd = -1
+        # The number of glibc's clock_getcpuclockid: the pid's complement, shifted, and CPUCLOCK_SCHED.
+        self.clock = (~pid << 3) | 2
+        self.clock_ns = 0
+        self.place = -1  # of its reading in the tree's
         self.children: list[int] = []
         self.reading: ProcessReading | None = None
 
@@ -58,106 +54,106 @@ class ProcfsTree:
     def __init__(self, proc: str = "/proc") -> None:
         self._proc = proc
         self._known: dict[int, _Process] = {}
+        self._wrappers: dict[int, _Process] = {}
         self._descriptors = 0
         self._most_descriptors = _may_keep_open()
         self._samples = 0
-        self._thorough = True
-        self._quiet: list[_Process] = []  # of this sample: not scheduled since the last one
+        self._asked: dict[int, frozenset[int]] = {}  # the wrappers of the last sample
+        self._helpers: frozenset[int] = frozenset()
+        self._watched: list[_Process] = []  # wrappers and known
         self._gone: list[_Process] = []  # of this sample
-        self._wrappers: dict[int, _Process] = {}
-        self._last: TreeReading | None = None
-        self._schedules: list[tuple[int, bytes]] = []  # what proves that nothing ran; empty where nothing can
+        self._last = TreeReading([], [])
 
     def read(self, wrappers: dict[int, frozenset[int]], thorough: bool = False) -> TreeReading:
         """One sample. ``wrappers`` maps each living wrapper's pid to its children that are not the job's.
 
-        ``thorough`` reads everything anew, as every tenth sample does.
+        ``thorough`` reads everything anew, as every 30th sample does.
         """
         thorough = thorough or self._samples % _FULL_READ_EVERY == 0
         self._samples += 1
-        if not thorough and self._last is not None and self._nothing_ran(wrappers):
+        if wrappers != self._asked:
+            self._attend_to(wrappers)
+            thorough = True
+        ran = self._those_that_ran(thorough)
+        if not ran:
             self._last.vanished, self._last.is_unchanged = [], True
             return self._last
-        self._thorough, self._quiet, self._gone = thorough, [], []
-        seen: dict[int, _Process] = {}
-        self._schedules = []
-        for wrapper, helpers in wrappers.items():
-            self._follow([pid for pid in self._wrapper(wrapper).children if pid not in helpers], seen)
-        self._keep_what_lost_its_parents(seen)
-        if self._gone:
-            self._look_for_adopted(seen)
-        self._watch_schedules(wrappers, seen)
-        readings = [process.reading for process in seen.values() if process.reading is not None]
-        vanished = [process.reading for process in self._gone if process.reading is not None]
-        self._last = TreeReading(readings, vanished)
+        self._gone = []
+        if self._read_again(ran) or self._gone or thorough:
+            self._last = self._walk()
+        else:
+            self._last = self._last.with_new(
+                [(process.place, process.reading) for process in ran if process.reading and process.place >= 0]
+            )
         return self._last
 
-    def _nothing_ran(self, wrappers: dict[int, frozenset[int]]) -> bool:
-        """Whether neither a wrapper nor a process of the tree was scheduled since the last sample.
-
-        The quick way through a sample of a waiting tree: one short read per process.
-        """
-        if not self._schedules or wrappers.keys() != self._wrappers.keys():
-            return False
-        try:
-            for descriptor, schedule in self._schedules:
-                if os.pread(descriptor, 96, 0) != schedule:
-                    return False
-        except OSError:
-            return False
-        return True
-
-    def _watch_schedules(self, wrappers: dict[int, frozenset[int]], seen: dict[int, _Process]) -> None:
+    def _attend_to(self, wrappers: dict[int, frozenset[int]]) -> None:
         for pid in self._wrappers.keys() - wrappers.keys():
             self._close(self._wrappers.pop(pid))
-        if len(self._quiet) < len(seen) and not self._thorough:
-            return  # a tree at work: asking first whether nothing ran would only cost
-        for process in (*self._wrappers.values(), *seen.values()):
-            if not process.schedule or process.sched_fd < 0 or not self._may_be_quiet(process):
-                self._schedules = []
-                return
-            self._schedules.append((process.sched_fd, process.schedule))
-
-    def _wrapper(self, pid: int) -> _Process:
-        """A wrapper, read like any process; its schedule is read before its children."""
-        process = self._wrappers.get(pid)
-        if process is None:
+        for pid in wrappers.keys() - self._wrappers.keys():
             process = self._wrappers[pid] = _Process(pid)
             self._open_files(process)
-        schedule = self._schedule(process)
-        if schedule and schedule == process.schedule:
-            process.children = self._children(process, 1)  # it may have adopted some all the same
-        else:
-            self._read_whole(process, schedule)
-        return process
+        self._asked, self._helpers = wrappers, frozenset().union(*wrappers.values())
+        self._watched = [*self._wrappers.values(), *self._known.values()]
 
-    def _keep_what_lost_its_parents(self, seen: dict[int, _Process]) -> None:
-        """Known processes that no child list names any more: their wrapper has ended, or they have."""
-        for process in [process for pid, process in self._known.items() if pid not in seen]:
-            if self._refresh(process):
-                seen[process.pid] = process
-                self._follow(list(process.children), seen)
-            else:
+    def _those_that_ran(self, everything: bool) -> list[_Process]:
+        """The processes of which a thread ran since their last reading, and those that have gone."""
+        ran = []
+        clock_ns_of = time.clock_gettime_ns
+        for process in self._watched:
+            try:
+                clock_ns = clock_ns_of(process.clock)
+            except OSError:
+                clock_ns = 0  # it has gone; or this kernel does not tell
+            if clock_ns != process.clock_ns or everything or not clock_ns:
+                process.clock_ns = clock_ns
+                ran.append(process)
+        return ran
+
+    def _read_again(self, ran: list[_Process]) -> bool:
+        """Bring these up to date, and the wrappers' children; whether a child is named that is not known."""
+        known, helpers = self._known, self._helpers
+        for process in self._wrappers.values():
+            process.children = self._children(process, 1)  # it may have adopted some without having run
+        for process in ran:
+            if not self._read_whole(process):
                 self._forget(process)
+        for process in (*self._wrappers.values(), *ran):
+            for pid in process.children:
+                if pid not in known and pid not in helpers:
+                    return True
+        return False
+
+    def _walk(self) -> TreeReading:
+        """Find out anew who belongs to the tree; who is known has been read."""
+        seen: dict[int, _Process] = {}
+        for wrapper in self._wrappers.values():
+            self._follow(list(wrapper.children), seen)
+        self._follow(list(self._known), seen)  # also those that no child list names: their wrapper has ended
+        if self._gone:
+            self._look_for_adopted(seen)
+        self._watched = [*self._wrappers.values(), *seen.values()]
+        readings: list[ProcessReading] = []
+        for process in seen.values():
+            if process.reading is not None:
+                process.place = len(readings)
+                readings.append(process.reading)
+        return TreeReading(readings, [process.reading for process in self._gone if process.reading is not None])
 
     def _look_for_adopted(self, seen: dict[int, _Process]) -> None:
-        """A process ended: only so can one that was not scheduled have got children (it is a subreaper)."""
-        for process in self._quiet:
-            process.children = self._children(process, 1)
+        """A process ended: by that another, a subreaper, may have got children without having run."""
+        for process in (*self._wrappers.values(), *seen.values()):
+            threads = process.reading.threads if process.reading is not None else 1
+            process.children = self._children(process, threads)
             self._follow(list(process.children), seen)
 
     def _follow(self, pids: list[int], seen: dict[int, _Process]) -> None:
-        """Read these processes and all below them."""
+        """These processes and all below them."""
         while pids:
             pid = pids.pop()
-            if pid in seen:
+            if pid in seen or pid in self._helpers:
                 continue
-            process = self._known.get(pid)
-            if process is not None and not self._refresh(process):
-                self._forget(process)
-                process = None
-            if process is None:
-                process = self._take_up(pid)
+            process = self._known.get(pid) or self._take_up(pid)
             if process is not None:
                 seen[pid] = process
                 pids.extend(process.children)
@@ -166,9 +162,13 @@ class ProcfsTree:
 
     def _take_up(self, pid: int) -> _Process | None:
         process = _Process(pid)
-        self._known[pid] = process
         self._open_files(process)
-        if self._read_whole(process, self._schedule(process)):
+        try:
+            process.clock_ns = time.clock_gettime_ns(process.clock)
+        except OSError:
+            pass  # it has gone, which its files will say; or this kernel does not tell
+        if self._read_whole(process):
+            self._known[pid] = process
             return process
         self._forget(process)
         return None
@@ -178,32 +178,9 @@ class ProcfsTree:
             pid = process.pid
             process.stat_fd = self._open(f"{pid}/stat")
             process.children_fd = self._open(f"{pid}/task/{pid}/children")
-            process.sched_fd = self._open(f"{pid}/schedstat")
 
-    def _refresh(self, process: _Process) -> bool:
-        """Bring the reading up to date; False where the process has gone."""
-        schedule = self._schedule(process)
-        if schedule == process.schedule and schedule and not self._thorough and self._may_be_quiet(process):
-            self._quiet.append(process)
-            return True
-        return self._read_whole(process, schedule)
-
-    def _may_be_quiet(self, process: _Process) -> bool:
-        reading = process.reading
-        return reading is not None and process.always_single_threaded and not reading.is_zombie
-
-    def _schedule(self, process: _Process) -> bytes:
-        """``<ns on cpu> <ns waiting> <times scheduled>`` of its main thread; empty where the kernel does not say."""
-        if process.sched_fd < 0:
-            text = self._read_file(f"{process.pid}/schedstat", 96)
-        else:
-            try:  # not by _reread: of a sample of a tree that mostly waits this is the most
-                text = os.pread(process.sched_fd, 96, 0)
-            except OSError:
-                return b""
-        return b"" if text.startswith(b"0 0 0") else text
-
-    def _read_whole(self, process: _Process, schedule: bytes) -> bool:
+    def _read_whole(self, process: _Process) -> bool:
+        """Its reading and its children, after its clock; False where it has gone."""
         text = self._reread(process.stat_fd, process.pid, "stat", 1024)
         fields = text[text.rfind(b")") + 2 :].split(None, _RSS + 1)  # what follows is not asked for
         if len(fields) <= _RSS:
@@ -212,13 +189,13 @@ class ProcfsTree:
         if process.reading is not None and process.reading.start_ticks != start_ticks:
             return False
         threads = int(fields[_NUM_THREADS])
-        process.always_single_threaded &= threads <= 1
-        process.schedule = schedule
+        # The clock has all its threads' time to the nanosecond; it is 0 where the kernel does not tell.
+        used_ticks = int(fields[_UTIME]) + int(fields[_STIME])
         process.reading = ProcessReading(
             process.pid,
             start_ticks,
             int(fields[_PPID]),
-            self._own_cpu_seconds(process, fields, schedule),
+            max(used_ticks * _TICK_SECONDS, process.clock_ns * 1e-9),
             (int(fields[_CUTIME]) + int(fields[_CSTIME])) * _TICK_SECONDS,
             int(fields[_RSS]) * _PAGE_BYTES,
             threads,
@@ -229,15 +206,9 @@ class ProcfsTree:
         process.children = self._children(process, threads)
         return True
 
-    def _own_cpu_seconds(self, process: _Process, fields: list[bytes], schedule: bytes) -> float:
-        """To the nanosecond for a process that never had a second thread; else in clock ticks."""
-        ticks = (int(fields[_UTIME]) + int(fields[_STIME])) * _TICK_SECONDS
-        exact = int(schedule.split()[0]) * 1e-9 if schedule and process.always_single_threaded else 0.0
-        return max(ticks, exact)
-
     def _children(self, process: _Process, threads: int) -> list[int]:
         if threads <= 1:
-            text = self._reread(process.children_fd, process.pid, f"task/{process.pid}/children", 65536)
+            text = self._reread(process.children_fd, process.pid, f"task/{process.pid}/children", _PAGE_BYTES)
             if len(text) > _LONG_LIST_BYTES:
                 return self.children_of(process.pid)
             return [int(pid) for pid in text.split()]
@@ -255,16 +226,19 @@ class ProcfsTree:
         return children
 
     def _forget(self, process: _Process) -> None:
-        del self._known[process.pid]
+        process.children = []
+        if process.pid in self._wrappers:
+            return  # until the monitor knows that it was killed
+        self._known.pop(process.pid, None)
         self._gone.append(process)
         self._close(process)
 
     def _close(self, process: _Process) -> None:
-        for descriptor in (process.stat_fd, process.children_fd, process.sched_fd):
+        for descriptor in (process.stat_fd, process.children_fd):
             if descriptor >= 0:
                 os.close(descriptor)
                 self._descriptors -= 1
-        process.stat_fd = process.children_fd = process.sched_fd = -1
+        process.stat_fd = process.children_fd = -1
 
     # --- further figures of a process, read less often -----------------------------------------------------------
 

@@ -82,16 +82,32 @@ class TreeReading:
         self.rss_bytes = self.num_processes = self.num_threads = self.major_faults = 0
         self.minor_faults: int | None = 0
         for process in processes:
-            self.cpu_seconds += process.cpu_seconds + process.children_cpu_seconds
-            self.rss_bytes += process.rss_bytes
-            self.major_faults += process.major_faults
-            if process.minor_faults is None or self.minor_faults is None:
-                self.minor_faults = None
-            else:
-                self.minor_faults += process.minor_faults
-            if not process.is_zombie:
-                self.num_processes += 1
-                self.num_threads += process.threads
+            self._count(process, 1)
+
+    def _count(self, process: ProcessReading, sign: int) -> None:
+        self.cpu_seconds += sign * (process.cpu_seconds + process.children_cpu_seconds)
+        self.rss_bytes += sign * process.rss_bytes
+        self.major_faults += sign * process.major_faults
+        if process.minor_faults is None or self.minor_faults is None:
+            self.minor_faults = None
+        else:
+            self.minor_faults += sign * process.minor_faults
+        if not process.is_zombie:
+            self.num_processes += sign
+            self.num_threads += sign * process.threads
+
+    def with_new(self, replacements: list[tuple[int, ProcessReading]]) -> TreeReading:
+        """The same processes with some of them read again: pairs of a place in ``processes`` and its new reading."""
+        tree = TreeReading([], [])
+        tree.processes = self.processes.copy()
+        tree.cpu_seconds, tree.rss_bytes = self.cpu_seconds, self.rss_bytes
+        tree.num_processes, tree.num_threads = self.num_processes, self.num_threads
+        tree.major_faults, tree.minor_faults = self.major_faults, self.minor_faults
+        for place, reading in replacements:
+            tree._count(tree.processes[place], -1)
+            tree._count(reading, 1)
+            tree.processes[place] = reading
+        return tree
 
 
 class TreeReader(Protocol):
