@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     JournalRow = Mapping[str, int | float | str | None]
 else:
-    import _sqlite3 as sqlite3  # as node_file: the wrapper's spool is brought over by way of here
+    from torc_slurm.database.bare_sqlite import sqlite3  # the wrapper's spool is brought over by way of here
 
 RUN_COLUMNS = (
     "workflow_id",

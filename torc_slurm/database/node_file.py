@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from torc_slurm.database.batch import Row
 else:
-    # what sqlite3 itself stands on; sqlite3 brings datetime and collections: 4 ms and 1 MB of every step's monitor
-    import _sqlite3 as sqlite3
+    from torc_slurm.database.bare_sqlite import sqlite3
 
 SqliteError = sqlite3.Error
 LOCK_WAIT_SECONDS = 30.0

@@ -149,6 +149,8 @@ class Monitor:
         if task is None:
             return
         task.gone = True
+        if self._sampler is not None:
+            self._sampler.task_is_gone()
         if task.exit is None:
             self._note(f"the wrapper of task {task.begin.task} was killed: its exit is not recorded")
             if self._is_over():

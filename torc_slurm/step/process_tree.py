@@ -202,6 +202,7 @@ class ProcfsTree:
             int(fields[_MAJFLT]) + int(fields[_CMAJFLT]),
             int(fields[_MINFLT]),
             fields[_STATE] in (b"Z", b"X", b"x"),
+            process.clock_ns,
         )
         process.children = self._children(process, threads)
         return True

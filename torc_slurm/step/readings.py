@@ -14,6 +14,7 @@ class ProcessReading:
 
     __slots__ = (
         "children_cpu_seconds",
+        "clock_ns",
         "cpu_seconds",
         "is_zombie",
         "major_faults",
@@ -37,6 +38,7 @@ class ProcessReading:
         major_faults: int,
         minor_faults: int | None,
         is_zombie: bool,
+        clock_ns: int = 0,
     ) -> None:
         self.pid = pid
         self.start_ticks = start_ticks
@@ -48,6 +50,7 @@ class ProcessReading:
         self.major_faults = major_faults
         self.minor_faults = minor_faults  # its own; None where they are not told
         self.is_zombie = is_zombie
+        self.clock_ns = clock_ns  # its CPU clock: as it was, it has not run since; 0 where that is not told
 
     @property
     def total_cpu_seconds(self) -> float:

@@ -61,10 +61,13 @@ class Sampler:
         self._own_cgroup = cgroup if owns_cgroup else None
         self._local_task_count = local_task_count
         self._tasks: dict[int, Task] = {}
+        self._living_wrappers: dict[int, frozenset[int]] | None = None
         self._ledger = CpuLedger()
         self._memory = MemoryFigures()
         self._pss = RationedPss(reader)
         self._own_bytes = 0
+        self._own_memory: tuple[float, int] | None = None  # monotonic time and bytes
+        self._looked_at: dict[int, int] = {}  # high-water marks: pid and the process's CPU clock then
         self._tree: TreeReading | None = None
         self._last_tree: TreeReading | None = None  # the last one with a living process
         self._last_memory = (0, "sampled_rss")
@@ -101,10 +104,15 @@ class Sampler:
 
     def task_began(self, task: Task) -> None:
         self._tasks[task.begin.wrapper_pid] = task
+        self._living_wrappers = None
         if self.begin_monotonic is None:
             self.begin_time = task.begin.begin_time
             self.begin_monotonic = time.monotonic() - max(0.0, time.time() - task.begin.begin_time)
             self._window = _Window(self.begin_monotonic, 0.0, None)
+
+    def task_is_gone(self) -> None:
+        """A task's wrapper was killed."""
+        self._living_wrappers = None
 
     def task_ended(self, task: Task) -> None:
         """Take in the kernel's word on its end, while its wrapper can still be read."""
@@ -114,9 +122,11 @@ class Sampler:
 
     def _wrappers(self) -> dict[int, frozenset[int]]:
         """The living wrappers with those of their children that are not the job's."""
-        me = os.getpid()
-        alive = [task for task in self._tasks.values() if not task.gone]
-        return {task.begin.wrapper_pid: frozenset((me, task.begin.helper_pid)) for task in alive}
+        if self._living_wrappers is None:
+            me = os.getpid()
+            alive = [task.begin for task in self._tasks.values() if not task.gone]
+            self._living_wrappers = {begin.wrapper_pid: frozenset((me, begin.helper_pid)) for begin in alive}
+        return self._living_wrappers
 
     # --- one sample ----------------------------------------------------------------------------------------------
 
@@ -196,8 +206,14 @@ class Sampler:
         return best_bytes, source
 
     def own_memory_bytes(self) -> int:
-        """Private and shared memory (PSS) of wrappers, sentinels and monitor, now."""
-        return sum(self._reader.proportional_bytes(pid) for pid in self._own_pids())
+        """Private and shared memory (PSS) of wrappers, sentinels and monitor.
+
+        Measured when the step is twice as old as it was the last time: it costs 1 ms, and stays as it was.
+        """
+        now, begin = time.monotonic(), self.begin_monotonic or 0.0
+        if self._own_memory is None or now - begin > 2 * (self._own_memory[0] - begin):
+            self._own_memory = now, sum(self._reader.proportional_bytes(pid) for pid in self._own_pids())
+        return self._own_memory[1]
 
     def _own_pids(self) -> set[int]:
         pids = {os.getpid()}
@@ -260,9 +276,13 @@ class Sampler:
 
     def look_at_high_water_marks(self) -> None:
         """Before a flush, so that a step that is killed later has its spikes in the record."""
+        looked_at, self._looked_at = self._looked_at, {}
         for process in self._tree.processes if self._tree is not None else ():
-            if not process.is_zombie:
+            if process.is_zombie:
+                continue
+            if not process.clock_ns or looked_at.get(process.pid) != process.clock_ns:
                 self._memory.floor.see(self._reader.high_water_bytes(process.pid), "vmhwm")
+            self._looked_at[process.pid] = process.clock_ns
 
     # --- the figures ---------------------------------------------------------------------------------------------
 
