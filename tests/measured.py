@@ -219,7 +219,8 @@ def records(path: Path) -> list[Record]:
 
 
 def _read_records(path: Path) -> list[Record]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    # to be written: the journal of a writer that was killed is rolled back by the next who opens the file
+    with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         assert [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]
         if not connection.execute("PRAGMA user_version").fetchone()[0]:

@@ -43,6 +43,11 @@ class Flusher:
         self._told: set[str] = set()
         self._spooled = ""  # where the record is kept, until it was brought over
 
+    @staticmethod
+    def load() -> None:
+        """What the writers need, loaded once here and not by each of them: 10 ms of CPU."""
+        from torc_slurm.database import node_file  # noqa: F401
+
     @property
     def written_path(self) -> str | None:
         """The node file's path, where all was written to it."""
@@ -118,8 +123,7 @@ class Flusher:
             self._tell(text)
 
     def _fork(self, work: Callable[[], list[str]], batch: Batch | None) -> _Writer:
-        from torc_slurm.database import node_file  # noqa: F401 - loaded once here, not by each writer: 10 ms of CPU
-
+        self.load()
         pipe_read, pipe_write = os.pipe()
         try:
             pid = sentinel.fork_deaf()

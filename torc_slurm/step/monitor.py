@@ -235,6 +235,7 @@ class Monitor:
             pass
 
     def _batch(self, ended: bool) -> Batch:
+        Flusher.load()  # before its own memory is measured
         tasks = self._tasks
         begin_time = min(task.begin.begin_time for task in tasks)
         batch = new_batch(self._options, self._identity, self._invocation, begin_time)

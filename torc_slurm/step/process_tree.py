@@ -114,7 +114,7 @@ class ProcfsTree:
         """Bring these up to date, and the wrappers' children; whether a child is named that is not known."""
         known, helpers = self._known, self._helpers
         for process in self._wrappers.values():
-            process.children = self._children(process, 1)  # it may have adopted some without having run
+            process.children = self._children(process)  # it may have adopted some without having run
         for process in ran:
             if not self._read_whole(process):
                 self._forget(process)
@@ -126,12 +126,12 @@ class ProcfsTree:
 
     def _walk(self) -> TreeReading:
         """Find out anew who belongs to the tree; who is known has been read."""
-        seen: dict[int, _Process] = {}
-        for wrapper in self._wrappers.values():
-            self._follow(list(wrapper.children), seen)
-        self._follow(list(self._known), seen)  # also those that no child list names: their wrapper has ended
         if self._gone:
-            self._look_for_adopted(seen)
+            self._read_children_again()
+        gone, seen = len(self._gone), self._find()
+        if len(self._gone) > gone:  # meanwhile: its children have passed to another, whose list was read already
+            self._read_children_again()
+            seen = self._find()
         self._watched = [*self._wrappers.values(), *seen.values()]
         readings: list[ProcessReading] = []
         for process in seen.values():
@@ -140,12 +140,18 @@ class ProcfsTree:
                 readings.append(process.reading)
         return TreeReading(readings, [process.reading for process in self._gone if process.reading is not None])
 
-    def _look_for_adopted(self, seen: dict[int, _Process]) -> None:
-        """A process ended: by that another, a subreaper, may have got children without having run."""
-        for process in (*self._wrappers.values(), *seen.values()):
-            threads = process.reading.threads if process.reading is not None else 1
-            process.children = self._children(process, threads)
+    def _read_children_again(self) -> None:
+        """A process ended: by that one that has not run may have lost a child, or have got others (a subreaper)."""
+        for process in (*self._wrappers.values(), *self._known.values()):
+            process.children = self._children(process)
+
+    def _find(self) -> dict[int, _Process]:
+        """By pid: all below the wrappers, and all that is known besides, which no list names where a wrapper ended."""
+        seen: dict[int, _Process] = {}
+        for process in self._wrappers.values():
             self._follow(list(process.children), seen)
+        self._follow(list(self._known), seen)
+        return seen
 
     def _follow(self, pids: list[int], seen: dict[int, _Process]) -> None:
         """These processes and all below them."""
@@ -204,11 +210,11 @@ class ProcfsTree:
             fields[_STATE] in (b"Z", b"X", b"x"),
             process.clock_ns,
         )
-        process.children = self._children(process, threads)
+        process.children = self._children(process)
         return True
 
-    def _children(self, process: _Process, threads: int) -> list[int]:
-        if threads <= 1:
+    def _children(self, process: _Process) -> list[int]:
+        if process.reading is None or process.reading.threads <= 1:
             text = self._reread(process.children_fd, process.pid, f"task/{process.pid}/children", _PAGE_BYTES)
             if len(text) > _LONG_LIST_BYTES:
                 return self.children_of(process.pid)

@@ -26,6 +26,7 @@ LEAST_CPU_WINDOW_SECONDS = 0.095
 # Without such children the two were seen to differ by 0.3 ms for one task, 5 to 18 ms for four (their sentinels).
 _CGROUP_EXCESS_SECONDS = 0.006
 _OWN_MEMORY_EVERY = 10  # samples
+_OWN_MEMORY_SECONDS = 600.0
 
 
 class Task:
@@ -208,10 +209,10 @@ class Sampler:
     def own_memory_bytes(self) -> int:
         """Private and shared memory (PSS) of wrappers, sentinels and monitor.
 
-        Measured when the step is twice as old as it was the last time: it costs 1 ms, and stays as it was.
+        It costs 1 ms and hardly changes: measured anew only every ten minutes.
         """
-        now, begin = time.monotonic(), self.begin_monotonic or 0.0
-        if self._own_memory is None or now - begin > 2 * (self._own_memory[0] - begin):
+        now = time.monotonic()
+        if self._own_memory is None or now - self._own_memory[0] > _OWN_MEMORY_SECONDS:
             self._own_memory = now, sum(self._reader.proportional_bytes(pid) for pid in self._own_pids())
         return self._own_memory[1]
 
