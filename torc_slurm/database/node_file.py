@@ -129,7 +129,9 @@ class NodeFileWriter:
 
     def __enter__(self) -> sqlite3.Connection:
         try:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            place = os.path.dirname(self._path)
+            if not os.path.isdir(place):  # asked first: it is there for all batches but the first
+                os.makedirs(place, exist_ok=True)
             self._lock = take_lock(self._path, self._lock_wait_seconds)
             self._connection = _open(self._path, locked=self._lock >= 0)
             self._connection.execute("BEGIN IMMEDIATE")

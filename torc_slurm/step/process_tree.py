@@ -62,6 +62,7 @@ class ProcfsTree:
         self._helpers: frozenset[int] = frozenset()
         self._watched: list[_Process] = []  # wrappers and known
         self._gone: list[_Process] = []  # of this sample
+        self._has_ended = False  # in this sample: whether a process has gone, or is a zombie now
         self._last = TreeReading([], [])
 
     def read(self, wrappers: dict[int, frozenset[int]], thorough: bool = False) -> TreeReading:
@@ -78,8 +79,8 @@ class ProcfsTree:
         if not ran:
             self._last.vanished, self._last.is_unchanged = [], True
             return self._last
-        self._gone = []
-        if self._read_again(ran) or self._gone or thorough:
+        self._gone, self._has_ended = [], False
+        if self._read_again(ran) or self._has_ended or thorough:
             self._last = self._walk()
         else:
             self._last = self._last.with_new(
@@ -116,8 +117,11 @@ class ProcfsTree:
         for process in self._wrappers.values():
             process.children = self._children(process)  # it may have adopted some without having run
         for process in ran:
+            was_alive = process.reading is None or not process.reading.is_zombie
             if not self._read_whole(process):
                 self._forget(process)
+            elif was_alive and process.reading is not None and process.reading.is_zombie:
+                self._has_ended = True
         for process in (*self._wrappers.values(), *ran):
             for pid in process.children:
                 if pid not in known and pid not in helpers:
@@ -126,7 +130,7 @@ class ProcfsTree:
 
     def _walk(self) -> TreeReading:
         """Find out anew who belongs to the tree; who is known has been read."""
-        if self._gone:
+        if self._has_ended:
             self._read_children_again()
         gone, seen = len(self._gone), self._find()
         if len(self._gone) > gone:  # meanwhile: its children have passed to another, whose list was read already
@@ -238,6 +242,7 @@ class ProcfsTree:
             return  # until the monitor knows that it was killed
         self._known.pop(process.pid, None)
         self._gone.append(process)
+        self._has_ended = True
         self._close(process)
 
     def _close(self, process: _Process) -> None:
