@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from measured import await_that, program, state_of
@@ -39,10 +39,11 @@ def started(name: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        tree = ProcfsTree()
-        for reading in tree.read({process.pid: frozenset()}).processes:
-            os.kill(reading.pid, signal.SIGKILL)
+        below = ProcfsTree().read({process.pid: frozenset()}).processes
         process.kill()
+        for reading in below:
+            with suppress(ProcessLookupError):  # one that was on its way out
+                os.kill(reading.pid, signal.SIGKILL)
         process.communicate()
 
 
