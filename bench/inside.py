@@ -3,8 +3,8 @@
 A look is one ``read`` of torc-step's process reader, in CPU time of this thread, at a tree where a quarter of the
 processes were active since the last look a second before, in the median; "thorough" reads everything anew, as every
 thirtieth sample and the first of a step do. The psutil reader is what torc-step falls back to where the kernel has no
-child lists. Collect: ``collect_node_files`` brings 300 steps from four node files into a new main database, and then once
-more when nothing is new; wall time, in the median.
+child lists. Collect: ``collect_node_files`` brings 300 steps from four node files into a new main database, and then
+once more when nothing is new; wall time, in the median.
 """
 
 from __future__ import annotations
