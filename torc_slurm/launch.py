@@ -78,6 +78,12 @@ class Launched:
     messages: tuple[str, ...] = ()
     collector_job_id: int | None = None
 
+    @property
+    def allocation(self) -> str:
+        """The Slurm jobs that were submitted, in words."""
+        collector = "" if self.collector_job_id is None else f", collected by job {self.collector_job_id} afterwards"
+        return f"Slurm job {self.slurm_job_id}{collector}"
+
 
 @dataclass(frozen=True)
 class _Prepared:

@@ -382,7 +382,7 @@ def test_a_report_draws_every_job_that_its_table_shows(tmp_path: Path) -> None:
     }
     figures = {figure["id"]: figure for figure in data["figures"]}
     assert [len(trace["y"]) for trace in figures["gantt"]["traces"]] == [1]
-    assert "Over time: run 2, the last of 2" in page.read_text()
+    assert "Over time: run 2, the latest" in page.read_text()
     assert figures["summary"]["traces"][0]["x"] == ["1 · sleeps", "2 · fails"]
     labels = [line["label"] for line in figures["memory"]["lines"]]
     assert "1 · sleeps" in labels

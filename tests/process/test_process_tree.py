@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 from measured import await_that, program, state_of
 
+from torc_slurm.step.cpu_ledger import CpuLedger
 from torc_slurm.step.process_tree import ProcfsTree
 from torc_slurm.step.readings import ProcessReading, TreeReading
 
@@ -19,8 +21,8 @@ from torc_slurm.step.readings import ProcessReading, TreeReading
 class Watch:
     """A reader whose wrapper is this process, for what it starts from now on."""
 
-    def __init__(self) -> None:
-        self.tree = ProcfsTree()
+    def __init__(self, tree: ProcfsTree | None = None) -> None:
+        self.tree = tree or ProcfsTree()
         self._wrappers = {os.getpid(): frozenset(self.tree.children_of(os.getpid()))}
         self.look()
 
@@ -62,6 +64,13 @@ def sleeps(pid: int) -> bool:
     return state_of(pid) == "S"
 
 
+def make_run(pid: int) -> None:
+    clock = (~pid << 3) | 2
+    before = time.clock_gettime_ns(clock)
+    os.kill(pid, signal.SIGUSR1)
+    await_that(lambda: time.clock_gettime_ns(clock) > before, "it to run")
+
+
 @pytest.mark.parametrize("how", ["wait", "ignore", "leave"])
 def test_a_process_that_has_passed_to_one_that_sleeps(how: str) -> None:
     """Unknown before, and its new parent has not run: that a process ended is the only sign of it."""
@@ -82,10 +91,11 @@ def test_what_did_not_run_is_as_it_was() -> None:
     with started("threads", 3, 60) as idle, started("count_signals", signal.SIGUSR1, signal.SIGTERM) as busy:
         await_that(lambda: watch.look().num_threads == 5, "four threads and one")
         await_that(lambda: sleeps(idle.pid) and sleeps(busy.pid), "both at rest")
-        before = watch.reading_of(idle.pid), watch.reading_of(busy.pid)
-        os.kill(busy.pid, signal.SIGUSR1)
-        await_that(lambda: watch.reading_of(busy.pid).cpu_seconds > before[1].cpu_seconds, "the signal to be handled")
-        assert watch.reading_of(idle.pid) is before[0]
+        before = watch.reading_of(busy.pid)
+        make_run(busy.pid)
+        idle_readings = [watch.reading_of(idle.pid) for _ in range(3)]  # every 30th look reads all: not two of three
+        assert idle_readings[0] is idle_readings[1] or idle_readings[1] is idle_readings[2]
+        assert watch.reading_of(busy.pid).cpu_seconds > before.cpu_seconds
 
 
 def test_a_look_at_a_tree_that_sleeps_changes_nothing() -> None:
@@ -93,9 +103,8 @@ def test_a_look_at_a_tree_that_sleeps_changes_nothing() -> None:
         assert line_of(wrapper) == "ready"
         await_that(lambda: sleeps(wrapper.pid), "the wrapper at rest")
         tree, wrappers = ProcfsTree(), {wrapper.pid: frozenset[int]()}
-        await_that(lambda: tree.read(wrappers).is_unchanged, "all at rest")
-        again = tree.read(wrappers)
-        assert again.is_unchanged
+        again = await_that(lambda: seen if (seen := tree.read(wrappers)).is_unchanged else None, "all at rest")
+        assert again is not None
         assert again.num_processes == 1
         tell(wrapper)
         line_of(wrapper)
@@ -110,6 +119,45 @@ def test_cpu_time_of_threads_is_the_kernels_to_the_nanosecond() -> None:
         await_that(lambda: state_of(process.pid) == "T", "it to stand still")
         clock = time.clock_gettime_ns((~process.pid << 3) | 2)
         assert watch.reading_of(process.pid).cpu_seconds == clock * 1e-9
+
+
+class Interrupted(ProcfsTree):
+    """Does something just before it reads the process that it was told of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_pid = 0
+        self.act: Callable[[], object] = lambda: None
+
+    def _read_whole(self, process: Any) -> bool:  # noqa: ANN401 - the reader's own
+        if process.pid == self.before_pid:
+            self.before_pid = 0
+            self.act()
+        return super()._read_whole(process)
+
+
+@pytest.mark.parametrize("both_ran", [True, False], ids=["parent read before", "parent asleep before"])
+def test_a_child_that_is_waited_for_in_the_middle_of_a_look_counts_once(both_ran: bool) -> None:
+    tree, ledger = Interrupted(), CpuLedger()
+    watch = Watch(tree)
+    with started("reap_when_told", 0.3) as parent:
+        child = int(line_of(parent))
+        await_that(lambda: sleeps(child) and sleeps(parent.pid), "both at rest")
+        before = ledger.add(watch.look(), 0.0)
+        assert before > 0.3
+
+        def end_and_reap() -> None:
+            os.kill(child, signal.SIGKILL)
+            tell(parent)
+            assert line_of(parent) == "reaped"
+
+        for pid in (child, parent.pid) if both_ran else (child,):
+            make_run(pid)
+        tree.before_pid, tree.act = child, end_and_reap
+        ledger.add(watch.look(), 0.0)
+        assert tree.before_pid == 0
+        await_that(lambda: sleeps(parent.pid), "the parent at rest")
+        assert ledger.add(watch.look(), 0.0) == pytest.approx(before, abs=0.03)
 
 
 def test_a_kernel_that_tells_no_clocks(monkeypatch: pytest.MonkeyPatch) -> None:

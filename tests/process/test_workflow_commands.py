@@ -395,9 +395,12 @@ def test_delete_leaves_nothing_of_the_workflow_and_all_of_the_others(place: Plac
         place.torc("slurm", "generate", "w.yaml", "-o", "run.sh")
     other = write(place.output_dir, batch(workflow_id=2, job_id=4, attempt_id=1, node="n_1"))
     node_file = write(place.output_dir, measured(1, 0))
+    journal = Path(f"{node_file}-journal")
+    journal.touch()
     place.torc("slurm", "collect", "--no-accounting")
     assert "workflow 1 is deleted" in place.torc("workflows", "delete", "1").stdout
     assert not Path(node_file).exists()
+    assert not journal.exists()
     assert Path(other).exists()
     assert [path.name for path in (place.output_dir / "plans").iterdir()] == ["wf2_r1.json"]
     assert [item["workflow_id"] for item in place.items("workflows", "list")] == [2]

@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.render import NOT_KNOWN, Column, emit, emit_csv, emit_object, emit_table
 from torc_slurm.reports.causes import Cause
-from torc_slurm.reports.compare import COMPARISON_COLUMNS, Apart, Comparison, steps_by_cause
+from torc_slurm.reports.compare import (
+    COMPARISON_COLUMNS,
+    DIFFERS_FROM_PERCENT,
+    LEAST_CPU_SECONDS,
+    LEAST_IO_BYTES,
+    Apart,
+    Comparison,
+    steps_by_cause,
+)
 from torc_slurm.reports.step_stats import Item, step_label
 from torc_slurm.text import printable
 from torc_slurm.units import format_memory
@@ -27,7 +35,9 @@ _LEGEND = (
     "Peak memory and CPU are the wrapper's. The others are held against them: RSS sum (the wrapper's largest sample),",
     "cgroup (charged, without page cache), cgroup peak (with it), MaxRSS and TotalCPU (Slurm's accounting).",
     "Disk read and write, not shown for want of room, are held against what the wrapper counted (-f json has all).",
-    f"* differs by more than 10 %. Sizes are decimal; {NOT_KNOWN} is NULL: not measured.",
+    f"* differs by more than {DIFFERS_FROM_PERCENT:g} %, or one of the two is missing; {LEAST_CPU_SECONDS:g} s of CPU"
+    f" and {LEAST_IO_BYTES / 1e6:g} MB of disk are no difference.",
+    f"Sizes are decimal; {NOT_KNOWN} is NULL: not measured.",
 )
 
 

@@ -199,6 +199,6 @@ def _said(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *,
     others = len(planned.recovery.unfinished) - len(planned.recovery.helped)
     again = f"{others} of them that this does not help run again too.\n" if others else ""
     return (
-        f"Run {launched.run_id} of at most {planned.max_attempts}: {launched.job_count} jobs in Slurm job "
-        f"{launched.slurm_job_id}\n{again}Watch it: torc workflows status {workflow_id} --wait"
+        f"Run {launched.run_id} of at most {planned.max_attempts}: {launched.job_count} jobs in "
+        f"{launched.allocation}\n{again}Watch it: torc workflows status {workflow_id} --wait"
     )

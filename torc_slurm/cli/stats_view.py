@@ -100,7 +100,7 @@ def footer(report: StatsReport) -> list[str]:
     if report.disk_of_torc_step:
         lines.append(
             f"MaxDiskRead, MaxDiskWrite in {report.disk_of_torc_step} {_plural('row', report.disk_of_torc_step)} are "
-            "torc-step's own few bytes: this Slurm reads a task's first process alone. What the steps read "
+            "torc-step's own: this Slurm reads a task's first process alone. What the steps read "
             "and wrote: all_nodes_read_chars, all_nodes_written_chars (--all-columns, -f json)."
         )
     if report.unmeasured:

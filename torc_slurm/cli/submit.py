@@ -182,12 +182,9 @@ def _show_submitted(launched: Launched, chosen_format: Format) -> None:
     elif chosen_format is Format.csv:
         emit_csv(list(item), [item])
     else:
-        workflow, collector = launched.workflow_id, launched.collector_job_id
-        allocation = f"Slurm job {launched.slurm_job_id}"
-        if collector is not None:
-            allocation += f", collected by job {collector} afterwards"
+        workflow = launched.workflow_id
         emit(
-            f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in {allocation}\n"
+            f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in {launched.allocation}\n"
             f"Watch it: torc workflows status {workflow} --wait    afterwards: torc slurm stats {workflow}\n"
         )
 

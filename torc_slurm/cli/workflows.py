@@ -190,7 +190,10 @@ def delete(
     with current_workflow(directory, workflow_id, on_wait=say) as current:
         remove_workflow(current)
     show_done(
-        workflow_id, "deleted", [f"workflow {workflow_id} is deleted; the outputs of its jobs stay"], chosen_format
+        workflow_id,
+        "deleted",
+        [f"workflow {workflow_id} is deleted; the outputs of its jobs and what was drawn of it stay"],
+        chosen_format,
     )
 
 

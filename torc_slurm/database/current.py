@@ -141,7 +141,8 @@ def remove_workflow(current: Current) -> None:
     names = [os.path.relpath(path, current.database.output_dir) for path in node_files]
     with transaction(current.database.connection):
         delete_workflow(current.database.connection, current.workflow_id, names)
-    for path in [*node_files, *_plan_files(current)]:
+    journals = [f"{path}-journal" for path in node_files]
+    for path in [*node_files, *journals, *_plan_files(current)]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 

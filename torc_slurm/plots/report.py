@@ -237,7 +237,7 @@ def _figures(overview: Overview | None) -> tuple[list[Section], dict[str, Encode
     if overview is None:
         return [], {}
     run, runs = overview.on_nodes, overview.run.run_ids
-    title = "Over time" if len(runs) == 1 else f"Over time: run {runs[-1]}, the last of {len(runs)}"
+    title = "Over time" if len(runs) == 1 else f"Over time: run {runs[-1]}, the latest"
     sections = [
         Section("gantt", title, figures=[gantt_figure(run)]),
         Section("nodes", figures=packing_figures(overview.nodes(), run)),

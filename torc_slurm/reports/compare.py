@@ -24,9 +24,9 @@ from torc_slurm.reports.step_stats import Item
 
 DIFFERS_FROM_PERCENT = 10.0
 # Two clock ticks of a process and of its monitor are no difference.
-_LEAST_CPU_SECONDS = 0.05
+LEAST_CPU_SECONDS = 0.05
 # torc-step's own reads while it starts, which Slurm counts for the step.
-_LEAST_IO_BYTES = 2_000_000
+LEAST_IO_BYTES = 2_000_000
 
 _IDENTITY = ("workflow_id", "job_id", "job_name", "run_id", "attempt_id", "slurm_job_id", "slurm_array", "step_id")
 _FACTS = ("job_status", "state", "status", "gather_type", "slurm_version", "backend")
@@ -109,13 +109,13 @@ def _apart(item: Item) -> Iterator[Apart]:
     )
     for name, cause in memory:
         yield from _held_against(figures, name, "peak_memory_bytes", cause, least=0.0)
-    yield from _held_against(figures, "total_cpu_seconds", "wrapper_cpu_seconds", cpu_cause, least=_LEAST_CPU_SECONDS)
+    yield from _held_against(figures, "total_cpu_seconds", "wrapper_cpu_seconds", cpu_cause, least=LEAST_CPU_SECONDS)
     for name, own in (
         ("total_disk_read_bytes", "all_nodes_read_chars"),
         ("total_disk_write_bytes", "all_nodes_written_chars"),
     ):
         if figures[name] is not None and figures[own] is not None:
-            yield from _held_against(figures, name, own, disk_cause, least=_LEAST_IO_BYTES)
+            yield from _held_against(figures, name, own, disk_cause, least=LEAST_IO_BYTES)
 
 
 def _held_against(

@@ -208,6 +208,8 @@ def _unmeasured_item(row: Row) -> Item:
     item = dict.fromkeys(ITEM_COLUMNS) | _slurm_side(row, "")
     item |= {name: row[name] for name in ("run_id", "slurm_job_id", "step_id")}
     item["job_name"] = row["step_name"]
+    if isinstance(item["reason"], str):
+        item["reason"] = item["reason"].partition(": the wrapper's")[0]  # there was none
     return {name: item[name] for name in ITEM_COLUMNS}
 
 
@@ -220,7 +222,8 @@ def _warnings(items: Iterable[Item]) -> Iterable[str]:
     for item in items:
         label = step_label(item)
         if item["job_status"] == "oom" or item["state"] == "OUT_OF_MEMORY":
-            yield f"{label} ran out of memory; its peak is a lower bound of what it needs"
+            bound = "; its peak is a lower bound of what it needs" if item["peak_memory_bytes"] is not None else ""
+            yield f"{label} ran out of memory{bound}"
         if item["end_time_source"] == "last flush":
             yield f"{label} wrote no end (killed?); its figures and its end are those of its last record"
         if item["end_time_source"] == "accounting":

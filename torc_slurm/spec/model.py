@@ -73,13 +73,17 @@ def _command(value: str) -> str:
 
 
 def _understood(check: Callable[[str], object]) -> Callable[[str], str]:
-    """A validator that refuses what ``check`` refuses, and keeps the text as it was written."""
+    """A validator that refuses what ``check`` refuses, and keeps the text as it was written.
+
+    Its message begins after the text, which is named, with its key, by whoever reports it.
+    """
 
     def validate(value: str) -> str:
         try:
             check(value)
         except InputError as error:
-            raise ValueError(str(error)) from None
+            subject, told, problem = str(error).partition(f"{value!r} ")
+            raise ValueError(problem if told else subject) from None
         return value
 
     return validate

@@ -20,6 +20,7 @@ from torc_slurm.step.readings import ProcessReading, TreeReading
 _TICK_SECONDS = 1.0 / os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _FULL_READ_EVERY = 30  # samples: what changes without running (reclaimed memory) is seen at last then
+_MOST_PASSES = 4  # over processes of which one ends while they are read
 _MOST_KEPT_DESCRIPTORS = 4096  # 2 per process; further processes are opened anew at each sample
 _OTHER_DESCRIPTORS = 64
 
@@ -31,16 +32,19 @@ _NUM_THREADS, _STARTTIME, _RSS = 17, 19, 21
 
 
 class _Process:
-    """What is kept of one process between samples; ``clock_ns``: its CPU clock at its reading, 0 where it has none."""
+    """What is kept of one process between samples.
 
-    __slots__ = ("children", "children_fd", "clock", "clock_ns", "pid", "place", "reading", "stat_fd")
+    ``clock_ns`` is its CPU clock when it was asked last, 0 where it has none; ``read_ns`` what that was at its reading.
+    """
+
+    __slots__ = ("children", "children_fd", "clock", "clock_ns", "pid", "place", "read_ns", "reading", "stat_fd")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.stat_fd = self.children_fd = -1
         # The number of glibc's clock_getcpuclockid: the pid's complement, shifted, and CPUCLOCK_SCHED.
         self.clock = (~pid << 3) | 2
-        self.clock_ns = 0
+        self.clock_ns = self.read_ns = 0
         self.place = -1  # of its reading in the tree's
         self.children: list[int] = []
         self.reading: ProcessReading | None = None
@@ -80,7 +84,8 @@ class ProcfsTree:
             self._last.vanished, self._last.is_unchanged = [], True
             return self._last
         self._gone, self._has_ended = [], False
-        if self._read_again(ran) or self._has_ended or thorough:
+        self._bring_up_to_date(ran)
+        if thorough or self._has_ended or self._name_a_stranger(ran):
             self._last = self._walk()
         else:
             self._last = self._last.with_new(
@@ -106,25 +111,53 @@ class ProcfsTree:
                 clock_ns = clock_ns_of(process.clock)
             except OSError:
                 clock_ns = 0  # it has gone; or this kernel does not tell
-            if clock_ns != process.clock_ns or everything or not clock_ns:
+            if clock_ns != process.read_ns or everything or not clock_ns:
                 process.clock_ns = clock_ns
                 ran.append(process)
         return ran
 
-    def _read_again(self, ran: list[_Process]) -> bool:
-        """Bring these up to date, and the wrappers' children; whether a child is named that is not known."""
-        known, helpers = self._known, self._helpers
-        for process in self._wrappers.values():
-            process.children = self._children(process)  # it may have adopted some without having run
+    def _bring_up_to_date(self, ran: list[_Process]) -> None:
+        """Read these, parents before their children; again where one went meanwhile, and was waited for.
+
+        What it used passes to its parent in that moment: read before it, the parent lacks what nobody has any more.
+        """
+        for _ in range(_MOST_PASSES):
+            known_gone = len(self._gone)
+            went_meanwhile = self._read_in_order(ran)
+            ran = self._to_be_read_again(self._gone[known_gone:], ran, went_meanwhile)
+            if not ran:
+                return
+
+    def _read_in_order(self, ran: list[_Process]) -> bool:
+        """Whether one of them went after its clock was asked, or may have (a kernel that tells no clocks)."""
+        went_meanwhile = False
         for process in ran:
-            was_alive = process.reading is None or not process.reading.is_zombie
+            before = process.reading
             if not self._read_whole(process):
+                went_meanwhile |= process.clock_ns > 0 or before is None or not before.clock_ns
                 self._forget(process)
-            elif was_alive and process.reading is not None and process.reading.is_zombie:
-                self._has_ended = True
+            elif before is not None and not before.is_zombie and process.reading is not None:
+                self._has_ended |= process.reading.is_zombie
+        return went_meanwhile
+
+    def _to_be_read_again(self, gone: list[_Process], ran: list[_Process], went_meanwhile: bool) -> list[_Process]:
+        """Who may have waited for those that have gone since they were read themselves; in the order of reading."""
+        read = {process.pid for process in ran}
+        pids = {process.reading.parent_pid for process in gone if process.reading is not None}
+        pids = pids | read | self._wrappers.keys() if went_meanwhile else pids - read
+        if pids.isdisjoint(self._known.keys() | self._wrappers.keys()):
+            return []
+        self._watched = [*self._wrappers.values(), *self._known.values()]
+        pids |= {process.pid for process in self._those_that_ran(everything=False)}
+        return [process for process in self._watched if process.pid in pids]
+
+    def _name_a_stranger(self, ran: list[_Process]) -> bool:
+        """Whether these or the wrappers, who may have adopted some without having run, have a child not yet known."""
+        for process in self._wrappers.values():
+            process.children = self._children(process)
         for process in (*self._wrappers.values(), *ran):
             for pid in process.children:
-                if pid not in known and pid not in helpers:
+                if pid not in self._known and pid not in self._helpers:
                     return True
         return False
 
@@ -198,6 +231,7 @@ class ProcfsTree:
         start_ticks = int(fields[_STARTTIME])
         if process.reading is not None and process.reading.start_ticks != start_ticks:
             return False
+        process.read_ns = process.clock_ns
         threads = int(fields[_NUM_THREADS])
         # The clock has all its threads' time to the nanosecond; it is 0 where the kernel does not tell.
         used_ticks = int(fields[_UTIME]) + int(fields[_STIME])

@@ -10,6 +10,7 @@ import psutil
 
 from torc_slurm.step.readings import ProcessReading, TreeReading
 
+_MOST_PASSES = 4
 _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
 
 
@@ -24,8 +25,11 @@ class PsutilTree:
 
     def read(self, wrappers: dict[int, frozenset[int]], thorough: bool = False) -> TreeReading:  # noqa: ARG002 - always is
         """One sample of all processes below the wrappers and of those known from before."""
-        found = self._find(wrappers)
-        readings = {pid: reading for pid, process in found.items() if (reading := _read(process)) is not None}
+        for _ in range(_MOST_PASSES):
+            found = self._find(wrappers)
+            readings = {pid: reading for pid, process in found.items() if (reading := _read(process)) is not None}
+            if len(readings) == len(found):
+                break  # else what one used that went meanwhile may have passed to a parent that was read before it
         vanished = [reading for pid, reading in self._readings.items() if pid not in readings]
         self._known = {pid: found[pid] for pid in readings}
         self._readings = readings
