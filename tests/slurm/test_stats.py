@@ -21,9 +21,16 @@ def stats(lab: Lab, job: int | str, *options: str, **variables: str) -> list[dic
 
 
 def stats_in_state(lab: Lab, job: int, state: str) -> list[dict[str, Any]]:
-    """Ask until accounting has the job's own record: what comes of the steps first stands under root for a while."""
-    lab.wait_for(lambda: [item["state"] for item in stats(lab, job)] == [state], f"Slurm to say {state} of job {job}")
-    return stats(lab, job)
+    """Ask until accounting has the job's own record: the steps' come first, and are pending for a while, under root."""
+    wanted = [(state, "pending" if state == "RUNNING" else "found")]
+    items: list[dict[str, Any]] = []
+
+    def has_come() -> bool:
+        items[:] = stats(lab, job)
+        return [(item["state"], item["status"]) for item in items] == wanted
+
+    lab.wait_for(has_come, f"Slurm to say {state} of job {job}, and no more to come")
+    return items
 
 
 def refused(lab: Lab, *words: str) -> str:
