@@ -264,7 +264,9 @@ def parse_slurm_time(text: str) -> Decimal | None:
     if text.lower() in _SLURM_NO_LIMIT:
         return None
     match = _SLURM_TIME.fullmatch(text)
-    if match is None or (match["fraction"] and match["second"] is None):
+    # 2:3 ends in seconds, 1-2:3 in minutes, which have no fraction
+    last_seconds = "second" if match is not None and match["days"] is None else "third"
+    if match is None or (match["fraction"] and match[last_seconds] is None):
         raise InputError(f"time {text!r} is not understood; {_SLURM_TIME_REMEDY}")
     parts = [int(part) for part in match.group("first", "second", "third") if part is not None]
     if match["days"] is not None:

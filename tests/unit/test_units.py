@@ -337,7 +337,8 @@ def test_no_limit_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1-", "-1", "1:2:3:4", "1:234", "9.372", "1-2-3", "a:b", "00:00:", "1-02:03:04:05", "٣٠"]
+    "text",
+    ["", "1-", "-1", "1:2:3:4", "1:234", "9.372", "1-2-3", "a:b", "00:00:", "1-02:03:04:05", "1-2:3.5", "1-2.5", "٣٠"],
 )
 def test_a_time_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(InputError):
