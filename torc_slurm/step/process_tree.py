@@ -142,6 +142,8 @@ class ProcfsTree:
 
     def _to_be_read_again(self, gone: list[_Process], ran: list[_Process], went_meanwhile: bool) -> list[_Process]:
         """Who may have waited for those that have gone since they were read themselves; in the order of reading."""
+        if not gone:
+            return []
         read = {process.pid for process in ran}
         pids = {process.reading.parent_pid for process in gone if process.reading is not None}
         pids = pids | read | self._wrappers.keys() if went_meanwhile else pids - read
