@@ -15,6 +15,7 @@ from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, update_run
 from torc_slurm.database.settle import RunState, refresh_workflow, supersede
+from torc_slurm.database.snapshot import JOURNAL_SUFFIX
 from torc_slurm.database.workflows import delete_workflow, workflow_row, workflow_rows
 from torc_slurm.errors import TorcError
 from torc_slurm.plan import PLANS_DIR
@@ -141,7 +142,7 @@ def remove_workflow(current: Current) -> None:
     names = [os.path.relpath(path, current.database.output_dir) for path in node_files]
     with transaction(current.database.connection):
         delete_workflow(current.database.connection, current.workflow_id, names)
-    journals = [f"{path}-journal" for path in node_files]
+    journals = [path + JOURNAL_SUFFIX for path in node_files]
     for path in [*node_files, *journals, *_plan_files(current)]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from torc_slurm.errors import DatabaseError, NodeFileBusy
 
-_JOURNAL_SUFFIX = "-journal"
+JOURNAL_SUFFIX = "-journal"
 _CHANGE_COUNTER = slice(24, 28)  # https://www.sqlite.org/fileformat.html: raised by every transaction
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.05
@@ -60,10 +60,10 @@ def _copy_unchanged(path: str, copy: str) -> str:
             time.sleep(_PAUSE_SECONDS * 2**attempt)
         before = fingerprint(path)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(copy + _JOURNAL_SUFFIX)
+            os.unlink(copy + JOURNAL_SUFFIX)
         _copy(path, copy)
         with contextlib.suppress(FileNotFoundError):  # no transaction is under way
-            _copy(path + _JOURNAL_SUFFIX, copy + _JOURNAL_SUFFIX)
+            _copy(path + JOURNAL_SUFFIX, copy + JOURNAL_SUFFIX)
         if fingerprint(path) == before:
             return before
     raise NodeFileBusy(f"{path} is being written just now; collect again later")
@@ -83,7 +83,7 @@ def _condition(path: str) -> str:
 
 def _journal_condition(path: str) -> str:
     try:
-        with open(_open_regular(path + _JOURNAL_SUFFIX), "rb") as file:
+        with open(_open_regular(path + JOURNAL_SUFFIX), "rb") as file:
             status = os.fstat(file.fileno())
     except FileNotFoundError:
         return "no journal"

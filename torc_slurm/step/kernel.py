@@ -57,7 +57,8 @@ def give_back_code() -> int:
         pointer = type("pointer", (_ctypes._SimpleCData,), {"_type_": "P"})
         madvise = _ctypes.dlsym(_ctypes.dlopen(None, 0), "madvise")  # type: ignore[arg-type]  # None: ourselves
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
-            mappings = [line for line in file if " r-xp " in line]
+            # only a file's: what was generated in memory would not come back
+            mappings = [line for line in file if " r-xp " in line and "/" in line]
         for line in mappings:
             begin, end = (int(address, 16) for address in line.split(None, 1)[0].split("-"))
             arguments = (pointer(begin), pointer(end - begin), _MADV_DONTNEED)
