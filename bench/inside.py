@@ -21,12 +21,12 @@ from bench.figures import median
 from bench.rows import Row
 from bench.tools import TORC_STEP, node_files
 from torc_slurm.database.batch import Batch
-from torc_slurm.database.collect import collect_node_files
 from torc_slurm.database.main import main_database_path, open_main
 from torc_slurm.database.node_file import read_batches, write_batch
 from torc_slurm.step.process_tree import ProcfsTree
 from torc_slurm.step.psutil_tree import PsutilTree
 from torc_slurm.step.readings import TreeReader
+from torc_slurm.usecases.collect import collect_node_files
 
 _SIZES = ((17, 4), (257, 64))
 _COLLECT_STEPS, _COLLECT_FILES = 300, 4

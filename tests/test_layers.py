@@ -23,11 +23,8 @@ PACKAGE = Path(torc_slurm.__file__).parent
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("glossary", ("torc_slurm",)),
     ("errors", ("torc_slurm.errors",)),
-    (
-        "words",
-        ("torc_slurm.units", "torc_slurm.identity", "torc_slurm.templates", "torc_slurm.node_local", "torc_slurm.text"),
-    ),
-    ("plan", ("torc_slurm.plan", "torc_slurm.spec.*", "torc_slurm.installation", "torc_slurm.batch_script")),
+    ("words", ("torc_slurm.units", "torc_slurm.identity", "torc_slurm.node_local", "torc_slurm.text")),
+    ("plan", ("torc_slurm.plan", "torc_slurm.spec.*")),
     ("sizing", ("torc_slurm.sizing.*",)),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),
     (
@@ -39,9 +36,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "torc_slurm.database.journal",
         ),
     ),
-    ("slurm", ("torc_slurm.step.*", "torc_slurm.slurm.*")),
+    ("slurm and step", ("torc_slurm.step.*", "torc_slurm.slurm.*")),
     ("database", ("torc_slurm.database.*",)),
-    ("epilog", ("torc_slurm.slurm.epilog", "torc_slurm.launch", "torc_slurm.correction", "torc_slurm.recovery")),
+    ("use cases", ("torc_slurm.usecases.*",)),
     ("reports", ("torc_slurm.reports.*",)),
     ("plots", ("torc_slurm.plots.*",)),
     ("runner", ("torc_slurm.runner.*",)),

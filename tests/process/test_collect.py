@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from node_files import BEGIN, accounting_row, batch, dump, exit_record, path_of, write, write_accounting
 
-from torc_slurm.database.collect import FileOutcome, collect_node_files
 from torc_slurm.database.main import main_database_path, open_main
 from torc_slurm.database.migrations import migrate
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.spool import write_to_spool
-from torc_slurm.database.store import rebuild_results
 from torc_slurm.errors import DatabaseError
+from torc_slurm.usecases.attempt_results import rebuild_results
+from torc_slurm.usecases.collect import FileOutcome, collect_node_files
 
 TESTS = Path(__file__).parents[1]
 
@@ -383,7 +383,7 @@ def test_a_file_that_is_written_all_the_time_is_read_whole_or_named_busy(tmp_pat
 
 COLLECTOR = """
 import sys
-from torc_slurm.database.collect import collect_node_files
+from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.database.main import open_main
 sys.stdin.readline()
 with open_main(sys.argv[1]) as database:
@@ -422,7 +422,7 @@ if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-from torc_slurm.database.collect import collect_node_files
+from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.database.main import open_main
 with open_main(sys.argv[1]) as database:
     for outcome in collect_node_files(database):

@@ -13,7 +13,9 @@ import pytest
 import torc_slurm
 
 ROOT = str(Path(torc_slurm.__file__).parents[1])
-ASK = "import json; from torc_slurm.installation import module_command; print(json.dumps(module_command({!r})))"
+ASK = (
+    "import json; from torc_slurm.usecases.installation import module_command; print(json.dumps(module_command({!r})))"
+)
 
 
 def words(module: str, **changed: str) -> list[str]:

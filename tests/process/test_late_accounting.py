@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from node_files import BEGIN, accounting_row, batch, write, write_accounting
 
-from torc_slurm.database.collect import collect_node_files
-from torc_slurm.database.late_accounting import MOST_ALLOCATIONS, open_questions, up_to_date
 from torc_slurm.database.main import open_main
 from torc_slurm.database.selection import Selection
+from torc_slurm.usecases.collect import collect_node_files
+from torc_slurm.usecases.late_accounting import MOST_ALLOCATIONS, open_questions, up_to_date
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_jo
 from torc_slurm.database.node_file import write_batch
 from torc_slurm.errors import DatabaseError
 from torc_slurm.identity import node_file_path
-from torc_slurm.installation import module_command
 from torc_slurm.plan import (
     Claim,
     ExecutionPlan,
@@ -32,7 +31,8 @@ from torc_slurm.plan import (
     read_claim,
     read_plan,
 )
-from torc_slurm.runner.takeover import SUPERSEDED, RunTakenError, claim_of_this_process, take_run
+from torc_slurm.usecases.installation import module_command
+from torc_slurm.usecases.takeover import SUPERSEDED, RunTakenError, claim_of_this_process, take_run
 
 ME = claim_of_this_process({})
 NO_PROCESS = 2**22 + 1  # over the kernel's largest pid

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from torc_slurm import templates
 from torc_slurm.errors import InputError
+from torc_slurm.usecases import templates
 
 TRAP = templates.find("epilog_trap.sh")
 TRAP_LINE = Path(TRAP).read_text().splitlines()[-1]

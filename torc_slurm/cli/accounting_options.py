@@ -11,7 +11,7 @@ import typer
 from torc_slurm.cli.options import say
 
 if TYPE_CHECKING:
-    from torc_slurm.database.late_accounting import UpToDate
+    from torc_slurm.usecases.late_accounting import UpToDate
 
 
 class Backend(str, Enum):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.render import Column, Row, emit, emit_csv, emit_items, emit_table
-from torc_slurm.database.collect import FileOutcome
-from torc_slurm.database.late_accounting import UpToDate
 from torc_slurm.text import printable
+from torc_slurm.usecases.collect import FileOutcome
+from torc_slurm.usecases.late_accounting import UpToDate
 
 _COLUMNS = ("path", "outcome", "steps", "changed_attempts", "accounting_rows", "problem")
 

@@ -29,8 +29,8 @@ from torc_slurm.cli.workflow_options import WorkflowIdArgument
 from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
-    from torc_slurm.database.sizing_facts import SizingFacts
     from torc_slurm.sizing.guards import Guards
+    from torc_slurm.usecases.sizing_facts import SizingFacts
 
 _EXAMPLE = """\b
 Examples:
@@ -86,9 +86,9 @@ def correct_resources(
     All runs and attempts count. The next run of the workflow asks for the new figures.
     """
     from torc_slurm.cli.sizing_view import show_corrections, show_edit
-    from torc_slurm.correction import apply, over_walltime, spec_edit
-    from torc_slurm.database.sizing_facts import sizing_facts
     from torc_slurm.sizing.corrections import correct
+    from torc_slurm.usecases.correct import apply, over_walltime, spec_edit
+    from torc_slurm.usecases.sizing_facts import sizing_facts
 
     chosen_format, directory = resolve(context, format_, output_dir)
     if output is not None and not write_spec:
@@ -124,8 +124,8 @@ def correct_resources(
 
 def _with_partition(found: SizingFacts, guards: Guards, partition: str | None, explain: bool) -> Guards:
     """The bounds with those of the partition; where Slurm cannot tell them, that is explained."""
-    from torc_slurm.correction import capacity_for
     from torc_slurm.slurm.partition import guarded
+    from torc_slurm.usecases.correct import capacity_for
 
     capacity = capacity_for(found, partition)
     if explain and capacity.problem is not None:

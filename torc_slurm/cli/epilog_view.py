@@ -10,7 +10,7 @@ from torc_slurm.cli.render import emit, emit_csv, emit_items
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 
 if TYPE_CHECKING:
-    from torc_slurm.slurm.epilog import EpilogReport
+    from torc_slurm.usecases.epilog import EpilogReport
 
 
 def show_epilog(report: EpilogReport, chosen_format: Format, output_dir: str) -> None:

@@ -112,9 +112,9 @@ class _Found(NamedTuple):
 def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None, asking: _Asking) -> _Found:
     from torc_slurm.cli.sizing_options import say_what_is_missing
     from torc_slurm.database.selection import Selection
-    from torc_slurm.database.sizing_facts import sizing_facts
     from torc_slurm.database.workflows import job_rows
     from torc_slurm.plots.report import latest_of_each_job, requests_of_facts
+    from torc_slurm.usecases.sizing_facts import sizing_facts
 
     with sizing_facts(directory, workflow_id, ask_accounting=asking.ask, backend=asking.backend, on_wait=say) as found:
         found.require_run(run_id)
@@ -151,8 +151,8 @@ def _sizing(facts: Facts, run_id: int | None) -> Sizing:
 
 
 def _found_allocation(directory: str, slurm_job_id: str, run_id: int | None, asking: _Asking) -> _Found:
-    from torc_slurm.database.late_accounting import up_to_date
     from torc_slurm.database.selection import Selection
+    from torc_slurm.usecases.late_accounting import up_to_date
 
     selection = Selection(slurm_job_id, run_id=run_id)
     with up_to_date(directory, selection, ask_accounting=asking.ask, backend=asking.backend, on_wait=say) as current:

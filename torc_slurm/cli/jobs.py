@@ -59,9 +59,9 @@ def list_(
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show every job of a workflow with its status and what it requires."""
-    from torc_slurm.database.current import current_workflow
     from torc_slurm.database.workflows import dependencies, job_rows
     from torc_slurm.reports.workflow_status import JOB_STATUSES
+    from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     if status is not None and status not in JOB_STATUSES:

@@ -80,9 +80,9 @@ def _paths(databases: Sequence[str], workflow: int | None, run_id: int | None, o
 
 def _collected(workflow: int, run_id: int | None, output_dir: str) -> list[str]:
     """The node files of a workflow's run, after a collect that also asks for late accounting."""
-    from torc_slurm.database.late_accounting import up_to_date
     from torc_slurm.database.selection import Selection
     from torc_slurm.database.series import node_files_of
+    from torc_slurm.usecases.late_accounting import up_to_date
 
     with up_to_date(output_dir, Selection(workflow_id=workflow, run_id=run_id), on_wait=say) as current:
         files = node_files_of(current.database.connection, workflow, run_id)
@@ -128,9 +128,10 @@ def opened_run(paths: Sequence[str], *, needs_series: bool = True) -> Iterator[R
         InputError: a file is not there, or they are of different runs, or none holds a series though one is needed.
         DatabaseError: a file cannot be read as a node file.
     """
-    from torc_slurm.database.series import judge, open_series
+    from torc_slurm.database.series import open_series
     from torc_slurm.plots.gather import gather
     from torc_slurm.plots.words import HOW_TO_GET_A_SERIES
+    from torc_slurm.usecases.attempts_of_files import judge
 
     with contextlib.ExitStack() as stack:
         files = []

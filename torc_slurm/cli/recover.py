@@ -33,8 +33,8 @@ from torc_slurm.cli.workflow_options import (
 from torc_slurm.errors import TorcError
 
 if TYPE_CHECKING:
-    from torc_slurm.launch import Launched, Request
-    from torc_slurm.recovery import RecoveryPlan
+    from torc_slurm.usecases.recover import RecoveryPlan
+    from torc_slurm.usecases.submit import Launched, Request
 
 RECOVER_EXAMPLE = """\b
 Examples:
@@ -79,9 +79,9 @@ def recover(
     Refused where no other run would help: jobs that failed by themselves or hung, or whose request cannot grow any
     more. What was corrected since a job failed is left as it is.
     """
-    from torc_slurm.correction import apply
-    from torc_slurm.database.sizing_facts import sizing_facts
-    from torc_slurm.recovery import plan
+    from torc_slurm.usecases.correct import apply
+    from torc_slurm.usecases.recover import plan
+    from torc_slurm.usecases.sizing_facts import sizing_facts
 
     chosen_format, directory = resolve(context, format_, output_dir)
     guards = guards_of(max_memory=max_memory, max_runtime=max_runtime, largest_factor=largest_factor)
@@ -132,10 +132,10 @@ def _require_sbatch(workflow_id: int) -> None:
 
 def _submit(directory: str, request: Request, *, is_corrected: bool) -> Launched:
     """The next run; where that cannot be, the corrections stay, and that is said."""
-    from torc_slurm import launch
+    from torc_slurm.usecases import submit as submission
 
     try:
-        return launch.submit(directory, request, on_wait=say)
+        return submission.submit(directory, request, on_wait=say)
     except TorcError:
         if is_corrected:
             say("the corrections are saved; what follows kept the next run from being submitted")

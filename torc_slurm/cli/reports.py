@@ -79,9 +79,9 @@ def check_resource_utilization(
     Each job's latest attempt is held against the request it ran with. Jobs without resource_requirements are left out.
     """
     from torc_slurm.cli.sizing_view import show_utilization
-    from torc_slurm.database.sizing_facts import sizing_facts
     from torc_slurm.sizing.utilization import check
     from torc_slurm.units import exact
+    from torc_slurm.usecases.sizing_facts import sizing_facts
 
     chosen_format, directory = resolve(context, format_, output_dir)
     least = None if min_over_utilization is None else exact(min_over_utilization)
@@ -117,9 +117,9 @@ def savings(
     time. Jobs without resource_requirements are left out.
     """
     from torc_slurm.cli.sizing_view import show_savings
-    from torc_slurm.database.sizing_facts import sizing_facts
     from torc_slurm.sizing.corrections import correct
     from torc_slurm.sizing.savings import savings as savings_of
+    from torc_slurm.usecases.sizing_facts import sizing_facts
 
     chosen_format, directory = resolve(context, format_, output_dir)
     options = options_of(memory_multiplier, cpu_multiplier, runtime_multiplier, guards=guards_of())
@@ -141,8 +141,8 @@ def changes(
 ) -> None:
     """Show every correction of a workflow's requests that was saved, with its reason and its evidence."""
     from torc_slurm.cli.sizing_view import show_changes
-    from torc_slurm.database.current import current_workflow
     from torc_slurm.database.sizing import change_rows
+    from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:

@@ -60,8 +60,8 @@ def list_(
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show one row per attempt: how it ended and what it used. Slurm's own view is in: torc slurm stats."""
-    from torc_slurm.database.current import current_workflow
     from torc_slurm.database.results import check_ids, result_columns, result_rows
+    from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:

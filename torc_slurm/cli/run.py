@@ -72,8 +72,8 @@ def _run_plan(path: str) -> int:
 def _run_workflow(source: str | None, output_dir: str, chosen_format: Format) -> int:
     from torc_slurm.cli.workflow_options import load, user_name, working_dir
     from torc_slurm.runner.execute import check_here
-    from torc_slurm.runner.prepare import Source, prepare_run
-    from torc_slurm.runner.takeover import check_free, claim_of_this_process
+    from torc_slurm.usecases.prepare_run import Source, prepare_run
+    from torc_slurm.usecases.takeover import check_free, claim_of_this_process
 
     environ = dict(os.environ)
 
@@ -99,7 +99,7 @@ def _run_workflow(source: str | None, output_dir: str, chosen_format: Format) ->
 def _carry_out(plan: Plan) -> RunResult | None:
     """Take the plan's run, or the next one, and run it; None where every job is completed."""
     from torc_slurm.runner.execute import execute
-    from torc_slurm.runner.takeover import claim_of_this_process, take_run
+    from torc_slurm.usecases.takeover import claim_of_this_process, take_run
 
     environ = dict(os.environ)
     me = claim_of_this_process(environ)
@@ -129,10 +129,10 @@ def _exit_status(result: RunResult) -> int:
 def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResult) -> None:
     """Bring what was measured into the main database, and show the run."""
     from torc_slurm.cli.render import emit, emit_csv, emit_object
-    from torc_slurm.database.current import current_workflow
     from torc_slurm.database.exit_records import node_files_of_run
     from torc_slurm.database.node_records import read_node_file
     from torc_slurm.reports.summary import summary_lines, summary_rows
+    from torc_slurm.usecases.current import current_workflow
 
     with current_workflow(output_dir, plan.workflow_id, on_wait=say):
         pass

@@ -12,9 +12,9 @@ from torc_slurm.cli.options import say
 from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
-    from torc_slurm.database.sizing_facts import SizingFacts
     from torc_slurm.sizing.decision import Options
     from torc_slurm.sizing.guards import Guards
+    from torc_slurm.usecases.sizing_facts import SizingFacts
 
 DEFAULT_MULTIPLIER = 1.2
 _MOST_NAMED_FILES = 10

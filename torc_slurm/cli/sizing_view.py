@@ -27,7 +27,7 @@ from torc_slurm.sizing.utilization import Utilization
 from torc_slurm.text import printable
 
 if TYPE_CHECKING:
-    from torc_slurm.correction import SpecEdit
+    from torc_slurm.usecases.correct import SpecEdit
 
 _NAME_WIDTH = 32
 _REASON_WIDTH = 200

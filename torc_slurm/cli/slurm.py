@@ -24,10 +24,10 @@ from torc_slurm.errors import InputError, TorcError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torc_slurm.database.collect import FileOutcome
-    from torc_slurm.database.late_accounting import UpToDate
     from torc_slurm.database.selection import NotRecorded, Selection
     from torc_slurm.reports.step_stats import StatsReport
+    from torc_slurm.usecases.collect import FileOutcome
+    from torc_slurm.usecases.late_accounting import UpToDate
 
 _MOST_NAMED_FILES = 10
 _EPILOG_LIMIT_SECONDS = 90
@@ -102,7 +102,6 @@ def stats(
     Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet
     complete. Without any id: the latest thing recorded in this output directory.
     """
-    from torc_slurm.database.late_accounting import up_to_date
     from torc_slurm.database.selection import (
         Selection,
         first_not_recorded,
@@ -111,6 +110,7 @@ def stats(
         select_unmeasured,
     )
     from torc_slurm.reports.step_stats import stats_report
+    from torc_slurm.usecases.late_accounting import up_to_date
 
     chosen_format, directory = resolve(context, format_, output_dir)
     backend = backend_of(accounting_backend)
@@ -165,9 +165,9 @@ def collect(
     Exit status 1 only where there were files and none could be read.
     """
     from torc_slurm.cli.collect_view import show_files
-    from torc_slurm.database.late_accounting import up_to_date
     from torc_slurm.database.selection import Selection
     from torc_slurm.database.workflows import workflow_row
+    from torc_slurm.usecases.late_accounting import up_to_date
 
     chosen_format, directory = resolve(context, format_, output_dir)
     selection, backend = Selection(slurm_job_id, workflow_id), backend_of(accounting_backend)
@@ -229,7 +229,7 @@ def given_up_after(seconds: int) -> Iterator[None]:
 def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) -> list[str]:
     """Do it and say what was done; returns what could not be done."""
     from torc_slurm.cli.epilog_view import show_epilog
-    from torc_slurm.slurm.epilog import Allocation, record_accounting
+    from torc_slurm.usecases.epilog import Allocation, record_accounting
 
     if os.path.exists(directory) and not os.path.isdir(directory):
         return [f"{directory} is a file, not an output directory; give your job's own by --output-dir"]
@@ -268,8 +268,8 @@ def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *,
     Raises:
         InputError: else; it says which id is unknown, where it was looked for, what Slurm says, what else to try.
     """
-    from torc_slurm.database.late_accounting import ask_about_unrecorded
     from torc_slurm.reports.step_stats import stats_report
+    from torc_slurm.usecases.late_accounting import ask_about_unrecorded
 
     if selection.slurm_job is None:
         return _of_workflow(directory, selection)

@@ -25,7 +25,7 @@ from torc_slurm.cli.workflow_options import (
 from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
-    from torc_slurm.launch import Launched
+    from torc_slurm.usecases.submit import Launched
 
 SUBMIT_EXAMPLE = """\b
 Examples:
@@ -63,7 +63,7 @@ def submit(
 
     A workflow file is created as a workflow first. Where sbatch refuses, nothing stays.
     """
-    from torc_slurm import launch
+    from torc_slurm.usecases import submit as submission
 
     chosen_format, directory = resolve(context, format_, output_dir)
     request = request_for(
@@ -77,7 +77,7 @@ def submit(
         time=time,
         sbatch_arguments=sbatch_arguments,
     )
-    launched = launch.dry_run(directory, request) if dry_run else launch.submit(directory, request, on_wait=say)
+    launched = submission.dry_run(directory, request) if dry_run else submission.submit(directory, request, on_wait=say)
     for message in launched.messages:
         say(message)
     if dry_run:
@@ -107,7 +107,7 @@ def generate(
 
     The ids are said on stderr. Nothing runs before the script is given to sbatch.
     """
-    from torc_slurm import launch
+    from torc_slurm.usecases import submit as submission
 
     chosen_format, directory = resolve(context, format_, output_dir)
     request = request_for(
@@ -121,7 +121,9 @@ def generate(
         time=time,
     )
     with _written(output) as lines:
-        launched = launch.dry_run(directory, request) if dry_run else launch.generate(directory, request, on_wait=say)
+        launched = (
+            submission.dry_run(directory, request) if dry_run else submission.generate(directory, request, on_wait=say)
+        )
         lines.append(launched.script)
     for message in launched.messages:
         say(message)

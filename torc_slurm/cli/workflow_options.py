@@ -11,8 +11,8 @@ import typer
 from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
-    from torc_slurm.launch import Request
     from torc_slurm.spec.workflow import Workflow
+    from torc_slurm.usecases.submit import Request
 
 WorkflowIdArgument = Annotated[
     int | None, typer.Argument(metavar="[ID]", help="A workflow's id; the latest where it is left out.", min=1)
@@ -67,8 +67,8 @@ def request_for(
     Raises:
         InputError: an id that is none, a file that cannot be read or is wrong.
     """
-    from torc_slurm.launch import Request
     from torc_slurm.slurm.sbatch_options import Overrides, split_arguments
+    from torc_slurm.usecases.submit import Request
 
     said, rest = split_arguments(_after_the_dashes(sbatch_arguments or []))
     given = Overrides(account, partition, qos, nodes, time)._asdict()

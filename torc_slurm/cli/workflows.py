@@ -12,8 +12,8 @@ from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, reso
 from torc_slurm.cli.workflow_options import WorkflowIdArgument, load, user_name, working_dir
 
 if TYPE_CHECKING:
-    from torc_slurm.database.current import Current
     from torc_slurm.reports.workflow_status import WorkflowStatus
+    from torc_slurm.usecases.current import Current
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 15.0
@@ -90,9 +90,9 @@ def create(
 def list_(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
     """Show every workflow of the output directory with its jobs by status."""
     from torc_slurm.cli.workflow_view import show_workflows
-    from torc_slurm.database.current import current_workflows
     from torc_slurm.database.workflows import status_counts, workflow_rows
     from torc_slurm.reports.workflow_status import workflow_status
+    from torc_slurm.usecases.current import current_workflows
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflows(directory, on_wait=say) as database:
@@ -115,9 +115,9 @@ def show(
 ) -> None:
     """Show what a workflow consists of: settings, resource requirements, schedulers, runs."""
     from torc_slurm.cli.workflow_view import show_workflow
-    from torc_slurm.database.current import current_workflow
     from torc_slurm.database.runs import run_rows
     from torc_slurm.database.workflows import requirement_rows, schedulers
+    from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
@@ -139,10 +139,10 @@ def status(
 ) -> None:
     """Show how far a workflow is: jobs by status, the active run, and which jobs did not end well."""
     from torc_slurm.cli.workflow_view import show_status
-    from torc_slurm.database.current import current_workflow
     from torc_slurm.database.job_states import reasons
     from torc_slurm.database.results import result_rows
     from torc_slurm.database.workflows import job_rows
+    from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     chosen = _wait(directory, workflow_id) if wait else workflow_id
@@ -167,7 +167,7 @@ def cancel(
 ) -> None:
     """End a workflow's active run; what its jobs have done stays, and the next run goes on from there."""
     from torc_slurm.cli.workflow_view import show_done
-    from torc_slurm.database.current import cancel_runs, current_workflow
+    from torc_slurm.usecases.current import cancel_runs, current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
@@ -184,7 +184,7 @@ def delete(
 ) -> None:
     """Delete a workflow and all that is recorded of it; what its jobs wrote stays. Refused while a run is active."""
     from torc_slurm.cli.workflow_view import show_done
-    from torc_slurm.database.current import current_workflow, remove_workflow
+    from torc_slurm.usecases.current import current_workflow, remove_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
@@ -212,8 +212,8 @@ def _status(current: Current) -> WorkflowStatus:
 
 def _wait(directory: str, workflow_id: int | None) -> int:
     """Say on stderr how far it is, whenever that changes, until no run is active or waits for its script to begin."""
-    from torc_slurm.database.current import current_workflow
     from torc_slurm.reports.workflow_status import progress_line
+    from torc_slurm.usecases.current import current_workflow
 
     said, pause = "", _FIRST_PAUSE_SECONDS
     while True:

@@ -1,23 +1,13 @@
-"""Writes what collect found into the main database, and keeps each attempt's row of ``results`` in step with
-it.
-"""
+"""Writes what collect found into the main database, and reads back all that is known of one attempt."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create_attempt
-from torc_slurm.database.job_states import (
-    journal_of,
-    run_has_ended,
-    store_job_states,
-    unmeasured_figures,
-    with_journal,
-)
-from torc_slurm.database.judge import judge_attempt
-from torc_slurm.database.merge import merge_nodes
+from torc_slurm.database.job_states import journal_of, run_has_ended, store_job_states
 from torc_slurm.database.node_records import (
     EXIT_COLUMNS,
     MONITOR_COLUMNS,
@@ -116,7 +106,6 @@ def store_node_records(connection: sqlite3.Connection, records: NodeRecords, nod
     changed |= store_job_states(connection, records.job_states)
     new_rows = upsert_slurm_stats(connection, records.slurm_stats)
     changed |= _attempts_of(connection, new_rows)
-    rebuild_results(connection, changed)
     return Stored(frozenset(changed), len(new_rows))
 
 
@@ -126,29 +115,38 @@ def store_accounting(connection: sqlite3.Connection, rows: Sequence[Row]) -> Sto
     """
     new_rows = upsert_slurm_stats(connection, rows)
     changed = _attempts_of(connection, new_rows)
-    rebuild_results(connection, changed)
     return Stored(frozenset(changed), len(new_rows))
 
 
-def rebuild_results(connection: sqlite3.Connection, attempts: set[int]) -> None:
-    """Compute the figures and the status of these attempts anew from what their nodes and Slurm said."""
-    for attempt in sorted(attempts):
-        _rebuild(connection, attempt)
+class Evidence(NamedTuple):
+    """All that is stored of one attempt: what its nodes, its runner and Slurm said of it."""
+
+    nodes: list[Row]
+    exits: list[Row]
+    journal: Row | None
+    accounting: Row | None
+    run_ended: bool
 
 
-def _rebuild(connection: sqlite3.Connection, attempt_id: int) -> None:
+def evidence_of(connection: sqlite3.Connection, attempt_id: int) -> Evidence:
+    """What is known of one attempt (``results.id``); gives Slurm's row of its step to it first."""
     attempt = connection.execute(_ATTEMPT, (attempt_id,)).fetchone()
     adopt_slurm_stats(connection, attempt)
-    nodes = connection.execute(_NODES, (attempt_id,)).fetchall()
-    exits = connection.execute(_EXITS, (attempt_id,)).fetchall()
-    journal = journal_of(connection, attempt)
-    figures = merge_nodes(nodes, exits) if nodes or journal is None else unmeasured_figures(journal)
-    judged = judge_attempt(figures, nodes, accounting_of(connection, attempt))
-    figures |= with_journal(judged, journal, run_ended=run_has_ended(connection, attempt))
+    return Evidence(
+        nodes=connection.execute(_NODES, (attempt_id,)).fetchall(),
+        exits=connection.execute(_EXITS, (attempt_id,)).fetchall(),
+        journal=journal_of(connection, attempt),
+        accounting=accounting_of(connection, attempt),
+        run_ended=run_has_ended(connection, attempt),
+    )
+
+
+def update_result(connection: sqlite3.Connection, attempt_id: int, figures: Mapping[str, Value]) -> None:
+    """Set these columns of an attempt's row of ``results``."""
     assignments = ", ".join(f"{name} = :{name}" for name in figures)
     connection.execute(
-        f"UPDATE results SET {assignments} WHERE id = :id",  # noqa: S608 - names come from merge and judge, not from data
-        figures | {"id": attempt_id},
+        f"UPDATE results SET {assignments} WHERE id = :id",  # noqa: S608 - names of columns, not data
+        {**figures, "id": attempt_id},
     )
 
 

@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from torc_slurm.database.node_records import Row, StepRecord, Value
-from torc_slurm.database.series import Judged, SeriesFile, output_dir_of
+from torc_slurm.database.series import SeriesFile, output_dir_of
 from torc_slurm.errors import InputError, ParseError
 from torc_slurm.plan import JobPlan, plan_path, read_plan
 from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Number, Part, Request, Run
 from torc_slurm.slurm.tres import Resources, parse_resources
 from torc_slurm.units import MIB
+from torc_slurm.usecases.attempts_of_files import Judged
 
 _Key = tuple[int, int, int]  # job, run, attempt
 Plans = Mapping[tuple[int, int], JobPlan]  # by run and job
@@ -24,7 +25,7 @@ def gather(files: Sequence[SeriesFile], judged: Judged) -> Run:
 
     Args:
         files: node files of one workflow, one allocation or one record outside Slurm; several runs are attempts.
-        judged: what `torc_slurm.database.series.judge` says of them.
+        judged: what `torc_slurm.usecases.attempts_of_files.judge` says of them.
 
     Raises:
         InputError: they are of different workflows or allocations, or hold nothing.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torc_slurm.database.series import SeriesFile
-from torc_slurm.slurm.outcome import signal_name
+from torc_slurm.usecases.verdict import signal_name
 
 Number = int | float
 Column = Sequence[Number | None]

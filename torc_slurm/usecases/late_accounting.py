@@ -15,16 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from torc_slurm.database.collect import FileOutcome, collect_node_files
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.selection import Selection, latest
-from torc_slurm.database.settle import refresh_collected
 from torc_slurm.database.slurm_stats import steps_without_final_row, unmeasured_without_final_row
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.database.store import store_accounting
 from torc_slurm.slurm.accounting import AccountingRow, fetch_allocation
 from torc_slurm.slurm.records import AllocationKey
+from torc_slurm.usecases.attempt_results import rebuild_results
+from torc_slurm.usecases.collect import FileOutcome, collect_node_files
+from torc_slurm.usecases.run_states import refresh_collected
 
 MOST_ALLOCATIONS = 50
 
@@ -157,6 +158,7 @@ def _stored(
     rows = answers.rows
     with transaction(database.connection):
         stored = store_accounting(database.connection, rows)
+        rebuild_results(database.connection, stored.attempts)
         if stored.attempts or any(file.outcome == "collected" for file in files):
             refresh_collected(database.connection)
     answered = {(row["slurm_job_id"], row["run_id"]) for row in rows if row["status"] != "unavailable"}

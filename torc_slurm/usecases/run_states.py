@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from torc_slurm.database.job_states import attempts_without_end, refresh_job_statuses, unfinished_workflows
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
-from torc_slurm.database.store import rebuild_results
 from torc_slurm.errors import CommandError
 from torc_slurm.plan import Claim, claim_run, plan_run_ids, read_claim
 from torc_slurm.slurm.submission import active_jobs
+from torc_slurm.usecases.attempt_results import rebuild_results
 
 SUPERSEDED = "superseded"
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from torc_slurm.database.main import transaction
 from torc_slurm.database.sizing import change_rows, save_corrections
-from torc_slurm.database.sizing_facts import SizingFacts
 from torc_slurm.database.workflows import schedulers
 from torc_slurm.errors import DatabaseError, InputError, TorcError
 from torc_slurm.sizing.corrections import Corrections
@@ -22,6 +21,7 @@ from torc_slurm.slurm.sbatch_options import choose_scheduler, limit_seconds
 from torc_slurm.spec.edit import Change, edit_requirements, unified_diff
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.units import format_run_time, parse_iso_duration
+from torc_slurm.usecases.sizing_facts import SizingFacts
 
 _KEYS = {Resource.memory: "memory", Resource.runtime: "runtime", Resource.cpu: "num_cpus"}
 

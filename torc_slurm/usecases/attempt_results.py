@@ -1,13 +1,28 @@
-"""What became of an attempt: its status with evidence, and its end where it could not write one itself."""
+"""Keeps each attempt's row of ``results`` in step with its evidence: its figures, its status, and its end where it
+could not write one itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 
-from torc_slurm.database.merge import last_seen
+from torc_slurm.database.job_states import unmeasured_figures, with_journal
+from torc_slurm.database.merge import last_seen, merge_nodes
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.database.slurm_stats_schema import FINAL_STATUSES
-from torc_slurm.slurm.outcome import SlurmView, WrapperView, attempt_status
+from torc_slurm.database.store import evidence_of, update_result
+from torc_slurm.usecases.verdict import SlurmView, WrapperView, attempt_status
+
+
+def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> None:
+    """Compute the figures and the status of these attempts anew from what their nodes and Slurm said."""
+    for attempt in sorted(attempts):
+        found = evidence_of(connection, attempt)
+        nodes, journal = found.nodes, found.journal
+        figures = merge_nodes(nodes, found.exits) if nodes or journal is None else unmeasured_figures(journal)
+        judged = judge_attempt(figures, nodes, found.accounting)
+        update_result(connection, attempt, figures | with_journal(judged, journal, run_ended=found.run_ended))
 
 
 def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:

@@ -17,6 +17,7 @@ from torc_slurm.database.spool import bring_over
 from torc_slurm.database.store import Stored, store_node_records
 from torc_slurm.errors import DatabaseError, NodeFileBusy
 from torc_slurm.identity import RESOURCE_DIR
+from torc_slurm.usecases.attempt_results import rebuild_results
 
 _PREFIX, _SUFFIX = "resource_metrics_", ".db"
 
@@ -110,6 +111,7 @@ def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> S
     try:
         with savepoint(connection):
             stored = store_node_records(connection, records, name)
+            rebuild_results(connection, stored.attempts)
             connection.execute(_REMEMBER, (name, records.fingerprint, time.time(), None))
             return stored
     except (sqlite3.IntegrityError, OverflowError) as error:

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torc_slurm.database.collect import collect_node_files
 from torc_slurm.database.main import open_copy, open_to_write, transaction
-from torc_slurm.database.runs import RUNNING, insert_run, plan_of
-from torc_slurm.database.settle import next_run_id, refresh_workflow
+from torc_slurm.database.runs import RUNNING, insert_run
 from torc_slurm.database.workflows import create_workflow, workflow_row
 from torc_slurm.errors import TorcError
-from torc_slurm.installation import interpreter
 from torc_slurm.plan import Plan, create_plan_file
 from torc_slurm.spec.workflow import Workflow
+from torc_slurm.usecases.collect import collect_node_files
+from torc_slurm.usecases.installation import interpreter
+from torc_slurm.usecases.next_run import plan_of
+from torc_slurm.usecases.run_states import next_run_id, refresh_workflow
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import torc_slurm
 from torc_slurm.errors import InputError, TorcError
 
 _DIRECTORY = "sbatch_templates"
@@ -15,7 +16,7 @@ def templates_directory() -> str:
     Raises:
         TorcError: this installation has none.
     """
-    package = os.path.dirname(os.path.abspath(__file__))
+    package = os.path.dirname(os.path.abspath(torc_slurm.__file__))
     for above in (package, os.path.dirname(package)):
         directory = os.path.join(above, _DIRECTORY)
         if os.path.isdir(directory):

@@ -9,17 +9,17 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from torc_slurm.database.collect import FileOutcome, collect_node_files, node_file_paths
 from torc_slurm.database.job_states import unfinished_workflows
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, update_run
-from torc_slurm.database.settle import RunState, refresh_workflow, supersede
 from torc_slurm.database.snapshot import JOURNAL_SUFFIX
 from torc_slurm.database.workflows import delete_workflow, workflow_row, workflow_rows
 from torc_slurm.errors import TorcError
 from torc_slurm.plan import PLANS_DIR
 from torc_slurm.slurm import submission
+from torc_slurm.usecases.collect import FileOutcome, collect_node_files, node_file_paths
+from torc_slurm.usecases.run_states import RunState, refresh_workflow, supersede
 
 
 @dataclass(frozen=True)

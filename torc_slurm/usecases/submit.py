@@ -15,17 +15,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torc_slurm import __version__, templates
-from torc_slurm.batch_script import ScriptValues, render_script
-from torc_slurm.database.collect import collect_node_files
+from torc_slurm import __version__
 from torc_slurm.database.job_states import refresh_job_statuses
 from torc_slurm.database.main import MainDatabase, open_copy, open_main, open_to_write, transaction
 from torc_slurm.database.node_records import Row
-from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, plan_of, update_run
-from torc_slurm.database.settle import RunState, next_run_id, refresh_workflow, supersede
+from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, update_run
 from torc_slurm.database.workflows import create_workflow, schedulers, take_back_workflow, workflow_row
 from torc_slurm.errors import CommandError, CommandTimeout, MisfitError, ParseError, TorcError
-from torc_slurm.installation import interpreter, module_command
 from torc_slurm.plan import Plan, create_plan_file, plan_path
 from torc_slurm.slurm import submission
 from torc_slurm.slurm.fit import misfits, too_few_nodes
@@ -40,6 +36,12 @@ from torc_slurm.slurm.sbatch_options import (
     sbatch_options,
 )
 from torc_slurm.spec.workflow import Scheduler, Workflow
+from torc_slurm.usecases import templates
+from torc_slurm.usecases.batch_script import ScriptValues, render_script
+from torc_slurm.usecases.collect import collect_node_files
+from torc_slurm.usecases.installation import interpreter, module_command
+from torc_slurm.usecases.next_run import plan_of
+from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow, supersede
 
 _DRY = "nothing is created (--dry-run)"
 

@@ -6,9 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from decimal import Decimal
 
-from torc_slurm.correction import capacity_for, scheduler_of
 from torc_slurm.database.sizing import last_run_id
-from torc_slurm.database.sizing_facts import SizingFacts
 from torc_slurm.database.workflows import dependencies
 from torc_slurm.errors import TorcError
 from torc_slurm.sizing.decision import UP, Options
@@ -17,6 +15,8 @@ from torc_slurm.sizing.recovery import Cause, Recovery, Unfinished, plan_recover
 from torc_slurm.slurm.partition import Capacity, guarded
 from torc_slurm.slurm.sbatch_options import limit_seconds
 from torc_slurm.units import parse_iso_duration, round_up_to_minute, scaled, slurm_time_limit
+from torc_slurm.usecases.correct import capacity_for, scheduler_of
+from torc_slurm.usecases.sizing_facts import SizingFacts
 
 # An allocation needs more than its longest job: its start, and the warning that stops it before its end.
 _WALLTIME_FACTOR = Decimal("1.1")

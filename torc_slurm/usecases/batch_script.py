@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import jinja2
 
-from torc_slurm import templates
 from torc_slurm.errors import InputError
 from torc_slurm.text import printable
+from torc_slurm.usecases import templates
 
 DEFAULT_TEMPLATE = "workflow.sbatch.j2"
 _SUFFIX = ".sbatch.j2"

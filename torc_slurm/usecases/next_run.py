@@ -1,0 +1,73 @@
+"""The next run of a workflow: its plan, from the rows of the main database."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from torc_slurm.database.node_records import Row
+from torc_slurm.database.workflows import dependencies, job_rows
+from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan
+from torc_slurm.units import monitor_allowance_mib, parse_iso_duration, parse_memory, slurm_memory_mib
+from torc_slurm.usecases.installation import module_command
+
+
+def plan_of(connection: sqlite3.Connection, workflow: Row, *, run_id: int, output_dir: str, python: str) -> Plan:
+    """The plan of a run: all jobs of a workflow that are not completed.
+
+    Args:
+        workflow: its row.
+        python: the absolute path of this installation's interpreter.
+    """
+    workflow_id = int(workflow["workflow_id"] or 0)
+    rows = job_rows(connection, workflow_id)
+    completed = {row["job_id"] for row in rows if row["status"] == "completed"}
+    waits_for = dependencies(connection, workflow_id)
+    return Plan(
+        workflow_id=workflow_id,
+        workflow_name=str(workflow["name"]),
+        run_id=run_id,
+        output_dir=output_dir,
+        working_dir=str(workflow["working_dir"]),
+        python=python,
+        torc_step=module_command("torc_slurm.step.main", python),
+        resource_monitor=MonitorPlan(
+            enabled=bool(workflow["monitor_enabled"]),
+            granularity=str(workflow["granularity"]),
+            sample_interval_seconds=float(workflow["sample_interval_seconds"] or 0),
+            flush_interval_seconds=float(workflow["flush_interval_seconds"] or 0),
+        ),
+        execution=ExecutionPlan(
+            limit_resources=bool(workflow["limit_resources"]),
+            enforce_runtime=bool(workflow["enforce_runtime"]),
+            srun_options=tuple(json.loads(str(workflow["srun_options"]))),
+        ),
+        jobs=tuple(
+            _job_plan(
+                row, tuple(other for other in waits_for.get(int(row["job_id"] or 0), ()) if other not in completed)
+            )
+            for row in rows
+            if row["job_id"] not in completed
+        ),
+    )
+
+
+def _job_plan(row: Row, depends_on: tuple[int, ...]) -> JobPlan:
+    memory = None if row["memory"] is None else str(row["memory"])
+    return JobPlan(
+        job_id=int(row["job_id"] or 0),
+        name=str(row["name"]),
+        command=str(row["command"]),
+        working_dir=str(row["working_dir"]),
+        env=json.loads(str(row["env"])),
+        depends_on=depends_on,
+        num_cpus=int(row["num_cpus"] or 1),
+        num_gpus=int(row["num_gpus"] or 0),
+        num_nodes=int(row["num_nodes"] or 1),
+        ntasks_per_node=int(row["ntasks_per_node"] or 1),
+        memory_bytes=None if memory is None else parse_memory(memory),
+        memory_mib=None if memory is None else slurm_memory_mib(memory) + monitor_allowance_mib(memory),
+        runtime_seconds=None if row["runtime"] is None else parse_iso_duration(str(row["runtime"])),
+        srun_options=tuple(json.loads(str(row["srun_options"]))),
+        has_requirements=row["resource_requirements_id"] is not None,
+    )
