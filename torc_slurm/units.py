@@ -124,9 +124,9 @@ def monitor_allowance_mib(text: str) -> int:
     return 0 if slack_bytes >= MONITOR_ALLOWANCE_MIB * MIB else MONITOR_ALLOWANCE_MIB
 
 
-def slurm_memory_option(text: str) -> str:
-    """``--mem=8192M`` for a memory request, the monitor's allowance included."""
-    return f"--mem={slurm_memory_mib(text) + monitor_allowance_mib(text)}M"
+def step_memory_mib(text: str) -> int:
+    """Whole MiB that a step asks of Slurm for a memory request: the request and the monitor's allowance."""
+    return slurm_memory_mib(text) + monitor_allowance_mib(text)
 
 
 def round_up_memory(memory_bytes: Number) -> str:

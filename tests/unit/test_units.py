@@ -98,11 +98,8 @@ def test_slurm_gets_never_less_than_was_asked_and_less_than_one_mib_more_than_bi
 
 @given(memory_texts)
 def test_the_monitor_has_16_mib_beside_what_was_asked(text: str) -> None:
-    option = units.slurm_memory_option(text)
-    assert option.startswith("--mem=")
-    assert option.endswith("M")
     asked = units.parse_memory(text)
-    assert int(option[6:-1]) * MIB - asked >= 16 * MIB
+    assert units.step_memory_mib(text) * MIB - asked >= 16 * MIB
     assert units.monitor_allowance_mib(text) in (0, 16)
 
 
@@ -113,11 +110,9 @@ def test_slurm_memory_mib(text: str, mib: int) -> None:
     assert units.slurm_memory_mib(text) == mib
 
 
-@pytest.mark.parametrize(
-    ("text", "option"), [("8g", "--mem=8192M"), ("8Gi", "--mem=8208M"), ("100m", "--mem=116M"), ("500m", "--mem=500M")]
-)
-def test_slurm_memory_option(text: str, option: str) -> None:
-    assert units.slurm_memory_option(text) == option
+@pytest.mark.parametrize(("text", "mib"), [("8g", 8192), ("8Gi", 8208), ("100m", 116), ("500m", 500)])
+def test_step_memory_mib(text: str, mib: int) -> None:
+    assert units.step_memory_mib(text) == mib
 
 
 # --- memory: what is shown and requested

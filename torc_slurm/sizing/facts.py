@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
-from torc_slurm.units import MIB, exact, monitor_allowance_mib, parse_iso_duration, parse_memory, slurm_memory_mib
+from torc_slurm.units import MIB, exact, monitor_allowance_mib, parse_iso_duration, parse_memory, step_memory_mib
 
 Figure = int | float | Decimal
 
@@ -107,10 +107,10 @@ class Attempt:
         asked, limit = self.request.memory, self.memory_limit_bytes
         if asked is None or limit is None:
             return None
-        asked_mib, allowance_mib = slurm_memory_mib(asked), monitor_allowance_mib(asked)
-        if limit > (asked_mib + allowance_mib) * MIB * _OWN_LIMIT_FACTOR:
+        step_limit = step_memory_mib(asked) * MIB
+        if limit > step_limit * _OWN_LIMIT_FACTOR:
             return None
-        return limit - allowance_mib * MIB if limit == (asked_mib + allowance_mib) * MIB else limit
+        return limit - monitor_allowance_mib(asked) * MIB if limit == step_limit else limit
 
     @property
     def ran_to_its_limit(self) -> bool:

@@ -16,12 +16,11 @@ from torc_slurm.units import (
     format_iso_duration,
     format_memory,
     format_run_time,
-    monitor_allowance_mib,
     parse_memory,
     round_up_memory,
     round_up_to_minute,
     scaled,
-    slurm_memory_mib,
+    step_memory_mib,
 )
 
 DEFAULT_LARGEST_FACTOR = Decimal(10)
@@ -175,7 +174,7 @@ def _memory_fits(request: Request, guards: Guards) -> Callable[[int], bool] | No
         if most_bytes is not None and memory_bytes > most_bytes:
             return False
         text = _memory_text(memory_bytes)
-        return node_mib is None or slurm_memory_mib(text) + monitor_allowance_mib(text) <= node_mib
+        return node_mib is None or step_memory_mib(text) <= node_mib
 
     return fits
 

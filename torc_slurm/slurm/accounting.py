@@ -19,8 +19,9 @@ from torc_slurm.slurm import pyslurm_backend, sacct
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.configuration import SlurmFacts, slurm_facts
 from torc_slurm.slurm.judgement import ASK_AGAIN, Judgement, judge_no_record, judge_step
-from torc_slurm.slurm.records import ENDED_BY, AllocationKey, JobRecord, job_records, select_record
+from torc_slurm.slurm.records import AllocationKey, JobRecord, job_records, select_record
 from torc_slurm.slurm.sacct import SacctRow
+from torc_slurm.slurm.states import status_of_end
 
 __all__ = [
     "AccountingRow",
@@ -279,7 +280,7 @@ def _job_end_concerns(record: JobRecord, judgement: Judgement) -> bool:
     step = judgement.row
     if step is None or judgement.status == "pending" or not (step.step_id or "").isdigit():
         return True
-    if record.end_time is None or step.end_time is None or record.job.state not in ENDED_BY:
+    if record.end_time is None or step.end_time is None or status_of_end(record.job.state) is None:
         return False
     return step.end_time >= record.end_time
 

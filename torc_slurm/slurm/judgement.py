@@ -9,6 +9,7 @@ from typing import Any
 from torc_slurm.slurm.configuration import SlurmFacts
 from torc_slurm.slurm.records import JobRecord, is_final, is_inherited_end, is_provisional
 from torc_slurm.slurm.sacct import SacctRow
+from torc_slurm.slurm.states import described
 from torc_slurm.units import format_run_time
 
 # After this long, what has not come is taken not to come: slurmdbd restarted had sent its queue after 11 s.
@@ -103,7 +104,11 @@ def _unfinished(record: JobRecord, row: SacctRow, now: float) -> Judgement:
     if _long_ended(record, now):
         ended = dataclasses.replace(row, end_time=record.end_time)
         return Judgement("partial", "Slurm never noted this step's own end: the end is its job's", ended)
-    return Judgement("pending", f"Slurm shows the step as {row.state} still; {ASK_AGAIN} once it has ended", row)
+    return Judgement(
+        "pending",
+        f"Slurm shows the step as {described(row.state or 'unknown')} still; {ASK_AGAIN} once it has ended",
+        row,
+    )
 
 
 def _without_own_end(record: JobRecord, row: SacctRow, now: float) -> Judgement:

@@ -9,25 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torc_slurm.slurm.sacct import SacctRow
+from torc_slurm.slurm.states import record_has_ended
 
 # A step's begin, read from its node's clock, may lie this much outside the job's record, which Slurm's clock wrote.
 CLOCK_TOLERANCE_SECONDS = 300.0
-
-_UNFINISHED_STATES = frozenset(
-    ["PENDING", "RUNNING", "SUSPENDED", "CONFIGURING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"]
-)
-
-# Slurm's words for a job or step that something other than its own command ended, and the status that this gives.
-ENDED_BY: dict[str, str] = {
-    "TIMEOUT": "timeout",
-    "DEADLINE": "timeout",
-    "CANCELLED": "cancelled",
-    "REVOKED": "cancelled",
-    "REQUEUED": "cancelled",
-    "PREEMPTED": "preempted",
-    "NODE_FAIL": "node_fail",
-    "BOOT_FAIL": "node_fail",
-}
 
 # For a step in several components of a heterogeneous job: figures of the largest one with what belongs to them, sums.
 _OF_LARGEST: dict[str, tuple[str, ...]] = {
@@ -109,7 +94,7 @@ class JobRecord:
 
 def is_final(row: SacctRow) -> bool:
     """Whether Slurm has written an end for this job or step."""
-    return row.end_time is not None and row.state is not None and row.state not in _UNFINISHED_STATES
+    return row.end_time is not None and row.state is not None and record_has_ended(row.state)
 
 
 def is_inherited_end(row: SacctRow) -> bool:

@@ -10,31 +10,9 @@ from collections.abc import Collection, Iterable
 
 from torc_slurm.errors import CommandError, CommandTimeout
 from torc_slurm.slurm.commands import query_environment, run
+from torc_slurm.slurm.states import may_have_processes
 
 TIMEOUT_SECONDS = 20.0
-
-# squeue(1), "JOB STATE CODES": in these the job has no process anywhere (any more, or yet).
-_NOT_RUNNING = frozenset(
-    (
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "CONFIGURING",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PENDING",
-        "PREEMPTED",
-        "REQUEUED",
-        "REQUEUE_FED",
-        "REQUEUE_HOLD",
-        "RESV_DEL_HOLD",
-        "REVOKED",
-        "SPECIAL_EXIT",
-        "TIMEOUT",
-    )
-)
 
 
 def running_steps(slurm_job_id: int) -> dict[str, str]:
@@ -61,8 +39,8 @@ def job_state(slurm_job_id: int) -> str | None:
 
 
 def is_running(state: str | None) -> bool:
-    """Whether a job in that state can have processes; COMPLETING is one of them: its last are being ended."""
-    return state is not None and state not in _NOT_RUNNING
+    """Whether a job in that state (None: unknown to Slurm) can have processes."""
+    return state is not None and may_have_processes(state)
 
 
 def signal_steps(slurm_job_id: int, steps: Collection[str], signal_name: str) -> None:

@@ -11,31 +11,12 @@ from typing import NamedTuple
 
 from torc_slurm.errors import CommandError, ParseError
 from torc_slurm.slurm.commands import query_environment, run, run_with_messages
+from torc_slurm.slurm.states import described, has_ended
 from torc_slurm.units import parse_slurm_time
 
 SBATCH_TIMEOUT_SECONDS = 120.0
 QUERY_TIMEOUT_SECONDS = 20.0
 
-# Slurm's words for a job that holds its place or its nodes (squeue(1), "job state codes").
-_ACTIVE = frozenset(
-    (
-        "PENDING",
-        "CONFIGURING",
-        "RUNNING",
-        "COMPLETING",
-        "SUSPENDED",
-        "STOPPED",
-        "SIGNALING",
-        "STAGE_OUT",
-        "RESIZING",
-        "REQUEUED",
-        "REQUEUE_FED",
-        "REQUEUE_HOLD",
-        "SPECIAL_EXIT",
-        "RESV_DEL_HOLD",
-        "EXPEDITING",
-    )
-)
 _JOB_ID = re.compile(r"([0-9]{1,18})(?:;\S*)?", re.ASCII)
 _NODE_FORMAT = "%R|%P|%D|%c|%m|%l|%L|%G"
 _GPUS = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:([0-9]{1,9})", re.ASCII)
@@ -99,7 +80,7 @@ def cancel(slurm_job_id: int) -> None:
 
 
 def active_jobs(slurm_job_ids: Iterable[int]) -> dict[int, str]:
-    """Slurm's state of those of the jobs that wait or run; asks squeue once.
+    """Slurm's state of those of the jobs that have not ended, as `states.described` shows it; asks squeue once.
 
     Raises:
         CommandError: squeue is not there, or the controller does not answer.
@@ -118,9 +99,9 @@ def active_jobs(slurm_job_ids: Iterable[int]) -> dict[int, str]:
 
 
 def parse_active_jobs(text: str) -> dict[int, str]:
-    """``{job: state}`` of the lines ``job|STATE`` whose state says that the job waits or runs."""
+    """``{job: state}`` of the lines ``job|STATE`` whose state is not known to be an end."""
     pairs = (line.split("|") for line in text.split())
-    return {int(job): state for job, state in pairs if state in _ACTIVE}
+    return {int(job): described(state) for job, state in pairs if not has_ended(state)}
 
 
 def partition_nodes() -> list[Nodes]:

@@ -8,7 +8,7 @@ import sqlite3
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.workflows import dependencies, job_rows
 from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan
-from torc_slurm.units import monitor_allowance_mib, parse_iso_duration, parse_memory, slurm_memory_mib
+from torc_slurm.units import parse_iso_duration, parse_memory, step_memory_mib
 from torc_slurm.usecases.installation import module_command
 
 
@@ -66,7 +66,7 @@ def _job_plan(row: Row, depends_on: tuple[int, ...]) -> JobPlan:
         num_nodes=int(row["num_nodes"] or 1),
         ntasks_per_node=int(row["ntasks_per_node"] or 1),
         memory_bytes=None if memory is None else parse_memory(memory),
-        memory_mib=None if memory is None else slurm_memory_mib(memory) + monitor_allowance_mib(memory),
+        memory_mib=None if memory is None else step_memory_mib(memory),
         runtime_seconds=None if row["runtime"] is None else parse_iso_duration(str(row["runtime"])),
         srun_options=tuple(json.loads(str(row["srun_options"]))),
         has_requirements=row["resource_requirements_id"] is not None,

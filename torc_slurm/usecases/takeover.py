@@ -30,6 +30,7 @@ from torc_slurm.plan import (
     read_plan,
 )
 from torc_slurm.slurm import steps
+from torc_slurm.slurm.states import described, may_have_processes
 
 SUPERSEDED = "superseded"  # the purpose of a claim that only keeps others away
 COMPLETING_SECONDS = 90.0
@@ -148,7 +149,9 @@ def _where_it_runs(plan: Plan, run_id: int, claim: Claim, me: Claim) -> tuple[st
     if claim.slurm_job_id == me.slurm_job_id:
         return _where_it_runs_here(plan, run_id, claim, me), False
     state = steps.job_state(claim.slurm_job_id)
-    return (f"Slurm job {claim.slurm_job_id} is {state}" if steps.is_running(state) else None), state == "COMPLETING"
+    if state is None or not may_have_processes(state):
+        return None, False
+    return f"Slurm job {claim.slurm_job_id} is {described(state)}", state == "COMPLETING"
 
 
 def _where_it_runs_here(plan: Plan, run_id: int, claim: Claim, me: Claim) -> str | None:

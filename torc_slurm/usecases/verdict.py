@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torc_slurm.slurm.records import ENDED_BY
+from torc_slurm.slurm.states import status_of_end
 
 STATUSES = ("running", "completed", "failed", "oom", "timeout", "cancelled", "node_fail", "preempted")
 
@@ -93,7 +93,7 @@ def _out_of_memory(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
 
 def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
     """Where Slurm ended the job while the step ran."""
-    status = ENDED_BY.get(slurm.job_state or "")
+    status = status_of_end(slurm.job_state)
     if status is None or slurm.job_end_time is None:
         return None
     if status == "node_fail" and slurm.state == "COMPLETED":
@@ -117,7 +117,7 @@ def _ended_by_slurm(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
         if slurm.cancelled_by_uid is None:
             return None
         return Outcome("cancelled", f"Slurm says CANCELLED by user id {slurm.cancelled_by_uid}; {_exit_text(wrapper)}")
-    status = ENDED_BY.get(slurm.state or "")
+    status = status_of_end(slurm.state)
     return None if status is None else Outcome(status, f"Slurm says {slurm.state}; {_exit_text(wrapper)}")
 
 
