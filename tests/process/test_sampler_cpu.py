@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,41 @@ def test_several_cores(reader: str, tmp_path: Path) -> None:
     assert_close(record, truth)
     assert record.figures["peak_cpu_percent"] <= 100 * (os.cpu_count() or 1) * 1.15
     assert record.series_cpu_seconds == pytest.approx(record.figures["cpu_seconds"], abs=0.001)
+
+
+def test_one_cpu_gives_no_more_than_one_cpu(reader: str, tmp_path: Path) -> None:
+    """Also where the intervals are short, and children's times arrive late and in clock ticks."""
+    done = run(
+        tmp_path,
+        ["sh", "-c", " ".join(program("burn_in_children", 40, 0.02)) + "; true"],
+        *(reader, "--sample-interval-seconds=0.1", "--granularity=time_series"),
+        prepare=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
+    )
+    assert done.returncode == 0
+    record = the_record(tmp_path)
+    assert record.samples
+    assert all(row["cpu_percent"] <= 100 for row in record.samples)
+    assert 0 < record.figures["avg_cpu_percent"] <= record.figures["peak_cpu_percent"] <= 100
+
+
+def test_a_job_that_takes_more_cpus_than_it_was_given(reader: str, tmp_path: Path) -> None:
+    """Its affinity when it started is no bound where it could widen it: what it used is in the series."""
+    cpus = os.sched_getaffinity(0)
+    program_text = (
+        f"import os, sys, threading; os.sched_setaffinity(0, {cpus!r});"
+        "os.fork(); import time; end = time.thread_time() + 0.6\n"
+        "while time.thread_time() < end: pass\n"
+    )
+    done = run(
+        tmp_path,
+        [sys.executable, "-IS", "-c", program_text],
+        *(reader, "--sample-interval-seconds=0.2", "--granularity=time_series"),
+        prepare=lambda: os.sched_setaffinity(0, {min(cpus)}),
+    )
+    assert done.returncode == 0
+    record = the_record(tmp_path)
+    assert record.figures["peak_cpu_percent"] <= 100 * len(cpus)
+    assert record.series_cpu_seconds == pytest.approx(record.figures["cpu_seconds"], abs=0.03)
 
 
 def test_the_sampler_is_not_among_what_it_measures(reader: str, tmp_path: Path) -> None:

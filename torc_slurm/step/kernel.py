@@ -92,6 +92,27 @@ def raise_oom_score(by: int) -> None:
         pass  # no procfs, or a container that forbids it: the job must start all the same
 
 
+def allowed_cpus(pid: int) -> set[int]:
+    """The CPUs that a process (a thread) may run on: its affinity within its cgroup's cpuset; empty if it is gone."""
+    try:
+        return os.sched_getaffinity(pid)
+    except (OSError, AttributeError):
+        return set()
+
+
+def allowed_cpus_of_threads(pids: list[int]) -> set[int]:
+    """The same of all threads of these processes."""
+    cpus: set[int] = set()
+    for pid in pids:
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+        except OSError:
+            continue  # it is gone
+        for thread in threads:
+            cpus |= allowed_cpus(int(thread))
+    return cpus
+
+
 def resident_bytes() -> int:
     """This process's own resident memory now, in bytes; 0 where there is no procfs."""
     try:

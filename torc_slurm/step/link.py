@@ -36,6 +36,7 @@ class Begin:
         "own_read_chars",
         "own_written_chars",
         "begin_time",
+        "begin_monotonic",
     )
     __slots__ = FIELDS
     task: int
@@ -51,6 +52,7 @@ class Begin:
     own_written_chars: int
     wrapper_rss_bytes: int  # at the fork: what the kernel puts into the job's ru_maxrss before its exec
     begin_time: float
+    begin_monotonic: float  # the same moment on the node's monotonic clock, which nobody sets
 
 
 class Exit:

@@ -11,12 +11,12 @@ import os
 import select
 import time
 
-from torc_slurm.step import link
+from torc_slurm.step import kernel, link
 from torc_slurm.step.cgroup import find_step_cgroup
 from torc_slurm.step.flush import Flusher, Target
 from torc_slurm.step.process_tree import ProcfsTree, is_supported
 from torc_slurm.step.record import exit_row, invocation_name, new_batch
-from torc_slurm.step.sampler import Sampler, Task, own_cpu_seconds
+from torc_slurm.step.sampler import Sampler, Task, cpu_percent, own_cpu_seconds
 from torc_slurm.step.schedule import Schedule
 
 TYPE_CHECKING = False
@@ -239,25 +239,23 @@ class Monitor:
         tasks = self._tasks
         begin_time = min(task.begin.begin_time for task in tasks)
         batch = new_batch(self._options, self._identity, self._invocation, begin_time)
-        ends = [task.exit for task in tasks if task.exit is not None]
         if ended:
-            batch.step["end_time"] = max((end.end_time for end in ends), default=time.time())
+            batch.step["end_time"] = max(task.exit.end_time if task.exit else time.time() for task in tasks)
         for task in tasks:
             if task.exit is not None:
                 batch.exits.append(exit_row(task.exit, task.begin.local_task, task.begin.wrapper_rss_bytes))
         batch.notes, self._notes = self._notes, []
         if self._sampler is not None:
-            elapsed = self._elapsed(ends, begin_time) if ended else time.time() - begin_time
-            batch.usage = self._sampler.usage(elapsed, ended)
+            batch.usage = self._sampler.usage(self._elapsed_seconds(ended), ended)
             batch.monitor = self._own_use(tasks)
             self._hand_over_rows(batch, ended)
         return batch
 
-    @staticmethod
-    def _elapsed(ends: list[link.Exit], begin_time: float) -> float:
-        if len(ends) == 1:
-            return ends[0].elapsed_seconds
-        return max((end.end_time for end in ends), default=time.time()) - begin_time
+    def _elapsed_seconds(self, ended: bool) -> float:
+        """From the first task's begin to the last one's end on this node; by a clock that nobody sets."""
+        now = time.monotonic()
+        begin = min(task.begin.begin_monotonic for task in self._tasks)
+        return (max(task.end_monotonic or now for task in self._tasks) if ended else now) - begin
 
     def _hand_over_rows(self, batch: Batch, ended: bool) -> None:
         assert self._sampler is not None
@@ -359,7 +357,7 @@ def _usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
         "elapsed_seconds": end.elapsed_seconds,
         "cpu_seconds": cpu_seconds,
         "cpu_source": "wait4",
-        "avg_cpu_percent": cpu_seconds / max(end.elapsed_seconds, 1e-6) * 100,
+        "avg_cpu_percent": cpu_percent(cpu_seconds, end.elapsed_seconds, len(kernel.allowed_cpus(os.getpid())) or 1),
         "peak_memory_bytes": peak_bytes,
         "peak_memory_source": peak_source,
         "memory_floor_bytes": memory.floor.bytes,

@@ -9,9 +9,11 @@ import os
 import resource
 import time
 
+from torc_slurm.step import kernel
 from torc_slurm.step.cpu_ledger import CpuLedger
 from torc_slurm.step.half_time import HalfTime
 from torc_slurm.step.memory import MemoryFigures, RationedPss
+from torc_slurm.step.series import Counters, Series
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from torc_slurm.step.link import Begin, Exit
     from torc_slurm.step.readings import TreeReader, TreeReading
 
-# A percentage over less time than this is made of clock ticks, not of use: such samples count for memory only.
-LEAST_CPU_WINDOW_SECONDS = 0.095
 # The cgroup's CPU counter decides where it exceeds wait4's by more than this per task: children nobody waited for.
 # Without such children the two were seen to differ by 0.3 ms for one task, 5 to 18 ms for four (their sentinels).
 _CGROUP_EXCESS_SECONDS = 0.006
@@ -39,16 +39,9 @@ class Task:
         self.exit: Exit | None = None
         self.gone = False  # the wrapper was killed: no exit will come
 
-
-class _Window:
-    """Since when the next row of the series counts: monotonic time, CPU seconds then, the peak before its last row."""
-
-    __slots__ = ("begin", "cpu_seconds", "peak_before")
-
-    def __init__(self, begin: float, cpu_seconds: float, peak_before: float | None) -> None:
-        self.begin = begin
-        self.cpu_seconds = cpu_seconds
-        self.peak_before = peak_before
+    @property
+    def end_monotonic(self) -> float | None:
+        return None if self.exit is None else self.begin.begin_monotonic + self.exit.elapsed_seconds
 
 
 class Sampler:
@@ -77,25 +70,26 @@ class Sampler:
         self._limit_bytes = cgroup.limit_bytes() if cgroup else None
         self._cpu_seconds = 0.0
         self._cpu_source: str | None = None
-        self._window = _Window(0.0, 0.0, None)
-        self._window_before: _Window | None = None
+        self._charged_seconds: float | None = None
+        self._cpus: set[int] = set()  # that the step's processes may run on, as far as they were asked
+        self._series = Series(0.0)
         self._io = _IoFigures(reader)
         self._half_time = HalfTime()
         self.begin_monotonic: float | None = None
         self.begin_time = 0.0
-        self.peak_cpu_percent: float | None = None
         self.num_processes_peak: int | None = None
         self.num_threads_peak: int | None = None
         self.major_faults = 0
         self.sample_count = 0
-        self.rows: list[tuple[float, float, int, int]] = []
-        self.io_rows: list[tuple[float | int | None, ...]] = []
-        self.memory_rows: list[tuple[float, int, str]] = []
 
     @property
     def pss_seconds(self) -> float:
         """CPU time spent on PSS so far, which is rationed by itself and is no reason to sample less often."""
         return self._pss.spent_seconds
+
+    @property
+    def _cpu_count(self) -> int:
+        return len(self._cpus) or os.cpu_count() or 1
 
     @property
     def reader_name(self) -> str:
@@ -106,10 +100,12 @@ class Sampler:
     def task_began(self, task: Task) -> None:
         self._tasks[task.begin.wrapper_pid] = task
         self._living_wrappers = None
+        self._cpus |= kernel.allowed_cpus(task.begin.wrapper_pid)
         if self.begin_monotonic is None:
-            self.begin_time = task.begin.begin_time
-            self.begin_monotonic = time.monotonic() - max(0.0, time.time() - task.begin.begin_time)
-            self._window = _Window(self.begin_monotonic, 0.0, None)
+            self.begin_time, self.begin_monotonic = task.begin.begin_time, task.begin.begin_monotonic
+            self._series = Series(self.begin_monotonic)
+        else:
+            self._series.task_began(task.begin.begin_monotonic)
 
     def task_is_gone(self) -> None:
         """A task's wrapper was killed."""
@@ -135,6 +131,7 @@ class Sampler:
         """Look at the tree now. ``thorough``: high-water marks and I/O too, which cost more."""
         if self.begin_monotonic is None:
             return
+        began = time.monotonic()
         tree = self._tree = self._reader.read(self._wrappers(), thorough or final)
         now = time.monotonic()
         if not tree.is_unchanged or final:
@@ -150,11 +147,12 @@ class Sampler:
         if tree.num_processes:
             self._last_tree = tree
         self._half_time.note(now - self.begin_monotonic, self._cpu_seconds)
-        self._close_window(now, tree, best_bytes, source, final)
+        self._close_interval(began, now, tree, best_bytes, source, final)
 
     def _take_cpu(self, tree: TreeReading) -> None:
         self._ledger.add(tree, sum(self._waited_seconds(task) for task in self._tasks.values()))
-        seconds, self._cpu_source = self._best_cpu()
+        self._charged_seconds = self._cgroup_cpu_seconds()
+        seconds, self._cpu_source = self._best_cpu(self._charged_seconds)
         self._cpu_seconds = max(self._cpu_seconds, seconds)
 
     def _waited_seconds(self, task: Task) -> float:
@@ -180,9 +178,8 @@ class Sampler:
         wrapper = self._reader.wrapper_cpu_seconds(task.begin.wrapper_pid)
         return max(task.begin.wrapper_cpu_seconds, wrapper)
 
-    def _best_cpu(self) -> tuple[float, str | None]:
+    def _best_cpu(self, charged: float | None) -> tuple[float, str | None]:
         """What the tree was seen to use; the cgroup's where it knows of more: never waited for."""
-        charged = self._cgroup_cpu_seconds()
         seen = self._ledger.total_seconds
         if charged is not None and charged > seen * 1.005 + _CGROUP_EXCESS_SECONDS * max(1, len(self._tasks)):
             return charged, self._own_cgroup.source if self._own_cgroup else None
@@ -229,51 +226,40 @@ class Sampler:
             own += self._reader.unshared_bytes(next(iter(self._tasks.values())).begin.parent_pid)
         return own
 
-    def _close_window(self, now: float, tree: TreeReading, best_bytes: int, source: str, final: bool) -> None:
-        """Make a row of the series of the time since the last one; a last, short rest is joined to the row before."""
-        if now - self._window.begin < LEAST_CPU_WINDOW_SECONDS:
-            if not final:
-                return
-            self._reopen_last_window()
-        when = self._end_time() if final else self.begin_time + (now - (self.begin_monotonic or now))
-        if final:  # the row's time is its tasks' end, a little before this look
-            now = max(self._window.begin, (self.begin_monotonic or now) + when - self.begin_time)
-        elapsed = max(now - self._window.begin, 1e-6)
-        percent = max(0.0, self._cpu_seconds - self._window.cpu_seconds) / elapsed * 100
-        self._window_before = self._window
-        self._window = _Window(now, max(self._cpu_seconds, self._window.cpu_seconds), self.peak_cpu_percent)
-        self.peak_cpu_percent = max(self.peak_cpu_percent or 0.0, percent)
-        shown = self._last_tree or tree  # at the end the tree is empty: what it was when it was last seen
-        self.rows.append((when, percent, shown.rss_bytes, shown.num_processes))
-        self.memory_rows.append((when, best_bytes, source))
-        self.io_rows.append((when, *self._io.totals(), tree.num_threads, self.major_faults))
-
-    def _end_time(self) -> float:
-        """The step's end as its tasks' exits have it, so that the last row lies within its span."""
-        ends = [task.exit.end_time for task in self._tasks.values() if task.exit is not None]
-        return max(ends, default=time.time())
-
-    def _reopen_last_window(self) -> None:
-        if self._window_before is None or not self.rows:
+    def _close_interval(
+        self, began: float, now: float, tree: TreeReading, best_bytes: int, source: str, final: bool
+    ) -> None:
+        """Make a row of the series of the time since the last one."""
+        if not final and not self._series.is_ready(began, now):
             return
-        self.peak_cpu_percent = self._window.peak_before
-        self._window = self._window_before
-        self.rows.pop()
-        self.memory_rows.pop()
-        self.io_rows.pop()
+        assert self.begin_monotonic is not None
+        if final:
+            now = self._end_monotonic(now)
+        when = self.begin_time + (now - self.begin_monotonic)
+        counters = Counters(self._ledger.total_seconds, self._charged_seconds, self._cpu_seconds)
+        if not self._series.is_possible(now, counters, self._cpu_count):
+            self._cpus |= kernel.allowed_cpus_of_threads([process.pid for process in tree.processes])
+        shown = self._last_tree or tree  # at the end the tree is empty: what it was when it was last seen
+        self._series.close(
+            now,
+            counters,
+            self._cpu_count,
+            (when, shown.rss_bytes, shown.num_processes),
+            (when, best_bytes, source),
+            (when, *self._io.totals(), tree.num_threads, self.major_faults),
+            final,
+        )
+
+    def _end_monotonic(self, now: float) -> float:
+        """The step's end as its tasks' exits have it, so that the last row lies within its span."""
+        return max((task.end_monotonic or now for task in self._tasks.values()), default=now)
 
     def hand_over(self, batch: Batch, keep_last: bool) -> None:
-        """Move the series' rows since the last call into the batch; the last one waits where it may yet be joined."""
-        end = len(self.rows) - 1 if keep_last and self.rows else len(self.rows)
-        batch.samples, self.rows = self.rows[:end], self.rows[end:]
-        batch.memory_samples, self.memory_rows = self.memory_rows[:end], self.memory_rows[end:]
-        batch.io_samples, self.io_rows = self.io_rows[:end], self.io_rows[end:]
+        """Move the series' rows since the last call into the batch."""
+        self._series.hand_over(batch, keep_last)
 
     def drop_rows(self) -> None:
-        """Granularity ``summary`` keeps no series; the last row stays, as the peak may yet be joined with it."""
-        del self.rows[:-1]
-        del self.memory_rows[:-1]
-        del self.io_rows[:-1]
+        self._series.drop()
 
     def look_at_high_water_marks(self) -> None:
         """Before a flush, so that a step that is killed later has its spikes in the record."""
@@ -290,9 +276,11 @@ class Sampler:
     def usage(self, elapsed_seconds: float, ended: bool) -> dict[str, object]:
         """The columns of ``step_usage`` as they stand."""
         self._take_cgroup_figures()
-        cpu_seconds, cpu_source = self._best_cpu() if ended else (self._cpu_seconds, self._cpu_source)
-        average = cpu_seconds / elapsed_seconds * 100 if elapsed_seconds > 0 else None
-        peak_percent = self.peak_cpu_percent if average is None else max(self.peak_cpu_percent or 0.0, average)
+        cpu_seconds, cpu_source = self._cpu_of_step(elapsed_seconds, ended)
+        average = cpu_percent(cpu_seconds, elapsed_seconds, self._cpu_count)
+        peak_percent = self._series.peak_percent
+        if average is not None:
+            peak_percent = max(peak_percent or 0.0, average)
         self._memory.estimated_bytes = self._pss.estimated_peak_bytes()
         best = self._memory.best_so_far()
         peak_bytes, peak_source = self._memory.peak()
@@ -328,6 +316,15 @@ class Sampler:
             "last_half_cpu_seconds": self._half_time.last_half_cpu_seconds(elapsed_seconds, cpu_seconds),
         }
 
+    def _cpu_of_step(self, elapsed_seconds: float, ended: bool) -> tuple[float, str | None]:
+        """CPU seconds and their source; what the cgroup was charged with before the step began is not the step's."""
+        if not ended:
+            return self._cpu_seconds, self._cpu_source
+        charged = self._cgroup_cpu_seconds()
+        if charged is not None and charged > self._cpu_count * elapsed_seconds:
+            charged = None
+        return self._best_cpu(charged)
+
     def _faults_at_exit(self) -> list[int]:
         ended = [task.exit for task in self._tasks.values() if task.exit is not None]
         return [sum(end.major_faults for end in ended)]
@@ -341,6 +338,16 @@ class Sampler:
         kills = self._cgroup.oom_kills()
         if kills is not None and self._oom_kills_before is not None:
             self._oom_kills = kills - self._oom_kills_before
+
+
+def cpu_percent(cpu_seconds: float, elapsed_seconds: float, cpus: int) -> float | None:
+    """CPU seconds over a time that so many CPUs were there; None where no time is known to have passed.
+
+    More than those CPUs could give is ticks of the kernel's clocks: they are not shown.
+    """
+    if elapsed_seconds <= 0:
+        return None
+    return min(cpu_seconds / elapsed_seconds, cpus) * 100
 
 
 def own_cpu_seconds() -> float:

@@ -339,7 +339,7 @@ def _begin(identity: StepIdentity, job: Job) -> link.Begin:
     begin = link.Begin()
     begin.task, begin.local_task = identity.task, identity.local_task
     begin.parent_pid, begin.wrapper_pid, begin.helper_pid, begin.job_pid = os.getppid(), os.getpid(), 0, job.pid
-    begin.begin_time = job.begin_time
+    begin.begin_time, begin.begin_monotonic = job.begin_time, job.begin_monotonic
     begin.wrapper_rss_bytes = kernel.resident_bytes()
     begin.wrapper_cpu_seconds = time.process_time()
     (
