@@ -23,7 +23,16 @@ PACKAGE = Path(torc_slurm.__file__).parent
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("glossary", ("torc_slurm",)),
     ("errors", ("torc_slurm.errors",)),
-    ("words", ("torc_slurm.units", "torc_slurm.identity", "torc_slurm.node_local", "torc_slurm.text")),
+    (
+        "words",
+        (
+            "torc_slurm.units",
+            "torc_slurm.identity",
+            "torc_slurm.node_local",
+            "torc_slurm.text",
+            "torc_slurm.figures",
+        ),
+    ),
     ("plan", ("torc_slurm.plan", "torc_slurm.spec.*")),
     ("sizing", ("torc_slurm.sizing.*",)),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),

@@ -68,7 +68,7 @@ def list_(
         connection = current.database.connection
         check_ids(connection, current.workflow_id, run_id=run_id, job_id=job_id)
         rows = result_rows(connection, current.workflow_id, run_id=run_id, job_id=job_id, with_monitor=monitor)
-        columns = result_columns(connection, with_monitor=monitor)
+        columns = result_columns(with_monitor=monitor)
     _show([*_FIRST, *(name for name in columns if name not in _FIRST)], rows, chosen_format, monitor=monitor)
 
 

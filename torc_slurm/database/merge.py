@@ -10,38 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torc_slurm.database.node_records import Row, Value
+from torc_slurm.figures import GIGABYTES, LARGEST, SUMS, TOTALS, Figure
 
 Number = int | float
 _BYTES_PER_GB = 10**9
-
-# figure of the largest node -> its companions, taken from the same node
-_LARGEST: dict[str, tuple[tuple[str, str], ...]] = {
-    "peak_cpu_percent": (),
-    "avg_cpu_percent": (),
-    "cpu_seconds": (("cpu_source", "cpu_source"),),
-    "peak_memory_bytes": (("peak_memory_source", "peak_memory_source"), ("peak_memory_node", "node")),
-    "avg_memory_bytes": (("avg_memory_source", "avg_memory_source"),),
-    "sampled_rss_peak_bytes": (),
-    "memory_floor_bytes": (("memory_floor_source", "memory_floor_source"),),
-    "memory_best_bytes": (("memory_best_source", "memory_best_source"),),
-    "memory_ceiling_bytes": (("memory_ceiling_source", "memory_ceiling_source"),),
-    "memory_limit_bytes": (),
-    "num_processes_peak": (),
-    "num_threads_peak": (),
-    "sample_count": (),
-    "last_half_cpu_seconds": (),
-}
-_TOTALS = {
-    "all_nodes_peak_memory_bytes": "peak_memory_bytes",
-    "all_nodes_avg_memory_bytes": "avg_memory_bytes",
-    "all_nodes_avg_cpu_percent": "avg_cpu_percent",
-    "all_nodes_cpu_seconds": "cpu_seconds",
-    "all_nodes_storage_read_bytes": "storage_read_bytes",
-    "all_nodes_storage_written_bytes": "storage_written_bytes",
-    "all_nodes_read_chars": "read_chars",
-    "all_nodes_written_chars": "written_chars",
-    "all_nodes_major_faults": "major_faults",
-}
 
 
 def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
@@ -54,13 +26,14 @@ def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
     ``end_time`` is None unless all nodes and tasks of the step have written their end.
     """
     merged: dict[str, Value] = {}
-    for figure, companions in _LARGEST.items():
-        _take_largest(merged, nodes, figure, companions)
-    for total, figure in _TOTALS.items():
-        merged[total] = _total(nodes, figure)
-    merged["oom_kills"] = sum(_numbers(nodes, "oom_kills")) if _numbers(nodes, "oom_kills") else None
-    merged["peak_memory_gb"] = _gigabytes(merged["peak_memory_bytes"])
-    merged["avg_memory_gb"] = _gigabytes(merged["avg_memory_bytes"])
+    for figure in LARGEST:
+        _take_largest(merged, nodes, figure)
+    for name in SUMS:
+        merged[name] = sum(_numbers(nodes, name)) if _numbers(nodes, name) else None
+    for total, name in TOTALS.items():
+        merged[total] = _total(nodes, name)
+    for name, in_bytes in GIGABYTES.items():
+        merged[name] = _gigabytes(merged[in_bytes])
     return merged | _extent(nodes, exits) | _worst_exit(exits)
 
 
@@ -102,14 +75,13 @@ def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
     return {"return_code": worst["return_code"], "return_signal": worst["signal"]}
 
 
-def _take_largest(
-    merged: dict[str, Value], nodes: Sequence[Row], figure: str, companions: tuple[tuple[str, str], ...]
-) -> None:
-    measured = [node for node in nodes if node[figure] is not None]
-    largest = max(measured, key=lambda node: float(node[figure] or 0)) if measured else None
-    merged[figure] = None if largest is None else largest[figure]
-    for name, source in companions:
-        merged[name] = None if largest is None else largest[source]
+def _take_largest(merged: dict[str, Value], nodes: Sequence[Row], figure: Figure) -> None:
+    """Put the largest node's value in place, with its source and its node."""
+    measured = [node for node in nodes if node[figure.name] is not None]
+    largest = max(measured, key=lambda node: float(node[figure.name] or 0)) if measured else None
+    for name, column in ((figure.name, figure.name), (figure.source, figure.source), (figure.node, "node")):
+        if name is not None and column is not None:
+            merged[name] = None if largest is None else largest[column]
 
 
 def _total(nodes: Sequence[Row], figure: str) -> Value:

@@ -19,47 +19,11 @@ from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.slurm_stats_schema import ACCOUNTING_COLUMNS, COLUMN_NAMES
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
+from torc_slurm.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
 
 Value = int | float | str | None
 Row = Mapping[str, Value]
 
-USAGE_COLUMNS = (
-    "elapsed_seconds",
-    "cpu_seconds",
-    "cpu_source",
-    "avg_cpu_percent",
-    "peak_cpu_percent",
-    "peak_memory_bytes",
-    "peak_memory_source",
-    "memory_floor_bytes",
-    "memory_floor_source",
-    "memory_best_bytes",
-    "memory_best_source",
-    "memory_ceiling_bytes",
-    "memory_ceiling_source",
-    "sampled_rss_peak_bytes",
-    "avg_memory_bytes",
-    "avg_memory_source",
-    "memory_limit_bytes",
-    "oom_kills",
-    "num_processes_peak",
-    "num_threads_peak",
-    "storage_read_bytes",
-    "storage_written_bytes",
-    "read_chars",
-    "written_chars",
-    "major_faults",
-    "sample_count",
-    "last_half_cpu_seconds",
-)
-MONITOR_COLUMNS = (
-    "monitor_cpu_seconds",
-    "monitor_memory_bytes",
-    "monitor_mean_sample_seconds",
-    "monitor_max_lateness_seconds",
-    "monitor_final_interval_seconds",
-    "monitor_reader",
-)
 EXIT_COLUMNS = (
     "task",
     "local_task",
@@ -86,29 +50,32 @@ _SLURM_STATS = f"SELECT {', '.join(COLUMN_NAMES)} FROM slurm_stats ORDER BY slur
 _MAGIC = b"SQLite format 3\0"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
-_TEXT_COLUMNS = frozenset(
-    [
-        "invocation",
-        "job_name",
-        "slurm_array",
-        "step_id",
-        "user_name",
-        "node",
-        "command",
-        "working_dir",
-        "granularity",
-        "note",
-        "monitor_reader",
-        "host",
-        "launcher",
-        "launcher_stderr",
-        "nodes",
-        "node_sizes",
-        "reason",
-        "state",
-        "step_name",
-    ]
-) | {name for name, kind in ACCOUNTING_COLUMNS if kind.startswith("TEXT")}
+_TEXT_COLUMNS = (
+    frozenset(
+        [
+            "invocation",
+            "job_name",
+            "slurm_array",
+            "step_id",
+            "user_name",
+            "node",
+            "command",
+            "working_dir",
+            "granularity",
+            "note",
+            "host",
+            "launcher",
+            "launcher_stderr",
+            "nodes",
+            "node_sizes",
+            "reason",
+            "state",
+            "step_name",
+        ]
+    )
+    | TEXT_FIGURES
+    | {name for name, kind in ACCOUNTING_COLUMNS if kind.startswith("TEXT")}
+)
 _INFINITE = (math.inf, -math.inf)
 _NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time"))
 
@@ -263,7 +230,7 @@ def _checked(row: sqlite3.Row, path: str) -> Row:
 
 @functools.cache
 def _types_of(column: str) -> tuple[type, ...]:
-    return (str,) if column in _TEXT_COLUMNS or column.endswith("_source") else (int, float)
+    return (str,) if column in _TEXT_COLUMNS else (int, float)
 
 
 def columns_of(row: Row, names: Sequence[str]) -> tuple[Value, ...]:

@@ -8,33 +8,22 @@ from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import run_rows
 from torc_slurm.database.workflows import job_rows
 from torc_slurm.errors import InputError
+from torc_slurm.figures import MONITOR_COLUMNS, MONITOR_FIGURES, RESULT_COLUMNS
 
 _RESULTS = """
 SELECT * FROM results WHERE workflow_id = :workflow_id AND (:run_id IS NULL OR run_id = :run_id)
 AND (:job_id IS NULL OR job_id = :job_id) ORDER BY job_id, run_id, attempt_id
 """
-# CPU of the monitors adds up over the nodes; memory and lateness are those of the largest.
-_MONITOR = """
-SELECT n.result, sum(n.monitor_cpu_seconds) AS monitor_cpu_seconds, max(n.monitor_memory_bytes) AS monitor_memory_bytes,
-max(n.monitor_mean_sample_seconds) AS monitor_mean_sample_seconds,
-max(n.monitor_max_lateness_seconds) AS monitor_max_lateness_seconds,
-max(n.monitor_final_interval_seconds) AS monitor_final_interval_seconds, min(n.monitor_reader) AS monitor_reader
+_MONITOR_SQL = ", ".join(f"{each.aggregate}(n.{each.name}) AS {each.name}" for each in MONITOR_FIGURES)
+_MONITOR = f"""
+SELECT n.result, {_MONITOR_SQL}
 FROM step_nodes n JOIN results r ON r.id = n.result WHERE r.workflow_id = :workflow_id GROUP BY n.result
-"""
-MONITOR_COLUMNS = (
-    "monitor_cpu_seconds",
-    "monitor_memory_bytes",
-    "monitor_mean_sample_seconds",
-    "monitor_max_lateness_seconds",
-    "monitor_final_interval_seconds",
-    "monitor_reader",
-)
+"""  # noqa: S608 - constants
 
 
-def result_columns(connection: sqlite3.Connection, *, with_monitor: bool) -> list[str]:
+def result_columns(*, with_monitor: bool) -> tuple[str, ...]:
     """The columns of `result_rows`, apart from ``id``, which means nothing outside the database."""
-    names = [str(each[0]) for each in connection.execute("SELECT * FROM results LIMIT 0").description]
-    return [name for name in names if name != "id"] + (list(MONITOR_COLUMNS) if with_monitor else [])
+    return RESULT_COLUMNS + (MONITOR_COLUMNS if with_monitor else ())
 
 
 def check_ids(

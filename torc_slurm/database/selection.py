@@ -18,6 +18,8 @@ _SLURM_JOB = re.compile(r"[1-9][0-9]{0,17}(?:_[0-9]{1,18})?", re.ASCII)
 # In a joined row Slurm's columns begin with this, because results has a status, a start and an end of its
 # own.
 SLURM_PREFIX = "slurm_stats_"
+# In the same row: when the figures were written last; see `select_attempts`.
+LAST_FLUSH_COLUMN = "last_flush_time"
 _SLURM_COLUMNS = ", ".join(f"s.{name} AS {SLURM_PREFIX}{name}" for name in COLUMN_NAMES)
 
 # An array's own number stands for all of its tasks.

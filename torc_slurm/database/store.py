@@ -10,8 +10,6 @@ from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create
 from torc_slurm.database.job_states import journal_of, run_has_ended, store_job_states
 from torc_slurm.database.node_records import (
     EXIT_COLUMNS,
-    MONITOR_COLUMNS,
-    USAGE_COLUMNS,
     NodeRecords,
     Row,
     StepRecord,
@@ -20,6 +18,7 @@ from torc_slurm.database.node_records import (
 )
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import accounting_of, adopt_slurm_stats, upsert_slurm_stats
+from torc_slurm.figures import MONITOR_COLUMNS, USAGE_COLUMNS
 
 # What every node says alike of an attempt; the first to be collected is heard.
 _DESCRIPTION = (

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torc_slurm.database.selection import SLURM_PREFIX
+from torc_slurm.database.selection import LAST_FLUSH_COLUMN, SLURM_PREFIX
 from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.figures import IDENTITY_COLUMNS, RESULT_COLUMNS
 from torc_slurm.reports.causes import reads_first_process
 from torc_slurm.reports.differences import Difference, differences
 
@@ -21,16 +22,6 @@ Value = int | float | str | None
 Row = Mapping[str, Value]
 Item = dict[str, Value]
 
-_IDENTITY = (
-    "workflow_id",
-    "job_id",
-    "job_name",
-    "run_id",
-    "attempt_id",
-    "slurm_job_id",
-    "slurm_array",
-    "step_id",
-)
 _REFERENCE = (
     "max_rss_bytes",
     "max_vm_size_bytes",
@@ -42,66 +33,16 @@ _REFERENCE = (
 # These have a counterpart of the same name among the wrapper's figures, which are the ones without a prefix.
 _RENAMED = {"start_time": "slurm_start_time", "end_time": "slurm_end_time", "task_count": "slurm_task_count"}
 _SLURM = ("state", "exit_code", "exit_signal", "elapsed_seconds", "status", "reason")
-_SLURM_REST = tuple(name for name in COLUMN_NAMES if name not in (*_IDENTITY, *_REFERENCE, *_SLURM))
+_SLURM_REST = tuple(name for name in COLUMN_NAMES if name not in (*IDENTITY_COLUMNS, *_REFERENCE, *_SLURM))
 # The item's `status` is that of the accounting row; the job's own is `job_status`.
 _RESULT = {"job_status": "status", "job_status_evidence": "status_evidence"} | {
     name: name
-    for name in (
-        "return_code",
-        "return_signal",
-        "start_time",
-        "end_time",
-        "end_time_source",
-        "last_flush_time",
-        "exec_time_seconds",
-        "peak_cpu_percent",
-        "avg_cpu_percent",
-        "peak_memory_gb",
-        "avg_memory_gb",
-        "peak_memory_bytes",
-        "peak_memory_source",
-        "peak_memory_node",
-        "avg_memory_bytes",
-        "avg_memory_source",
-        "sampled_rss_peak_bytes",
-        "memory_floor_bytes",
-        "memory_floor_source",
-        "memory_best_bytes",
-        "memory_best_source",
-        "memory_ceiling_bytes",
-        "memory_ceiling_source",
-        "memory_limit_bytes",
-        "oom_kills",
-        "cpu_seconds",
-        "cpu_source",
-        "num_processes_peak",
-        "num_threads_peak",
-        "sample_count",
-        "all_nodes_peak_memory_bytes",
-        "all_nodes_avg_memory_bytes",
-        "all_nodes_avg_cpu_percent",
-        "all_nodes_cpu_seconds",
-        "all_nodes_storage_read_bytes",
-        "all_nodes_storage_written_bytes",
-        "all_nodes_read_chars",
-        "all_nodes_written_chars",
-        "all_nodes_major_faults",
-        "measured_nodes",
-        "measured_node_count",
-        "node_count",
-        "recorded_task_count",
-        "task_count",
-        "user_name",
-        "local_host",
-        "command",
-        "working_dir",
-        "granularity",
-        "sample_interval_seconds",
-    )
+    for name in (*RESULT_COLUMNS, LAST_FLUSH_COLUMN)
+    if name not in (*IDENTITY_COLUMNS, "status", "status_evidence")
 }
 
 ITEM_COLUMNS: tuple[str, ...] = (
-    *_IDENTITY,
+    *IDENTITY_COLUMNS,
     *_REFERENCE,
     *_SLURM,
     *_RESULT,
@@ -195,7 +136,7 @@ def null_reasons(items: Iterable[Item]) -> tuple[NullReason, ...]:
 
 def _attempt_item(row: Row) -> Item:
     item = _slurm_side(row, SLURM_PREFIX)
-    item |= {name: row[name] for name in _IDENTITY}
+    item |= {name: row[name] for name in IDENTITY_COLUMNS}
     item |= {name: row[column] for name, column in _RESULT.items()}
     if item["slurm_job_id"] is None:
         item["reason"] = OUTSIDE_SLURM
