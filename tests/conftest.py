@@ -5,11 +5,29 @@ for.
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 _NEEDS = {"slurm": "a real Slurm", "browser": "headless Chromium", "root": "root"}
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
+
+# What nohup, cron and a shell's background have a command ignore, and what blocks of theirs may be inherited.
+_IGNORED_BY_CALLERS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+def pytest_configure() -> None:
+    """Start every program of the tests with the default dispositions, whatever this process inherited.
+
+    A signal that has a handler here has its default action in a program after its exec. The handler does nothing:
+    this process goes on ignoring what it was told to ignore.
+    """
+    for number in _IGNORED_BY_CALLERS:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide every exit status
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -264,10 +264,12 @@ def _is_kept(lab: Lab) -> bool:
 
 
 def _is_keeper(pid: int, lab: Lab) -> bool:
+    """True for a process without a command line too: it is in its exec, as a keeper that was just started may be."""
     try:
-        return lab.settings.id.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return not command_line or lab.settings.id.encode() in command_line.split(b"\0")
 
 
 def _keeper_log(lab: Lab) -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -107,6 +108,8 @@ def _add_lab_options(command: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    # A caller that ignores SIGCHLD hands that on; with it no exit status of a child could be read.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         return _dispatch(build_parser().parse_args(arguments))
     except LabError as error:

@@ -196,20 +196,22 @@ def stop(lab: Lab, daemon: str) -> None:
 
 def pid(lab: Lab, daemon: str) -> int | None:
     """The daemon's pid while it runs. The mark in its environment tells it from a later owner of that pid."""
+    number = _pid_in_file(lab, daemon)
+    mark = f"{MEMBER_VARIABLE}={lab.settings.id}"
+    return number if number is not None and processes.was_started_with(number, [mark]) else None
+
+
+def _pid_in_file(lab: Lab, daemon: str) -> int | None:
+    """None before the daemon's shell has written it: there is no file yet, or an empty one."""
     try:
-        number = int(_pid_file(lab, daemon).read_text())
+        return int(_pid_file(lab, daemon).read_text())
     except (OSError, ValueError):
         return None
-    return number if processes.is_running(number) and _is_member(lab, number) else None
-
-
-def _is_member(lab: Lab, number: int) -> bool:
-    return f"{MEMBER_VARIABLE}={lab.settings.id}".encode() in processes.environment(number)
 
 
 def _has_ended(lab: Lab, daemon: str) -> bool:
     """It was there and is no more; before its pid is written it is only late."""
-    return _pid_file(lab, daemon).exists() and pid(lab, daemon) is None
+    return _pid_in_file(lab, daemon) is not None and pid(lab, daemon) is None
 
 
 def logs_of(lab: Lab, daemon: str) -> tuple[Path, ...]:

@@ -115,6 +115,7 @@ def _stop_signal() -> int:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.set_wakeup_fd(write_end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the caller may have blocked it
     return read_end
 
 

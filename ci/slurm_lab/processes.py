@@ -8,28 +8,65 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
+from .waiting import wait_until
+
 PROC = Path("/proc")
+# proc(5), stat: the numbers of its fields, counted from the state, which is the third.
+STATE, FLAGS, ENV_START, ENV_END = (number - 3 for number in (3, 9, 50, 51))
+GONE = "ZX"
+KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's include/linux/sched.h
+EXEC_LIMIT_SECONDS = 20.0
 
 
 def all_pids() -> list[int]:
     return [int(name) for name in os.listdir(PROC) if name.isdigit()]
 
 
-def environment(pid: int) -> list[bytes]:
-    """The environment that a process was started with; empty for one that is gone or not ours to see."""
-    try:
-        return (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+def was_started_with(pid: int, entries: Iterable[str]) -> bool:
+    """Is this a running process that was started with one of these `NAME=value` entries in its environment?
+
+    During an exec the kernel shows no environment: for microseconds, or for as long as it takes to read the
+    program from a slow disk. That is no answer yet, so this function waits for one.
+    """
+    wanted = {entry.encode() for entry in entries}
+    wait_until(lambda: _environment(pid) is not None, EXEC_LIMIT_SECONDS)
+    return bool(wanted.intersection(_environment(pid) or [])) and is_running(pid)
+
+
+def _environment(pid: int) -> list[bytes] | None:
+    """The environment that a process was started with; None during an exec, when it cannot be known.
+
+    Empty for a process that is gone, that is not ours to see, or that was started with an empty one.
+    """
+    while True:
+        try:
+            text = (PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            return []
+        if text:
+            return text.split(b"\0")
+        fields = _stat_fields(pid)
+        if not fields or fields[STATE] in GONE or int(fields[FLAGS]) & KERNEL_THREAD:
+            return []
+        if fields[ENV_END] == "0":
+            return None
+        if fields[ENV_START] == fields[ENV_END]:
+            return []
+        # The exec ended between the two reads: now the environment is there.
 
 
 def is_running(pid: int) -> bool:
     """A zombie is not running: only its parent can make it go away."""
+    fields = _stat_fields(pid)
+    return bool(fields) and fields[STATE] not in GONE
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """`/proc/PID/stat` from the state on; empty for a process that is gone."""
     try:
-        stat = (PROC / str(pid) / "stat").read_text(errors="replace")
+        return (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
+        return []
 
 
 def user_id(pid: int) -> int | None:
@@ -41,8 +78,8 @@ def user_id(pid: int) -> int | None:
 
 def with_environment(entries: Iterable[str]) -> set[int]:
     """The running processes that were started with one of these `NAME=value` entries."""
-    wanted = {entry.encode() for entry in entries}
-    return {pid for pid in all_pids() if wanted.intersection(environment(pid)) and is_running(pid)}
+    wanted = list(entries)
+    return {pid for pid in all_pids() if was_started_with(pid, wanted)}
 
 
 def of_user(uid: int) -> set[int]:

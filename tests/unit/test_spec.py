@@ -169,7 +169,14 @@ def test_a_regular_expression_means_whole_names_and_never_the_job_itself() -> No
         ("name: a\njobs:\n\t- a\n", 3, "never by tabs"),
         ("name: [\n", 2, "not YAML"),
         ("name: !!python/object/apply:os.system [x]\njobs:\n- {name: a, command: b}\n", 1, "means nothing here"),
-        ("[" * 5000, 1, "levels deep"),
+        *(
+            (opening * times, 1, "nested more than 20 levels deep")
+            for opening in ("[", "{a: ", "['[', ", "- ")
+            for times in (21, 900, 5000, 100_000)
+        ),
+        ("name: a\njobs:\n- " + "[\n" * 5000, 21, "nested more than 20 levels deep"),
+        ("".join(f"{' ' * depth}a:\n" for depth in range(3000)), 21, "nested more than 20 levels deep"),
+        ("name: a\njobs: '" + "[" * 30 + "'\nc: [\n", 4, "not YAML"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(text: str, line: int, said: str) -> None:
@@ -247,7 +254,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     [
         ('{"name": "a",\n "jobs": [],}', ":2: not JSON"),
         ('{"name": "a",\n "name": "b"}', ":2: key 'name' is given twice"),
-        ("[" * 100_000, "nested too deeply"),
+        ("\n" + "[" * 100_000, ":2: nested more than 20 levels deep"),
         ('{"name": "a\\u0000", "jobs": [{"name": "a", "command": "b"}]}', "NUL"),
     ],
 )

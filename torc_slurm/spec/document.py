@@ -18,6 +18,9 @@ Value = object  # str, Plain, None, Mapping or Items
 Path = Sequence[str | int]
 
 _DEEPEST = 20
+_TOO_DEEP = f"nested more than {_DEEPEST} levels deep"
+# What may hold a bracket that opens nothing (a text in quotes, a comment), else a bracket.
+_QUOTED_OR_BRACKET = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|(?<!\S)\#.*|[][{}]""")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _TAGS = frozenset(
     ["!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))]
@@ -72,6 +75,10 @@ def parse_yaml(text: str) -> Value:
     try:
         return _Reader(yaml.parse(text, Loader=_LOADER)).document()
     except yaml.MarkedYAMLError as error:
+        # libyaml reads ahead: at its own bound, which depends on its version, it gives up before any value is here.
+        too_deep = _line_too_deep(text)
+        if too_deep is not None and too_deep <= _line_of(error):
+            raise DocumentError(too_deep, _TOO_DEEP) from error
         raise DocumentError(_line_of(error), _problem_of(error)) from error
     except yaml.reader.ReaderError as error:
         raise DocumentError(
@@ -90,7 +97,7 @@ def parse_json(text: str) -> Value:
     except json.JSONDecodeError as error:
         raise DocumentError(error.lineno, f"not JSON: {error.msg} (column {error.colno})") from error
     except RecursionError:
-        raise DocumentError(1, "nested too deeply") from None
+        raise DocumentError(_line_too_deep(text) or 1, _TOO_DEEP) from None
     escaped = _NOT_PLAIN_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text.replace("\t", " "))
     return parse_yaml(_JSON_ESCAPE.sub(_yaml_escape, escaped))
 
@@ -122,6 +129,16 @@ def _problem_of(error: yaml.MarkedYAMLError) -> str:
     said = " ".join(str(part) for part in (error.context, error.problem) if part)
     tab = "; YAML is indented by spaces, never by tabs" if "cannot start any token" in said else ""
     return f"not YAML: {said}{tab}"
+
+
+def _line_too_deep(text: str) -> int | None:
+    """The line of the bracket that goes below the deepest level, in a text that is refused already; else None."""
+    depth = 0
+    for match in _QUOTED_OR_BRACKET.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth > _DEEPEST:
+            return text.count("\n", 0, match.start()) + 1
+    return None
 
 
 def _reader_line(text: str, error: yaml.reader.ReaderError) -> int:
@@ -165,7 +182,7 @@ class _Reader:
         elif isinstance(event, yaml.AliasEvent):
             return self._aliased(event)
         elif depth >= _DEEPEST:
-            raise DocumentError(_line(event), f"nested more than {_DEEPEST} levels deep")
+            raise DocumentError(_line(event), _TOO_DEEP)
         elif isinstance(event, yaml.MappingStartEvent):
             value = self._mapping(depth)
         else:
