@@ -6,6 +6,7 @@ Standard library only: the wrapper uses it where a step has several tasks on a n
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -28,6 +29,24 @@ def directory() -> str | None:
         if _is_surely_ours(path):
             return path
     return None
+
+
+def make_own_directory(path: str) -> None:
+    """Make or find a directory of this user below one where other users make theirs, as in /tmp.
+
+    Below a setgid directory its group may read, for a site that collects what its users recorded; else nobody.
+
+    Raises:
+        OSError: it cannot be made; or it is somebody else's, a link, or one that others can write to.
+    """
+    try:
+        is_collected = os.stat(os.path.dirname(path)).st_mode & stat.S_ISGID
+        os.mkdir(path, 0o2750 if is_collected else 0o700)
+    except FileExistsError:
+        pass
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise PermissionError(errno.EPERM, "not a directory of this user that nobody else can write to", path)
 
 
 def _is_surely_ours(path: str) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
 from measured import TORC_STEP, environment
 
 from torc_slurm.errors import InputError
-from torc_slurm.step.options import USAGE, Options, parse
+from torc_slurm.step.options import USAGE, Options, parse, unmeasured_command
 
 WORKFLOW = ["--workflow-id=1", "--run-id=2", "--job-id=3", "--attempt-id=4"]
 
@@ -140,3 +141,55 @@ def test_help_and_version() -> None:
 
 def test_a_wrong_variable_does_not_run_the_job() -> None:
     assert said("--", "echo", "ran", TORC_RUN_ID="x")[:2] == (2, "")
+
+
+def site(pattern: str, *more: str, **environ: str) -> Options:
+    return parsed(f"--site-output-dir={pattern}", *more, "--", "x", **environ)
+
+
+def test_a_site_directory_is_the_users_own() -> None:
+    options = site("/srv/torc/%u.%U", SLURM_JOB_USER="ada", USER="mallory")
+    assert options.site_output_dir == options.identity["output_dir"] == f"/srv/torc/ada.{os.getuid()}"
+
+
+def test_what_the_user_says_goes_before_the_sites_directory() -> None:
+    by_option = site("/srv/%U", "--output-dir=mine")
+    by_variable = site("/srv/%U", TORC_OUTPUT_DIR="mine")
+    assert (by_option.site_output_dir, by_option.identity) == ("", {"output_dir": "mine"})
+    assert (by_variable.site_output_dir, by_variable.identity) == ("", {})
+
+
+@pytest.mark.parametrize("user", ["", "../ada", "/etc", ".."])
+def test_a_site_directory_is_never_somewhere_else(user: str) -> None:
+    with pytest.raises(InputError, match="is not a user's name"):
+        site("/srv/torc/%u", SLURM_JOB_USER=user)
+
+
+@pytest.mark.parametrize("pattern", ["torc/%U", "/srv/%x", "/srv/%"])
+def test_a_wrong_pattern_is_refused(pattern: str) -> None:
+    with pytest.raises(InputError, match=r"is not an absolute path with %u or %U"):
+        site(pattern)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["--best-effort", "--granularity=x", "--", "a", "--b"], ["a", "--b"]),
+        (["--granularity=x", "--", "a"], []),
+        (["--granularity=x", "--", "a", "--best-effort"], []),
+        (["--best-effort", "a"], []),
+    ],
+)
+def test_what_runs_although_the_options_are_wrong(arguments: list[str], command: list[str]) -> None:
+    assert unmeasured_command(arguments) == command
+
+
+def test_best_effort_runs_the_command_alone_and_says_why() -> None:
+    command = [TORC_STEP, "--best-effort", "--", "sh", "-c", "echo ran $TORC_STEP_ACTIVE; exit 3"]
+    wrong = environment() | {"TORC_GRANULARITY": "everything"}
+    done = subprocess.run(command, env=wrong, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "ran\n")
+    assert done.stderr == (
+        "torc-step: the environment variable TORC_GRANULARITY 'everything' is not one of summary, time_series: "
+        "this step is not measured\n"
+    )

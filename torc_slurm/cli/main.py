@@ -16,7 +16,20 @@ from typing import Annotated
 import typer
 
 from torc_slurm import __version__
-from torc_slurm.cli import correct, html_report, jobs, plot, recover, reports, results, run, slurm, submit, workflows
+from torc_slurm.cli import (
+    correct,
+    html_report,
+    jobs,
+    plot,
+    recover,
+    reports,
+    results,
+    run,
+    slurm,
+    slurm_plugin,
+    submit,
+    workflows,
+)
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
 from torc_slurm.errors import TorcError
 
@@ -51,6 +64,7 @@ app.add_typer(results.app, name="results")
 app.add_typer(reports.app, name="reports")
 reports.app.command("html", epilog=html_report.EXAMPLE)(html_report.html)
 app.add_typer(slurm.app, name="slurm")
+slurm.app.add_typer(slurm_plugin.app, name="plugin")
 app.command("check", epilog=reports.check_example("torc check"))(reports.check_resource_utilization)
 app.command("correct", epilog=correct.correct_example("torc correct"))(correct.correct_resources)
 app.command("recover", epilog=recover.RECOVER_EXAMPLE)(recover.recover)

@@ -12,6 +12,7 @@ import select
 import sys
 import time
 
+from torc_slurm import node_local
 from torc_slurm.errors import DatabaseError
 from torc_slurm.identity import RESOURCE_DIR, node_file_of, node_file_path
 from torc_slurm.step import kernel, sentinel
@@ -219,8 +220,9 @@ class _Writer:
 class Target:
     """The node file of a step; outside Slurm its run id is drawn by the first write, which is the first to touch it."""
 
-    def __init__(self, identity: StepIdentity) -> None:
+    def __init__(self, identity: StepIdentity, is_of_site: bool = False) -> None:
         self._identity = identity
+        self._is_of_site = is_of_site  # the output directory is one that a site keeps for this user
         self.path: str | None = None if identity.run_id is None else node_file_of(identity)
 
     @property
@@ -236,8 +238,10 @@ class Target:
         """The file's path; where there is no run id yet the next free one is taken by creating the file.
 
         Raises:
-            OSError: the directory cannot be made or listed, or the file not be created.
+            OSError: the directory cannot be made or listed, is not safe to use, or the file cannot be created.
         """
+        if self._is_of_site:
+            node_local.make_own_directory(self.output_dir)
         if self.path is None:
             self.know(_create_next_local(self._identity))
         batch.step["run_id"] = self._identity.run_id

@@ -23,11 +23,13 @@ def _ignore_users_pythonpath() -> None:
 def main() -> int:
     """Run ``sys.argv``; returns only for help, version and wrong input: else the process ends as its job ended."""
     _ignore_users_pythonpath()
-    from torc_slurm.step.options import USAGE, parse
+    from torc_slurm.step.options import USAGE, parse, unmeasured_command
 
     try:
         options = parse(sys.argv[1:], dict(os.environ))
     except InputError as error:
+        if command := unmeasured_command(sys.argv[1:]):
+            _run_unmeasured(command, str(error))
         sys.stderr.write(f"torc-step: {error}\n")
         return error.exit_status
     if options.wants == "help":
@@ -39,6 +41,14 @@ def main() -> int:
         sys.stdout.write(f"torc-step {__version__}\n")
         return 0
     return _run(options)
+
+
+def _run_unmeasured(command: list[str], why: str) -> None:
+    from torc_slurm.step.job import become, given_environment, say
+
+    if os.environ.get("SLURM_LOCALID", "0") == "0":
+        say(f"{why}: this step is not measured")
+    become(command, given_environment())
 
 
 def _run(options: Options) -> int:

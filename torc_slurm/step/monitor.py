@@ -120,7 +120,8 @@ class Monitor:
         self._tasks.append(task)
         if self._flusher is None:
             self._invocation = invocation_name(self._identity, begin.wrapper_pid, begin.begin_time)
-            self._flusher = Flusher(Target(self._identity), self._invocation, self._tell, self._tell_run_id)
+            target = Target(self._identity, bool(self._options.site_output_dir))
+            self._flusher = Flusher(target, self._invocation, self._tell, self._tell_run_id)
             self._schedule.begin()
             self._next_flush = time.monotonic() + FIRST_FLUSH_SECONDS
         if self._sampler is not None:
@@ -341,7 +342,8 @@ def record_exit_alone(
         batch.step["end_time"] = end.end_time
         batch.usage_at_exit = _usage_at_exit(end, begin.wrapper_rss_bytes)
     untold: list[str] = []
-    Flusher(Target(identity), invocation, untold.append).finish(batch, wait_seconds)
+    target = Target(identity, bool(options.site_output_dir))
+    Flusher(target, invocation, untold.append).finish(batch, wait_seconds)
     for text in untold:
         link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
 

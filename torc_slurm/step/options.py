@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from torc_slurm.errors import InputError
 
 USAGE = """\
@@ -22,6 +24,9 @@ options (each goes before its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE
   --flush-interval-seconds S      how often samples are written to the node file, at least 1 (default 60)
   --reader auto|procfs|psutil     how the process tree is read (default auto)
   --no-sampling                   record exits only
+  --site-output-dir PATTERN       as --output-dir, where TORC_OUTPUT_DIR is not set: a directory that the site keeps for
+                                  this user (%u: name, %U: uid); used only where no one else can write in it
+  --best-effort                   where an option or a TORC_* variable is wrong, say so and run COMMAND unmeasured
   --workflow-id N --run-id N --job-id N --job-name NAME --attempt-id N
                                   which job of a workflow this is; torc sets them
   --help, --version
@@ -33,8 +38,8 @@ IDENTITY_NUMBERS = ("workflow_id", "run_id", "job_id", "attempt_id")
 _IDENTITY_TEXTS = ("output_dir", "job_name")
 _CHOICES = {"granularity": ("summary", "time_series"), "reader": ("auto", "procfs", "psutil")}
 _LEAST = {"sample_interval_seconds": 0.1, "flush_interval_seconds": 1.0}
-_VALUED = (*IDENTITY_NUMBERS, *_IDENTITY_TEXTS, *_CHOICES, *_LEAST)
-_FLAGS = ("no_sampling", "help", "version")
+_VALUED = (*IDENTITY_NUMBERS, *_IDENTITY_TEXTS, *_CHOICES, *_LEAST, "site_output_dir")
+_FLAGS = ("no_sampling", "best_effort", "help", "version")
 
 
 class Options:
@@ -49,6 +54,7 @@ class Options:
         "reader",
         "sample_interval_seconds",
         "sampling",
+        "site_output_dir",
         "wants",
     )
 
@@ -61,6 +67,7 @@ class Options:
         self.flush_interval_seconds = DEFAULT_FLUSH_INTERVAL_SECONDS
         self.identity: dict[str, str | int] = {}
         self.sampling = True
+        self.site_output_dir = ""  # what --site-output-dir comes to, where it is the output directory
         self.wants = "run"  # or help, version
 
 
@@ -78,7 +85,35 @@ def parse(arguments: list[str], environ: dict[str, str]) -> Options:
         raise InputError("no command was given; write it after --, as in: torc-step -- ./a.out")
     options.command = rest
     _check_environment(options, environ)
+    if "site_output_dir" in options.given and "output_dir" not in options.given and not environ.get("TORC_OUTPUT_DIR"):
+        options.site_output_dir = _expanded(options.site_output_dir, environ)
+        options.identity["output_dir"] = options.site_output_dir
+    else:
+        options.site_output_dir = ""
     return options
+
+
+def unmeasured_command(arguments: list[str]) -> list[str]:
+    """What runs where ``parse`` refused the arguments: COMMAND, if ``--best-effort`` is among them; else nothing."""
+    if "--" not in arguments:
+        return []
+    place = arguments.index("--")
+    return arguments[place + 1 :] if "--best-effort" in arguments[:place] else []
+
+
+def _expanded(pattern: str, environ: dict[str, str]) -> str:
+    """The site's directory for this user. Slurm's word on the name counts, not $USER's.
+
+    Raises:
+        InputError: the name is not known, or the pattern has another code.
+    """
+    user = environ.get("SLURM_JOB_USER", "")
+    if "%u" in pattern and (not user or "/" in user or user.startswith(".")):
+        raise InputError(f"--site-output-dir {pattern!r}: SLURM_JOB_USER {user!r} is not a user's name")
+    path = pattern.replace("%u", user).replace("%U", str(os.getuid()))
+    if "%" in path or not path.startswith("/"):
+        raise InputError(f"--site-output-dir {pattern!r} is not an absolute path with %u or %U")
+    return path
 
 
 def _read_options(options: Options, arguments: list[str]) -> list[str]:
@@ -120,7 +155,7 @@ def _known_option(name: str) -> str:
 def _set_flag(options: Options, key: str) -> None:
     if key == "no_sampling":
         options.sampling = False
-    else:
+    elif key != "best_effort":
         options.wants = key
 
 
@@ -134,6 +169,8 @@ def _set_value(options: Options, key: str, name: str, value: str) -> None:
         setattr(options, key, _seconds(name, value, _LEAST[key]))
     elif key in IDENTITY_NUMBERS:
         options.identity[key] = _positive(name, value)
+    elif key == "site_output_dir":
+        options.site_output_dir = _filled(name, value)
     else:
         options.identity[key] = _filled(name, value)
 

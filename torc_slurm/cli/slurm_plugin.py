@@ -1,0 +1,65 @@
+"""The group ``torc slurm plugin``: the plugin by which an administrator has the steps of all users measured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.render import emit, emit_csv, emit_object
+
+app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="For administrators: measure users' steps without a prefix."
+)
+
+_BUILD_EXAMPLE = """\b
+Examples:
+  torc slurm plugin build --prefix /opt/torc-slurm
+  torc slurm plugin build --prefix /opt/torc-slurm --slurm-include /opt/slurm/include
+"""
+_COLUMNS = ("plugin", "torc_step_exec", "torc_step", "slurm_version", "plugstack_line")
+
+
+@app.callback()
+def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
+    remember(context, format_, output_dir)
+
+
+@app.command(epilog=_BUILD_EXAMPLE)
+def build(
+    context: typer.Context,
+    prefix: Annotated[str, typer.Option(metavar="DIR", help="Install into DIR/lib/torc-slurm.")],
+    torc_step: Annotated[
+        str | None, typer.Option(metavar="PATH", help="What the plugin calls.", show_default="this installation's")
+    ] = None,
+    slurm_include: Annotated[
+        str | None, typer.Option(metavar="DIR", help="The directory that has slurm/spank.h.")
+    ] = None,
+    format_: FormatOption = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Compile the Slurm plugin against this site's Slurm, and say what to write into plugstack.conf.
+
+    Needs a C compiler and slurm/spank.h of the Slurm that is to load it. After an upgrade of Slurm to another major
+    version: once more.
+    """
+    from torc_slurm.usecases.slurm_plugin import build_plugin
+
+    chosen_format, _ = resolve(context, format_, output_dir)
+    built = build_plugin(prefix, torc_step, slurm_include)
+    for warning in built.warnings:
+        say(warning)
+    item = {name: str(getattr(built, name)) for name in _COLUMNS}
+    if chosen_format is Format.json:
+        emit_object(item)
+    elif chosen_format is Format.csv:
+        emit_csv(_COLUMNS, [item])
+    else:
+        emit(
+            f"built for Slurm {built.slurm_version}: {built.plugin}\n"
+            f"it calls {built.torc_step}\n\n"
+            "Put both where all nodes see them under the same paths, and add to plugstack.conf on all of them:\n\n"
+            f"  {built.plugstack_line}\n\n"
+            "Users then write srun --torc or #SBATCH --torc; default=on measures every step. See docs/admin.md.\n"
+        )

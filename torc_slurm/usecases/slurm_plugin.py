@@ -1,0 +1,175 @@
+"""Compiles and installs the Slurm plugin from the sources that this installation brings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+from typing import NamedTuple
+
+import torc_slurm
+from torc_slurm.errors import CommandError, CommandNotFound, InputError, TorcError
+from torc_slurm.slurm import commands
+from torc_slurm.usecases.installation import interpreter
+
+_DIRECTORY = "plugin"
+_COMPILE_SECONDS = 300
+_GET_COMPILER = "install a C compiler (apt install gcc libc6-dev, dnf install gcc), or name one with CC=..."
+_GET_HEADERS = (
+    "install Slurm's headers (apt install libslurm-dev, dnf install slurm-devel), or name their directory with "
+    "--slurm-include DIR; DIR/slurm/spank.h must be that of the Slurm that is to load the plugin"
+)
+
+
+class BuiltPlugin(NamedTuple):
+    """What was installed where. ``warnings``: lines for the administrator."""
+
+    plugin: str
+    torc_step_exec: str
+    torc_step: str
+    slurm_version: str
+    plugstack_line: str
+    warnings: list[str]
+
+
+def source_directory() -> str:
+    """Where the C sources are: in the package where it was installed, beside it in a checkout.
+
+    Raises:
+        TorcError: this installation has none.
+    """
+    package = os.path.dirname(os.path.abspath(torc_slurm.__file__))
+    for above in (package, os.path.dirname(package)):
+        directory = os.path.join(above, _DIRECTORY)
+        if os.path.isfile(os.path.join(directory, "spank_torc.c")):
+            return directory
+    raise TorcError(f"this installation has no {_DIRECTORY}/spank_torc.c in or beside {package}; install it again")
+
+
+def build_plugin(prefix: str, torc_step: str | None, slurm_include: str | None) -> BuiltPlugin:
+    """Compile into ``<prefix>/lib/torc-slurm``.
+
+    Args:
+        torc_step: what the plugin is to call; None: this installation's own.
+        slurm_include: the directory that has ``slurm/spank.h``, where the compiler does not find it by itself.
+
+    Raises:
+        InputError: a path that cannot be compiled in, or there is no such torc-step.
+        CommandNotFound: there is no compiler.
+        TorcError: no header, or one of another version than the Slurm on PATH; or the directory cannot be written.
+    """
+    directory = os.path.join(os.path.abspath(prefix), "lib", "torc-slurm")
+    step = _checked_torc_step(torc_step)
+    for given in (directory, step):
+        _check_path(given)
+    version = _header_version(slurm_include)
+    _check_version(version)
+    environment = os.environ | {"LIBDIR": directory, "TORC_STEP": step, "SLURM_INCLUDE": slurm_include or ""}
+    environment.pop("DESTDIR", None)
+    try:
+        _run(["sh", os.path.join(source_directory(), "build.sh")], environment)
+    except CommandError as error:
+        raise TorcError(f"the plugin cannot be built into {directory}: {error.stderr.strip()}") from error
+    plugin, step_exec = (os.path.join(directory, name) for name in ("spank_torc.so", "torc-step-exec"))
+    warnings = [_closed(path) for path in (plugin, step) if _closed(path)]
+    return BuiltPlugin(plugin, step_exec, step, version, f"optional {plugin} default=off", warnings)
+
+
+def _checked_torc_step(given: str | None) -> str:
+    beside = os.path.join(os.path.dirname(interpreter()), "torc-step")
+    found = given or (beside if os.path.exists(beside) else shutil.which("torc-step"))
+    if found is None:
+        raise InputError("torc-step is not on PATH; give its path with --torc-step")
+    if not os.access(found, os.X_OK) or os.path.isdir(found):
+        raise InputError(f"--torc-step {found!r} cannot be executed; give the path of an installed torc-step")
+    return os.path.abspath(found)
+
+
+def _check_path(path: str) -> None:
+    """It becomes a C string and a word of plugstack.conf."""
+    if not re.fullmatch(r"/[A-Za-z0-9/._+-]*", path):
+        raise InputError(f"{path!r} is not a path of letters, digits and / . _ + -: plugstack.conf cannot hold it")
+
+
+def _header_version(slurm_include: str | None) -> str:
+    """The version that ``slurm/spank.h`` is of, as ``22.05.8``.
+
+    Raises:
+        CommandNotFound, TorcError: as `build_plugin`.
+    """
+    include = ["-isystem", slurm_include] if slurm_include else []
+    compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    text = "#include <stdint.h>\n#include <slurm/spank.h>\ntorc_version SLURM_VERSION_NUMBER\n"
+    try:
+        printed = _run([*compiler, "-E", "-P", *include, "-"], dict(os.environ), text)
+    except CommandNotFound:
+        raise
+    except CommandError as error:
+        why = next((line for line in error.stderr.splitlines() if "error" in line), "the compiler failed")
+        raise TorcError(f"slurm/spank.h cannot be used ({why.strip()}); {_GET_HEADERS}") from error
+    number = re.search(r"torc_version (0x[0-9a-fA-F]+)", printed)
+    if number is None:
+        raise TorcError(f"slurm/spank.h names no SLURM_VERSION_NUMBER; {_GET_HEADERS}")
+    return version_text(int(number.group(1), 16))
+
+
+def version_text(number: int) -> str:
+    """``SLURM_VERSION_NUMBER`` as Slurm prints it: ``0x160508`` is ``22.05.8``."""
+    return f"{number >> 16}.{number >> 8 & 0xFF:02d}.{number & 0xFF}"
+
+
+def _check_version(of_header: str) -> None:
+    """Slurm loads a plugin of its own major version only: refuse here what would be ignored there.
+
+    Raises:
+        TorcError: the Slurm of this machine is another. Where there is none nothing can be said.
+    """
+    installed = _installed_version()
+    if installed and installed.split(".")[:2] != of_header.split(".")[:2]:
+        raise TorcError(
+            f"slurm/spank.h is of Slurm {of_header}, and this machine has Slurm {installed}; {_GET_HEADERS}"
+        )
+
+
+def _installed_version() -> str:
+    """slurmd is asked first: it needs no slurm.conf, and the nodes are where the plugin works."""
+    environment = commands.query_environment()
+    environment["PATH"] = f"{environment.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+    for command in ("slurmd", "srun"):
+        with contextlib.suppress(CommandError):
+            printed = commands.run(
+                [command, "-V"], timeout_seconds=commands.SCONTROL_TIMEOUT_SECONDS, environment=environment
+            )
+            return printed.split()[-1] if printed.split() else ""
+    return ""
+
+
+def _closed(path: str) -> str:
+    """A warning where ordinary users cannot reach the file: their jobs could not use it."""
+    part = path
+    while part != "/":
+        part = os.path.dirname(part)
+        if not os.stat(part).st_mode & stat.S_IXOTH:
+            return f"ordinary users cannot pass {part}, so their steps are not measured: chmod o+x {part}"
+    return ""
+
+
+def _run(argv: list[str], environment: dict[str, str], text: str = "") -> str:
+    """The stdout of a command.
+
+    Raises:
+        CommandNotFound, CommandError: it is not there; it failed.
+    """
+    try:
+        done = subprocess.run(
+            argv, env=environment, input=text, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False
+        )
+    except FileNotFoundError:
+        raise CommandNotFound(argv, _GET_COMPILER) from None
+    if done.returncode != 0:
+        raise CommandError(argv, done.returncode, done.stderr)
+    return done.stdout
