@@ -8,9 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 from torc_slurm.database.batch import Batch
-from torc_slurm.database.node_file import write_batch, write_slurm_stats
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.database.node_file import write_batch
+from torc_slurm.database.slurm_stats import write_slurm_stats
 from torc_slurm.identity import node_file_path
+from torc_slurm.records.accounting import COLUMN_NAMES, from_row
 
 BEGIN = 1_700_000_000.0
 
@@ -111,7 +112,7 @@ def accounting_row(**changed: object) -> dict[str, object]:
 
 def write_accounting(path: str, *rows: dict[str, object]) -> None:
     """As the epilog does."""
-    write_slurm_stats(path, rows)
+    write_slurm_stats(path, map(from_row, rows))
 
 
 def dump(database: str | os.PathLike[str]) -> list[str]:

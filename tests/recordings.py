@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm.configuration import SlurmFacts, parse_config
-from torc_slurm.slurm.sacct import SacctRow, parse
+from torc_slurm.slurm.sacct import parse
 
 RECORDED = Path(__file__).parent / "recorded"
 CLUSTERS = ("22.05-cgroup", "22.05-linux", "24.11-linux", "26.05-linux")
@@ -16,7 +17,7 @@ def sacct_text(cluster: str, scenario: str) -> str:
         return file.read()
 
 
-def sacct_rows(cluster: str, scenario: str) -> list[SacctRow]:
+def sacct_rows(cluster: str, scenario: str) -> list[AccountingRecord]:
     return parse(sacct_text(cluster, scenario))
 
 
@@ -24,11 +25,11 @@ def facts(cluster: str) -> SlurmFacts:
     return parse_config(sacct_text(cluster, "config"))
 
 
-def job_of(rows: list[SacctRow]) -> int:
+def job_of(rows: list[AccountingRecord]) -> int:
     """The first job of a recording."""
     return rows[0].slurm_job_id
 
 
-def named(rows: list[SacctRow]) -> dict[str, SacctRow]:
+def named(rows: list[AccountingRecord]) -> dict[str, AccountingRecord]:
     """Steps by their names, which a recording's script gave them."""
     return {row.name or "": row for row in rows if row.step_id is not None}

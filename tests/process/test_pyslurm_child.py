@@ -14,7 +14,7 @@ from torc_slurm.errors import CommandError, CommandTimeout, ParseError
 from torc_slurm.slurm import pyslurm_backend, sacct
 from torc_slurm.slurm.accounting import AllocationAccounting, fetch_allocation
 from torc_slurm.slurm.configuration import slurm_facts
-from torc_slurm.slurm.records import AllocationKey
+from torc_slurm.slurm.job_records import AllocationKey
 
 GOOD = f"""
 import json, types
@@ -64,7 +64,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (commands / "sacct").chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
     slurm_facts.cache_clear()
-    sacct.available_optional_fields.cache_clear()
+    sacct.known_columns.cache_clear()
     return tmp_path
 
 

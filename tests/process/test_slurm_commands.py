@@ -15,7 +15,7 @@ from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, Inp
 from torc_slurm.slurm import commands, sacct
 from torc_slurm.slurm.accounting import fetch_accounting, fetch_allocation, fetch_runs
 from torc_slurm.slurm.configuration import slurm_facts
-from torc_slurm.slurm.records import AllocationKey
+from torc_slurm.slurm.job_records import AllocationKey
 
 
 class Bin:
@@ -54,7 +54,7 @@ def slurm_bin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bin]:
 
 def _forget() -> None:
     slurm_facts.cache_clear()
-    sacct.available_optional_fields.cache_clear()
+    sacct.known_columns.cache_clear()
 
 
 def answering(slurm_bin: Bin, tmp_path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from torc_slurm.errors import CommandError
+from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm import commands, pyslurm_backend, sacct
 
 STEP = "srun --exact --nodes=1 --ntasks=1 --mem=60"
@@ -87,8 +88,12 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> 
         time.sleep(0.2)
 
 
-def rows(job: str) -> list[sacct.SacctRow]:
-    return sacct.parse(sacct.query(job, timeout_seconds=60))
+def answer(job: str) -> str:
+    return b"".join(sacct.query(["-j", job], timeout_seconds=60)).decode("utf-8", "backslashreplace")
+
+
+def rows(job: str) -> list[AccountingRecord]:
+    return sacct.parse(answer(job))
 
 
 def wait_running(job: str, steps: int) -> None:
@@ -119,7 +124,7 @@ class Recorder:
 
     def keep(self, name: str, job: str) -> None:
         """And what pyslurm has of the same job, where this interpreter has a pyslurm."""
-        self._write(f"{name}.txt", sacct.query(job, timeout_seconds=60))
+        self._write(f"{name}.txt", answer(job))
         if pyslurm_backend.is_installed() and job.isdecimal():
             self._keep_pyslurm(name, job)
 

@@ -26,7 +26,7 @@ import dataclasses, json, sys
 from torc_slurm.slurm.accounting import AllocationKey, fetch_allocation
 given = json.loads(sys.argv[1])
 found = fetch_allocation(AllocationKey(**given["key"]), given["steps"], timeout_seconds=given["timeout"])
-print(json.dumps([[row.as_mapping() for row in rows] for rows in (found.rows, found.other_rows)]))
+print(json.dumps([[row.as_row() for row in rows] for rows in (found.rows, found.other_rows)]))
 """
 Row = dict[str, object]
 FINAL = ("found", "partial")  # which of the two depends on whether Slurm happened to poll a short step

@@ -15,7 +15,7 @@ import pytest
 from backends import assert_same_row
 from real_slurm import Lab
 
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.records.accounting import COLUMN_NAMES
 
 pytestmark = pytest.mark.slurm
 

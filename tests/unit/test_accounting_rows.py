@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
+from contextlib import closing
 from itertools import permutations
 
 import pytest
@@ -11,17 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import CLUSTERS, facts, job_of, sacct_rows
 
-from torc_slurm.database.slurm_stats_schema import (
-    COLUMN_NAMES,
-    CREATE_NODE_SLURM_STATS,
-    STATUSES,
-    UPSERT_NODE_SLURM_STATS,
-)
-from torc_slurm.slurm.accounting import AccountingRow, AllocationAccounting, rows_from_records
+from torc_slurm.database.main_schema import MAIN_SCHEMA
+from torc_slurm.database.migrations import Schema, migrate
+from torc_slurm.database.node_schema import NODE_SCHEMA
+from torc_slurm.database.slurm_stats import upsert_slurm_stats
+from torc_slurm.records.accounting import COLUMN_NAMES, STATUSES, AccountingRecord
+from torc_slurm.slurm.accounting import AllocationAccounting, rows_from_records
 from torc_slurm.slurm.configuration import SlurmFacts, parse_config
+from torc_slurm.slurm.job_records import AllocationKey
 from torc_slurm.slurm.judgement import FORGOTTEN_SECONDS, SETTLE_SECONDS
-from torc_slurm.slurm.records import AllocationKey
-from torc_slurm.slurm.sacct import SacctRow
 
 ONE_SECOND = SlurmFacts("22.05.8", "jobacct_gather/linux", None, "task=1")
 POLLED = {name for name in COLUMN_NAMES if name.startswith(("max_", "total_")) and "cpu" not in name}
@@ -36,37 +34,41 @@ def answer(cluster: str, scenario: str, *step_ids: str, seconds_later: float = 1
     return rows_from_records(rows, allocation, step_ids, facts=facts(cluster), backend="sacct", now=now)
 
 
-def by_name(found: AllocationAccounting) -> dict[str, AccountingRow]:
-    return {row.step_name or "": row for row in (*found.rows, *found.other_rows)}
+def by_name(found: AllocationAccounting) -> dict[str, AccountingRecord]:
+    return {row.name or "": row for row in (*found.rows, *found.other_rows)}
 
 
 def of(
-    step: SacctRow | None, *, job_end: float | None = 100, state: str = "COMPLETED", now: float = 110
-) -> AccountingRow:
+    step: AccountingRecord | None, *, job_end: float | None = 100, state: str = "COMPLETED", now: float = 110
+) -> AccountingRecord:
     """The row for step 0 of job 12 with this record."""
-    job = SacctRow(12, None, state=state, start_time=10, end_time=job_end, submit_time=5)
+    job = AccountingRecord(12, None, state=state, start_time=10, end_time=job_end, submit_time=5)
     rows = [job] if step is None else [job, step]
     found = rows_from_records(rows, AllocationKey(12), ["0"], facts=ONE_SECOND, backend="sacct", now=now)
     (row,) = found.rows
     return row
 
 
-def ended(**values: object) -> SacctRow:
+def ended(**values: object) -> AccountingRecord:
     measured = {
         "max_rss_bytes": 5_000_000, "max_rss_node": "n1", "max_rss_task": 0, "max_vm_size_bytes": 9_000_000,
         "max_disk_read_bytes": 4, "max_disk_write_bytes": 0, "ave_cpu_seconds": 0.0, "total_cpu_seconds": 0.5,
         "user_cpu_seconds": 0.5, "system_cpu_seconds": 0.0, "total_rss_bytes": 5_000_000, "consumed_energy_joules": 7,
         "elapsed_seconds": 30,
     }  # fmt: skip
-    step = SacctRow(12, "0", state="COMPLETED", exit_code=0, exit_signal=0, start_time=20, end_time=50)
-    return dataclasses.replace(step, **(measured | values))  # type: ignore[arg-type] # own fields
+    step = AccountingRecord(12, "0", state="COMPLETED", exit_code=0, exit_signal=0, start_time=20, end_time=50)
+    return step._replace(**(measured | values))  # type: ignore[arg-type] # own fields
 
 
 # --- the contract with the database
 
 
-def test_the_rows_fields_are_the_tables_columns() -> None:
-    assert tuple(field.name for field in dataclasses.fields(AccountingRow)) == COLUMN_NAMES
+@pytest.mark.parametrize("schema", [NODE_SCHEMA, MAIN_SCHEMA], ids=["node file", "torc.db"])
+def test_the_records_fields_are_the_tables_columns(schema: Schema) -> None:
+    with closing(table(schema)) as connection:
+        columns = [row["name"] for row in connection.execute("PRAGMA table_info(slurm_stats)")]
+    own = ("id", "workflow_id", "job_id", "attempt_id")
+    assert {name for name in columns if name not in own} == set(COLUMN_NAMES)
 
 
 def test_every_status_is_one_of_the_schemas() -> None:
@@ -133,7 +135,7 @@ def test_read_right_after_a_cancellation(cluster: str) -> None:
         if row.status == "pending":
             assert row.exit_code is row.exit_signal is row.total_cpu_seconds is None
         else:
-            assert row == dataclasses.replace(later[name], queried_at=row.queried_at)
+            assert row == later[name]._replace(queried_at=row.queried_at)
     assert later["exits_0_on_term"].state == "COMPLETED"
     assert (later["exits_7_on_term"].state, later["exits_7_on_term"].exit_code) == ("FAILED", 7)
     assert (later["dies_of_term"].state, later["dies_of_term"].exit_signal) == ("CANCELLED", 15)
@@ -144,11 +146,11 @@ def test_read_right_after_a_cancellation(cluster: str) -> None:
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_a_finished_step_has_the_same_row_while_its_job_runs_and_after_its_end(cluster: str) -> None:
     early = [by_name(answer(cluster, name, "0", seconds_later=9))["early"] for name in ("running", "cancelled")]
-    assert len({dataclasses.replace(row, queried_at=None) for row in early}) == 1
+    assert len({row._replace(queried_at=None) for row in early}) == 1
 
 
 def test_a_job_record_that_its_steps_made_leaves_them_pending_but_their_figures_show() -> None:
-    job = SacctRow(12, None, name="allocation", user_name="root", state="COMPLETED", start_time=10, end_time=51)
+    job = AccountingRecord(12, None, name="allocation", user_name="root", state="COMPLETED", start_time=10, end_time=51)
     for now, status in ((52, "pending"), (51 + SETTLE_SECONDS + 1, "found")):
         key = AllocationKey(12, user_name="ann")
         (row,) = rows_from_records([job, ended()], key, ["0"], facts=ONE_SECOND, backend="sacct", now=now).rows
@@ -233,7 +235,7 @@ def test_a_cpu_time_of_zero_was_not_measured() -> None:
 
 def test_a_cluster_that_measures_nothing_says_so() -> None:
     step = ended(max_rss_bytes=None, total_cpu_seconds=0.0)
-    job = SacctRow(12, None, state="COMPLETED", start_time=10, end_time=100)
+    job = AccountingRecord(12, None, state="COMPLETED", start_time=10, end_time=100)
     none = SlurmFacts("22.05.8", "jobacct_gather/none", None, "task=1")
     (row,) = rows_from_records([job, step], AllocationKey(12), ["0"], facts=none, backend="sacct", now=110).rows
     assert (row.status, row.total_cpu_seconds) == ("partial", None)
@@ -273,7 +275,7 @@ def test_a_job_without_a_record(begin: float | None, status: str) -> None:
 
 
 def test_a_recycled_job_id_gives_no_figures() -> None:
-    job = SacctRow(12, None, user_name="bob", state="COMPLETED", start_time=10, end_time=100)
+    job = AccountingRecord(12, None, user_name="bob", state="COMPLETED", start_time=10, end_time=100)
     key = AllocationKey(12, user_name="ann", earliest_begin_time=5_000)
     (row,) = rows_from_records([job, ended()], key, ["0"], facts=ONE_SECOND, backend="sacct", now=5_100).rows
     assert (row.status, row.max_rss_bytes, row.job_state) == ("pending", None, None)
@@ -281,7 +283,7 @@ def test_a_recycled_job_id_gives_no_figures() -> None:
 
 
 def test_a_step_that_runs_on_in_accounting_takes_its_jobs_end_in_time() -> None:
-    runs = SacctRow(12, "0", state="RUNNING", start_time=20, elapsed_seconds=30)
+    runs = AccountingRecord(12, "0", state="RUNNING", start_time=20, elapsed_seconds=30)
     assert of(runs).status == "pending"
     late = of(runs, now=100 + SETTLE_SECONDS + 1)
     assert (late.status, late.end_time, late.exit_code) == ("partial", 100, None)
@@ -292,6 +294,21 @@ def test_every_row_that_is_not_plainly_found_says_why(cluster: str) -> None:
     for scenario in ("ends", "names", "running", "just_cancelled", "node_fail", "requeued_waiting"):
         for row in (*(found := answer(cluster, scenario, "0", "1", "99")).rows, *found.other_rows):
             assert row.status == "found" or row.reason
+
+
+def test_a_step_that_a_cut_answer_lacks_is_not_taken_for_lost() -> None:
+    job = AccountingRecord(12, None, state="COMPLETED", start_time=10, end_time=100)
+    late = 100 + SETTLE_SECONDS + 1
+    found = rows_from_records(
+        [job, ended()], AllocationKey(12), ["0", "1"], facts=ONE_SECOND, backend="sacct", now=late, cut_off="cut off"
+    )
+    assert [row.status for row in found.rows] == ["found", "unavailable"]
+
+
+def test_an_odd_cell_leaves_its_step_found_and_says_so() -> None:
+    row = of(ended(ave_cpu_seconds=None, reason="not used: AveCPU '213502982334-14:25:51'"))
+    assert (row.status, row.max_rss_bytes, row.ave_cpu_seconds) == ("found", 5_000_000, None)
+    assert "213502982334" in (row.reason or "")
 
 
 # --- facts
@@ -324,10 +341,10 @@ def test_gather_interval(text: str | None, seconds: float | None) -> None:
 # --- keeping rows
 
 
-def table() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:")
+def table(schema: Schema = NODE_SCHEMA) -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.row_factory = sqlite3.Row
-    connection.execute(CREATE_NODE_SLURM_STATS)
+    migrate(connection, schema)
     return connection
 
 
@@ -335,22 +352,22 @@ def kept(connection: sqlite3.Connection) -> list[dict[str, object]]:
     return [dict(row) for row in connection.execute("SELECT * FROM slurm_stats ORDER BY step_id")]
 
 
-def put(connection: sqlite3.Connection, *rows: AccountingRow) -> None:
-    connection.executemany(UPSERT_NODE_SLURM_STATS, [row.as_mapping() for row in rows])
+def put(connection: sqlite3.Connection, *rows: AccountingRecord) -> None:
+    upsert_slurm_stats(connection, rows)
 
 
 def test_rows_go_in_and_come_back_whole() -> None:
     connection = table()
     rows = answer("22.05-cgroup", "ends", "0", "1", "2").rows
     put(connection, *rows)
-    assert kept(connection) == [row.as_mapping() for row in rows]
+    assert kept(connection) == [row.as_row() for row in rows]
 
 
 @pytest.mark.parametrize("order", list(permutations(STATUSES)))
 def test_the_best_status_stays_whatever_the_order(order: tuple[str, ...]) -> None:
     connection = table()
     for number, status in enumerate(order):
-        put(connection, AccountingRow(12, "0", 1, status=status, queried_at=float(number)))
+        put(connection, AccountingRecord(12, "0", 1, status=status, queried_at=float(number)))
     assert [row["status"] for row in kept(connection)] == ["found"]
 
 
@@ -358,18 +375,18 @@ def test_the_best_status_stays_whatever_the_order(order: tuple[str, ...]) -> Non
 def test_a_final_row_is_not_written_again(status: str) -> None:
     connection = table()
     for when in (1.0, 2.0):
-        put(connection, AccountingRow(12, "0", 1, status=status, queried_at=when))
+        put(connection, AccountingRecord(12, "0", 1, status=status, queried_at=when))
     assert [row["queried_at"] for row in kept(connection)] == [1.0]
 
 
 def test_a_pending_row_takes_the_newer_answer() -> None:
     connection = table()
     for when, state in ((1.0, None), (2.0, "RUNNING")):
-        put(connection, AccountingRow(12, "0", 1, status="pending", state=state, queried_at=when))
+        put(connection, AccountingRecord(12, "0", 1, status="pending", state=state, queried_at=when))
     assert [(row["state"], row["queried_at"]) for row in kept(connection)] == [("RUNNING", 2.0)]
 
 
 def test_runs_and_steps_are_rows_of_their_own() -> None:
     connection = table()
-    put(connection, *(AccountingRow(12, step, run, status="found") for step in ("0", "batch") for run in (1, 2)))
+    put(connection, *(AccountingRecord(12, step, run, status="found") for step in ("0", "batch") for run in (1, 2)))
     assert len(kept(connection)) == 4

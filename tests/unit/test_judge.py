@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torc_slurm.database.node_records import Row, Value
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.usecases.attempt_results import judge_attempt
 
 NODES: list[Row] = [{"last_flush_time": 30.0}, {"last_flush_time": 40.0}]

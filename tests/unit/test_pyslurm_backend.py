@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from recordings import RECORDED, facts, job_of, sacct_rows
 
 from torc_slurm.errors import ParseError
-from torc_slurm.slurm.accounting import AccountingRow, rows_from_records
+from torc_slurm.records.accounting import AccountingRecord
+from torc_slurm.slurm.accounting import rows_from_records
+from torc_slurm.slurm.job_records import AllocationKey
 from torc_slurm.slurm.pyslurm_backend import parse, rows_from_snapshots, snapshot
-from torc_slurm.slurm.records import AllocationKey
-from torc_slurm.slurm.sacct import FIELDS, SacctRow
+from torc_slurm.slurm.sacct import COLUMNS
 from torc_slurm.slurm.sacct import parse as parse_sacct
 
 VERSIONS = ("24.11", "25.11", "26.05")
@@ -28,14 +29,14 @@ def recorded(version: str) -> list[dict[str, Any]]:
     return snapshots
 
 
-def sacct_view(version: str) -> list[SacctRow]:
+def sacct_view(version: str) -> list[AccountingRecord]:
     """A plain table of sacct's with a part of the columns, as rows; the others are blank."""
     header, *lines = (RECORDED / "pyslurm" / f"{version}.sacct.txt").read_text().splitlines()
-    text = "".join(name + "\x1f" for name in FIELDS) + "\n"
+    text = "".join(name + "\x1f" for name in COLUMNS) + "\n"
     for line in lines:
         cells = dict(zip(header.split("|"), line.split("|"), strict=True))
         cells["JobIDRaw"] = cells["JobID"]
-        text += "".join(cells.get(name, "") + "\x1f" for name in FIELDS) + "\n"
+        text += "".join(cells.get(name, "") + "\x1f" for name in COLUMNS) + "\n"
     return parse_sacct(text)
 
 
@@ -63,11 +64,11 @@ def test_a_figure_that_looks_like_zero_is_none_in_the_end(version: str) -> None:
     assert (false.elapsed_seconds, false.backend) == (0, "pyslurm")
 
 
-def judged(rows: list[SacctRow], backend: str, slurm_job_id: int) -> dict[str, AccountingRow]:
+def judged(rows: list[AccountingRecord], backend: str, slurm_job_id: int) -> dict[str, AccountingRecord]:
     key = AllocationKey(slurm_job_id)
     now = max(row.end_time or row.start_time or 0 for row in rows) + 10
     found = rows_from_records(rows, key, [], facts=facts("26.05-linux"), backend=backend, now=now)
-    return {row.step_id: row for row in found.other_rows}
+    return {str(row.step_id): row for row in found.other_rows}
 
 
 # pyslurm was asked a moment after sacct, when the cancelled steps had ended.
@@ -80,7 +81,7 @@ def test_the_same_rows_as_sacct(scenario: str) -> None:
     ours, theirs = judged(parse(text), "pyslurm", job), judged(sacct_has, "sacct", job)
     assert list(ours) == list(theirs)
     for step_id, row in ours.items():
-        assert_same_row(row.as_mapping(), theirs[step_id].as_mapping())
+        assert_same_row(row.as_row(), theirs[step_id].as_row())
 
 
 def test_pairs_were_recorded() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from recordings import CLUSTERS, job_of, sacct_rows
 
-from torc_slurm.slurm.records import (
+from torc_slurm.records.accounting import AccountingRecord
+from torc_slurm.slurm.job_records import (
     AllocationKey,
     is_final,
     is_inherited_end,
@@ -15,18 +14,19 @@ from torc_slurm.slurm.records import (
     merge_components,
     select_record,
 )
-from torc_slurm.slurm.sacct import SacctRow
 
 
 def job(
     start: float | None, end: float | None, *, state: str = "COMPLETED", user: str = "ann", restarts: int | None = None
-) -> SacctRow:
-    row = SacctRow(12, None, user_name=user, state=state, start_time=start, end_time=end, restart_count=restarts)
-    return replace(row, submit_time=(start or 0) - 5, shown_job_id="12")
+) -> AccountingRecord:
+    row = AccountingRecord(
+        12, None, user_name=user, state=state, start_time=start, end_time=end, restart_count=restarts
+    )
+    return row._replace(submit_time=(start or 0) - 5, shown_job_id="12")
 
 
-def step(number: int, start: float, end: float) -> SacctRow:
-    return SacctRow(12, str(number), state="COMPLETED", start_time=start, end_time=end)
+def step(number: int, start: float, end: float) -> AccountingRecord:
+    return AccountingRecord(12, str(number), state="COMPLETED", start_time=start, end_time=end)
 
 
 RECYCLED = [job(100, 200, user="bob"), step(0, 110, 120), job(90_000, 90_100), step(0, 90_010, 90_020)]
@@ -38,7 +38,7 @@ REQUEUED = [
 ]
 
 
-def chosen(rows: list[SacctRow], **key: str | float | int) -> float | None:
+def chosen(rows: list[AccountingRecord], **key: str | float | int) -> float | None:
     record = select_record(job_records(rows, 12), AllocationKey(12, **key))  # type: ignore[arg-type] # test's own words
     return None if record is None else record.job.start_time
 
@@ -64,7 +64,7 @@ def chosen(rows: list[SacctRow], **key: str | float | int) -> float | None:
     ],
 )
 def test_the_record_of_the_right_time_and_user(
-    rows: list[SacctRow], key: dict[str, str | float | int], start: float | None
+    rows: list[AccountingRecord], key: dict[str, str | float | int], start: float | None
 ) -> None:
     assert chosen(rows, **key) == start
 
@@ -74,14 +74,14 @@ def test_a_record_that_waits_to_start_is_nobodys_yet() -> None:
 
 
 def test_a_record_whose_user_is_not_shown_is_not_taken_to_be_anothers() -> None:
-    assert chosen([SacctRow(12, None, state="RUNNING", start_time=5.0)], user_name="ann") == 5.0
+    assert chosen([AccountingRecord(12, None, state="RUNNING", start_time=5.0)], user_name="ann") == 5.0
 
 
 def test_a_provisional_record_can_be_anybodys() -> None:
     """What 22.05 shows where steps reached the database before their job did."""
-    early = SacctRow(12, None, name="allocation", user_name="root", state="PENDING", start_time=5.0)
+    early = AccountingRecord(12, None, name="allocation", user_name="root", state="PENDING", start_time=5.0)
     assert chosen([early], user_name="ann") == 5.0
-    assert chosen([replace(early, requested_tres="cpu=1")], user_name="ann") is None
+    assert chosen([early._replace(requested_tres="cpu=1")], user_name="ann") is None
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
@@ -119,12 +119,12 @@ def test_components_of_a_heterogeneous_job(cluster: str) -> None:
 
 
 def test_merged_figures() -> None:
-    one = SacctRow(
+    one = AccountingRecord(
         12, "0", state="COMPLETED", exit_code=0, exit_signal=0, start_time=10, end_time=20, elapsed_seconds=10,
         max_rss_bytes=500, max_rss_node="n1", max_rss_task=0, total_rss_bytes=500, ave_cpu_seconds=3.0, task_count=1,
         total_cpu_seconds=3.0, node_list="n1", max_disk_read_bytes=1, max_disk_read_node="n1",
     )  # fmt: skip
-    other = SacctRow(
+    other = AccountingRecord(
         12, "0", state="FAILED", exit_code=4, exit_signal=0, start_time=11, end_time=25, elapsed_seconds=14,
         max_rss_bytes=300, max_rss_node="n2", max_rss_task=2, total_rss_bytes=800, ave_cpu_seconds=1.0, task_count=3,
         total_cpu_seconds=3.0, node_list="n2", max_disk_read_bytes=9, max_disk_read_node="n2",
@@ -140,22 +140,22 @@ def test_merged_figures() -> None:
 
 def test_a_sum_with_a_hole_is_none() -> None:
     rows = [
-        SacctRow(12, "0", total_cpu_seconds=3.0, task_count=1),
-        SacctRow(12, "0", task_count=1, ave_cpu_seconds=2.0),
+        AccountingRecord(12, "0", total_cpu_seconds=3.0, task_count=1),
+        AccountingRecord(12, "0", task_count=1, ave_cpu_seconds=2.0),
     ]
     both = merge_components(rows)
     assert (both.total_cpu_seconds, both.ave_cpu_seconds, both.task_count) == (None, None, 2)
 
 
 def test_a_component_that_still_runs_keeps_the_step_unfinished() -> None:
-    ended = SacctRow(12, "0", state="COMPLETED", end_time=20.0)
-    runs = SacctRow(12, "0", state="RUNNING")
+    ended = AccountingRecord(12, "0", state="COMPLETED", end_time=20.0)
+    runs = AccountingRecord(12, "0", state="RUNNING")
     assert not is_final(merge_components([ended, runs]))
 
 
 def test_steps_before_any_job_and_of_other_jobs_are_left_out() -> None:
-    other = SacctRow(13, None, state="COMPLETED", start_time=5.0, submit_time=1.0, shown_job_id="13")
-    rows = [step(7, 1, 2), job(100, 200), step(0, 110, 120), other, SacctRow(13, "0", state="COMPLETED")]
+    other = AccountingRecord(13, None, state="COMPLETED", start_time=5.0, submit_time=1.0, shown_job_id="13")
+    rows = [step(7, 1, 2), job(100, 200), step(0, 110, 120), other, AccountingRecord(13, "0", state="COMPLETED")]
     (record,) = job_records(rows, 12)
     assert record.step_ids == ["0"]
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm import states
-from torc_slurm.slurm.records import is_final
-from torc_slurm.slurm.sacct import SacctRow
+from torc_slurm.slurm.job_records import is_final
 from torc_slurm.slurm.steps import is_running
 from torc_slurm.slurm.submission import parse_active_jobs
 
@@ -19,7 +19,7 @@ unknown_states = st.from_regex(r"[A-Z][A-Z_]{2,20}", fullmatch=True).filter(lamb
 def test_an_unknown_state_is_said_and_is_no_end_for_anybody(state: str) -> None:
     assert is_running(state)
     assert parse_active_jobs(f"12|{state}\n") == {12: f"{state} (a state unknown to torc, taken as not ended)"}
-    assert not is_final(SacctRow(12, "0", state=state, end_time=50.0))
+    assert not is_final(AccountingRecord(12, "0", state=state, end_time=50.0))
     assert states.status_of_end(state) is None
 
 
@@ -28,7 +28,7 @@ def test_queue_and_accounting_agree_on_every_state(state: str) -> None:
     phase = states.STATES[state].phase
     assert is_running(state) == (phase == states.RUNNING)
     assert (12 in parse_active_jobs(f"12|{state}\n")) == (phase != states.ENDED)
-    final = is_final(SacctRow(12, "0", state=state, end_time=50.0))
+    final = is_final(AccountingRecord(12, "0", state=state, end_time=50.0))
     assert final == (phase == states.ENDED or state == "REQUEUED")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torc_slurm.database.selection import SLURM_PREFIX
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.reports.step_stats import (
     ITEM_COLUMNS,
     NO_ROW,

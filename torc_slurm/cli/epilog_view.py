@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.render import emit, emit_csv, emit_items
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
+from torc_slurm.records.accounting import COLUMN_NAMES
 
 if TYPE_CHECKING:
     from torc_slurm.usecases.epilog import EpilogReport
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def show_epilog(report: EpilogReport, chosen_format: Format, output_dir: str) -> None:
     """For a workflow's run its summary, else one line; as JSON and CSV one item per measured step."""
-    items = [{name: getattr(row, name) for name in COLUMN_NAMES} for row in report.rows]
+    items = [row.as_row() for row in report.rows]
     if chosen_format is Format.json:
         emit_items(items)
     elif chosen_format is Format.csv:

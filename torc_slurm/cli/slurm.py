@@ -22,9 +22,10 @@ from torc_slurm.cli.options import DEBUG_VARIABLE, Format, FormatOption, OutputD
 from torc_slurm.errors import InputError, TorcError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torc_slurm.database.selection import NotRecorded, Selection
+    from torc_slurm.records.accounting import AccountingRecord
     from torc_slurm.reports.step_stats import StatsReport
     from torc_slurm.usecases.collect import FileOutcome
     from torc_slurm.usecases.late_accounting import UpToDate
@@ -277,21 +278,21 @@ def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *,
     rows, note = ask_about_unrecorded(int(selection.slurm_job), backend) if ask else ([], None)
     if note is not None:
         say(f"accounting: {note}")
-    known = [row for row in rows if row["state"] is not None]
+    known = [row for row in rows if row.state is not None]
     if known and all_steps:
-        return stats_report([], known, [], all_steps=True)
+        return stats_report([], [row.as_row() for row in known], [], all_steps=True)
     raise InputError(
         f"nothing is recorded of Slurm job {selection.slurm_job} in {directory}{_what_slurm_says(rows, known)}"
     )
 
 
-def _what_slurm_says(rows: Sequence[Mapping[str, object]], known: Sequence[Mapping[str, object]]) -> str:
+def _what_slurm_says(rows: Sequence[AccountingRecord], known: Sequence[AccountingRecord]) -> str:
     """What Slurm has of the job or why it has nothing, and the one thing to try next."""
     if known:
-        state = next((f" ({row['job_state']})" for row in known if row["job_state"] is not None), "")
+        state = next((f" ({row.job_state})" for row in known if row.job_state is not None), "")
         steps = "1 step" if len(known) == 1 else f"{len(known)} steps"
         return f"; Slurm has {steps} of it{state}: --all-steps shows them"
-    reason = f" ({str(rows[0]['reason']).partition(';')[0]})" if rows else ""
+    reason = f" ({str(rows[0].reason).partition(';')[0]})" if rows else ""
     return f"{reason}; if it ran elsewhere, give its --output-dir"
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from torc_slurm.database.migrations import Schema
 from torc_slurm.database.sizing_schema import SIZING_TABLES
-from torc_slurm.database.slurm_stats_schema import ACCOUNTING_COLUMNS
+from torc_slurm.database.slurm_stats_schema import FIRST_COLUMNS
 from torc_slurm.database.workflow_schema import WORKFLOW_TABLES
 
 # Memory and CPU are those of the largest node, as Slurm's --mem means it; all_nodes_* are sums over the
@@ -172,13 +172,11 @@ CREATE TABLE step_notes (
     UNIQUE (step_node, time, note)
 )"""
 
-_ACCOUNTING_SQL = ", ".join(f"{name} {kind}" for name, kind in ACCOUNTING_COLUMNS)
-
 # workflow_id, job_id and attempt_id are NULL for a step that torc did not measure (a bare srun, batch,
 # extern).
 _SLURM_STATS = f"""
 CREATE TABLE slurm_stats (
-    id INTEGER PRIMARY KEY, workflow_id INTEGER, job_id INTEGER, attempt_id INTEGER, {_ACCOUNTING_SQL}
+    id INTEGER PRIMARY KEY, workflow_id INTEGER, job_id INTEGER, attempt_id INTEGER, {FIRST_COLUMNS}
 )"""
 
 _SLURM_STATS_KEYS = (

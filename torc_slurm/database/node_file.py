@@ -17,13 +17,12 @@ from torc_slurm import node_local
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.migrations import migrate_within
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.database.slurm_stats_schema import UPSERT_NODE_SLURM_STATS
 from torc_slurm.errors import DatabaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from torc_slurm.database.batch import Row
 else:
@@ -106,16 +105,6 @@ def write_batch(
             if may_be_there and rows:
                 rows = _without_those_there(connection, table, batch.step["job_id"], rows)
             _add_series(connection, table, columns, batch.step["job_id"], rows)
-
-
-def write_slurm_stats(path: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Upsert accounting rows (keys: slurm_stats_schema.COLUMN_NAMES); a better status is never replaced by a worse.
-
-    Raises:
-        DatabaseError: it cannot be written.
-    """
-    with NodeFileWriter(path, LOCK_WAIT_SECONDS) as connection:
-        connection.executemany(UPSERT_NODE_SLURM_STATS, [dict(row) for row in rows])
 
 
 class NodeFileWriter:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.migrations import migrate, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.database.slurm_stats_schema import ACCOUNTING_COLUMNS, COLUMN_NAMES
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
 from torc_slurm.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
+from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
 
 Value = int | float | str | None
 Row = Mapping[str, Value]
@@ -74,7 +74,7 @@ _TEXT_COLUMNS = (
         ]
     )
     | TEXT_FIGURES
-    | {name for name, kind in ACCOUNTING_COLUMNS if kind.startswith("TEXT")}
+    | TEXT_COLUMNS
 )
 _INFINITE = (math.inf, -math.inf)
 _NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time"))
@@ -98,7 +98,7 @@ class NodeRecords:
     path: str
     fingerprint: str
     steps: tuple[StepRecord, ...]
-    slurm_stats: tuple[Row, ...]
+    slurm_stats: tuple[AccountingRecord, ...]
     runs: tuple[Row, ...] = ()
     job_states: tuple[Row, ...] = ()
 
@@ -147,7 +147,7 @@ def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) ->
         path,
         fingerprint,
         steps=tuple(_steps(connection, path)),
-        slurm_stats=_rows(connection, _SLURM_STATS, path),
+        slurm_stats=tuple(map(from_row, _rows(connection, _SLURM_STATS, path))),
         runs=_rows(connection, SELECT_RUNS, path),
         job_states=_rows(connection, SELECT_JOB_STATES, path),
     )

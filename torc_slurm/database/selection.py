@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from torc_slurm.database.node_records import Row, Value
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.errors import InputError
+from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.units import LARGEST_INTEGER
 
 _SLURM_JOB = re.compile(r"[1-9][0-9]{0,17}(?:_[0-9]{1,18})?", re.ASCII)

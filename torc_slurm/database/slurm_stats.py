@@ -10,26 +10,20 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.node_file import LOCK_WAIT_SECONDS, NodeFileWriter
+from torc_slurm.database.node_records import Row
 from torc_slurm.database.selection import ATTEMPT_IS_SELECTED, Selection
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES, FINAL_STATUSES, STATUSES
-
-_RANK = {status: rank for rank, status in enumerate(STATUSES)}
-_Key = tuple[Value, ...]
-_NOT_CONTENT = frozenset(("queried_at",))
+from torc_slurm.records.accounting import COLUMN_NAMES, FINAL_STATUSES, AccountingRecord, is_better
 
 _COLUMNS = ", ".join(COLUMN_NAMES)
 _SELECT_ONE = f"""
 SELECT id, {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?
 """  # noqa: S608 - constants
-_SELECT_ALLOCATION = f"""
-SELECT id, {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ?
-"""  # noqa: S608 - constants
-_INSERT = f"""
-INSERT INTO slurm_stats ({_COLUMNS}) VALUES ({", ".join(f":{name}" for name in COLUMN_NAMES)})
-"""  # noqa: S608 - constants
+_SELECT_ALLOCATION = f"SELECT {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ?"  # noqa: S608 - constants
+_INSERT = f"INSERT INTO slurm_stats ({_COLUMNS}) VALUES ({', '.join('?' * len(COLUMN_NAMES))})"  # noqa: S608 - constants
 _UPDATE = f"""
-UPDATE slurm_stats SET {", ".join(f"{name} = :{name}" for name in COLUMN_NAMES)} WHERE id = :id
+UPDATE slurm_stats SET {", ".join(f"{name} = ?" for name in COLUMN_NAMES)}
+WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?
 """  # noqa: S608 - constants
 _ADOPT = """
 UPDATE slurm_stats SET workflow_id = :workflow_id, job_id = :job_id, attempt_id = :attempt_id
@@ -71,17 +65,39 @@ class UnaccountedStep(NamedTuple):
     start_time: float
 
 
-def upsert_slurm_stats(connection: sqlite3.Connection, rows: Iterable[Row]) -> list[Row]:
-    """Store rows with the columns of `slurm_stats_schema`; returns those that brought something new."""
-    known: dict[_Key, dict[_Key, Row]] = {}
+def upsert_slurm_stats(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> list[AccountingRecord]:
+    """Store records where they are better than what is there; returns those that brought something new.
+
+    Alike in a node file and in the main database; must run inside a transaction.
+    """
+    known: dict[tuple[int, int], dict[str | None, AccountingRecord]] = {}
     new = []
-    for row in rows:
-        allocation = (row["slurm_job_id"], row["run_id"])
+    for record in records:
+        allocation = (record.slurm_job_id, record.run_id)
         if allocation not in known:
-            known[allocation] = _of_allocation(connection, allocation)
-        if _upsert(connection, row, known[allocation]):
-            new.append(row)
+            rows = connection.execute(_SELECT_ALLOCATION, allocation)
+            known[allocation] = {old.step_id: old for old in (AccountingRecord(*row) for row in rows)}
+        old = known[allocation].get(record.step_id)
+        kept = record[: len(COLUMN_NAMES)]
+        if old is None:
+            connection.execute(_INSERT, kept)
+        elif is_better(record, old):
+            connection.execute(_UPDATE, (*kept, *allocation, record.step_id))
+        else:
+            continue
+        known[allocation][record.step_id] = record
+        new.append(record)
     return new
+
+
+def write_slurm_stats(path: str, records: Iterable[AccountingRecord]) -> None:
+    """Store records in the node file at ``path``, as `upsert_slurm_stats` does.
+
+    Raises:
+        DatabaseError: it cannot be written.
+    """
+    with NodeFileWriter(path, LOCK_WAIT_SECONDS) as connection:
+        upsert_slurm_stats(connection, records)
 
 
 def adopt_slurm_stats(connection: sqlite3.Connection, attempt: Row) -> None:
@@ -101,42 +117,6 @@ def unmeasured_without_final_row(connection: sqlite3.Connection, selection: Sele
     """The batch step of each selected allocation of whose unmeasured steps one may still get a (better) row."""
     rows = connection.execute(_UNMEASURED_WITHOUT_FINAL_ROW, selection.parameters())
     return [UnaccountedStep(*row) for row in rows]
-
-
-def is_better(new: Row, old: Row) -> bool:
-    """Whether ``new`` should take the place of ``old``: by status, then by how much of it is known.
-
-    A final row stays as it is unless the new one knows more; of two that are not final the later answer
-    counts.
-    """
-    ranks = (_RANK.get(str(new["status"]), -1), _RANK.get(str(old["status"]), -1))
-    if ranks[0] != ranks[1]:
-        return ranks[0] > ranks[1]
-    if new["status"] in FINAL_STATUSES:
-        return _known(new) > _known(old)
-    later = float(new["queried_at"] or 0) >= float(old["queried_at"] or 0)
-    return later and any(new[name] != old[name] for name in COLUMN_NAMES if name not in _NOT_CONTENT)
-
-
-def _known(row: Row) -> int:
-    return sum(row[name] is not None for name in COLUMN_NAMES)
-
-
-def _of_allocation(connection: sqlite3.Connection, allocation: _Key) -> dict[_Key, Row]:
-    rows = connection.execute(_SELECT_ALLOCATION, allocation)
-    return {(row["step_id"],): dict(row) for row in rows}
-
-
-def _upsert(connection: sqlite3.Connection, row: Row, known: dict[_Key, Row]) -> bool:
-    old = known.get((row["step_id"],))
-    values: dict[str, Value] = {name: row[name] for name in COLUMN_NAMES}
-    if old is None:
-        connection.execute(_INSERT, values)
-        return True
-    if not is_better(row, old):
-        return False
-    connection.execute(_UPDATE, values | {"id": old["id"]})
-    return True
 
 
 def accounting_of(connection: sqlite3.Connection, attempt: Row) -> Row | None:

@@ -1,93 +1,65 @@
-"""The columns of ``slurm_stats``, alike in node files (fetched by the epilog) and in the main database.
+"""The table ``slurm_stats`` as its first version made it, alike in node files (fetched by the epilog) and in the main
+database.
 
-One row per step and Slurm record. NULL means that Slurm did not measure it; ``status`` and ``reason`` say why.
+One row per step and Slurm record. NULL means that Slurm did not measure it; ``status`` and ``reason`` say why. This is
+frozen text: what came later is added by migrations, and the columns as they are now are
+`records.accounting.COLUMN_NAMES`.
 """
 
 from __future__ import annotations
 
-# name and SQLite type, in the order of the table
-ACCOUNTING_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("slurm_job_id", "INTEGER NOT NULL"),
-    ("step_id", "TEXT NOT NULL"),  # '0', 'batch', 'extern', 'interactive'
-    ("run_id", "INTEGER NOT NULL"),  # ad hoc: Slurm's restart count + 1
-    ("step_name", "TEXT"),
-    ("status", "TEXT NOT NULL"),  # found | partial | pending | missing | unavailable
-    ("reason", "TEXT"),  # why the status is not `found`, and what to do
-    ("state", "TEXT"),  # Slurm's word for the step: COMPLETED, FAILED, OUT_OF_MEMORY, …
-    ("job_state", "TEXT"),  # of the whole allocation; NULL where its end says nothing of the step, which ended before
-    ("job_start_time", "REAL"),
-    ("job_end_time", "REAL"),  # NULL as job_state is
-    ("cancelled_by_uid", "INTEGER"),  # NULL: CANCELLED then only means that the step died of a signal
-    ("exit_code", "INTEGER"),  # sacct prints codes of 128 and more less 128
-    ("exit_signal", "INTEGER"),
-    ("start_time", "REAL"),
-    ("end_time", "REAL"),
-    ("elapsed_seconds", "REAL"),
-    ("max_rss_bytes", "INTEGER"),
-    ("max_rss_node", "TEXT"),
-    ("max_rss_task", "INTEGER"),
-    ("max_vm_size_bytes", "INTEGER"),
-    ("max_vm_size_node", "TEXT"),
-    ("max_vm_size_task", "INTEGER"),
-    ("max_disk_read_bytes", "INTEGER"),
-    ("max_disk_read_node", "TEXT"),
-    ("max_disk_read_task", "INTEGER"),
-    ("max_disk_write_bytes", "INTEGER"),
-    ("max_disk_write_node", "TEXT"),
-    ("max_disk_write_task", "INTEGER"),
-    ("ave_cpu_seconds", "REAL"),
-    ("total_cpu_seconds", "REAL"),
-    ("user_cpu_seconds", "REAL"),
-    ("system_cpu_seconds", "REAL"),
-    ("total_rss_bytes", "INTEGER"),  # TRESUsageInTot mem: the sum of the tasks' peaks, an upper bound
-    ("total_disk_read_bytes", "INTEGER"),
-    ("total_disk_write_bytes", "INTEGER"),
-    ("node_list", "TEXT"),
-    ("task_count", "INTEGER"),
-    ("requested_memory", "TEXT"),
-    ("requested_tres", "TEXT"),
-    ("allocated_tres", "TEXT"),
-    ("time_limit_seconds", "REAL"),  # NULL: not known or unlimited
-    ("consumed_energy_joules", "INTEGER"),
-    ("gpu_utilization_percent", "REAL"),
-    ("gpu_memory_bytes", "INTEGER"),
-    ("slurm_version", "TEXT"),
-    ("gather_type", "TEXT"),
-    ("gather_params", "TEXT"),
-    ("gather_frequency", "TEXT"),
-    ("backend", "TEXT"),  # sacct | pyslurm
-    ("queried_at", "REAL"),
-)
+FIRST_COLUMNS = """
+    slurm_job_id INTEGER NOT NULL,
+    step_id TEXT NOT NULL,  -- '0', 'batch', 'extern', 'interactive'
+    run_id INTEGER NOT NULL,  -- ad hoc: Slurm's restart count + 1
+    step_name TEXT,
+    status TEXT NOT NULL,  -- found | partial | pending | missing | unavailable
+    reason TEXT,  -- why the status is not `found`, and what to do
+    state TEXT,  -- Slurm's word for the step: COMPLETED, FAILED, OUT_OF_MEMORY, …
+    job_state TEXT,  -- of the whole allocation; NULL where its end says nothing of the step, which ended before
+    job_start_time REAL,
+    job_end_time REAL,  -- NULL as job_state is
+    cancelled_by_uid INTEGER,  -- NULL: CANCELLED then only means that the step died of a signal
+    exit_code INTEGER,  -- sacct prints codes of 128 and more less 128
+    exit_signal INTEGER,
+    start_time REAL,
+    end_time REAL,
+    elapsed_seconds REAL,
+    max_rss_bytes INTEGER,
+    max_rss_node TEXT,
+    max_rss_task INTEGER,
+    max_vm_size_bytes INTEGER,
+    max_vm_size_node TEXT,
+    max_vm_size_task INTEGER,
+    max_disk_read_bytes INTEGER,
+    max_disk_read_node TEXT,
+    max_disk_read_task INTEGER,
+    max_disk_write_bytes INTEGER,
+    max_disk_write_node TEXT,
+    max_disk_write_task INTEGER,
+    ave_cpu_seconds REAL,
+    total_cpu_seconds REAL,
+    user_cpu_seconds REAL,
+    system_cpu_seconds REAL,
+    total_rss_bytes INTEGER,  -- TRESUsageInTot mem: the sum of the tasks' peaks, an upper bound
+    total_disk_read_bytes INTEGER,
+    total_disk_write_bytes INTEGER,
+    node_list TEXT,
+    task_count INTEGER,
+    requested_memory TEXT,
+    requested_tres TEXT,
+    allocated_tres TEXT,
+    time_limit_seconds REAL,  -- NULL: not known or unlimited
+    consumed_energy_joules INTEGER,
+    gpu_utilization_percent REAL,
+    gpu_memory_bytes INTEGER,
+    slurm_version TEXT,
+    gather_type TEXT,
+    gather_params TEXT,
+    gather_frequency TEXT,
+    backend TEXT,  -- sacct | pyslurm
+    queried_at REAL
+"""
 
-COLUMN_NAMES: tuple[str, ...] = tuple(name for name, _ in ACCOUNTING_COLUMNS)
-
-# From worst to best: a row is replaced by one of a better status, or by a newer one where it was not yet final.
-STATUSES: tuple[str, ...] = ("unavailable", "pending", "missing", "partial", "found")
-FINAL_STATUSES: frozenset[str] = frozenset({"missing", "partial", "found"})
-
-ADHOC_KEY: tuple[str, ...] = ("slurm_job_id", "step_id", "run_id")
-
-_COLUMNS_SQL = ", ".join(f"{name} {kind}" for name, kind in ACCOUNTING_COLUMNS)
-
-CREATE_NODE_SLURM_STATS = f"CREATE TABLE slurm_stats ({_COLUMNS_SQL}, UNIQUE ({', '.join(ADHOC_KEY)}))"
-
-
-def _rank_sql(column: str) -> str:
-    cases = " ".join(f"WHEN '{status}' THEN {rank}" for rank, status in enumerate(STATUSES))
-    return f"CASE {column} {cases} ELSE -1 END"
-
-
-def _upsert_sql() -> str:
-    old, new = _rank_sql("slurm_stats.status"), _rank_sql("excluded.status")
-    final = ", ".join(f"'{status}'" for status in STATUSES if status in FINAL_STATUSES)
-    return (
-        f"INSERT INTO slurm_stats ({', '.join(COLUMN_NAMES)}) "  # noqa: S608 - constants
-        f"VALUES ({', '.join(f':{name}' for name in COLUMN_NAMES)}) "
-        f"ON CONFLICT ({', '.join(ADHOC_KEY)}) DO UPDATE SET "
-        f"{', '.join(f'{name} = excluded.{name}' for name in COLUMN_NAMES)} "
-        f"WHERE {new} > {old} OR ({new} = {old} AND slurm_stats.status NOT IN ({final}))"
-    )
-
-
-# A final row is never replaced by a pending or unavailable one, nor by its like: writing twice changes nothing.
-UPSERT_NODE_SLURM_STATS = _upsert_sql()
+# slurm_job_id, step_id and run_id tell a step's row from every other
+CREATE_NODE_SLURM_STATS = f"CREATE TABLE slurm_stats ({FIRST_COLUMNS}, UNIQUE (slurm_job_id, step_id, run_id))"

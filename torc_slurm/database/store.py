@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create_attempt
@@ -19,6 +19,7 @@ from torc_slurm.database.node_records import (
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import accounting_of, adopt_slurm_stats, upsert_slurm_stats
 from torc_slurm.figures import MONITOR_COLUMNS, USAGE_COLUMNS
+from torc_slurm.records.accounting import AccountingRecord
 
 # What every node says alike of an attempt; the first to be collected is heard.
 _DESCRIPTION = (
@@ -108,11 +109,9 @@ def store_node_records(connection: sqlite3.Connection, records: NodeRecords, nod
     return Stored(frozenset(changed), len(new_rows))
 
 
-def store_accounting(connection: sqlite3.Connection, rows: Sequence[Row]) -> Stored:
-    """Put rows with the columns of ``slurm_stats`` in place where they are better; must run inside a
-    transaction.
-    """
-    new_rows = upsert_slurm_stats(connection, rows)
+def store_accounting(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> Stored:
+    """Put judged records in place where they are better; must run inside a transaction."""
+    new_rows = upsert_slurm_stats(connection, records)
     changed = _attempts_of(connection, new_rows)
     return Stored(frozenset(changed), len(new_rows))
 
@@ -149,10 +148,10 @@ def update_result(connection: sqlite3.Connection, attempt_id: int, figures: Mapp
     )
 
 
-def _attempts_of(connection: sqlite3.Connection, rows: Sequence[Row]) -> set[int]:
+def _attempts_of(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> set[int]:
     found: set[int] = set()
-    for row in rows:
-        key = (row["slurm_job_id"], row["run_id"], row["step_id"])
+    for record in records:
+        key = (record.slurm_job_id, record.run_id, record.step_id)
         found.update(int(result[0]) for result in connection.execute(_ATTEMPTS_OF_STEP, key))
     return found
 

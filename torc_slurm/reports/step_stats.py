@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torc_slurm.database.selection import LAST_FLUSH_COLUMN, SLURM_PREFIX
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.figures import IDENTITY_COLUMNS, RESULT_COLUMNS
+from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.reports.causes import reads_first_process
 from torc_slurm.reports.differences import Difference, differences
 

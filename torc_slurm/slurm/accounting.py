@@ -12,19 +12,18 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError, ParseError, TorcError
+from torc_slurm.records.accounting import INDEX, AccountingRecord
 from torc_slurm.slurm import pyslurm_backend, sacct
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.configuration import SlurmFacts, slurm_facts
+from torc_slurm.slurm.job_records import AllocationKey, JobRecord, job_records, select_record
 from torc_slurm.slurm.judgement import ASK_AGAIN, Judgement, judge_no_record, judge_step
-from torc_slurm.slurm.records import AllocationKey, JobRecord, job_records, select_record
-from torc_slurm.slurm.sacct import SacctRow
 from torc_slurm.slurm.states import status_of_end
 
 __all__ = [
-    "AccountingRow",
     "AllocationAccounting",
     "AllocationKey",
     "chosen_backend",
@@ -38,74 +37,14 @@ BACKEND_VARIABLE = "TORC_ACCOUNTING_BACKEND"
 
 
 @dataclass(frozen=True)
-class AccountingRow:
-    """What Slurm's accounting has for one step; the fields are the columns of ``slurm_stats``, in their order."""
-
-    slurm_job_id: int
-    step_id: str
-    run_id: int
-    step_name: str | None = None
-    status: str = "unavailable"
-    reason: str | None = None
-    state: str | None = None
-    job_state: str | None = None
-    job_start_time: float | None = None
-    job_end_time: float | None = None
-    cancelled_by_uid: int | None = None
-    exit_code: int | None = None
-    exit_signal: int | None = None
-    start_time: float | None = None
-    end_time: float | None = None
-    elapsed_seconds: float | None = None
-    max_rss_bytes: int | None = None
-    max_rss_node: str | None = None
-    max_rss_task: int | None = None
-    max_vm_size_bytes: int | None = None
-    max_vm_size_node: str | None = None
-    max_vm_size_task: int | None = None
-    max_disk_read_bytes: int | None = None
-    max_disk_read_node: str | None = None
-    max_disk_read_task: int | None = None
-    max_disk_write_bytes: int | None = None
-    max_disk_write_node: str | None = None
-    max_disk_write_task: int | None = None
-    ave_cpu_seconds: float | None = None
-    total_cpu_seconds: float | None = None
-    user_cpu_seconds: float | None = None
-    system_cpu_seconds: float | None = None
-    total_rss_bytes: int | None = None
-    total_disk_read_bytes: int | None = None
-    total_disk_write_bytes: int | None = None
-    node_list: str | None = None
-    task_count: int | None = None
-    requested_memory: str | None = None
-    requested_tres: str | None = None
-    allocated_tres: str | None = None
-    time_limit_seconds: float | None = None
-    consumed_energy_joules: int | None = None
-    gpu_utilization_percent: float | None = None
-    gpu_memory_bytes: int | None = None
-    slurm_version: str | None = None
-    gather_type: str | None = None
-    gather_params: str | None = None
-    gather_frequency: str | None = None
-    backend: str | None = None
-    queried_at: float | None = None
-
-    def as_mapping(self) -> dict[str, int | float | str | None]:
-        """Column name to value, as the upsert's named parameters want it."""
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True)
 class AllocationAccounting:
     """All that one query brought: a row for each step asked for, and rows of the steps that nobody asked for.
 
-    ``note``: why the backend is not the one that was wished for; None where it is.
+    ``note``: why the backend is not the one that was wished for, and which records could not be read; None: nothing.
     """
 
-    rows: tuple[AccountingRow, ...]
-    other_rows: tuple[AccountingRow, ...] = ()
+    rows: tuple[AccountingRecord, ...]
+    other_rows: tuple[AccountingRecord, ...] = ()
     note: str | None = None
 
 
@@ -128,7 +67,7 @@ def fetch_accounting(
     *,
     timeout_seconds: float | None = None,
     backend: str | None = None,
-) -> list[AccountingRow]:
+) -> list[AccountingRecord]:
     """One row per step asked for, in their order, from one query; accounting trouble is a row's status, no error.
 
     Args:
@@ -164,42 +103,67 @@ def fetch_runs(
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     facts = slurm_facts()
     try:
-        found, used, note = _records(questions[0][0], backend, limit)
+        answer = _records(questions[0][0], backend, limit)
     except (CommandError, ParseError) as error:
         return [_all_unavailable(allocation, step_ids, facts, backend, error) for allocation, step_ids in questions]
     now = time.time()
-    answers = [
-        rows_from_records(found, allocation, step_ids, facts=facts, backend=used, now=now)
+    made = [
+        rows_from_records(
+            answer.records, allocation, step_ids, facts=facts, backend=answer.backend, now=now, cut_off=answer.cut_off
+        )
         for allocation, step_ids in questions
     ]
-    return [dataclasses.replace(answer, note=note) for answer in answers]
+    return [dataclasses.replace(each, note=answer.note) for each in made]
 
 
-def _records(allocation: AllocationKey, backend: str, limit: float) -> tuple[list[SacctRow], str, str | None]:
-    """Slurm's records, the backend that had them, and a line on why it is not the one that was wished for."""
+class _Answer(NamedTuple):
+    """Slurm's records, the backend that had them, what is to be said of it, and why the answer's end is missing."""
+
+    records: list[AccountingRecord]
+    backend: str
+    note: str | None = None
+    cut_off: str | None = None
+
+
+def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
     note = None
     if backend == "auto" and not pyslurm_backend.is_installed():
         note = "pyslurm is not installed: sacct was asked"
     elif backend != "sacct":
         try:
-            return pyslurm_backend.query(allocation.slurm_job_id, timeout_seconds=limit), "pyslurm", None
+            return _Answer(pyslurm_backend.query(allocation.slurm_job_id, timeout_seconds=limit), "pyslurm")
         except (CommandError, ParseError) as error:
             if backend == "pyslurm":
                 raise
             note = f"{error}: sacct was asked instead"
-    return sacct.parse(sacct.query(allocation.job_argument, timeout_seconds=limit)), "sacct", note
+    problems: list[str] = []
+    found: list[AccountingRecord] = []
+    cut_off = None
+    try:
+        for record in sacct.parse_stream(sacct.query(["-j", allocation.job_argument], timeout_seconds=limit), problems):
+            found.append(record)
+    except ParseError as error:
+        if not found:
+            raise
+        cut_off = str(error)
+    return _Answer(found, "sacct", "; ".join(filter(None, [note, *problems])) or None, cut_off)
 
 
 def rows_from_records(
-    found: Sequence[SacctRow],
+    found: Sequence[AccountingRecord],
     allocation: AllocationKey,
     step_ids: Sequence[str],
     *,
     facts: SlurmFacts,
     backend: str,
     now: float,
+    cut_off: str | None = None,
 ) -> AllocationAccounting:
-    """The rows that Slurm's records make at Unix time ``now``; pure, and the same for both backends."""
+    """The rows that Slurm's records make at Unix time ``now``; pure, and the same for both backends.
+
+    ``cut_off``: why the end of Slurm's answer is missing; a step that is not in it is then unavailable, and not
+    missing.
+    """
     records = job_records(found, allocation.slurm_job_id)
     record = select_record(records, allocation)
     context = _Context(allocation, facts, backend, now, record)
@@ -207,10 +171,16 @@ def rows_from_records(
         nothing = judge_no_record(allocation.slurm_job_id, bool(records), allocation.earliest_begin_time, now)
         return AllocationAccounting(tuple(context.row(step_id, nothing) for step_id in step_ids))
     asked = frozenset(step_ids)
+
+    def judged(step_id: str) -> AccountingRecord:
+        if cut_off is not None and record.step(step_id) is None:
+            return context.row(step_id, Judgement("unavailable", f"{cut_off}; {ASK_AGAIN}"))
+        return context.row(step_id, judge_step(record, step_id, facts, now))
+
     others = [step_id for step_id in record.step_ids if step_id not in asked]
     return AllocationAccounting(
-        rows=tuple(context.row(step_id, judge_step(record, step_id, facts, now)) for step_id in step_ids),
-        other_rows=tuple(context.row(step_id, judge_step(record, step_id, facts, now)) for step_id in others),
+        rows=tuple(map(judged, step_ids)),
+        other_rows=tuple(map(judged, others)),
     )
 
 
@@ -230,45 +200,51 @@ def _remedy(error: TorcError) -> str:
     return f"where accounting answers, {ASK_AGAIN}"
 
 
-@dataclass(frozen=True)
 class _Context:
     """What all rows of one query have in common."""
 
-    allocation: AllocationKey
-    facts: SlurmFacts
-    backend: str
-    now: float
-    record: JobRecord | None
+    def __init__(
+        self, allocation: AllocationKey, facts: SlurmFacts, backend: str, now: float, record: JobRecord | None
+    ) -> None:
+        common: dict[str, Any] = {
+            "slurm_job_id": allocation.slurm_job_id,
+            "run_id": allocation.run_id,
+            "backend": backend,
+            "queried_at": now,
+            **facts._asdict(),
+        }
+        if record is not None:
+            common |= {
+                "job_start_time": record.job.start_time,
+                "requested_memory": record.job.requested_memory,
+                "requested_tres": record.job.requested_tres,
+                "time_limit_seconds": record.job.time_limit_seconds,
+            }
+        self._common = [(INDEX[name], value) for name, value in common.items()]
+        self._record = record
 
-    def row(self, step_id: str, judgement: Judgement) -> AccountingRow:
-        """The table's row for one step."""
-        return AccountingRow(
-            slurm_job_id=self.allocation.slurm_job_id,
-            step_id=step_id,
-            run_id=self.allocation.run_id,
-            status=judgement.status,
-            reason=judgement.reason,
-            backend=self.backend,
-            queried_at=self.now,
-            **self.facts._asdict(),
-            **_job_values(self.record, judgement),
-            **_step_values(judgement.row),
-        )
+    def row(self, step_id: str, judgement: Judgement) -> AccountingRecord:
+        """The judged record of one step."""
+        step, job = judgement.row, None if self._record is None else self._record.job
+        values: list[Any] = list(_NOTHING if step is None else step)
+        for position in judgement.not_measured:
+            values[position] = None
+        for position, value in self._common:
+            values[position] = value
+        if judgement.end_time is not None:
+            values[_END_TIME] = judgement.end_time
+        if self._record is not None and _job_end_concerns(self._record, judgement):
+            values[_JOB_STATE], values[_JOB_END_TIME] = self._record.job.state, self._record.end_time
+        reasons = (judgement.reason, None if step is None else step.reason, None if job is None else job.reason)
+        values[_STEP_ID], values[_STATUS] = step_id, judgement.status
+        values[_REASON] = "; ".join(dict.fromkeys(filter(None, reasons))) or None
+        return AccountingRecord._make(values)
 
 
-def _job_values(record: JobRecord | None, judgement: Judgement) -> dict[str, Any]:
-    if record is None:
-        return {}
-    job = record.job
-    values = {
-        "job_start_time": job.start_time,
-        "requested_memory": job.requested_memory,
-        "requested_tres": job.requested_tres,
-        "time_limit_seconds": job.time_limit_seconds,
-    }
-    if _job_end_concerns(record, judgement):
-        values |= {"job_state": job.state, "job_end_time": record.end_time}
-    return values
+_NOTHING = AccountingRecord(0)
+_STEP_ID, _STATUS, _REASON, _END_TIME, _JOB_STATE, _JOB_END_TIME = (
+    INDEX[name] for name in ("step_id", "status", "reason", "end_time", "job_state", "job_end_time")
+)
 
 
 def _job_end_concerns(record: JobRecord, judgement: Judgement) -> bool:
@@ -280,21 +256,7 @@ def _job_end_concerns(record: JobRecord, judgement: Judgement) -> bool:
     step = judgement.row
     if step is None or judgement.status == "pending" or not (step.step_id or "").isdigit():
         return True
-    if record.end_time is None or step.end_time is None or status_of_end(record.job.state) is None:
+    end_time = step.end_time if judgement.end_time is None else judgement.end_time
+    if record.end_time is None or end_time is None or status_of_end(record.job.state) is None:
         return False
-    return step.end_time >= record.end_time
-
-
-# Fields that a step's record and the table have in common, by their names.
-_STEP_FIELDS = tuple(
-    field.name
-    for field in dataclasses.fields(SacctRow)
-    if field.name in {column.name for column in dataclasses.fields(AccountingRow)}
-    and field.name not in {"slurm_job_id", "step_id", "requested_memory", "requested_tres", "time_limit_seconds"}
-)
-
-
-def _step_values(row: SacctRow | None) -> dict[str, Any]:
-    if row is None:
-        return {}
-    return {"step_name": row.name} | {name: getattr(row, name) for name in _STEP_FIELDS}
+    return end_time >= record.end_time

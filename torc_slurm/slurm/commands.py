@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 
 from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError
 
@@ -22,6 +26,8 @@ TIMEOUT_VARIABLE = "TORC_SACCT_TIMEOUT_SECONDS"
 _NOT_FOUND_REMEDY = "load the module that brings Slurm's commands, or run this where they are installed"
 _TIMEOUT_REMEDY = f"try again later, or allow it more time with {TIMEOUT_VARIABLE}"
 _AFTER_KILL_SECONDS = 2.0
+_PIECE_BYTES = 1 << 18
+_MOST_MESSAGES_BYTES = 1 << 16
 
 # What a query's output looks like must not depend on the user's settings: language, time zone, time format, fields.
 _QUERY_ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"}
@@ -95,17 +101,57 @@ def run_with_messages(
     return _text(stdout), _text(stderr)
 
 
+def stream(
+    argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
+    """What a command writes to stdout, in pieces as it comes; a caller that stops reading ends the command.
+
+    Raises:
+        CommandNotFound, CommandTimeout, CommandError: as `run_with_messages`, the last two perhaps after some pieces.
+    """
+    left = timeout_seconds  # the caller's own time between two pieces does not count
+    with tempfile.TemporaryFile() as messages:
+        process = _start(list(argv), environment, stderr=messages)
+        assert process.stdout is not None
+        try:
+            with selectors.DefaultSelector() as ready:
+                ready.register(process.stdout, selectors.EVENT_READ)
+                while True:
+                    asked_at = time.monotonic()
+                    if left <= 0 or not ready.select(left):
+                        raise CommandTimeout(list(argv), timeout_seconds, _TIMEOUT_REMEDY)
+                    left -= time.monotonic() - asked_at
+                    piece = os.read(process.stdout.fileno(), _PIECE_BYTES)
+                    if not piece:
+                        break
+                    yield piece
+            try:
+                returncode = process.wait(max(0.0, left))
+            except subprocess.TimeoutExpired:
+                raise CommandTimeout(list(argv), timeout_seconds, _TIMEOUT_REMEDY) from None
+        finally:
+            if process.returncode is None:
+                _kill(process)
+            else:
+                process.stdout.close()
+        if returncode != 0:
+            messages.seek(0)
+            raise CommandError(list(argv), returncode, _text(messages.read(_MOST_MESSAGES_BYTES)))
+
+
 def _text(output: bytes) -> str:
     return output.decode("utf-8", "backslashreplace")
 
 
-def _start(argv: list[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+def _start(
+    argv: list[str], environment: Mapping[str, str] | None, stderr: int | IO[bytes] = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             env=environment,
             start_new_session=True,
         )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
+from torc_slurm.records.accounting import CPU, ENERGY, INDEX, POLLED, VIRTUAL, AccountingRecord, measured_by
 from torc_slurm.slurm.configuration import SlurmFacts
-from torc_slurm.slurm.records import JobRecord, is_final, is_inherited_end, is_provisional
-from torc_slurm.slurm.sacct import SacctRow
+from torc_slurm.slurm.job_records import JobRecord, is_final, is_inherited_end, is_provisional
 from torc_slurm.slurm.states import described
 from torc_slurm.units import format_run_time
 
@@ -20,37 +18,22 @@ FORGOTTEN_SECONDS = 7 * 86400.0
 ASK_AGAIN = "ask again with `torc slurm stats` or `torc slurm collect`"
 _LOWER_BOUND = "killed for memory: Slurm's MaxRSS is a lower bound, what it had seen before the kill"
 
-_POLLED = (
-    "max_rss_bytes",
-    "max_rss_node",
-    "max_rss_task",
-    "max_vm_size_bytes",
-    "max_vm_size_node",
-    "max_vm_size_task",
-    "max_disk_read_bytes",
-    "max_disk_read_node",
-    "max_disk_read_task",
-    "max_disk_write_bytes",
-    "max_disk_write_node",
-    "max_disk_write_task",
-    "ave_cpu_seconds",
-    "total_rss_bytes",
-    "total_disk_read_bytes",
-    "total_disk_write_bytes",
-    "gpu_utilization_percent",
-    "gpu_memory_bytes",
-)
-_VIRTUAL = ("max_vm_size_bytes", "max_vm_size_node", "max_vm_size_task")
-_CPU = ("total_cpu_seconds", "user_cpu_seconds", "system_cpu_seconds")
+_POLLED, _VIRTUAL, _CPU, _ENERGY = map(measured_by, (POLLED, VIRTUAL, CPU, ENERGY))
+# An OOM kill or an end that came early leaves nothing of what is polled, the virtual size included.
+_ALL_POLLED = (*_POLLED, *_VIRTUAL)
+_EXIT = (INDEX["exit_code"], INDEX["exit_signal"])
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """``status`` and ``reason`` of a row, and the record with None for every figure that was not measured."""
+class Judgement(NamedTuple):
+    """What one step's record is worth: ``status`` and ``reason``, the record, and the positions of its fields that
+    Slurm did not measure; ``end_time`` in place of the record's own where that is not the step's.
+    """
 
     status: str
     reason: str | None
-    row: SacctRow | None = None
+    row: AccountingRecord | None = None
+    not_measured: tuple[int, ...] = ()
+    end_time: float | None = None
 
 
 def judge_step(record: JobRecord, step_id: str, facts: SlurmFacts, now: float) -> Judgement:
@@ -68,9 +51,8 @@ def judge_step(record: JobRecord, step_id: str, facts: SlurmFacts, now: float) -
         return _without_own_end(record, row, now)
     judged = _ended(row, facts)
     if is_provisional(record.job) and not _long_ended(record, now):
-        return Judgement(
-            "pending", f"the job's own record is not complete yet (it takes up to 5 s); {ASK_AGAIN}", judged.row
-        )
+        reason = f"the job's own record is not complete yet (it takes up to 5 s); {ASK_AGAIN}"
+        return judged._replace(status="pending", reason=reason)
     return judged
 
 
@@ -99,49 +81,49 @@ def _absent(record: JobRecord, step_id: str, now: float) -> Judgement:
     )
 
 
-def _unfinished(record: JobRecord, row: SacctRow, now: float) -> Judgement:
-    row = _without(row, (*_POLLED, *_CPU, "exit_code", "exit_signal", "end_time", "consumed_energy_joules"))
+def _unfinished(record: JobRecord, row: AccountingRecord, now: float) -> Judgement:
+    blank = (*_ALL_POLLED, *_CPU, *_ENERGY, *_EXIT, INDEX["end_time"])
     if _long_ended(record, now):
-        ended = dataclasses.replace(row, end_time=record.end_time)
-        return Judgement("partial", "Slurm never noted this step's own end: the end is its job's", ended)
+        reason = "Slurm never noted this step's own end: the end is its job's"
+        return Judgement("partial", reason, row, blank, record.end_time)
+    if row.state is None:
+        return Judgement("pending", f"Slurm's record of the step has no state; {ASK_AGAIN}", row, blank)
     return Judgement(
-        "pending",
-        f"Slurm shows the step as {described(row.state or 'unknown')} still; {ASK_AGAIN} once it has ended",
-        row,
+        "pending", f"Slurm shows the step as {described(row.state)} still; {ASK_AGAIN} once it has ended", row, blank
     )
 
 
-def _without_own_end(record: JobRecord, row: SacctRow, now: float) -> Judgement:
-    row = _without(row, (*_POLLED, *_CPU, "exit_code", "exit_signal", "consumed_energy_joules"))
+def _without_own_end(record: JobRecord, row: AccountingRecord, now: float) -> Judgement:
+    blank = (*_ALL_POLLED, *_CPU, *_ENERGY, *_EXIT)
     if _long_ended(record, now):
-        return Judgement(
-            "partial", "Slurm never got this step's own end: its state and end are the job's, figures never came", row
-        )
-    return Judgement("pending", f"the job was ended and this step's own end is not recorded yet; {ASK_AGAIN}", row)
+        reason = "Slurm never got this step's own end: its state and end are the job's, figures never came"
+        return Judgement("partial", reason, row, blank)
+    reason = f"the job was ended and this step's own end is not recorded yet; {ASK_AGAIN}"
+    return Judgement("pending", reason, row, blank)
 
 
-def _ended(row: SacctRow, facts: SlurmFacts) -> Judgement:
-    out_of_memory = row.state == "OUT_OF_MEMORY"
-    measured = _measured(row, facts)
-    if measured.max_rss_bytes is None:
-        return Judgement("partial", _why_nothing_was_polled(row, facts), measured)
-    return Judgement("found", _LOWER_BOUND if out_of_memory else None, measured)
-
-
-def _measured(row: SacctRow, facts: SlurmFacts) -> SacctRow:
-    """The record without the zeros that Slurm prints for what it did not measure."""
+def _ended(row: AccountingRecord, facts: SlurmFacts) -> Judgement:
+    blank = _not_measured(row, facts)
     if not row.max_rss_bytes:
-        row = _without(row, _POLLED)
-    if not row.max_vm_size_bytes:
-        row = _without(row, _VIRTUAL)
+        return Judgement("partial", _why_nothing_was_polled(row, facts), row, blank)
+    return Judgement("found", _LOWER_BOUND if row.state == "OUT_OF_MEMORY" else None, row, blank)
+
+
+def _not_measured(row: AccountingRecord, facts: SlurmFacts) -> tuple[int, ...]:
+    """The fields whose zeros Slurm prints for what it did not measure."""
+    blank: tuple[int, ...] = ()
+    if not row.max_rss_bytes:
+        blank += _ALL_POLLED
+    elif not row.max_vm_size_bytes:
+        blank += _VIRTUAL
     if not row.total_cpu_seconds or not facts.gathers:
-        row = _without(row, _CPU)
+        blank += _CPU
     if not row.consumed_energy_joules:
-        row = _without(row, ("consumed_energy_joules",))
-    return row
+        blank += _ENERGY
+    return blank
 
 
-def _why_nothing_was_polled(row: SacctRow, facts: SlurmFacts) -> str:
+def _why_nothing_was_polled(row: AccountingRecord, facts: SlurmFacts) -> str:
     if not facts.gathers:
         return f"this cluster measures no steps (JobAcctGatherType is {facts.gather_type})"
     if row.state == "OUT_OF_MEMORY":
@@ -151,8 +133,3 @@ def _why_nothing_was_polled(row: SacctRow, facts: SlurmFacts) -> str:
         every = format_run_time(interval)
         return f"ended before Slurm polled it (it polls every {every}): the wrapper's own figures stand"
     return "ended without a figure from Slurm's polling: the wrapper's own figures stand"
-
-
-def _without(row: SacctRow, names: tuple[str, ...]) -> SacctRow:
-    nothing: dict[str, Any] = dict.fromkeys(names)
-    return dataclasses.replace(row, **nothing)

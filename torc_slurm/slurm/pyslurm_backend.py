@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torc_slurm.errors import CommandError, CommandTimeout, ParseError
+from torc_slurm.records.accounting import FIELDS, AccountingRecord
 from torc_slurm.slurm import commands
-from torc_slurm.slurm.sacct import SacctRow
 
 JOB_ATTRIBUTES = (
     "id", "name", "user_name", "state", "cancelled_by", "exit_code", "exit_code_signal", "submit_time", "start_time",
@@ -30,12 +30,7 @@ STEP_ATTRIBUTES = (
     "id", "name", "state", "cancelled_by", "exit_code", "exit_code_signal", "start_time", "end_time", "elapsed_time",
     "nodelist", "ntasks",
 )  # fmt: skip
-STATISTICS_ATTRIBUTES = (
-    "max_resident_memory", "max_resident_memory_node", "max_resident_memory_task", "max_virtual_memory",
-    "max_virtual_memory_node", "max_virtual_memory_task", "max_disk_read", "max_disk_read_node", "max_disk_read_task",
-    "max_disk_write", "max_disk_write_node", "max_disk_write_task", "avg_cpu_time", "total_cpu_time", "user_cpu_time",
-    "system_cpu_time", "consumed_energy",
-)  # fmt: skip
+STATISTICS_ATTRIBUTES = tuple(field.pyslurm for field in FIELDS.values() if field.pyslurm)
 
 _NO_VALUE = frozenset({0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF})
 _NO_VALUE_AS_SIGNAL = 0xFFFFFFFE & 0x7F
@@ -53,7 +48,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("pyslurm") is not None
 
 
-def query(slurm_job_id: int, *, timeout_seconds: float) -> list[SacctRow]:
+def query(slurm_job_id: int, *, timeout_seconds: float) -> list[AccountingRecord]:
     """The records of one job id, by one request to Slurm's database from a child process.
 
     Raises:
@@ -75,7 +70,7 @@ def _child_environment() -> dict[str, str]:
     return commands.query_environment() | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
-def parse(text: str) -> list[SacctRow]:
+def parse(text: str) -> list[AccountingRecord]:
     """The rows of what the child printed: a JSON list of snapshots.
 
     Raises:
@@ -126,7 +121,7 @@ def _uid_of(user: str) -> int | None:
 # --- plain data to rows ---------------------------------------------------------------------------------------
 
 
-def rows_from_snapshots(snapshots: Iterable[Snapshot]) -> list[SacctRow]:
+def rows_from_snapshots(snapshots: Iterable[Snapshot]) -> list[AccountingRecord]:
     """Each job's record before its steps', as sacct has them; pure."""
     rows = []
     for job in snapshots:
@@ -135,10 +130,10 @@ def rows_from_snapshots(snapshots: Iterable[Snapshot]) -> list[SacctRow]:
     return rows
 
 
-def _job_row(job: Snapshot) -> SacctRow:
+def _job_row(job: Snapshot) -> AccountingRecord:
     memory_mib = _count(job["memory"])
     limit_minutes = None if job["time_limit"] in _NO_LIMIT else _count(job["time_limit"])
-    return SacctRow(
+    return AccountingRecord(
         step_id=None,
         shown_job_id=_shown_job_id(job),
         user_name=job["user_name"] or None,
@@ -155,31 +150,20 @@ def _shown_job_id(job: Snapshot) -> str:
     return str(job["id"]) if not leader else f"{leader}+{_count(job['heterogeneous_offset']) or 0}"
 
 
-def _step_row(slurm_job_id: int, step: Snapshot) -> SacctRow:
-    stats = step["stats"]
-    return SacctRow(
+def _step_row(slurm_job_id: int, step: Snapshot) -> AccountingRecord:
+    return AccountingRecord(
         step_id=str(step["id"]),
-        max_rss_bytes=_count(stats["max_resident_memory"]),
-        max_rss_node=stats["max_resident_memory_node"],
-        max_rss_task=_count(stats["max_resident_memory_task"]),
-        max_vm_size_bytes=_count(stats["max_virtual_memory"]),
-        max_vm_size_node=stats["max_virtual_memory_node"],
-        max_vm_size_task=_count(stats["max_virtual_memory_task"]),
-        max_disk_read_bytes=_count(stats["max_disk_read"]),
-        max_disk_read_node=stats["max_disk_read_node"],
-        max_disk_read_task=_count(stats["max_disk_read_task"]),
-        max_disk_write_bytes=_count(stats["max_disk_write"]),
-        max_disk_write_node=stats["max_disk_write_node"],
-        max_disk_write_task=_count(stats["max_disk_write_task"]),
-        ave_cpu_seconds=_seconds(stats["avg_cpu_time"]),
-        total_cpu_seconds=_seconds(stats["total_cpu_time"]),
-        user_cpu_seconds=_seconds(stats["user_cpu_time"]),
-        system_cpu_seconds=_seconds(stats["system_cpu_time"]),
-        consumed_energy_joules=_count(stats["consumed_energy"]),
         node_list=step["nodelist"] or None,
         task_count=_count(step["ntasks"]),
+        **_statistics(step["stats"]),
         **_common(slurm_job_id, step),
     )
+
+
+def _statistics(stats: Snapshot) -> dict[str, Any]:
+    return {
+        name: _STATISTICS_READERS[field.reads](stats[field.pyslurm]) for name, field in FIELDS.items() if field.pyslurm
+    }
 
 
 def _exit(record: Snapshot) -> tuple[int | None, int | None]:
@@ -222,3 +206,12 @@ def _seconds(value: object) -> float | None:
 
 def _moment(value: object) -> float | None:
     return _seconds(value) or None  # 0 is not a time
+
+
+_STATISTICS_READERS: dict[str, Callable[[object], object]] = {
+    "text": lambda value: value,
+    "count": _count,
+    "size": _count,
+    "fs/disk": _count,
+    "duration": _seconds,
+}

@@ -1,8 +1,9 @@
-"""Asks sacct for the records of one allocation and reads what it prints.
+"""Asks sacct and reads what it prints, record by record as it comes.
 
-`query` runs sacct once; `parse` is pure. The text says for itself how it is to be read: its first line names the
-columns, and the delimiter is a random string that no job name can hold, so a name with ``|``, newlines or a forged
-record in it stays a name. A text of any other form is refused with a ParseError: no column is ever taken for another.
+The text says for itself how it is to be read: its first line names the columns, and the delimiter is a random string
+that no job name can hold, so a name with ``|``, newlines or a forged record in it stays a name. A cell that is not what
+its column promises is left out, and the record's ``reason`` names it. A record whose columns cannot be told apart is
+refused, and no other with it. A text without its head or its end is refused as a whole.
 """
 
 from __future__ import annotations
@@ -10,361 +11,278 @@ from __future__ import annotations
 import functools
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from torc_slurm.errors import CommandError, InputError, ParseError
+from torc_slurm.errors import CommandError, ParseError
+from torc_slurm.records.accounting import (
+    ALWAYS,
+    FIELD_NAMES,
+    FIELDS,
+    FOR_LISTS,
+    INDEX,
+    WHERE_KNOWN,
+    AccountingRecord,
+)
 from torc_slurm.slurm import commands
-from torc_slurm.units import parse_slurm_size, parse_slurm_time
+from torc_slurm.slurm.cells import READERS, TRES_READERS, Reader
+
+_FIRST_COLUMNS = ("JobIDRaw", "JobID")
+_LAST_COLUMN = "JobName"  # anybody may write anything there
+
+
+def _columns(asked: str) -> list[str]:
+    names = dict.fromkeys(field.sacct for field in FIELDS.values() if field.sacct and field.asked == asked)
+    return [name for name in names if name not in (*_FIRST_COLUMNS, _LAST_COLUMN)]
+
 
 # Every one of them exists from Slurm 20.11 to 26.05 (`sacct -e`).
-FIELDS = (
-    "JobIDRaw",
-    "JobID",
-    "User",
-    "State",
-    "ExitCode",
-    "Submit",
-    "Start",
-    "End",
-    "ElapsedRaw",
-    "MaxRSS",
-    "MaxRSSNode",
-    "MaxRSSTask",
-    "MaxVMSize",
-    "MaxVMSizeNode",
-    "MaxVMSizeTask",
-    "MaxDiskReadNode",
-    "MaxDiskReadTask",
-    "MaxDiskWriteNode",
-    "MaxDiskWriteTask",
-    "AveCPU",
-    "TotalCPU",
-    "UserCPU",
-    "SystemCPU",
-    "TRESUsageInMax",
-    "TRESUsageOutMax",
-    "TRESUsageInTot",
-    "TRESUsageOutTot",
-    "NodeList",
-    "NTasks",
-    "ReqMem",
-    "ReqTRES",
-    "AllocTRES",
-    "TimelimitRaw",
-    "ConsumedEnergyRaw",
-    "JobName",
-)
-# Asked for where this sacct knows them: an unknown field makes it refuse the whole query.
-OPTIONAL_FIELDS = ("Restarts",)
+COLUMNS: tuple[str, ...] = (*_FIRST_COLUMNS, *_columns(ALWAYS), _LAST_COLUMN)
+# Asked for where this sacct knows them: an unknown column makes it refuse the whole query.
+OPTIONAL_COLUMNS: tuple[str, ...] = tuple(_columns(WHERE_KNOWN))
+LIST_COLUMNS: tuple[str, ...] = tuple(_columns(FOR_LISTS))
 
 _JOB_ID_RAW = re.compile(
     r"(?P<job>[0-9]{1,18})(?:\+[0-9]{1,9})?"
     r"(?:\.(?P<step>[0-9]{1,18}|batch|extern|interactive|TBD)(?:\+(?P<component>[0-9]{1,9}))?)?",
     re.ASCII,
 )
-_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})", re.ASCII)
-_STATE = re.compile(r"(?P<state>[A-Z][A-Z_]*\+?)(?: by (?P<uid>[0-9]{1,18}))?", re.ASCII)
-_EXIT_CODE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
-_REQUESTED_MEMORY = re.compile(r"([0-9]{1,20})(?:\.[0-9]{1,9})?[KMGTPE]?[nc]?", re.ASCII)
-_TRES_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]*", re.ASCII)
-_NO_TIME = frozenset({"", "Unknown", "None", "N/A"})
-_NO_TEXT = frozenset({"", "None assigned", "(null)", "N/A"})
-_NO_COUNT = frozenset({"4294967294", "4294967295"})  # Slurm's NO_VAL and INFINITE, where a version prints them
-_MINUTES_WITHOUT_LIMIT = frozenset({"UNLIMITED", "Partition_Limit"})
+_LONGEST_HEAD = 65536
+_LONGEST_DAMAGE = 20  # records without the beginning of a next one: then all of it is one damaged record
+_LONGEST_CELL_SHOWN = 40
 
 
-@dataclass(frozen=True)
-class SacctRow:
-    """One record as Slurm keeps it: of a job (``step_id`` None) or of one of its steps. None: the cell was blank.
-
-    Sizes in bytes, times in seconds (Unix time for moments). What a figure is worth is judged elsewhere: a 0 is
-    here what Slurm printed.
-    """
-
-    slurm_job_id: int
-    step_id: str | None
-    het_component: int | None = None
-    shown_job_id: str = ""
-    name: str | None = None
-    user_name: str | None = None
-    state: str | None = None
-    cancelled_by_uid: int | None = None
-    exit_code: int | None = None
-    exit_signal: int | None = None
-    submit_time: float | None = None
-    start_time: float | None = None
-    end_time: float | None = None
-    elapsed_seconds: float | None = None
-    restart_count: int | None = None
-    max_rss_bytes: int | None = None
-    max_rss_node: str | None = None
-    max_rss_task: int | None = None
-    max_vm_size_bytes: int | None = None
-    max_vm_size_node: str | None = None
-    max_vm_size_task: int | None = None
-    max_disk_read_bytes: int | None = None
-    max_disk_read_node: str | None = None
-    max_disk_read_task: int | None = None
-    max_disk_write_bytes: int | None = None
-    max_disk_write_node: str | None = None
-    max_disk_write_task: int | None = None
-    ave_cpu_seconds: float | None = None
-    total_cpu_seconds: float | None = None
-    user_cpu_seconds: float | None = None
-    system_cpu_seconds: float | None = None
-    total_rss_bytes: int | None = None
-    total_disk_read_bytes: int | None = None
-    total_disk_write_bytes: int | None = None
-    gpu_utilization_percent: float | None = None
-    gpu_memory_bytes: int | None = None
-    node_list: str | None = None
-    task_count: int | None = None
-    requested_memory: str | None = None
-    requested_tres: str | None = None
-    allocated_tres: str | None = None
-    time_limit_seconds: float | None = None
-    consumed_energy_joules: int | None = None
+# --- asking -------------------------------------------------------------------------------------------------------
 
 
-# --- asking ---------------------------------------------------------------------------------------------------
+def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = False) -> Iterator[bytes]:
+    """What sacct prints for a selection (``["-j", "12"]``), in pieces as it comes: one query to Slurm's database.
 
+    ``-j`` looks from the epoch on, so midnight is no trouble; ``-D`` brings the records of requeued jobs too.
 
-def query(job: str, *, timeout_seconds: float) -> str:
-    """What sacct prints for one job (``12``, ``<array job>_<task>``): all its records, requeued ones too.
-
-    Exactly one query to Slurm's database. ``-j`` looks from the epoch on, so midnight is no trouble.
+    Args:
+        for_list: ask also for the columns that only lists of jobs show.
 
     Raises:
-        CommandError: sacct is not there, did not answer in time, or refused.
+        CommandError: sacct is not there, did not answer in time, or refused; it may be raised after some pieces.
     """
-    fields = FIELDS[:-1] + available_optional_fields() + FIELDS[-1:]
+    optional = known_columns()
+    columns = [*COLUMNS[:-1], *(name for name in OPTIONAL_COLUMNS if name in optional)]
+    if for_list:
+        columns += [name for name in LIST_COLUMNS if name in optional]
     delimiter = f"\x1f{secrets.token_hex(8)}\x1f"
-    arguments = ["-j", job, "-D", "-p", "--noconvert", f"--delimiter={delimiter}", "-o", ",".join(fields)]
-    return commands.sacct(arguments, timeout_seconds=timeout_seconds)
+    arguments = [*selection, "-D", "-p", "--noconvert", f"--delimiter={delimiter}", "-o"]
+    return commands.stream(
+        ["sacct", *arguments, ",".join([*columns, _LAST_COLUMN])],
+        timeout_seconds=timeout_seconds,
+        environment=commands.query_environment(),
+    )
 
 
 @functools.lru_cache(maxsize=1)
-def available_optional_fields() -> tuple[str, ...]:
-    """Which of OPTIONAL_FIELDS this sacct knows; asked once per process, of sacct itself and not of the database."""
+def known_columns() -> frozenset[str]:
+    """The columns that this sacct knows; asked once per process, of sacct itself and not of the database."""
     try:
         listed = commands.sacct(["-e"], timeout_seconds=commands.SCONTROL_TIMEOUT_SECONDS)
     except CommandError:
-        return ()  # the query itself will fail in the same way, and say so
-    known = set(listed.split())
-    return tuple(name for name in OPTIONAL_FIELDS if name in known)
+        return frozenset()  # the query itself will fail in the same way, and say so
+    return frozenset(listed.split())
 
 
-# --- reading --------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------------
 
 
-def parse(text: str) -> list[SacctRow]:
-    """The rows of a text that `query` returned, in sacct's order: each job's record before its steps'.
+def parse(text: str) -> list[AccountingRecord]:
+    """The records of a whole text that sacct printed (see `parse_stream`)."""
+    return list(parse_stream([text.encode("utf-8", "surrogateescape")]))
+
+
+def parse_stream(pieces: Iterable[bytes], problems: list[str] | None = None) -> Iterator[AccountingRecord]:
+    """The records in what `query` returned, in sacct's order: each job's record before its steps'.
+
+    Args:
+        problems: takes one line for each record that was refused because it does not say whose it is.
 
     Raises:
-        ParseError: the text is not of that form, or a cell is not what its column promises.
+        ParseError: the text does not begin with the columns that were asked for, or is cut off at its end.
     """
-    return [_row(cells) for cells in _records(text)]
+    source = iter(pieces)
+    head, rest = _head(source)
+    names, delimiter = _column_names(head, has_end=bool(rest))
+    reader = _RecordReader(names)
+    for cells in _records(_cells(rest, source, delimiter), len(names)):
+        try:
+            yield reader.record(cells)
+        except ParseError as error:
+            if problems is not None:
+                problems.append(str(error))
 
 
-def _records(text: str) -> list[dict[str, str]]:
-    """One dict of column to cell per record.
+def _head(source: Iterator[bytes]) -> tuple[bytes, bytes]:
+    """The first line without its newline, and the beginning of what follows, newline first."""
+    text = b""
+    while b"\n" not in text and len(text) < _LONGEST_HEAD:
+        piece = next(source, None)
+        if piece is None:
+            break
+        text += piece
+    head, newline, rest = text.partition(b"\n")
+    return head, newline + rest
+
+
+def _column_names(head: bytes, *, has_end: bool) -> tuple[list[str], bytes]:
+    first, second = (name.encode() for name in _FIRST_COLUMNS)
+    end = head.find(second, len(first))
+    if not head.startswith(first) or end <= len(first):
+        raise ParseError(f"sacct's output does not begin with the names of its columns: {_shown(head[:80])}")
+    delimiter = head[len(first) : end]
+    if not has_end:
+        raise ParseError(f"sacct's output is cut off in its first line: …{_shown(head[-40:])}")
+    *columns, last = head.split(delimiter)
+    names = [name.decode("utf-8", "backslashreplace") for name in columns]
+    if last or set(COLUMNS) - set(names) or set(names) - _ALL_COLUMNS or len(set(names)) != len(names):
+        raise ParseError(f"sacct's columns are not those that were asked for: {' '.join(names)[:400]!r}")
+    return names, delimiter
+
+
+_ALL_COLUMNS = {*COLUMNS, *OPTIONAL_COLUMNS, *LIST_COLUMNS}
+
+
+def _cells(rest: bytes, source: Iterator[bytes], delimiter: bytes) -> Iterator[list[str]]:
+    """The cells, some at a time; the last list holds only what follows the last delimiter."""
+    shown_delimiter = delimiter.decode("utf-8", "backslashreplace")
+    while True:
+        whole, found, rest = rest.rpartition(delimiter)
+        if found:
+            yield whole.decode("utf-8", "backslashreplace").split(shown_delimiter)
+        piece = next(source, None)
+        if piece is None:
+            break
+        rest += piece
+    yield [rest.decode("utf-8", "backslashreplace")]
+
+
+def _records(pieces: Iterable[list[str]], width: int) -> Iterator[list[str]]:
+    """Each record's cells: ``width`` of them, or another number where the record is damaged.
 
     Every cell is followed by the delimiter and every record by a newline; so cells are counted and not lines, and a
-    name may begin or end with a newline.
+    name may begin or end with a newline. The newline after a record stands before the next one's first cell.
     """
-    names, *records = _lines(text)
-    if set(FIELDS) - set(names) or set(names) - set(FIELDS + OPTIONAL_FIELDS) or len(set(names)) != len(names):
-        raise ParseError(f"sacct's columns are not those that were asked for: {' '.join(names)[:400]!r}")
-    return [dict(zip(names, record, strict=True)) for record in records]
+    cells: list[str] = []
+    for more in pieces:
+        cells += more
+        start = 0
+        while len(cells) - start > width:
+            end = start + width
+            if not (cells[start].startswith("\n") and cells[end].startswith("\n")):
+                found = _next_record(cells, start + 1)
+                if found is None and len(cells) - start < _LONGEST_DAMAGE * width:
+                    break  # it may come with the next piece
+                end = len(cells) if found is None else found
+            yield [cells[start].removeprefix("\n"), *cells[start + 1 : end]]
+            start = end
+        del cells[:start]
+    if cells != ["\n"]:
+        raise ParseError(f"sacct's output is cut off or ends in a damaged record: …{''.join(cells)[-60:]!r}")
 
 
-def _lines(text: str) -> list[list[str]]:
-    """The header's cells, then each record's, all of the same number."""
-    pieces = text.split(_delimiter(text))
-    width = next((number for number, piece in enumerate(pieces) if piece.startswith("\n")), 0)
-    if pieces.pop() != "\n" or not width or len(pieces) % width:
-        raise ParseError(f"sacct's output is cut off or has records of different length: …{text[-60:]!r}")
-    lines = [pieces[start : start + width] for start in range(0, len(pieces), width)]
-    for line in lines[1:]:
-        if not line[0].startswith("\n"):
-            raise ParseError(f"a record of sacct has not the header's {width} columns: {line[0][:40]!r}")
-        line[0] = line[0][1:]
-    return lines
+def _next_record(cells: list[str], start: int) -> int | None:
+    """Where the next record begins: a cell after a newline that is a job's or step's id, and its id again; or the
+    end."""
+    for number in range(start, len(cells)):
+        if cells[number].startswith("\n"):
+            if number == len(cells) - 1:
+                return number if cells[number] == "\n" else None
+            if _JOB_ID_RAW.fullmatch(cells[number][1:]) and "\n" not in cells[number + 1]:
+                return number
+    return None
 
 
-def _delimiter(text: str) -> str:
-    first, second = FIELDS[:2]
-    end = text.find(second, len(first))
-    if not text.startswith(first) or end <= len(first) or "\n" in text[:end]:
-        raise ParseError(f"sacct's output does not begin with the names of its columns: {text[:80]!r}")
-    return text[len(first) : end]
+class _Cell(NamedTuple):
+    """Where a field's value stands in a record's cells, and how it is read."""
+
+    number: int
+    position: int
+    read: Reader
+    column: str
 
 
-def _row(cells: dict[str, str]) -> SacctRow:
-    cell = _CellReader(cells)
-    job_id, step_id, component = _job_and_step(cells["JobIDRaw"])
-    state, cancelled_by_uid = cell.state()
-    exit_code, exit_signal = cell.exit_code()
-    in_max, in_total = cell.tres("TRESUsageInMax"), cell.tres("TRESUsageInTot")
-    return SacctRow(
-        slurm_job_id=job_id,
-        step_id=step_id,
-        het_component=component,
-        shown_job_id=cells["JobID"],
-        name=cells["JobName"] or None,
-        user_name=cell.text("User"),
-        state=state,
-        cancelled_by_uid=cancelled_by_uid,
-        exit_code=exit_code,
-        exit_signal=exit_signal,
-        submit_time=cell.moment("Submit"),
-        start_time=cell.moment("Start"),
-        end_time=cell.moment("End"),
-        elapsed_seconds=cell.count("ElapsedRaw"),
-        restart_count=cell.count("Restarts") if "Restarts" in cells else None,
-        max_rss_bytes=cell.size("MaxRSS"),
-        max_rss_node=cell.text("MaxRSSNode"),
-        max_rss_task=cell.count("MaxRSSTask"),
-        max_vm_size_bytes=cell.size("MaxVMSize"),
-        max_vm_size_node=cell.text("MaxVMSizeNode"),
-        max_vm_size_task=cell.count("MaxVMSizeTask"),
-        max_disk_read_bytes=in_max.get("fs/disk"),  # MaxDiskRead itself is rounded to 0.01 MiB below 1 MiB
-        max_disk_read_node=cell.text("MaxDiskReadNode"),
-        max_disk_read_task=cell.count("MaxDiskReadTask"),
-        max_disk_write_bytes=cell.tres("TRESUsageOutMax").get("fs/disk"),
-        max_disk_write_node=cell.text("MaxDiskWriteNode"),
-        max_disk_write_task=cell.count("MaxDiskWriteTask"),
-        ave_cpu_seconds=cell.duration("AveCPU"),
-        total_cpu_seconds=cell.duration("TotalCPU"),
-        user_cpu_seconds=cell.duration("UserCPU"),
-        system_cpu_seconds=cell.duration("SystemCPU"),
-        total_rss_bytes=in_total.get("mem"),
-        total_disk_read_bytes=in_total.get("fs/disk"),
-        total_disk_write_bytes=cell.tres("TRESUsageOutTot").get("fs/disk"),
-        gpu_utilization_percent=in_max.get("gres/gpuutil"),
-        gpu_memory_bytes=in_max.get("gres/gpumem"),
-        node_list=cell.text("NodeList"),
-        task_count=cell.count("NTasks"),
-        requested_memory=cell.requested_memory(),
-        requested_tres=cell.text("ReqTRES"),
-        allocated_tres=cell.text("AllocTRES"),
-        time_limit_seconds=cell.minutes("TimelimitRaw"),
-        consumed_energy_joules=cell.count("ConsumedEnergyRaw"),
-    )
+class _RecordReader:
+    """Makes records of cells whose columns have these names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._width = len(names)
+        number_of = {name: number for number, name in enumerate(names)}
+        self._cells: list[_Cell] = []
+        self._tres: dict[int, dict[str, _Cell]] = {}
+        for field, declared in FIELDS.items():
+            number = number_of.get(declared.sacct)
+            if number is None:
+                continue
+            if declared.reads in READERS:
+                self._cells.append(_Cell(number, INDEX[field], READERS[declared.reads], declared.sacct))
+            else:
+                item = _Cell(number, INDEX[field], TRES_READERS[declared.reads], f"{declared.sacct} {declared.reads}")
+                self._tres.setdefault(number, {})[declared.reads] = item
+        self._id = number_of["JobIDRaw"]
+
+    def record(self, cells: Sequence[str]) -> AccountingRecord:
+        """Raises ParseError where the record does not say whose it is."""
+        job_id, step_id, component = _job_and_step(cells[self._id if len(cells) == self._width else 0])
+        values = list(_BLANK)
+        values[:2] = job_id, step_id
+        values[_HET_COMPONENT] = component
+        if len(cells) != self._width:
+            values[_REASON] = f"Slurm's record is damaged: it has {len(cells)} columns in place of {self._width}"
+            return AccountingRecord._make(values)
+        odd: list[str] = []
+        for number, position, read, column in self._cells:
+            if text := cells[number]:
+                try:
+                    values[position] = read(text)
+                except ValueError:
+                    odd.append(f"{column} {_shown(text)}")
+        for number, items in self._tres.items():
+            if cells[number]:
+                _read_tres(cells[number], items, values, odd)
+        if odd:
+            values[_REASON] = f"not used, as sacct printed what is no such figure: {', '.join(dict.fromkeys(odd))}"
+        return AccountingRecord._make(values)
+
+
+_BLANK: tuple[int | float | str | None, ...] = (
+    0,
+    *(AccountingRecord._field_defaults[name] for name in FIELD_NAMES[1:]),
+)
+_HET_COMPONENT, _REASON = INDEX["het_component"], INDEX["reason"]
+
+
+def _read_tres(text: str, items: dict[str, _Cell], values: list[int | float | str | None], odd: list[str]) -> None:
+    seen: set[str] = set()
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        cell = items.get(name)
+        if cell is None:
+            continue
+        if name in seen:  # two values for one figure: neither is one
+            values[cell.position] = None
+            odd.append(f"{cell.column} {_shown(text)}")
+            continue
+        seen.add(name)
+        try:
+            values[cell.position] = cell.read(value)
+        except ValueError:
+            odd.append(f"{cell.column} {_shown(value)}")
 
 
 def _job_and_step(text: str) -> tuple[int, str | None, int | None]:
     match = _JOB_ID_RAW.fullmatch(text)
     if match is None:
-        raise ParseError(f"sacct's JobIDRaw {text[:60]!r} is not <job> or <job>.<step>")
+        raise ParseError(f"a record of sacct was left out: its JobIDRaw {_shown(text)} is not <job> or <job>.<step>")
     component = match["component"]
     return int(match["job"]), match["step"], None if component is None else int(component)
 
 
-class _CellReader:
-    """Reads the cells of one record; a cell that is not of its column's form raises a ParseError that names it."""
-
-    def __init__(self, cells: Mapping[str, str]) -> None:
-        self._cells = cells
-
-    def _wrong(self, column: str) -> ParseError:
-        return ParseError(
-            f"sacct's {column} {self._cells[column][:60]!r} (of {self._cells['JobIDRaw'][:40]}) is not one"
-        )
-
-    def text(self, column: str) -> str | None:
-        value = self._cells[column]
-        return None if value in _NO_TEXT else value
-
-    def count(self, column: str) -> int | None:
-        value = self._cells[column]
-        if value == "" or value in _NO_COUNT:
-            return None
-        if not (value.isascii() and value.isdecimal()) or len(value) > 19:
-            raise self._wrong(column)
-        return int(value)
-
-    def size(self, column: str) -> int | None:
-        value = self._cells[column]
-        try:
-            return parse_slurm_size(value) if value else None
-        except InputError:
-            raise self._wrong(column) from None
-
-    def duration(self, column: str) -> float | None:
-        value = self._cells[column]
-        if value and ":" not in value:
-            raise self._wrong(column)
-        return self._seconds(column, value)
-
-    def _seconds(self, column: str, value: str) -> float | None:
-        try:
-            seconds = parse_slurm_time(value) if value else None
-        except InputError:
-            raise self._wrong(column) from None
-        return None if seconds is None else float(seconds)
-
-    def minutes(self, column: str) -> float | None:
-        if self._cells[column] in _MINUTES_WITHOUT_LIMIT:
-            return None
-        value = self.count(column)
-        return None if value is None else value * 60.0
-
-    def moment(self, column: str) -> float | None:
-        value = self._cells[column]
-        if value in _NO_TIME:
-            return None
-        match = _TIME.fullmatch(value)
-        if match is None:
-            raise self._wrong(column)
-        try:
-            return datetime(*map(int, match.groups()), tzinfo=timezone.utc).timestamp()  # type: ignore[arg-type, misc] # six numbers
-        except ValueError:
-            raise self._wrong(column) from None
-
-    def requested_memory(self) -> str | None:
-        """ReqMem as Slurm prints it; None for the 2**64 MiB that 22.05 prints where nothing was requested."""
-        value = self.text("ReqMem")
-        match = _REQUESTED_MEMORY.fullmatch(value or "")
-        if value is not None and match is None:
-            raise self._wrong("ReqMem")
-        return None if match is None or len(match[1]) > 18 else value
-
-    def state(self) -> tuple[str | None, int | None]:
-        value = self._cells["State"]
-        match = _STATE.fullmatch(value)
-        if value and match is None:
-            raise self._wrong("State")
-        if match is None:
-            return None, None
-        return match["state"].rstrip("+"), None if match["uid"] is None else int(match["uid"])
-
-    def exit_code(self) -> tuple[int | None, int | None]:
-        value = self._cells["ExitCode"]
-        match = _EXIT_CODE.fullmatch(value)
-        if value and match is None:
-            raise self._wrong("ExitCode")
-        return (int(match[1]), int(match[2])) if match else (None, None)
-
-    def tres(self, column: str) -> dict[str, int]:
-        """``cpu=00:00:04,fs/disk=36414,mem=213284K`` as name to number: bytes, seconds, counts."""
-        usage: dict[str, int] = {}
-        for item in self._cells[column].split(","):
-            name, equals, value = item.partition("=")
-            if not item:
-                continue
-            if not equals or name in usage or _TRES_NAME.fullmatch(name) is None:
-                raise self._wrong(column)
-            usage[name] = self._tres_value(column, value)
-        return usage
-
-    def _tres_value(self, column: str, value: str) -> int:
-        if ":" in value:
-            return int(Decimal(self._seconds(column, value) or 0))
-        try:
-            return parse_slurm_size(value)
-        except InputError:
-            raise self._wrong(column) from None
+def _shown(text: str | bytes) -> str:
+    shown = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
+    return repr(shown if len(shown) <= _LONGEST_CELL_SHOWN else shown[:_LONGEST_CELL_SHOWN] + "…")

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from torc_slurm.database.job_states import unmeasured_figures, with_journal
 from torc_slurm.database.merge import last_seen, merge_nodes
 from torc_slurm.database.node_records import Row, Value
-from torc_slurm.database.slurm_stats_schema import FINAL_STATUSES
 from torc_slurm.database.store import evidence_of, update_result
+from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.usecases.verdict import SlurmView, WrapperView, attempt_status
 
 

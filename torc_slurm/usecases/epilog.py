@@ -13,16 +13,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torc_slurm.database.node_file import write_slurm_stats
 from torc_slurm.database.node_records import Row, read_node_file
-from torc_slurm.database.slurm_stats_schema import FINAL_STATUSES
+from torc_slurm.database.slurm_stats import write_slurm_stats
 from torc_slurm.database.spool import bring_over
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.identity import RESOURCE_DIR, node_file_path
 from torc_slurm.plan import plan_run_ids, read_claim
-from torc_slurm.slurm.accounting import AccountingRow, fetch_runs
+from torc_slurm.records.accounting import FINAL_STATUSES, AccountingRecord
+from torc_slurm.slurm.accounting import fetch_runs
 from torc_slurm.slurm.commands import EPILOG_TIMEOUT_SECONDS, sacct_timeout_seconds
-from torc_slurm.slurm.records import AllocationKey
+from torc_slurm.slurm.job_records import AllocationKey
 
 # Read right after 16 steps, 9 to 15 of their rows were final; 0.1 s later all were (22.05).
 SETTLE_SECONDS = 1.0
@@ -81,7 +81,7 @@ class EpilogReport:
     """What was asked and kept; ``problems`` and ``note`` (why another backend was asked) are lines for the user."""
 
     allocation: Allocation
-    rows: list[AccountingRow] = field(default_factory=list)
+    rows: list[AccountingRecord] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     note: str | None = None
@@ -188,9 +188,11 @@ def _key(allocation: Allocation, run_id: int, steps: Sequence[Row]) -> Allocatio
     )
 
 
-def _keep(run: _Run, rows: Sequence[AccountingRow], others: Sequence[AccountingRow], report: EpilogReport) -> None:
+def _keep(
+    run: _Run, rows: Sequence[AccountingRecord], others: Sequence[AccountingRecord], report: EpilogReport
+) -> None:
     """Write the rows of the run's steps, and those of steps that nobody measured."""
     report.rows += rows
     with _noting(report):
-        write_slurm_stats(run.node_file, [row.as_mapping() for row in (*rows, *others)])
+        write_slurm_stats(run.node_file, [*rows, *others])
         report.files.append(run.node_file)

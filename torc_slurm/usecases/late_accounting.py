@@ -16,13 +16,12 @@ from itertools import groupby
 from typing import NamedTuple
 
 from torc_slurm.database.main import MainDatabase, open_main, transaction
-from torc_slurm.database.node_records import Row
 from torc_slurm.database.selection import Selection, latest
 from torc_slurm.database.slurm_stats import steps_without_final_row, unmeasured_without_final_row
-from torc_slurm.database.slurm_stats_schema import COLUMN_NAMES
 from torc_slurm.database.store import store_accounting
-from torc_slurm.slurm.accounting import AccountingRow, fetch_allocation
-from torc_slurm.slurm.records import AllocationKey
+from torc_slurm.records.accounting import AccountingRecord
+from torc_slurm.slurm.accounting import fetch_allocation
+from torc_slurm.slurm.job_records import AllocationKey
 from torc_slurm.usecases.attempt_results import rebuild_results
 from torc_slurm.usecases.collect import FileOutcome, collect_node_files
 from torc_slurm.usecases.run_states import refresh_collected
@@ -40,7 +39,7 @@ class Question(NamedTuple):
 class Answers(NamedTuple):
     """The rows of all questions, and why the backend is not the one that was wished for, where it is not."""
 
-    rows: list[Row]
+    rows: list[AccountingRecord]
     note: str | None = None
 
 
@@ -118,13 +117,13 @@ def ask(questions: Sequence[Question], *, timeout_seconds: float | None, backend
 
     Stops asking once accounting could not be had.
     """
-    rows: list[Row] = []
+    rows: list[AccountingRecord] = []
     note = None
     for question in questions:
         answer = fetch_allocation(
             question.allocation, question.step_ids, timeout_seconds=timeout_seconds, backend=backend
         )
-        rows += [_as_row(row) for row in (*answer.rows, *answer.other_rows)]
+        rows += [*answer.rows, *answer.other_rows]
         note = note or answer.note
         if any(row.status == "unavailable" for row in answer.rows):
             break
@@ -144,10 +143,6 @@ def _user_name() -> str | None:
         return None
 
 
-def _as_row(row: AccountingRow) -> Row:
-    return {name: getattr(row, name) for name in COLUMN_NAMES}
-
-
 def _stored(
     database: MainDatabase,
     selection: Selection,
@@ -161,7 +156,7 @@ def _stored(
         rebuild_results(database.connection, stored.attempts)
         if stored.attempts or any(file.outcome == "collected" for file in files):
             refresh_collected(database.connection)
-    answered = {(row["slurm_job_id"], row["run_id"]) for row in rows if row["status"] != "unavailable"}
+    answered = {(row.slurm_job_id, row.run_id) for row in rows if row.status != "unavailable"}
     return UpToDate(
         database=database,
         selection=selection,
@@ -169,6 +164,6 @@ def _stored(
         asked=len(questions),
         unanswered=len(questions) - len(answered),
         accounting_rows=stored.accounting_rows,
-        unanswered_reason=next((str(row["reason"]) for row in rows if row["status"] == "unavailable"), None),
+        unanswered_reason=next((row.reason for row in rows if row.status == "unavailable"), None),
         backend_note=answers.note,
     )

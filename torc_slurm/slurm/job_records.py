@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from torc_slurm.slurm.sacct import SacctRow
+from torc_slurm.records.accounting import AccountingRecord, merge_records
 from torc_slurm.slurm.states import record_has_ended
 
 # A step's begin, read from its node's clock, may lie this much outside the job's record, which Slurm's clock wrote.
 CLOCK_TOLERANCE_SECONDS = 300.0
-
-# For a step in several components of a heterogeneous job: figures of the largest one with what belongs to them, sums.
-_OF_LARGEST: dict[str, tuple[str, ...]] = {
-    "max_rss_bytes": ("max_rss_node", "max_rss_task"),
-    "max_vm_size_bytes": ("max_vm_size_node", "max_vm_size_task"),
-    "max_disk_read_bytes": ("max_disk_read_node", "max_disk_read_task"),
-    "max_disk_write_bytes": ("max_disk_write_node", "max_disk_write_task"),
-    "gpu_utilization_percent": (),
-    "gpu_memory_bytes": (),
-    "elapsed_seconds": (),
-}
-_SUMS = (
-    "total_cpu_seconds",
-    "user_cpu_seconds",
-    "system_cpu_seconds",
-    "total_rss_bytes",
-    "total_disk_read_bytes",
-    "total_disk_write_bytes",
-    "task_count",
-    "consumed_energy_joules",
-)
 
 
 @dataclass(frozen=True)
@@ -65,8 +42,8 @@ class AllocationKey:
 class JobRecord:
     """One record of a job and those of its steps; for a heterogeneous job of all its components."""
 
-    job: SacctRow
-    steps: Sequence[SacctRow] = ()
+    job: AccountingRecord
+    steps: Sequence[AccountingRecord] = ()
 
     @property
     def end_time(self) -> float | None:
@@ -74,8 +51,8 @@ class JobRecord:
         return self.job.end_time if is_final(self.job) else None
 
     @functools.cached_property
-    def _by_step_id(self) -> dict[str, list[SacctRow]]:
-        found: dict[str, list[SacctRow]] = {}
+    def _by_step_id(self) -> dict[str, list[AccountingRecord]]:
+        found: dict[str, list[AccountingRecord]] = {}
         for row in self.steps:
             if row.step_id is not None:
                 found.setdefault(row.step_id, []).append(row)
@@ -86,18 +63,18 @@ class JobRecord:
         """Its steps, each once, in sacct's order."""
         return list(self._by_step_id)
 
-    def step(self, step_id: str) -> SacctRow | None:
+    def step(self, step_id: str) -> AccountingRecord | None:
         """The record of one step; those of a step in several components are put together."""
         found = self._by_step_id.get(step_id)
         return merge_components(found) if found else None
 
 
-def is_final(row: SacctRow) -> bool:
+def is_final(row: AccountingRecord) -> bool:
     """Whether Slurm has written an end for this job or step."""
     return row.end_time is not None and row.state is not None and record_has_ended(row.state)
 
 
-def is_inherited_end(row: SacctRow) -> bool:
+def is_inherited_end(row: AccountingRecord) -> bool:
     """Whether the end shown is not the step's own: Slurm shows a step whose end it does not know as CANCELLED, 0:0.
 
     Seen on 22.05 for a moment after scancel (what comes then is COMPLETED, FAILED or CANCELLED with a signal), and for
@@ -106,28 +83,31 @@ def is_inherited_end(row: SacctRow) -> bool:
     return row.state == "CANCELLED" and row.cancelled_by_uid is None and not row.exit_code and not row.exit_signal
 
 
-def job_records(rows: Iterable[SacctRow], slurm_job_id: int) -> list[JobRecord]:
+def job_records(rows: Iterable[AccountingRecord], slurm_job_id: int) -> list[JobRecord]:
     """The records of one job id in sacct's order, each with its steps, which follow it.
 
     The other components of a heterogeneous job (``12+1`` beside ``12+0``) bring their steps to the record of the
     first: the wrapper knows their steps by the first one's job id.
     """
-    records: list[tuple[SacctRow, list[SacctRow]]] = []
-    by_submit_time: dict[float | None, list[SacctRow]] = {}
-    steps: list[SacctRow] | None = None
+    records: list[tuple[AccountingRecord, list[AccountingRecord]]] = []
+    by_submit_time: dict[float | None, list[AccountingRecord]] = {}
+    steps: list[AccountingRecord] | None = None
+    steps_of: int | None = None
     for row in rows:
         if row.step_id is not None:
-            if steps is not None:
+            if steps is not None and row.slurm_job_id == steps_of:  # a job's own record can have been refused
                 steps.append(row)
-        elif row.slurm_job_id == slurm_job_id:
+            continue
+        steps_of = row.slurm_job_id
+        if row.slurm_job_id == slurm_job_id:
             steps = by_submit_time[row.submit_time] = []
             records.append((row, steps))
         else:
             steps = by_submit_time.get(row.submit_time) if _is_component(row, slurm_job_id) else None
-    return [JobRecord(job, tuple(steps)) for job, steps in records]
+    return [JobRecord(job, steps) for job, steps in records]
 
 
-def _is_component(row: SacctRow, slurm_job_id: int) -> bool:
+def _is_component(row: AccountingRecord, slurm_job_id: int) -> bool:
     leader, plus, _ = row.shown_job_id.partition("+")
     return bool(plus) and leader == str(slurm_job_id)
 
@@ -142,7 +122,7 @@ def select_record(records: Sequence[JobRecord], key: AllocationKey) -> JobRecord
     return own[-1] if own else None
 
 
-def is_provisional(job: SacctRow) -> bool:
+def is_provisional(job: AccountingRecord) -> bool:
     """Whether a job's record was made by its steps' arrival alone, and lacks name, user, request, limit and array.
 
     slurmctld tells slurmdbd of new jobs every 5 s and of steps at once: until then the job is called ``allocation`` and
@@ -151,7 +131,7 @@ def is_provisional(job: SacctRow) -> bool:
     return job.name == "allocation" and job.requested_tres is None
 
 
-def _can_be_of(job: SacctRow, user_name: str) -> bool:
+def _can_be_of(job: AccountingRecord, user_name: str) -> bool:
     return is_provisional(job) or job.user_name in (None, user_name)
 
 
@@ -172,29 +152,8 @@ def _distance(record: JobRecord, moment: float) -> float:
     return max(record.job.start_time - moment, moment - end_time, 0.0)
 
 
-def merge_components(rows: Sequence[SacctRow]) -> SacctRow:
+def merge_components(rows: Sequence[AccountingRecord]) -> AccountingRecord:
     """One record for a step that ran in several components of a heterogeneous job: maxima, sums, the worst end."""
     if len(rows) == 1:
         return rows[0]
-    worst = max(rows, key=lambda row: (not is_final(row), row.exit_signal or 0, row.exit_code or 0))
-    values: dict[str, Any] = {}
-    for figure, companions in _OF_LARGEST.items():
-        largest = max(rows, key=lambda row: getattr(row, figure) or 0)
-        values |= {name: getattr(largest, name) for name in (figure, *companions)}
-    for figure in _SUMS:
-        numbers = [getattr(row, figure) for row in rows]
-        values[figure] = None if None in numbers else sum(numbers)
-    values["ave_cpu_seconds"] = _mean_over_tasks(rows)
-    values["start_time"] = min((row.start_time for row in rows if row.start_time is not None), default=None)
-    values["end_time"] = max((row.end_time for row in rows if row.end_time is not None), default=None)
-    for name, joint in (("node_list", ","), ("allocated_tres", " + ")):
-        values[name] = joint.join(text for row in rows if (text := getattr(row, name))) or None
-    return dataclasses.replace(worst, **values)
-
-
-def _mean_over_tasks(rows: Sequence[SacctRow]) -> float | None:
-    pairs = [(row.ave_cpu_seconds, row.task_count) for row in rows]
-    weighted = [(mean, count) for mean, count in pairs if mean is not None and count]
-    if len(weighted) < len(rows):
-        return None
-    return sum(mean * count for mean, count in weighted) / sum(count for _, count in weighted)
+    return merge_records(rows, max(rows, key=lambda row: (not is_final(row), row.exit_signal or 0, row.exit_code or 0)))
