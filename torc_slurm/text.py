@@ -17,6 +17,16 @@ def printable(text: str, most: int | None = None) -> str:
     return "".join(character if character.isprintable() else _escape(character) for character in kept)
 
 
+def shortened(text: str, most: int) -> str:
+    """The text in at most ``most`` characters, cut out of the middle: names that belong together differ at the end."""
+    if len(text) <= most:
+        return text
+    if most < 3:
+        return text[:most]
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     short = _SHORT_ESCAPES.get(character)

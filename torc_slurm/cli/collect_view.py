@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from torc_slurm.cli.options import Format
-from torc_slurm.cli.render import Column, Row, emit, emit_csv, emit_items, emit_table
+from torc_slurm.cli.answer import Answer, Item
+from torc_slurm.cli.table import Column, Table
 from torc_slurm.text import printable
 from torc_slurm.usecases.collect import FileOutcome
 from torc_slurm.usecases.late_accounting import UpToDate
 
-_COLUMNS = ("path", "outcome", "steps", "changed_attempts", "accounting_rows", "problem")
+_KEYS = ("path", "outcome", "steps", "changed_attempts", "accounting_rows", "problem")
+_COLUMNS = (
+    Column("Node file", least=24),
+    Column("Outcome"),
+    Column("Steps", right=True),
+    Column("Changed", right=True),
+)
 
 
-def show_files(current: UpToDate, chosen_format: Format) -> None:
-    """One item per node file, with the reason where it was skipped; a table also sums up."""
-    items = [_item(file) for file in current.files]
-    if chosen_format is Format.json:
-        emit_items(items)
-    elif chosen_format is Format.csv:
-        emit_csv(_COLUMNS, items)
-    else:
-        changed = [file for file in current.files if file.outcome != "unchanged"]
-        if changed:
-            emit_table(
-                [
-                    Column("Node file"),
-                    Column("Outcome"),
-                    Column("Steps", right=True),
-                    Column("Changed", right=True),
-                ],
-                [_cells(file) for file in changed],
-            )
-        emit(_summary(current))
+def files_answer(current: UpToDate) -> Answer:
+    """One item per node file, with the reason where it was skipped; a table has those that changed, and a sum."""
+    changed = (file for file in current.files if file.outcome != "unchanged")
+    return Answer(
+        keys=_KEYS,
+        items=map(_item, current.files),
+        tables=[Table(_COLUMNS, map(_cells, changed))],
+        notes=[_summary(current)],
+    )
 
 
-def _item(file: FileOutcome) -> Row:
+def _item(file: FileOutcome) -> Item:
     values = file._asdict()
-    return {name: values[name] for name in _COLUMNS} | {"changed_attempts": len(file.changed_attempts)}
+    return {name: values[name] for name in _KEYS} | {"changed_attempts": len(file.changed_attempts)}
 
 
 def _cells(file: FileOutcome) -> list[str]:
@@ -48,4 +43,4 @@ def _summary(current: UpToDate) -> str:
     accounting = f"accounting: {current.asked} {'query' if current.asked == 1 else 'queries'} due"
     if current.unanswered:
         accounting += f", {current.unanswered} without an answer"
-    return f"Node files: {counts}; {accounting}, {current.accounting_rows} new or better rows.\n"
+    return f"Node files: {counts}; {accounting}, {current.accounting_rows} new or better rows."

@@ -85,7 +85,8 @@ def correct_resources(
 
     All runs and attempts count. The next run of the workflow asks for the new figures.
     """
-    from torc_slurm.cli.sizing_view import show_corrections, show_edit
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.sizing_view import corrections_answer
     from torc_slurm.sizing.corrections import correct
     from torc_slurm.usecases.correct import apply, over_walltime, spec_edit
     from torc_slurm.usecases.sizing_facts import sizing_facts
@@ -117,9 +118,7 @@ def correct_resources(
     say_what_is_missing(found)
     for warning in warnings:
         say(warning)
-    show_corrections(corrections, chosen_format, dry_run=dry_run, explain=explain)
-    if edit is not None:
-        show_edit(edit, chosen_format, dry_run=dry_run)
+    write(corrections_answer(corrections, dry_run=dry_run, explain=explain, edit=edit), chosen_format)
 
 
 def _with_partition(found: SizingFacts, guards: Guards, partition: str | None, explain: bool) -> Guards:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from torc_slurm.cli.options import Format
-from torc_slurm.cli.render import emit, emit_csv, emit_items
+from torc_slurm.cli.answer import Answer
 from torc_slurm.records.accounting import COLUMN_NAMES
 
 if TYPE_CHECKING:
     from torc_slurm.usecases.epilog import EpilogReport
 
 
-def show_epilog(report: EpilogReport, chosen_format: Format, output_dir: str) -> None:
+def epilog_answer(report: EpilogReport, output_dir: str) -> Answer:
     """For a workflow's run its summary, else one line; as JSON and CSV one item per measured step."""
-    items = [row.as_row() for row in report.rows]
-    if chosen_format is Format.json:
-        emit_items(items)
-    elif chosen_format is Format.csv:
-        emit_csv(COLUMN_NAMES, items)
-    elif summary := _summary(report, output_dir):
-        emit("".join(f"{line}\n" for line in summary))
-    elif report.rows:
-        emit(_line(report))
+    return Answer(
+        keys=COLUMN_NAMES,
+        items=(row.as_row() for row in report.rows),
+        notes=_lines(report, output_dir),
+    )
+
+
+def _lines(report: EpilogReport, output_dir: str) -> Iterator[str]:
+    """Made only where they are shown: node files are read for them."""
+    summary = _summary(report, output_dir)
+    if not summary and report.rows:
+        summary = [_line(report)]
+    yield from summary
 
 
 def _summary(report: EpilogReport, output_dir: str) -> list[str]:
@@ -54,6 +58,4 @@ def _line(report: EpilogReport) -> str:
     statuses = Counter(row.status for row in report.rows)
     counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
     job = report.allocation.slurm_job_id
-    return (
-        f"torc: Slurm's accounting of {len(report.rows)} steps: {counts}; see: torc slurm stats --slurm-job-id {job}\n"
-    )
+    return f"torc: Slurm's accounting of {len(report.rows)} steps: {counts}; see: torc slurm stats --slurm-job-id {job}"

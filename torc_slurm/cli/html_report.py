@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of, say_which_backend
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.plot import opened_run, progress_bar
 from torc_slurm.errors import InputError, TorcError
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from torc_slurm.cli.answer import Answer
     from torc_slurm.database.node_records import Row
     from torc_slurm.database.selection import Selection
     from torc_slurm.plots.report import Requests, Sizing
@@ -59,6 +60,7 @@ def html(
     The page needs no network and nothing beside it: mail it, open it from disk. It shows most where a time series
     was kept; without one the figures are drawn from averages, and it says so.
     """
+    from torc_slurm.cli.answer import write
     from torc_slurm.plots.page import render
     from torc_slurm.plots.report import Report, report_page
     from torc_slurm.plots.write import make_directory, write_file
@@ -87,7 +89,7 @@ def html(
         pages=pages,
     )
     size = write_file(output, render(report_page(report)))
-    _show(output, size, chosen_format)
+    write(_answer(output, size), chosen_format)
 
 
 class _Asking(NamedTuple):
@@ -212,15 +214,10 @@ def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]
     return jobs, others
 
 
-def _show(path: str, size: int, chosen_format: Format) -> None:
-    from torc_slurm.cli.render import emit, emit_csv, emit_items
+def _answer(path: str, size: int) -> Answer:
+    from torc_slurm.cli.answer import Answer
     from torc_slurm.text import printable
     from torc_slurm.units import format_memory
 
-    item: dict[str, str | int | float | None] = {"path": path, "size_bytes": size}
-    if chosen_format is Format.json:
-        emit_items([item])
-    elif chosen_format is Format.csv:
-        emit_csv(list(item), [item])
-    else:
-        emit(f"{printable(path)} ({format_memory(size)})\n")
+    item = {"path": path, "size_bytes": size}
+    return Answer(keys=list(item), items=[item], notes=[f"{printable(path)} ({format_memory(size)})"])

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
 from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torc_slurm.cli.render import Column, Row
+    from torc_slurm.cli.answer import Answer, Item
+    from torc_slurm.cli.table import Column
+    from torc_slurm.database.node_records import Row
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The jobs of a workflow.")
 
@@ -23,7 +25,7 @@ Examples:
   torc jobs list
   torc jobs list 3 --status failed -f json
 """
-_COLUMNS = (
+_KEYS = (
     "job_id",
     "workflow_id",
     "name",
@@ -59,6 +61,7 @@ def list_(
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show every job of a workflow with its status and what it requires."""
+    from torc_slurm.cli.answer import write
     from torc_slurm.database.workflows import dependencies, job_rows
     from torc_slurm.reports.workflow_status import JOB_STATUSES
     from torc_slurm.usecases.current import current_workflow
@@ -69,50 +72,49 @@ def list_(
     with current_workflow(directory, workflow_id, on_wait=say) as current:
         rows = job_rows(current.database.connection, current.workflow_id)
         waits_for = dependencies(current.database.connection, current.workflow_id)
-    _show([row for row in rows if status in (None, row["status"])], waits_for, chosen_format)
+    write(_answer([row for row in rows if status in (None, row["status"])], waits_for), chosen_format)
 
 
-def _show(rows: Sequence[Row], waits_for: dict[int, list[int]], chosen_format: Format) -> None:
-    from torc_slurm.cli.render import emit_csv, emit_items, emit_table
+def _answer(rows: Sequence[Row], waits_for: dict[int, list[int]]) -> Answer:
+    from torc_slurm.cli.answer import Answer
+    from torc_slurm.cli.table import Table
 
-    if chosen_format is Format.json:
-        emit_items([_item(row, waits_for, as_text=False) for row in rows])
-    elif chosen_format is Format.csv:
-        emit_csv(_COLUMNS, [_item(row, waits_for, as_text=True) for row in rows])
-    else:
-        emit_table(_table_columns(), [_cells(row, waits_for) for row in rows])
+    return Answer(
+        keys=_KEYS,
+        items=(_item(row, waits_for) for row in rows),
+        tables=[Table(_columns(), (_cells(row, waits_for) for row in rows))],
+        notes=() if rows else ["No job is like that."],
+    )
 
 
-def _item(row: Row, waits_for: dict[int, list[int]], *, as_text: bool) -> Row:
-    """A job as JSON has it; ``as_text``: lists and mappings as JSON texts."""
-    item: dict[str, object] = {name: row[name] for name in _COLUMNS if name != "depends_on"}
+def _item(row: Row, waits_for: dict[int, list[int]]) -> Item:
+    """A job with its lists and mappings, which CSV has as JSON texts."""
+    item: dict[str, object] = {name: row[name] for name in _KEYS if name != "depends_on"}
     item["depends_on"] = waits_for.get(int(row["job_id"] or 0), [])
     for name in ("env", "srun_options"):
         item[name] = json.loads(str(item[name]))
-    if as_text:
-        item |= {name: json.dumps(item[name]) for name in ("depends_on", "env", "srun_options")}
-    return {name: item[name] for name in _COLUMNS}  # type: ignore[misc]  # JSON holds the lists as they are
+    return {name: item[name] for name in _KEYS}
 
 
-def _table_columns() -> list[Column]:
-    from torc_slurm.cli.render import Column
+def _columns() -> list[Column]:
+    from torc_slurm.cli.table import Column
 
     return [
         Column("ID", right=True),
-        Column("Name"),
+        Column("Name", least=12),
         Column("Status"),
-        Column("Requires"),
+        Column("Requires", least=8),
         Column("CPUs", right=True),
         Column("Nodes", right=True, optional=3),
         Column("Memory", right=True),
         Column("Run time", right=True),
         Column("Waits for", optional=2),
-        Column("Command", optional=4),
+        Column("Command", optional=4, least=12),
     ]
 
 
 def _cells(row: Row, waits_for: dict[int, list[int]]) -> list[str]:
-    from torc_slurm.cli.render import NOT_KNOWN
+    from torc_slurm.cli.table import NOT_KNOWN
     from torc_slurm.text import printable
 
     others = waits_for.get(int(row["job_id"] or 0), [])

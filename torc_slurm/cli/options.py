@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, NamedTuple
 
@@ -23,9 +24,16 @@ class Format(str, Enum):
     csv = "csv"
 
 
+FORMATS = tuple(each.value for each in Format)
 FormatOption = Annotated[
-    Format | None,
-    typer.Option("--format", "-f", help="How to write the answer.", show_default="table"),
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="table|json|csv",
+        help="How to write the answer; some tables also take column names (name,state).",
+        show_default="table",
+    ),
 ]
 OutputDirOption = Annotated[
     str | None,
@@ -39,25 +47,54 @@ OutputDirOption = Annotated[
 
 
 class Settings(NamedTuple):
-    """What was said in front of a command's name, then with the command's own options over it; None: not
-    said.
-    """
+    """What was given in front of a command's name, then with the command's own options over it; None: not given."""
 
-    format: Format | None = None
+    format: str | None = None
     output_dir: str | None = None
 
 
-def remember(context: typer.Context, given_format: Format | None, output_dir: str | None) -> None:
-    """For a group: keep what was said so far for the command that follows."""
+def remember(context: typer.Context, given_format: str | None, output_dir: str | None) -> None:
+    """For a group: keep what was given so far for the command that follows."""
     before: Settings = context.obj or Settings()
     context.obj = Settings(given_format or before.format, output_dir or before.output_dir)
 
 
-def resolve(context: typer.Context, given_format: Format | None, output_dir: str | None) -> tuple[Format, str]:
-    """For a command: the format, and the output directory as an absolute path."""
+def resolve(context: typer.Context, given_format: str | None, output_dir: str | None) -> tuple[Format, str]:
+    """For a command: the format, and the output directory as an absolute path.
+
+    Raises:
+        typer.BadParameter: there is no such format.
+    """
+    chosen_format, _, directory = resolve_columns(context, given_format, output_dir, ())
+    return chosen_format, directory
+
+
+def resolve_columns(
+    context: typer.Context, given_format: str | None, output_dir: str | None, known: Sequence[str]
+) -> tuple[Format, tuple[str, ...], str]:
+    """For a command whose table has columns that ``--format`` may name: the format, the names, the directory.
+
+    Args:
+        known: the names of the table's columns.
+
+    Raises:
+        typer.BadParameter: there is no such format, and no such column.
+    """
     before: Settings = context.obj or Settings()
     directory = absolute_output_dir(output_dir or before.output_dir, dict(os.environ))
-    return given_format or before.format or Format.table, directory
+    text = given_format or before.format or Format.table.value
+    if text in FORMATS:
+        return Format(text), (), directory
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        formats = ", ".join(f"{name!r}" for name in FORMATS)
+        columns = f", nor of the columns {', '.join(known)}" if known else ""
+        wrong = unknown[0] if unknown else text
+        raise typer.BadParameter(
+            f"{wrong!r} is not one of {formats}{columns}", ctx=context, param_hint="'--format' / '-f'"
+        )
+    return Format.table, names, directory
 
 
 def say(message: str) -> None:

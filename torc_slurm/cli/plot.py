@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torc_slurm.cli.accounting_options import say_which_backend
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.errors import InputError, TorcError
 
 if TYPE_CHECKING:
+    from torc_slurm.cli.answer import Answer
     from torc_slurm.plots.model import Run
     from torc_slurm.plots.write import Wanted, Written
 
@@ -56,6 +57,7 @@ def plot_resources(
     The pages need no network and nothing beside them: mail them, open them from disk. Needs a time series:
     resource_monitor.granularity: time_series in a workflow file, or torc-step --granularity time_series.
     """
+    from torc_slurm.cli.answer import write
     from torc_slurm.plots.write import Wanted
 
     chosen_format, directory = resolve(context, format_, output_dir)
@@ -67,7 +69,7 @@ def plot_resources(
         all_job_pages=all_job_pages,
     )
     written = _plot(paths, wanted)
-    _show(written, chosen_format)
+    write(_answer(written), chosen_format)
 
 
 def _paths(databases: Sequence[str], workflow: int | None, run_id: int | None, output_dir: str) -> list[str]:
@@ -171,21 +173,23 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _show(written: Sequence[Written], chosen_format: Format) -> None:
-    from torc_slurm.cli.render import Column, emit_csv, emit_items, emit_table
+def _answer(written: Sequence[Written]) -> Answer:
+    from torc_slurm.cli.answer import Answer
+    from torc_slurm.cli.table import Column, Table
     from torc_slurm.text import printable
     from torc_slurm.units import format_memory
 
-    items = [page._asdict() for page in written]
-    if chosen_format is Format.json:
-        emit_items(items)
-    elif chosen_format is Format.csv:
-        emit_csv(["path", "kind", "job_id", "size_bytes"], items)
-    else:
-        columns = [Column("Page"), Column("Size", right=True)]
-        shown = [page for page in written if page.kind != "job"]
-        jobs = [page for page in written if page.kind == "job"]
-        shown = jobs[:_MOST_NAMED] + shown
-        emit_table(columns, [[printable(page.path), format_memory(page.size_bytes)] for page in shown])
-        if len(jobs) > _MOST_NAMED:
-            say(f"and {len(jobs) - _MOST_NAMED} more pages of single jobs")
+    jobs = [page for page in written if page.kind == "job"]
+    shown = jobs[:_MOST_NAMED] + [page for page in written if page.kind != "job"]
+    more = len(jobs) - _MOST_NAMED
+    return Answer(
+        keys=["path", "kind", "job_id", "size_bytes"],
+        items=[page._asdict() for page in written],
+        tables=[
+            Table(
+                [Column("Page", least=30), Column("Size", right=True)],
+                [[printable(page.path), format_memory(page.size_bytes)] for page in shown],
+            )
+        ],
+        notes=[f"and {more} more pages of single jobs"] if more > 0 else [],
+    )

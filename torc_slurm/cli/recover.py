@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.sizing_options import (
     LargestFactorOption,
     MaxMemoryOption,
@@ -33,6 +33,7 @@ from torc_slurm.cli.workflow_options import (
 from torc_slurm.errors import TorcError
 
 if TYPE_CHECKING:
+    from torc_slurm.cli.answer import Answer
     from torc_slurm.usecases.recover import RecoveryPlan
     from torc_slurm.usecases.submit import Launched, Request
 
@@ -57,9 +58,7 @@ def recover(
     memory_multiplier: MemoryMultiplierOption = _DEFAULT_MULTIPLIER,
     runtime_multiplier: RuntimeMultiplierOption = _DEFAULT_MULTIPLIER,
     largest_factor: LargestFactorOption = 10,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Go on for the sake of jobs too that failed by themselves.")
-    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also rerun jobs that exited non-zero.")] = False,
     no_submit: Annotated[
         bool, typer.Option("--no-submit", help="Only correct; submit, or run, the next run yourself.")
     ] = False,
@@ -79,6 +78,7 @@ def recover(
     Refused where no other run would help: jobs that failed by themselves or hung, or whose request cannot grow any
     more. What was corrected since a job failed is left as it is.
     """
+    from torc_slurm.cli.answer import write
     from torc_slurm.usecases.correct import apply
     from torc_slurm.usecases.recover import plan
     from torc_slurm.usecases.sizing_facts import sizing_facts
@@ -114,7 +114,7 @@ def recover(
         time=walltime or planned.walltime,
     )
     launched = _submit(directory, request, is_corrected=bool(corrections.adjustments)) if will_submit else None
-    _show(chosen, planned, launched, chosen_format, dry_run=dry_run)
+    write(_answer(chosen, planned, launched, dry_run=dry_run), chosen_format)
 
 
 def _require_sbatch(workflow_id: int) -> None:
@@ -142,24 +142,20 @@ def _submit(directory: str, request: Request, *, is_corrected: bool) -> Launched
         raise
 
 
-def _show(
-    workflow_id: int, planned: RecoveryPlan, launched: Launched | None, chosen_format: Format, *, dry_run: bool
-) -> None:
-    from torc_slurm.cli.render import emit, emit_csv, emit_object
-    from torc_slurm.cli.sizing_view import show_decisions, show_unfinished
+def _answer(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) -> Answer:
+    from torc_slurm.cli.answer import Answer
+    from torc_slurm.cli.sizing_view import decisions_table, unfinished_table
     from torc_slurm.sizing.decision import KEPT
 
     document = _document(workflow_id, planned, launched, dry_run=dry_run)
-    if chosen_format is Format.json:
-        emit_object(document)
-    elif chosen_format is Format.csv:
-        columns = ("job_id", "job_name", "cause", "is_helped", "reason")
-        emit_csv(columns, [dict(each, is_helped=int(each["is_helped"])) for each in document["unfinished"]])
-    else:
-        if planned.is_needed:
-            show_unfinished(planned.recovery.unfinished)
-        show_decisions([each for each in planned.recovery.corrections.decisions if each.direction != KEPT])
-        emit(f"{_said(workflow_id, planned, launched, dry_run=dry_run)}\n")
+    changes = [each for each in planned.recovery.corrections.decisions if each.direction != KEPT]
+    return Answer(
+        keys=("job_id", "job_name", "cause", "is_helped", "reason"),
+        document=document,
+        csv_items=document["unfinished"],
+        tables=[unfinished_table(planned.recovery.unfinished if planned.is_needed else ()), decisions_table(changes)],
+        notes=_said(workflow_id, planned, launched, dry_run=dry_run).splitlines(),
+    )
 
 
 def _document(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) -> dict[str, Any]:

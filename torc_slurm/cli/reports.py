@@ -78,7 +78,8 @@ def check_resource_utilization(
 
     Each job's latest attempt is held against the request it ran with. Jobs without resource_requirements are left out.
     """
-    from torc_slurm.cli.sizing_view import show_utilization
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.sizing_view import utilization_answer
     from torc_slurm.sizing.utilization import check
     from torc_slurm.units import exact
     from torc_slurm.usecases.sizing_facts import sizing_facts
@@ -93,7 +94,7 @@ def check_resource_utilization(
             found.facts, run_id=run_id, show_all=show_all, include_failed=include_failed, min_over_percent=least
         )
     say_what_is_missing(found)
-    show_utilization(report, chosen_format)
+    write(utilization_answer(report), chosen_format)
     if fail_on_violation and report.violations:
         raise typer.Exit(VIOLATIONS_EXIT_STATUS)
 
@@ -116,7 +117,8 @@ def savings(
     Asked is what was held while jobs ran, over all runs; reserved is what the requests add up to, for their whole run
     time. Jobs without resource_requirements are left out.
     """
-    from torc_slurm.cli.sizing_view import show_savings
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.sizing_view import savings_answer
     from torc_slurm.sizing.corrections import correct
     from torc_slurm.sizing.savings import savings as savings_of
     from torc_slurm.usecases.sizing_facts import sizing_facts
@@ -129,7 +131,7 @@ def savings(
         found.require_run(run_id)
         rows = savings_of(found.facts, correct(found.facts, options), run_id)
     say_what_is_missing(found)
-    show_savings(found.workflow_id, run_id, rows, chosen_format)
+    write(savings_answer(found.workflow_id, run_id, rows), chosen_format)
 
 
 @app.command(epilog=_CHANGES_EXAMPLE)
@@ -140,11 +142,12 @@ def changes(
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show every correction of a workflow's requests that was saved, with its reason and its evidence."""
-    from torc_slurm.cli.sizing_view import show_changes
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.sizing_view import changes_answer
     from torc_slurm.database.sizing import change_rows
     from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
         rows = change_rows(current.database.connection, current.workflow_id)
-    show_changes(rows, chosen_format)
+    write(changes_answer(rows), chosen_format)

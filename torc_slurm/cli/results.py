@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torc_slurm.cli.render import Row
+    from torc_slurm.cli.answer import Answer
+    from torc_slurm.cli.table import Column
+    from torc_slurm.database.node_records import Row
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The results of a workflow's jobs.")
 
@@ -22,26 +24,6 @@ Examples:
   torc results list 3 --run-id 1 -f csv
   torc results list 3 --monitor         what measuring itself cost
 """
-_FIRST = (
-    "workflow_id",
-    "job_id",
-    "job_name",
-    "run_id",
-    "attempt_id",
-    "return_code",
-    "status",
-    "start_time",
-    "end_time",
-    "exec_time_seconds",
-    "peak_cpu_percent",
-    "avg_cpu_percent",
-    "peak_memory_gb",
-    "avg_memory_gb",
-    "peak_memory_bytes",
-    "avg_memory_bytes",
-    "sampled_rss_peak_bytes",
-)
-_NAME_WIDTH = 40
 
 
 @app.callback()
@@ -60,7 +42,8 @@ def list_(
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show one row per attempt: how it ended and what it used. Slurm's own view is in: torc slurm stats."""
-    from torc_slurm.database.results import check_ids, result_columns, result_rows
+    from torc_slurm.cli.answer import write
+    from torc_slurm.database.results import check_ids, result_rows
     from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
@@ -68,63 +51,45 @@ def list_(
         connection = current.database.connection
         check_ids(connection, current.workflow_id, run_id=run_id, job_id=job_id)
         rows = result_rows(connection, current.workflow_id, run_id=run_id, job_id=job_id, with_monitor=monitor)
-        columns = result_columns(with_monitor=monitor)
-    _show([*_FIRST, *(name for name in columns if name not in _FIRST)], rows, chosen_format, monitor=monitor)
+    write(_answer(rows, monitor=monitor), chosen_format)
 
 
-def _show(columns: Sequence[str], rows: Sequence[Row], chosen_format: Format, *, monitor: bool) -> None:
-    from torc_slurm.cli.render import Column, emit, emit_csv, emit_items, emit_table
+def _answer(rows: Sequence[Row], *, monitor: bool) -> Answer:
+    from torc_slurm.cli.answer import Answer
+    from torc_slurm.cli.table import Table
+    from torc_slurm.database.results import result_columns
 
-    if chosen_format is Format.json:
-        emit_items([{name: row[name] for name in columns} for row in rows])
-    elif chosen_format is Format.csv:
-        emit_csv(columns, rows)
-    elif not rows:
-        emit("No results yet.\n")
-    else:
-        table = _table(monitor=monitor)
-        titles = [Column(title, right, optional) for title, right, optional, _ in table]
-        emit_table(titles, [[cell(row) for *_, cell in table] for row in rows])
+    table = _columns(monitor=monitor)
+    keys = result_columns(with_monitor=monitor)
+    return Answer(
+        keys=keys,
+        items=({name: row[name] for name in keys} for row in rows),
+        tables=[Table([column for column, _ in table], ([cell(row) for _, cell in table] for row in rows))],
+        notes=() if rows else ["No results yet."],
+    )
 
 
-def _table(*, monitor: bool) -> list[tuple[str, bool, int, Callable[[Row], str]]]:
-    """Title, whether right-aligned, from which on left out where there is no room, and what a cell shows."""
-    from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
+def _columns(*, monitor: bool) -> list[tuple[Column, Callable[[Row], str]]]:
+    """The columns with what a cell shows: which attempt, how it ended, and the figures declared for this table."""
+    from torc_slurm.cli.table import Column
+    from torc_slurm.figures import MonitorFigure, figures_in
 
-    columns: list[tuple[str, bool, int, Callable[[Row], str]]] = [
-        ("Job", True, 0, _plain("job_id")),
-        ("Name", False, 0, _plain("job_name")),
-        ("Run", True, 0, _plain("run_id")),
-        ("Attempt", True, 3, _plain("attempt_id")),
-        ("Status", False, 0, _plain("status")),
-        ("Exit", True, 0, _plain("return_code")),
-        ("Elapsed", True, 0, _number("exec_time_seconds", format_run_time)),
-        ("Peak memory", True, 0, _number("peak_memory_bytes", format_memory)),
-        ("Avg memory", True, 2, _number("avg_memory_bytes", format_memory)),
-        ("Peak CPU", True, 0, _number("peak_cpu_percent", format_cpu_percent)),
-        ("Avg CPU", True, 0, _number("avg_cpu_percent", format_cpu_percent)),
-        ("Nodes", False, 4, _plain("measured_nodes")),
+    figures = [each for each in figures_in("results") if monitor or not isinstance(each, MonitorFigure)]
+    return [
+        (Column("Job", right=True), _cell("job_id")),
+        (Column("Name", least=12), _cell("job_name")),
+        (Column("Run", right=True), _cell("run_id")),
+        (Column("Attempt", right=True, optional=3), _cell("attempt_id")),
+        (Column("Status"), _cell("status")),
+        (Column("Exit", right=True), _cell("return_code")),
+        (Column("Elapsed", right=True), _cell("exec_time_seconds")),
+        *((Column(each.heading, right=True, optional=each.tables["results"]), _cell(each.name)) for each in figures),
+        (Column("Nodes", optional=4, least=12), _cell("measured_nodes")),
     ]
-    if monitor:
-        columns += [
-            ("Monitor CPU", True, 0, _number("monitor_cpu_seconds", format_run_time)),
-            ("Monitor memory", True, 0, _number("monitor_memory_bytes", format_memory)),
-        ]
-    return columns
 
 
-def _plain(name: str) -> Callable[[Row], str]:
-    from torc_slurm.cli.render import NOT_KNOWN
+def _cell(name: str) -> Callable[[Row], str]:
+    from torc_slurm.figures import format_figure
     from torc_slurm.text import printable
 
-    return lambda row: NOT_KNOWN if row[name] is None else printable(str(row[name]), _NAME_WIDTH)
-
-
-def _number(name: str, write: Callable[[int | float], str]) -> Callable[[Row], str]:
-    from torc_slurm.cli.render import NOT_KNOWN
-
-    def cell(row: Row) -> str:
-        value = row[name]
-        return write(value) if isinstance(value, (int, float)) else NOT_KNOWN
-
-    return cell
+    return lambda row: printable(format_figure(name, row[name]))

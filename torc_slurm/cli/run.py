@@ -14,6 +14,8 @@ from torc_slurm.cli.workflow_options import SourceArgument
 from torc_slurm.errors import DatabaseError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torc_slurm.plan import Plan
     from torc_slurm.runner.run import RunResult
 
@@ -128,25 +130,31 @@ def _exit_status(result: RunResult) -> int:
 
 def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResult) -> None:
     """Bring what was measured into the main database, and show the run."""
-    from torc_slurm.cli.render import emit, emit_csv, emit_object
-    from torc_slurm.database.exit_records import node_files_of_run
-    from torc_slurm.database.node_records import read_node_file
-    from torc_slurm.reports.summary import summary_lines, summary_rows
+    from torc_slurm.cli.answer import Answer, write
     from torc_slurm.usecases.current import current_workflow
 
     with current_workflow(output_dir, plan.workflow_id, on_wait=say):
         pass
     make_due_plots(output_dir)
     states = dict(result.states) | ({"not_started": result.not_started} if result.not_started else {})
-    item = {"workflow_id": plan.workflow_id, "run_id": plan.run_id}
-    if chosen_format is Format.json:
-        emit_object(item | {"jobs": states})
-    elif chosen_format is Format.csv:
-        emit_csv([*item, *states], [item | states])
-    else:
-        records = [read_node_file(path) for path in node_files_of_run(output_dir, plan.workflow_id, plan.run_id)]
-        rows = summary_rows(plan, records)
-        emit("".join(line + "\n" for line in summary_lines(_title(plan), rows, _next_commands(plan, result))))
+    item: dict[str, object] = {"workflow_id": plan.workflow_id, "run_id": plan.run_id}
+    answer = Answer(
+        keys=[*item, *states],
+        document=item | {"jobs": states},
+        csv_items=[item | states],
+        notes=_summary_lines(output_dir, plan, result),
+    )
+    write(answer, chosen_format)
+
+
+def _summary_lines(output_dir: str, plan: Plan, result: RunResult) -> Iterator[str]:
+    """Made only where they are shown: node files are read for them."""
+    from torc_slurm.database.exit_records import node_files_of_run
+    from torc_slurm.database.node_records import read_node_file
+    from torc_slurm.reports.summary import summary_lines, summary_rows
+
+    records = [read_node_file(path) for path in node_files_of_run(output_dir, plan.workflow_id, plan.run_id)]
+    yield from summary_lines(_title(plan), summary_rows(plan, records), _next_commands(plan, result))
 
 
 def _next_commands(plan: Plan, result: RunResult) -> list[str]:

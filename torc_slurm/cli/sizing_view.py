@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from torc_slurm.cli.options import Format
-from torc_slurm.cli.render import NOT_KNOWN, Column, emit, emit_csv, emit_items, emit_object, emit_table
+from torc_slurm.cli.answer import Answer, Item
+from torc_slurm.cli.table import NOT_KNOWN, Column, Table
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import DOWN, KEPT, UP, Decision
 from torc_slurm.sizing.documents import (
@@ -44,35 +43,61 @@ _ADJUSTMENT_COLUMNS = (
 )
 
 
-def show_utilization(report: Utilization, chosen_format: Format) -> None:
+_USE_COLUMNS = (
+    Column("Job", right=True),
+    Column("Name", least=12),
+    Column("Resource"),
+    Column("Specified", right=True),
+    Column("Peak used", right=True),
+    Column("Over", right=True),
+    Column("Note", optional=1),
+)
+_DECISION_COLUMNS = (
+    Column("Requirement", least=12),
+    Column("Resource"),
+    Column("Change"),
+    Column("From", right=True),
+    Column("To", right=True),
+    Column("Jobs", right=True),
+    Column("Why", optional=1),
+)
+_UNFINISHED_COLUMNS = (
+    Column("Job", right=True),
+    Column("Name", least=12),
+    Column("Cause"),
+    Column("Helped"),
+    Column("Why", optional=1),
+)
+_CHANGE_COLUMNS = (
+    Column("When"),
+    Column("Requirement", least=12),
+    Column("Resource"),
+    Column("From"),
+    Column("To"),
+    Column("After run"),
+    Column("Why", optional=1),
+)
+
+
+def utilization_answer(report: Utilization) -> Answer:
     """The violations, or all uses that the report holds."""
-    if chosen_format is Format.json:
-        emit_object(utilization_document(report))
-    elif chosen_format is Format.csv:
-        emit_csv(VIOLATION_KEYS, [violation(use) for use in report.uses])
-    else:
-        _show_uses(report)
+    return Answer(
+        keys=VIOLATION_KEYS,
+        document=utilization_document(report),
+        csv_items=map(violation, report.uses),
+        tables=[Table(_USE_COLUMNS, (_use_cells(report, index) for index in range(len(report.uses))))],
+        notes=_utilization_notes(report),
+    )
 
 
-def _show_uses(report: Utilization) -> None:
-    if report.uses:
-        columns = (
-            Column("Job", right=True),
-            Column("Name"),
-            Column("Resource"),
-            Column("Specified", right=True),
-            Column("Peak used", right=True),
-            Column("Over", right=True),
-            Column("Note", optional=1),
-        )
-        emit_table(columns, [_use_cells(report, index) for index in range(len(report.uses))])
-        emit("\n")
+def _utilization_notes(report: Utilization) -> list[str]:
     what = "violation" if report.violations == 1 else "violations"
-    emit(f"{report.violations} {what} in {report.total_results} jobs (workflow {report.workflow_id}).\n")
+    notes = [f"{report.violations} {what} in {report.total_results} jobs (workflow {report.workflow_id})."]
     if report.unmeasured:
-        emit(f"Of {report.unmeasured} of them something was not measured, and nothing is said of that.\n")
+        notes.append(f"{report.unmeasured} of them lack a figure; nothing is said about what was not measured.")
     if report.violations:
-        emit(f"What to ask for instead: torc workflows correct-resources {report.workflow_id} --dry-run\n")
+        notes.append(f"See what to request instead: torc workflows correct-resources {report.workflow_id} --dry-run")
+    return notes
 
 
 def _use_cells(report: Utilization, index: int) -> tuple[str, ...]:
@@ -82,35 +107,22 @@ def _use_cells(report: Utilization, index: int) -> tuple[str, ...]:
     return (str(use.job_id), name, use.resource_type, use.specified, use.peak_used, over, printable(use.note))
 
 
-def show_corrections(corrections: Corrections, chosen_format: Format, *, dry_run: bool, explain: bool) -> None:
-    """What changes; with ``explain`` what does not, too, and why."""
-    if chosen_format is Format.json:
-        emit_object(corrections_document(corrections, dry_run=dry_run, explain=explain))
-        return
+def corrections_answer(corrections: Corrections, *, dry_run: bool, explain: bool, edit: SpecEdit | None) -> Answer:
+    """What changes, and with ``explain`` also what does not, and why; then the difference in a workflow file."""
     shown = [each for each in corrections.decisions if explain or each.direction != KEPT]
-    if chosen_format is Format.csv:
-        rows = [explanation(each) | {"job_ids": _ids(each)} for each in shown]
-        emit_csv(_ADJUSTMENT_COLUMNS, rows)
-        return
-    show_decisions(shown)
-    emit(f"{_summary(corrections, dry_run=dry_run)}\n")
-
-
-def show_decisions(decisions: Sequence[Decision]) -> None:
-    """A table of decisions; none where there are none."""
-    if not decisions:
-        return
-    columns = (
-        Column("Requirement"),
-        Column("Resource"),
-        Column("Change"),
-        Column("From", right=True),
-        Column("To", right=True),
-        Column("Jobs", right=True),
-        Column("Why", optional=1),
+    return Answer(
+        keys=_ADJUSTMENT_COLUMNS,
+        document=corrections_document(corrections, dry_run=dry_run, explain=explain),
+        csv_items=(explanation(each) | {"job_ids": _ids(each)} for each in shown),
+        tables=[decisions_table(shown)],
+        notes=[_summary(corrections, dry_run=dry_run), *([] if edit is None else [""])],
+        aside=[] if edit is None else _edit_lines(edit, dry_run=dry_run),
     )
-    emit_table(columns, [_decision_cells(each) for each in decisions])
-    emit("\n")
+
+
+def decisions_table(decisions: Sequence[Decision]) -> Table:
+    """What changes, one row per requirement and resource."""
+    return Table(_DECISION_COLUMNS, map(_decision_cells, decisions))
 
 
 def _decision_cells(decision: Decision) -> tuple[str, ...]:
@@ -131,7 +143,7 @@ def _ids(decision: Decision) -> str:
 
 
 def _summary(corrections: Corrections, *, dry_run: bool) -> str:
-    analyzed = f"{corrections.jobs_analyzed} jobs of workflow {corrections.workflow_id} were looked at"
+    analyzed = f"{corrections.jobs_analyzed} jobs of workflow {corrections.workflow_id} were examined"
     count = corrections.requirements_updated
     if not count:
         return f"Nothing to correct: {analyzed}."
@@ -141,42 +153,37 @@ def _summary(corrections: Corrections, *, dry_run: bool) -> str:
     return f"{count} {what} changed: {analyzed}. The next run asks for this: torc submit {corrections.workflow_id}"
 
 
-def show_edit(edit: SpecEdit, chosen_format: Format, *, dry_run: bool) -> None:
-    """The difference in a workflow file: under a table, on stderr beside JSON and CSV."""
+def _edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:
+    """The difference in a workflow file, and whether it was written."""
     lines = [printable(line) for line in edit.diff.splitlines()]
     written = f"{edit.target} {'would be' if dry_run else 'was'} written"
     lines.append(written if lines or edit.source != edit.target else f"{edit.source} says so already")
-    text = "".join(f"{line}\n" for line in lines)
-    if chosen_format is Format.table:
-        emit(f"\n{text}")
-    else:
-        print(text, end="", file=sys.stderr, flush=True)
+    return lines
 
 
-def show_savings(workflow_id: int, run_id: int | None, rows: Sequence[Saving], chosen_format: Format) -> None:
+def savings_answer(workflow_id: int, run_id: int | None, rows: Sequence[Saving]) -> Answer:
     """One row per requirement, and the workflow's sum."""
     items = [saving_item(each) for each in rows]
-    if chosen_format is Format.json:
-        emit_object(savings_document(workflow_id, run_id, rows))
-    elif chosen_format is Format.csv:
-        emit_csv(list(items[0]), items)
-    else:
-        _show_hours("Core-hours", "core_hours", items)
-        _show_hours("GB-hours", "gb_hours", items)
-        emit(
-            "Asked: held while jobs ran. Lost: of that by attempts that did not complete. After: the same work after\n"
-            "correction. Reserved: the requests for their whole run time, once per job. "
-            f"{NOT_KNOWN} is not measured.\n"
-        )
-        if rows[-1].unmeasured_attempts:
-            emit(f"{rows[-1].unmeasured_attempts} attempts have no figures: they count as asked, not as used.\n")
+    notes = [
+        "Requested: held while jobs ran. Lost: of that by attempts that did not complete. After: the same work after",
+        f"correction. Reserved: the requests for their whole run time, once per job. {NOT_KNOWN} is not measured.",
+    ]
+    if rows[-1].unmeasured_attempts:
+        notes.append(f"{rows[-1].unmeasured_attempts} attempts have no figures: they count as requested, not as used.")
+    return Answer(
+        keys=list(items[0]),
+        document=savings_document(workflow_id, run_id, rows),
+        csv_items=items,
+        tables=[_hours_table("Core-hours", "core_hours", items), _hours_table("GB-hours", "gb_hours", items)],
+        notes=notes,
+    )
 
 
-def _show_hours(title: str, unit: str, items: Sequence[Mapping[str, object]]) -> None:
+def _hours_table(title: str, unit: str, items: Sequence[Item]) -> Table:
     names = ("asked", "used", "wasted", "lost", "asked_after", "reserved", "reserved_after")
-    titles = ("Asked", "Used", "Wasted", "Lost", "After", "Reserved", "Reserved after")
-    columns = (Column(title), Column("Jobs", right=True), Column("Attempts", right=True))
-    rows = [
+    titles = ("Requested", "Used", "Wasted", "Lost", "After", "Reserved", "Reserved after")
+    columns = (Column(title, least=12), Column("Jobs", right=True), Column("Attempts", right=True))
+    rows = (
         (
             "(workflow)" if item["name"] is None else printable(str(item["name"]), _NAME_WIDTH),
             str(item["jobs"]),
@@ -184,26 +191,23 @@ def _show_hours(title: str, unit: str, items: Sequence[Mapping[str, object]]) ->
             *(_hours(item[f"{name}_{unit}"]) for name in names),
         )
         for item in items
-    ]
-    emit_table((*columns, *(Column(word, right=True) for word in titles)), rows)
-    emit("\n")
+    )
+    return Table((*columns, *(Column(word, right=True) for word in titles)), rows)
 
 
 def _hours(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else NOT_KNOWN
 
 
-def show_changes(rows: Sequence[Mapping[str, int | float | str | None]], chosen_format: Format) -> None:
-    """Every change that was saved; evidence as JSON where there is room for it."""
-    if chosen_format is Format.json:
-        emit_items([dict(row) | {"evidence": json.loads(str(row["evidence"]))} for row in rows])
-    elif chosen_format is Format.csv:
-        emit_csv(list(rows[0]) if rows else ("change_id",), rows)
-    elif not rows:
-        emit("No correction was saved yet.\n")
-    else:
-        columns = ("When", "Requirement", "Resource", "From", "To", "After run", "Why")
-        emit_table([Column(title, optional=title == "Why") for title in columns], [_change_cells(row) for row in rows])
+def changes_answer(rows: Sequence[Mapping[str, int | float | str | None]]) -> Answer:
+    """Every change that was saved, with its evidence; a table leaves that out."""
+    return Answer(
+        keys=list(rows[0]) if rows else ("change_id",),
+        items=(dict(row) | {"evidence": json.loads(str(row["evidence"]))} for row in rows),
+        csv_items=rows,
+        tables=[Table(_CHANGE_COLUMNS, map(_change_cells, rows))],
+        notes=() if rows else ["No correction was saved yet."],
+    )
 
 
 def _change_cells(row: Mapping[str, object]) -> tuple[str, ...]:
@@ -212,10 +216,9 @@ def _change_cells(row: Mapping[str, object]) -> tuple[str, ...]:
     return (f"{when:%Y-%m-%d %H:%M:%S}", *texts, str(row["after_run_id"]), printable(str(row["reason"]), _REASON_WIDTH))
 
 
-def show_unfinished(unfinished: Sequence[Unfinished]) -> None:
+def unfinished_table(unfinished: Sequence[Unfinished]) -> Table:
     """The jobs that are not completed, and what becomes of each."""
-    columns = (Column("Job", right=True), Column("Name"), Column("Cause"), Column("Helped"), Column("Why"))
-    rows = [
+    rows = (
         (
             str(each.job.job_id),
             printable(each.job.name, _NAME_WIDTH),
@@ -224,6 +227,5 @@ def show_unfinished(unfinished: Sequence[Unfinished]) -> None:
             printable(each.reason, _REASON_WIDTH),
         )
         for each in unfinished
-    ]
-    emit_table(columns, rows)
-    emit("\n")
+    )
+    return Table(_UNFINISHED_COLUMNS, rows)

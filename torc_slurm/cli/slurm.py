@@ -24,6 +24,7 @@ from torc_slurm.errors import InputError, TorcError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torc_slurm.cli.answer import Answer
     from torc_slurm.database.selection import NotRecorded, Selection
     from torc_slurm.records.accounting import AccountingRecord
     from torc_slurm.reports.step_stats import StatsReport
@@ -103,6 +104,7 @@ def stats(
     Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet
     complete. Without any id: the latest thing recorded in this output directory.
     """
+    from torc_slurm.cli.answer import write
     from torc_slurm.database.selection import (
         Selection,
         first_not_recorded,
@@ -141,10 +143,7 @@ def stats(
         raise _not_recorded(current.selection, missing)
     if not report.items:
         report = _of_unrecorded(directory, selection, None if no_accounting else backend, all_steps=all_steps)
-    if compare:
-        _show_comparison(report, chosen_format)
-    else:
-        _show(report, chosen_format, all_columns=all_columns)
+    write(_answer(report, compare=compare, all_columns=all_columns), chosen_format)
     make_due_plots(directory)
 
 
@@ -165,7 +164,8 @@ def collect(
     Doing it again changes nothing. A node file that is damaged or just being written is named and skipped.
     Exit status 1 only where there were files and none could be read.
     """
-    from torc_slurm.cli.collect_view import show_files
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.collect_view import files_answer
     from torc_slurm.database.selection import Selection
     from torc_slurm.database.workflows import workflow_row
     from torc_slurm.usecases.late_accounting import up_to_date
@@ -177,7 +177,7 @@ def collect(
             workflow_row(current.database.connection, workflow_id)  # an id that there is not is refused
     _say_what_is_missing(current)
     _say_what_was_not_answered(current)
-    show_files(current, chosen_format)
+    write(files_answer(current), chosen_format)
     make_due_plots(directory)
     if current.files and all(file.outcome == "skipped" for file in current.files):
         raise typer.Exit(1)
@@ -229,7 +229,8 @@ def given_up_after(seconds: int) -> Iterator[None]:
 
 def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) -> list[str]:
     """Do it and say what was done; returns what could not be done."""
-    from torc_slurm.cli.epilog_view import show_epilog
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.epilog_view import epilog_answer
     from torc_slurm.usecases.epilog import Allocation, record_accounting
 
     if os.path.exists(directory) and not os.path.isdir(directory):
@@ -238,7 +239,7 @@ def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) 
     report = record_accounting(directory, allocation, backend=backend_of(backend))
     if report.note is not None:
         say(f"epilog: {report.note}")
-    show_epilog(report, chosen_format, directory)
+    write(epilog_answer(report, directory), chosen_format)
     return report.problems
 
 
@@ -344,23 +345,11 @@ def _nothing_fits(directory: str, selection: Selection) -> InputError:
     )
 
 
-def _show_comparison(report: StatsReport, chosen_format: Format) -> None:
-    from torc_slurm.cli.compare_view import show_comparison
-    from torc_slurm.reports.compare import compare
+def _answer(report: StatsReport, *, compare: bool, all_columns: bool) -> Answer:
+    from torc_slurm.cli.compare_view import comparison_answer
+    from torc_slurm.cli.stats_view import records_answer, report_answer
+    from torc_slurm.reports.compare import compare as compared
 
-    show_comparison(compare(report.items), chosen_format)
-
-
-def _show(report: StatsReport, chosen_format: Format, *, all_columns: bool) -> None:
-    from torc_slurm.cli.render import emit_csv, emit_items
-    from torc_slurm.cli.stats_view import show_records, show_report
-    from torc_slurm.reports.step_stats import ITEM_COLUMNS
-
-    if chosen_format is Format.json:
-        emit_items(report.items)
-    elif chosen_format is Format.csv:
-        emit_csv(ITEM_COLUMNS, report.items)
-    elif all_columns:
-        show_records(report)
-    else:
-        show_report(report)
+    if compare:
+        return comparison_answer(compared(report.items))
+    return records_answer(report) if all_columns else report_answer(report)

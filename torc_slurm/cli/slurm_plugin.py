@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
-from torc_slurm.cli.render import emit, emit_csv, emit_object
+from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
 
 app = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="For administrators: measure users' steps without a prefix."
@@ -44,22 +43,22 @@ def build(
     Needs a C compiler and slurm/spank.h of the Slurm that is to load it. After an upgrade of Slurm to another major
     version: once more.
     """
+    from torc_slurm.cli.answer import one, write
     from torc_slurm.usecases.slurm_plugin import build_plugin
 
     chosen_format, _ = resolve(context, format_, output_dir)
     built = build_plugin(prefix, torc_step, slurm_include)
     for warning in built.warnings:
         say(warning)
-    item = {name: str(getattr(built, name)) for name in _COLUMNS}
-    if chosen_format is Format.json:
-        emit_object(item)
-    elif chosen_format is Format.csv:
-        emit_csv(_COLUMNS, [item])
-    else:
-        emit(
-            f"built for Slurm {built.slurm_version}: {built.plugin}\n"
-            f"it calls {built.torc_step}\n\n"
-            "Put both where all nodes see them under the same paths, and add to plugstack.conf on all of them:\n\n"
-            f"  {built.plugstack_line}\n\n"
-            "Users then write srun --torc or #SBATCH --torc; default=on measures every step. See docs/admin.md.\n"
-        )
+    answer = one(
+        {name: str(getattr(built, name)) for name in _COLUMNS},
+        f"built for Slurm {built.slurm_version}: {built.plugin}",
+        f"it calls {built.torc_step}",
+        "",
+        "Put both where all nodes see them under the same paths, and add to plugstack.conf on all of them:",
+        "",
+        f"  {built.plugstack_line}",
+        "",
+        "Users then write srun --torc or #SBATCH --torc; default=on measures every step. See docs/admin.md.",
+    )
+    write(answer, chosen_format)

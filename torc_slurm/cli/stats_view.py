@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from torc_slurm.cli.render import NOT_KNOWN, Column, Value, emit, emit_table
+from torc_slurm.cli.answer import Answer
+from torc_slurm.cli.table import NOT_KNOWN, Column, Table
+from torc_slurm.figures import HEADINGS
 from torc_slurm.reports.differences import Difference
 from torc_slurm.reports.step_stats import ITEM_COLUMNS, NO_ROW, Item, NullReason, StatsReport, step_label
 from torc_slurm.text import printable
@@ -15,13 +17,6 @@ _NAME_WIDTH = 32
 _NODES_WIDTH = 24
 _MOST_WARNINGS = 20
 _MOST_RANGES = 10
-_SLURM_NAMES = {
-    "max_rss_bytes": "MaxRSS",
-    "max_vm_size_bytes": "MaxVMSize",
-    "max_disk_read_bytes": "MaxDiskRead",
-    "max_disk_write_bytes": "MaxDiskWrite",
-    "ave_cpu_seconds": "AveCPU",
-}
 _UNITS = (
     "Sizes are decimal: 1 GB is 10^9 bytes, where sacct's own G is 1024^3. CPU: 100% is one core. "
     f"{NOT_KNOWN} is NULL: not measured."
@@ -79,18 +74,27 @@ _TABLE: tuple[tuple[Column, Callable[[Item], str]], ...] = (
 )
 
 
-def show_report(report: StatsReport) -> None:
+def report_answer(report: StatsReport) -> Answer:
     """The table, and under it units, NULLs with their reasons, and warnings."""
-    rows = [[cell(item) for _, cell in _TABLE] for item in report.items]
-    emit_table([column for column, _ in _TABLE], rows, all_by="--all-columns or -f json")
-    emit("".join(f"{line}\n" for line in ["", *footer(report)]))
+    rows = ([cell(item) for _, cell in _TABLE] for item in report.items)
+    return Answer(
+        keys=ITEM_COLUMNS,
+        items=report.items,
+        tables=[Table([column for column, _ in _TABLE], rows, all_by="--all-columns or -f json")],
+        notes=footer(report),
+    )
 
 
-def show_records(report: StatsReport) -> None:
+def records_answer(report: StatsReport) -> Answer:
     """Every column of every item, one under the other."""
+    return report_answer(report)._replace(tables=(), notes=_records(report))
+
+
+def _records(report: StatsReport) -> Iterator[str]:
     for item in report.items:
-        emit(f"{printable(step_label(item))}\n" + "".join(f"  {name}: {_raw(item[name])}\n" for name in ITEM_COLUMNS))
-    emit("".join(f"{line}\n" for line in footer(report)))
+        yield printable(step_label(item))
+        yield from (f"  {name}: {_raw(item[name])}" for name in ITEM_COLUMNS)
+    yield from footer(report)
 
 
 def footer(report: StatsReport) -> list[str]:
@@ -125,7 +129,7 @@ def _how_old(report: StatsReport, now: float) -> list[str]:
 
 
 def _why_null(reason: NullReason) -> str:
-    figures = ", ".join(_SLURM_NAMES[name] for name in reason.figures)
+    figures = ", ".join(HEADINGS[name] for name in reason.figures)
     status = f"{reason.status}: " if reason.status != NO_ROW else ""
     rows = f"{reason.rows} {_plural('row', reason.rows)}"
     return f"{figures} NULL in {rows}: {status}{printable(reason.reason)}"
@@ -162,5 +166,5 @@ def _plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
 
 
-def _raw(value: Value) -> str:
+def _raw(value: int | float | str | None) -> str:
     return "NULL" if value is None else printable(str(value))

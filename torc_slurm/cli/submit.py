@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.workflow_options import (
     AccountOption,
     NodesOption,
@@ -25,6 +25,7 @@ from torc_slurm.cli.workflow_options import (
 from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
+    from torc_slurm.cli.answer import Answer
     from torc_slurm.usecases.submit import Launched
 
 SUBMIT_EXAMPLE = """\b
@@ -63,6 +64,7 @@ def submit(
 
     A workflow file is created as a workflow first. Where sbatch refuses, nothing stays.
     """
+    from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission
 
     chosen_format, directory = resolve(context, format_, output_dir)
@@ -81,9 +83,9 @@ def submit(
     for message in launched.messages:
         say(message)
     if dry_run:
-        _show_script(launched, chosen_format, dry_run=True)
+        write(_script_answer(launched, dry_run=True), chosen_format)
     else:
-        _show_submitted(launched, chosen_format)
+        write(_submitted_answer(launched), chosen_format)
 
 
 def generate(
@@ -107,6 +109,7 @@ def generate(
 
     The ids are said on stderr. Nothing runs before the script is given to sbatch.
     """
+    from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission
 
     chosen_format, directory = resolve(context, format_, output_dir)
@@ -127,8 +130,7 @@ def generate(
         lines.append(launched.script)
     for message in launched.messages:
         say(message)
-    if output is None or chosen_format is not Format.table:
-        _show_script(launched, chosen_format, dry_run=dry_run, path=output)
+    write(_script_answer(launched, dry_run=dry_run, path=output), chosen_format)
     if not dry_run:
         say(f"workflow {launched.workflow_id}, run {launched.run_id}, {_jobs(launched)}")
 
@@ -166,7 +168,7 @@ def _jobs(launched: Launched) -> str:
     return f"{launched.job_count} {'job' if launched.job_count == 1 else 'jobs'}"
 
 
-def _ids(launched: Launched) -> dict[str, int | str | None]:
+def _ids(launched: Launched) -> dict[str, object]:
     return {
         "workflow_id": launched.workflow_id,
         "run_id": launched.run_id,
@@ -175,30 +177,20 @@ def _ids(launched: Launched) -> dict[str, int | str | None]:
     }
 
 
-def _show_submitted(launched: Launched, chosen_format: Format) -> None:
-    from torc_slurm.cli.render import emit, emit_csv, emit_object
+def _submitted_answer(launched: Launched) -> Answer:
+    from torc_slurm.cli.answer import one
 
-    item = _ids(launched) | {"script": launched.script_path, "collector_slurm_job_id": launched.collector_job_id}
-    if chosen_format is Format.json:
-        emit_object(item)
-    elif chosen_format is Format.csv:
-        emit_csv(list(item), [item])
-    else:
-        workflow = launched.workflow_id
-        emit(
-            f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in {launched.allocation}\n"
-            f"Watch it: torc workflows status {workflow} --wait    afterwards: torc slurm stats {workflow}\n"
-        )
+    workflow = launched.workflow_id
+    return one(
+        _ids(launched) | {"script": launched.script_path, "collector_slurm_job_id": launched.collector_job_id},
+        f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in {launched.allocation}",
+        f"Watch it: torc workflows status {workflow} --wait    afterwards: torc slurm stats {workflow}",
+    )
 
 
-def _show_script(launched: Launched, chosen_format: Format, *, dry_run: bool, path: str | None = None) -> None:
-    from torc_slurm.cli.render import emit, emit_csv, emit_object
+def _script_answer(launched: Launched, *, dry_run: bool, path: str | None = None) -> Answer:
+    """The script; for a person nothing where it went into a file."""
+    from torc_slurm.cli.answer import one
 
-    if chosen_format is Format.table:
-        emit(launched.script)
-        return
-    item = _ids(launched) | {"dry_run": int(dry_run), "script": path if path is not None else launched.script}
-    if chosen_format is Format.json:
-        emit_object(item | {"dry_run": dry_run})
-    else:
-        emit_csv(list(item), [item])
+    item = _ids(launched) | {"dry_run": dry_run, "script": path if path is not None else launched.script}
+    return one(item, *([] if path is not None else launched.script.removesuffix("\n").split("\n")))

@@ -67,7 +67,8 @@ def create(
     """
     import os
 
-    from torc_slurm.cli.workflow_view import show_created
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.workflow_view import created_answer
     from torc_slurm.database.main import open_to_write, transaction
     from torc_slurm.database.workflows import create_workflow
 
@@ -83,13 +84,14 @@ def create(
             user_name=user_name(),
             now=time.time(),
         )
-    show_created(workflow_id, workflow.name, len(workflow.jobs), chosen_format)
+    write(created_answer(workflow_id, workflow.name, len(workflow.jobs)), chosen_format)
 
 
 @app.command("list", epilog=_LIST_EXAMPLE)
 def list_(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
     """Show every workflow of the output directory with its jobs by status."""
-    from torc_slurm.cli.workflow_view import show_workflows
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.workflow_view import workflows_answer
     from torc_slurm.database.workflows import status_counts, workflow_rows
     from torc_slurm.reports.workflow_status import workflow_status
     from torc_slurm.usecases.current import current_workflows
@@ -103,7 +105,7 @@ def list_(context: typer.Context, format_: FormatOption = None, output_dir: Outp
         workflow_status(row, counts.get(int(row["workflow_id"] or 0), {}), run if run["run_id"] is not None else None)
         for row, run in zip(rows, runs, strict=True)
     ]
-    show_workflows(rows, statuses, chosen_format)
+    write(workflows_answer(rows, statuses), chosen_format)
 
 
 @app.command(epilog=_SHOW_EXAMPLE)
@@ -114,7 +116,8 @@ def show(
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show what a workflow consists of: settings, resource requirements, schedulers, runs."""
-    from torc_slurm.cli.workflow_view import show_workflow
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.workflow_view import workflow_answer
     from torc_slurm.database.runs import run_rows
     from torc_slurm.database.workflows import requirement_rows, schedulers
     from torc_slurm.usecases.current import current_workflow
@@ -126,7 +129,7 @@ def show(
         requirements = requirement_rows(connection, current.workflow_id)
         found = schedulers(connection, current.workflow_id)
         runs = run_rows(connection, current.workflow_id)
-    show_workflow(current.workflow, status, requirements, found, runs, chosen_format)
+    write(workflow_answer(current.workflow, status, requirements, found, runs), chosen_format)
 
 
 @app.command(epilog=_STATUS_EXAMPLE)
@@ -138,7 +141,8 @@ def status(
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show how far a workflow is: jobs by status, the active run, and which jobs did not end well."""
-    from torc_slurm.cli.workflow_view import show_status
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.workflow_view import status_answer
     from torc_slurm.database.job_states import reasons
     from torc_slurm.database.results import result_rows
     from torc_slurm.database.workflows import job_rows
@@ -152,7 +156,7 @@ def status(
         results = result_rows(current.database.connection, current.workflow_id)
         evidence = reasons(current.database.connection, current.workflow_id)
     evidence |= {int(row["job_id"] or 0): str(row["status_evidence"]) for row in results if row["status_evidence"]}
-    show_status(found, jobs, evidence, chosen_format)
+    write(status_answer(found, jobs, evidence), chosen_format)
     make_due_plots(directory)
     if wait and not found.is_completed:
         raise typer.Exit(1)
@@ -166,13 +170,14 @@ def cancel(
     output_dir: OutputDirOption = None,
 ) -> None:
     """End a workflow's active run; what its jobs have done stays, and the next run goes on from there."""
-    from torc_slurm.cli.workflow_view import show_done
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.workflow_view import done_answer
     from torc_slurm.usecases.current import cancel_runs, current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
         lines = cancel_runs(current)
-    show_done(current.workflow_id, "cancelled", lines or ["no run is active"], chosen_format)
+    write(done_answer(current.workflow_id, "cancelled", lines or ["no run is active"]), chosen_format)
 
 
 @app.command(epilog=_DELETE_EXAMPLE)
@@ -183,18 +188,15 @@ def delete(
     output_dir: OutputDirOption = None,
 ) -> None:
     """Delete a workflow and all that is recorded of it; what its jobs wrote stays. Refused while a run is active."""
-    from torc_slurm.cli.workflow_view import show_done
+    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.workflow_view import done_answer
     from torc_slurm.usecases.current import current_workflow, remove_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
         remove_workflow(current)
-    show_done(
-        workflow_id,
-        "deleted",
-        [f"workflow {workflow_id} is deleted; the outputs of its jobs and what was drawn of it stay"],
-        chosen_format,
-    )
+    line = f"workflow {workflow_id} is deleted; the outputs of its jobs and what was drawn of it stay"
+    write(done_answer(workflow_id, "deleted", [line]), chosen_format)
 
 
 def _status(current: Current) -> WorkflowStatus:

@@ -1,0 +1,67 @@
+"""An answer is the same whichever way it is written; items are written as they come, and read once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from torc_slurm.cli.answer import Answer, Item, one, write
+from torc_slurm.cli.options import Format
+from torc_slurm.cli.table import Column, Table
+
+
+@pytest.mark.parametrize("count", [0, 1, 200, 201, 1500])
+def test_many_items_are_the_same_document_as_few(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [{"number": number, "none": None, "text": "\x1b\n\u202e"} for number in range(count)]
+    write(Answer(items=iter(items)), Format.json)
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"items": items}
+    assert all(character == "\n" or character.isprintable() for character in text)
+
+
+@pytest.mark.parametrize("count", [0, 1, 501])
+def test_csv_has_a_line_for_each_item(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    write(Answer(keys=["n"], items=({"n": number, "more": 1} for number in range(count))), Format.csv)
+    assert list(csv.reader(io.StringIO(capsys.readouterr().out))) == [["n"], *([str(n)] for n in range(count))]
+
+
+def test_csv_quotes_and_leaves_null_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    items: list[Item] = [{"a": 'x,"y"', "b": None}, {"a": "two\nlines", "b": 0}, {"a": [1, "z"], "b": True}]
+    write(Answer(keys=["a", "b"], items=items), Format.csv)
+    assert capsys.readouterr().out == 'a,b\n"x,""y""",\ntwo\\nlines,0\n"[1, ""z""]",1\n'
+
+
+def test_an_object_is_one_document_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = one({"id": 3, "what": None}, "Done.")
+    written = []
+    for chosen_format in Format:
+        write(answer, chosen_format)
+        written.append(capsys.readouterr().out)
+    assert written == ["Done.\n", '{\n  "id": 3,\n  "what": null\n}\n', "id,what\n3,\n"]
+
+
+def test_tables_and_notes_stand_apart_and_an_empty_table_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    tables = [Table([Column("A")], []), Table([Column("B")], [["1"]]), Table([Column("C")], [["2"]])]
+    write(Answer(tables=tables, notes=["note"], aside=["aside"]), Format.table)
+    assert capsys.readouterr().out.splitlines() == ["B", "-", "1", "", "C", "-", "2", "", "note", "aside"]
+    write(Answer(tables=[tables[0]], notes=["nothing"]), Format.table)
+    assert capsys.readouterr().out == "nothing\n"
+
+
+def test_what_stands_aside_is_on_stderr_beside_json(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Answer(document={"a": 1}, notes=["note"], aside=["the difference"]), Format.json)
+    captured = capsys.readouterr()
+    assert (json.loads(captured.out), captured.err) == ({"a": 1}, "the difference\n")
+
+
+def test_nothing_is_made_for_another_format(capsys: pytest.CaptureFixture[str]) -> None:
+    def never() -> Iterator[str]:
+        raise AssertionError("notes are for tables")
+        yield ""
+
+    write(Answer(items=[{"a": 1}], notes=never()), Format.json)
+    assert json.loads(capsys.readouterr().out) == {"items": [{"a": 1}]}

@@ -1,0 +1,141 @@
+"""One way for a command to answer: it makes an `Answer`, and `write` puts it on stdout as JSON, CSV or tables.
+
+No other module asks which format was chosen to write its answer.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import NamedTuple, TypeVar
+
+import typer
+
+from torc_slurm.cli.options import Format
+from torc_slurm.cli.table import Table, chosen, lines_of
+from torc_slurm.text import printable
+
+Item = Mapping[str, object]
+T = TypeVar("T")
+
+BROKEN_PIPE_EXIT_STATUS = 141  # what a shell shows for a program that SIGPIPE ended
+_MOST_INDENTED = 200
+_AT_ONCE = 500
+
+
+class Answer(NamedTuple):
+    """What a command answers; iterables are read once, and only for the format that needs them.
+
+    JSON is ``{"items": [...]}`` of ``items``, or ``document`` where there is one. CSV has the columns ``keys`` and a
+    line for each of ``csv_items``, else of ``items``. A terminal gets ``tables`` (those without rows are left out),
+    then ``notes``, a line each, which must be printable, then ``aside``, which goes to stderr beside JSON and CSV.
+    """
+
+    keys: Sequence[str] = ()
+    items: Iterable[Item] = ()
+    document: Item | None = None
+    csv_items: Iterable[Item] | None = None
+    tables: Sequence[Table] = ()
+    notes: Iterable[str] = ()
+    aside: Iterable[str] = ()
+
+
+def one(item: Item, *notes: str) -> Answer:
+    """The answer that is one object; lines for a terminal."""
+    return Answer(keys=list(item), items=[item], document=item, notes=notes)
+
+
+def write(answer: Answer, chosen_format: Format, columns: Sequence[str] = ()) -> None:
+    """Write the answer to stdout.
+
+    Args:
+        columns: of the first table these alone, by name; none: all.
+
+    Raises:
+        typer.Exit: nobody reads any more (``torc … | head``).
+    """
+    if chosen_format is Format.csv:
+        _write_csv(answer.keys, answer.items if answer.csv_items is None else answer.csv_items)
+    elif chosen_format is Format.table:
+        _write_tables(answer, columns)
+        return
+    elif answer.document is not None:
+        emit(json.dumps(answer.document, indent=2, allow_nan=False) + "\n")
+    else:
+        _write_items(answer.items)
+    print("".join(f"{line}\n" for line in answer.aside), end="", file=sys.stderr, flush=True)
+
+
+def emit(text: str) -> None:
+    """Write to stdout; ends quietly where nobody reads any more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(BROKEN_PIPE_EXIT_STATUS) from None
+
+
+def _write_items(items: Iterable[Item]) -> None:
+    """Indented where that is for reading, one item a line where it is long, written as the items come.
+
+    Control characters are escaped by JSON itself, all else outside ASCII too.
+    """
+    rest = iter(items)
+    first = list(islice(rest, _MOST_INDENTED + 1))
+    if len(first) <= _MOST_INDENTED:
+        emit(json.dumps({"items": first}, indent=2, allow_nan=False) + "\n")
+        return
+    lines = (json.dumps(item, allow_nan=False) for item in chain(first, rest))  # ten times as fast as with an indent
+    before = '{"items": [\n'
+    for some in _batches(lines):
+        emit(before + ",\n".join(some))
+        before = ",\n"
+    emit("\n]}\n")
+
+
+def _write_csv(keys: Sequence[str], items: Iterable[Item]) -> None:
+    """A header and one line per item; NULL is an empty cell. Control characters are written as escapes."""
+    emit(_csv_text([keys]))
+    for some in _batches([_csv_cell(item[key]) for key in keys] for item in items):
+        emit(_csv_text(some))
+
+
+def _csv_text(rows: Iterable[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    """Numbers as they are, text printable, lists and mappings as JSON."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, (int, float)) or value is None:
+        return value
+    return printable(value if isinstance(value, str) else json.dumps(value))
+
+
+def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(values)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some
+
+
+def _write_tables(answer: Answer, columns: Sequence[str]) -> None:
+    written = False
+    for number, table in enumerate(answer.tables):
+        rows = list(table.rows)
+        if rows:
+            ready = table._replace(rows=rows)
+            lines = lines_of(chosen(ready, columns) if columns and not number else ready)
+            emit(("\n" if written else "") + "".join(f"{line}\n" for line in lines))
+            written = True
+    notes = [*answer.notes, *answer.aside]
+    if notes:
+        emit("".join(f"{line}\n" for line in ([""] if written else []) + notes))
