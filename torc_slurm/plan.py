@@ -15,11 +15,13 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torc_slurm.errors import ParseError, TorcError
+from torc_slurm.plan_settings import ORDINARY, action, job_settings, said
+from torc_slurm.spec.workflow import Action, JobSettings
 
 PLAN_FORMAT = 1
 PLANS_DIR = "plans"
@@ -55,7 +57,8 @@ class JobPlan:
     ``depends_on`` holds ids of jobs of the same plan: those completed in an earlier run are left out.
     ``memory_bytes`` is what the user asked for, ``memory_mib`` what Slurm is asked for (the monitor's allowance
     included); both None where the job asks for no memory. Without requirements (``has_requirements`` false) a job has
-    one CPU and a CPU's share of the memory.
+    one CPU and a CPU's share of the memory. ``stage`` is the allocation that the job runs in, from 1, where a run has
+    several.
     """
 
     job_id: int
@@ -73,11 +76,25 @@ class JobPlan:
     runtime_seconds: int | None = None
     srun_options: tuple[str, ...] = ()
     has_requirements: bool = False
+    stage: int = 1
+    settings: JobSettings = ORDINARY
+
+
+@dataclass(frozen=True)
+class UserDatum:
+    """A value that jobs pass on, as the workflow file gives it: JSON text under its number and its name."""
+
+    user_data_id: int
+    name: str
+    data: str
 
 
 @dataclass(frozen=True)
 class Plan:
     """One run of a workflow; all paths are absolute.
+
+    ``actions`` name jobs by their ids; ``most_jobs`` is how many may run at a time in each stage, None: as many as fit.
+    ``required_paths`` are files that jobs read and none of the workflow's makes.
 
     ``working_dir`` is where ``torc`` was called, ``python`` the interpreter of this installation, ``torc_step`` the
     words that a step's command line begins with, before torc-step's own options.
@@ -93,6 +110,12 @@ class Plan:
     resource_monitor: MonitorPlan
     execution: ExecutionPlan
     jobs: tuple[JobPlan, ...]
+    actions: tuple[Action, ...] = ()
+    user_data: tuple[UserDatum, ...] = ()
+    required_paths: tuple[str, ...] = ()
+    most_jobs: tuple[int | None, ...] = ()
+    timeout_exit_code: int = 152
+    oom_exit_code: int = 137
 
     @property
     def path(self) -> str:
@@ -128,7 +151,22 @@ def next_plan(plan: Plan, completed: Collection[int], run_id: int | None = None)
         for job in plan.jobs
         if job.job_id not in done
     )
-    return dataclasses.replace(plan, run_id=plan.run_id + 1 if run_id is None else run_id, jobs=jobs)
+    left = frozenset(job.job_id for job in jobs)
+    return dataclasses.replace(
+        plan,
+        run_id=plan.run_id + 1 if run_id is None else run_id,
+        jobs=jobs,
+        actions=actions_left(plan.actions, left),
+    )
+
+
+def actions_left(actions: Iterable[Action], jobs: Collection[int]) -> tuple[Action, ...]:
+    """The actions whose event can come again in a later run of these jobs: not the start, nor the end of others."""
+    return tuple(
+        dataclasses.replace(each, jobs=tuple(job for job in each.jobs if job in jobs))
+        for each in actions
+        if each.trigger != "workflow_start" and (not each.jobs or any(job in jobs for job in each.jobs))
+    )
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -136,7 +174,7 @@ def plan_to_json(plan: Plan) -> str:
     head = {"format": PLAN_FORMAT} | {
         item.name: _plain(getattr(plan, item.name)) for item in dataclasses.fields(plan) if item.name != "jobs"
     }
-    jobs = ",\n  ".join(json.dumps(_plain(job)) for job in plan.jobs)
+    jobs = ",\n  ".join(json.dumps(said(job)) for job in plan.jobs)
     return json.dumps(head, indent=1).removesuffix("\n}") + f',\n "jobs": [\n  {jobs}\n ]\n}}\n'
 
 
@@ -306,9 +344,21 @@ def _plan(found: dict[str, Any]) -> Plan:
             "resource_monitor": MonitorPlan(**values["resource_monitor"]),
             "execution": ExecutionPlan(**execution | {"srun_options": tuple(execution["srun_options"])}),
             "jobs": tuple(map(_job, values["jobs"])),
+            "actions": tuple(map(action, values.get("actions", ()))),
+            "user_data": tuple(UserDatum(**each) for each in values.get("user_data", ())),
+            "required_paths": tuple(values.get("required_paths", ())),
+            "most_jobs": tuple(values.get("most_jobs", ())),
         }
     )
 
 
 def _job(found: dict[str, Any]) -> JobPlan:
-    return JobPlan(**found | {"depends_on": tuple(found["depends_on"]), "srun_options": tuple(found["srun_options"])})
+    settings = found.get("settings")
+    return JobPlan(
+        **found
+        | {
+            "depends_on": tuple(found.get("depends_on", ())),
+            "srun_options": tuple(found.get("srun_options", ())),
+            "settings": ORDINARY if not settings else job_settings(settings),
+        }
+    )

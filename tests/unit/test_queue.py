@@ -31,7 +31,7 @@ def test_each_job_runs_after_its_dependencies_or_is_cancelled_with_cause(
         assert set(needs[job]) <= completed
         if job in failing:
             failed.add(job)
-            cancelled |= dict(queue.fail(job))
+            cancelled |= dict(queue.fail(job)[0])
         else:
             completed.add(job)
             ready += queue.complete(job)
@@ -49,5 +49,5 @@ def test_dependencies_that_are_not_in_the_plan_are_done_already() -> None:
 
 def test_dependents_of_dependents_name_the_job_that_failed() -> None:
     queue = JobQueue([(1, []), (2, [1]), (3, [2]), (4, [])])
-    assert queue.fail(1) == [Cancelled(2, 1), Cancelled(3, 1)]
+    assert queue.fail(1) == ([Cancelled(2, 1), Cancelled(3, 1)], [])
     assert queue.unfinished == {4}

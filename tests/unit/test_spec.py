@@ -260,12 +260,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 )
 def test_wrong_json(text: str, said: str) -> None:
     with pytest.raises(SpecError, match=re.escape(said)):
-        parse_workflow(text, "w.json", is_json=True)
+        parse_workflow(text, "w.json", "json")
 
 
 def test_characters_of_json_that_yaml_would_change() -> None:
     name = "\U0001f40d \u2028 \x85 \x7f / \\ud83d"
-    found = parse_workflow(json.dumps({"name": "a", "jobs": [{"name": name, "command": "x"}]}), "w", is_json=True)
+    found = parse_workflow(json.dumps({"name": "a", "jobs": [{"name": name, "command": "x"}]}), "w", "json")
     assert found.jobs[0].name == name
     raw = json.dumps({"name": "a", "jobs": [{"name": name, "command": "x"}]}, ensure_ascii=False)
-    assert parse_workflow(raw, "w", is_json=True).jobs[0].name == name
+    assert parse_workflow(raw, "w", "json").jobs[0].name == name

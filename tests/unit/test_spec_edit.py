@@ -92,9 +92,9 @@ def test_json() -> None:
         '    {"name": "train", "memory": "8g", "num_cpus": 4}],\n'
         '  "jobs": [{"name": "a", "command": "b", "resource_requirements": "train"}]\n}\n'
     )
-    after = edit_requirements(text, "x.json", [change("memory", "13g", "8g"), change("num_cpus", 7, 4)], is_json=True)
+    after = edit_requirements(text, "x.json", [change("memory", "13g", "8g"), change("num_cpus", 7, 4)], "json")
     assert after == text.replace('"8g"', '"13g"').replace(": 4}", ": 7}")
-    after = edit_requirements(text, "x.json", [change("num_nodes", 2, 1)], is_json=True)
+    after = edit_requirements(text, "x.json", [change("num_nodes", 2, 1)], "json")
     assert '{"name": "train", "num_nodes": 2, "memory"' in after
 
 

@@ -28,6 +28,11 @@ def texts(given: object) -> list[str]:
         ("-2:0", ["-2", "-1", "0"]),
         ("0:1:0.25", ["0.00", "0.25", "0.50", "0.75", "1.00"]),
         ("5:5", ["5"]),
+        ("7", ["7"]),
+        ("adam", ["adam"]),
+        ("[0.1,0.01]", ["0.1", "0.01"]),
+        ("['a b', \"c,d\", 7]", ["a b", "c,d", "7"]),
+        ("{ 1:3 }", ["1", "2", "3"]),
         ([Plain("1"), Plain("2.50"), Plain("x"), "7"], ["1", "2.50", "x", "7"]),
     ],
 )
@@ -36,7 +41,7 @@ def test_values(written: object, meant: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["", "1", "a:b", "1:2:0", "3:1", "1:3:-1", "1:2:3:4", "0:9999999", [], None, {"a": 1}]
+    "written", ["", "[]", "[a,,b]", "['a' b]", "@/nowhere", "a:b", "1:2:0", "3:1", "1:3:-1", "1:2:3:4", "0:9999999", [], None, {"a": 1}]
 )
 def test_what_is_no_range_is_refused(written: object) -> None:
     with pytest.raises(InputError, match="'i'"):

@@ -28,6 +28,7 @@ from torc_slurm.cli import (
     slurm,
     slurm_plugin,
     submit,
+    user_data,
     workflows,
 )
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
@@ -61,6 +62,7 @@ workflows.app.command("correct-resources", epilog=correct.correct_example("torc 
 )
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")
+app.add_typer(user_data.app, name="user-data")
 app.add_typer(reports.app, name="reports")
 reports.app.command("html", epilog=html_report.EXAMPLE)(html_report.html)
 app.add_typer(slurm.app, name="slurm")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torc_slurm.plan import Plan
-    from torc_slurm.runner.run import RunResult
+    from torc_slurm.runner.run import RunResult, Share
 
 EXAMPLE = """\b
 Examples:
@@ -34,6 +34,15 @@ def run(
         str | None,
         typer.Option("--plan", metavar="FILE", help="What the scripts of torc submit call: run this plan."),
     ] = None,
+    stage: Annotated[
+        int | None, typer.Option("--stage", metavar="N", min=1, help="With --plan: only the jobs of this stage.")
+    ] = None,
+    run_id: Annotated[
+        int | None, typer.Option("--run-id", metavar="N", min=1, help="With --plan: the number of the stage's run.")
+    ] = None,
+    max_parallel_jobs: Annotated[
+        int | None, typer.Option("--max-parallel-jobs", metavar="N", min=1, help="At most so many jobs at a time.")
+    ] = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -46,22 +55,27 @@ def run(
     if plan is not None:
         if source is not None:
             raise InputError("give a workflow or --plan, not both")
-        status = _run_plan(plan)
+        status = _run_plan(plan, stage, run_id, max_parallel_jobs)
     else:
+        if stage is not None or run_id is not None:
+            raise InputError("--stage and --run-id stand beside --plan; a workflow is run with all its jobs")
         chosen_format, directory = resolve(context, format_, output_dir)
-        status = _run_workflow(source, directory, chosen_format)
+        status = _run_workflow(source, directory, chosen_format, max_parallel_jobs)
     raise typer.Exit(status)
 
 
-def _run_plan(path: str) -> int:
+def _run_plan(path: str, stage: int | None, run_id: int | None, most_jobs: int | None) -> int:
     """In an allocation: never opens the main database."""
     from torc_slurm.plan import read_plan
+    from torc_slurm.runner.run import Share
 
     try:
         plan = read_plan(path)
     except OSError as error:
         raise InputError(f"the plan {path} cannot be read: {error.strerror}") from error
-    result = _carry_out(plan)
+    if most_jobs is None and plan.most_jobs:
+        most_jobs = plan.most_jobs[min(stage or 1, len(plan.most_jobs)) - 1]
+    result = _carry_out(plan, Share(stage, most_jobs), run_id)
     if result is None:
         return 0
     counts = [f"{count} {state}" for state, count in sorted(result.states.items())]
@@ -71,9 +85,10 @@ def _run_plan(path: str) -> int:
     return _exit_status(result)
 
 
-def _run_workflow(source: str | None, output_dir: str, chosen_format: Format) -> int:
+def _run_workflow(source: str | None, output_dir: str, chosen_format: Format, most_jobs: int | None) -> int:
     from torc_slurm.cli.workflow_options import load, user_name, working_dir
     from torc_slurm.runner.execute import check_here
+    from torc_slurm.runner.run import Share
     from torc_slurm.usecases.prepare_run import Source, prepare_run
     from torc_slurm.usecases.takeover import check_free, claim_of_this_process
 
@@ -91,14 +106,14 @@ def _run_workflow(source: str | None, output_dir: str, chosen_format: Format) ->
         user_name=user_name(),
     )
     plan = prepare_run(output_dir, wanted, check=check, on_wait=say)
-    result = _carry_out(plan)
+    result = _carry_out(plan, Share(most_jobs=most_jobs))
     if result is None:
         return 0
     _finish(output_dir, result.plan, chosen_format, result)
     return _exit_status(result)
 
 
-def _carry_out(plan: Plan) -> RunResult | None:
+def _carry_out(plan: Plan, share: Share, run_id: int | None = None) -> RunResult | None:
     """Take the plan's run, or the next one, and run it; None where every job is completed."""
     from torc_slurm.runner.execute import execute
     from torc_slurm.usecases.takeover import claim_of_this_process, take_run
@@ -106,7 +121,7 @@ def _carry_out(plan: Plan) -> RunResult | None:
     environ = dict(os.environ)
     me = claim_of_this_process(environ)
     try:
-        taken = take_run(plan, me, say) if plan.jobs else None
+        taken = take_run(plan, me, say, run_id) if plan.jobs else None
     except OSError as error:
         raise DatabaseError(f"run {plan.run_id} cannot be taken: {error}; can {plan.output_dir} be written?") from error
     if taken is None:
@@ -115,7 +130,7 @@ def _carry_out(plan: Plan) -> RunResult | None:
     if taken.run_id != plan.run_id:
         say(f"run {plan.run_id} has ended; going on with what is not completed as run {taken.run_id}")
     with progress_view(_title(taken)) as view:
-        return execute(taken, me, environ, view)
+        return execute(taken, me, environ, view, share)
 
 
 def _title(plan: Plan) -> str:

@@ -138,17 +138,17 @@ def _merged(judged: Mapping[str, Value], journal: Row) -> dict[str, Value]:
     merged = dict(judged)
     if judged.get("end_time_source") in (None, "last flush") and journal["end_time"] is not None:
         merged |= {"end_time": journal["end_time"], "end_time_source": "journal"}
-    if _knows_more(str(judged["status"]), str(journal["state"])):
+    if _knows_more(str(judged["status"]), str(journal["state"]), journal.get("return_code")):
         said = "; ".join(str(text) for text in (journal["reason"], judged["status_evidence"]) if text)
         merged |= {"status": journal["state"], "status_evidence": f"the runner says {journal['state']}: {said}"}
     return merged
 
 
-def _knows_more(status: str, state: str) -> bool:
+def _knows_more(status: str, state: str, return_code: Value) -> bool:
     if status == "running":
         return state not in _UNSETTLED
-    if status == "completed":  # it was told to end, and exited 0 upon that
-        return state in _TOLD_TO_END
+    if status == "completed":  # it was told to end, and exited 0 upon that; or it did not make its files
+        return state in _TOLD_TO_END or (state == "failed" and return_code == 0)
     return status == "failed" and state in _SPECIFIC
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from torc_slurm.database.migrations import Schema
 from torc_slurm.database.sizing_schema import SIZING_TABLES
 from torc_slurm.database.slurm_stats_schema import FIRST_COLUMNS
-from torc_slurm.database.workflow_schema import WORKFLOW_TABLES
+from torc_slurm.database.workflow_schema import TORC_FILES, WORKFLOW_TABLES
 
 # Memory and CPU are those of the largest node, as Slurm's --mem means it; all_nodes_* are sums over the
 # nodes, NULL unless every node of the step reported.
@@ -218,4 +218,5 @@ MAIN_SCHEMA: Schema = (
         "CPU of the last half of the time",
         tuple(f"ALTER TABLE {table} ADD COLUMN last_half_cpu_seconds REAL" for table in ("results", "step_nodes")),
     ),
+    ("settings of workflows and jobs, user data", TORC_FILES),
 )

@@ -119,6 +119,20 @@ CREATE TABLE job_states (
     PRIMARY KEY (workflow_id, run_id, job_id, attempt_id)
 ) WITHOUT ROWID"""
 
+# What few workflows and jobs have, as JSON; see plan_settings.py. The values that jobs pass on start with data.
+_SETTINGS = tuple(
+    f"ALTER TABLE {table} ADD COLUMN settings TEXT NOT NULL DEFAULT '{{}}'" for table in ("workflows", "jobs")
+)
+_USER_DATA = """
+CREATE TABLE user_data (
+    user_data_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workflow_id INTEGER NOT NULL REFERENCES workflows (workflow_id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    data TEXT NOT NULL,
+    UNIQUE (workflow_id, name)
+)"""
+TORC_FILES: tuple[str, ...] = (*_SETTINGS, _USER_DATA)
+
 WORKFLOW_TABLES: tuple[str, ...] = (
     _WORKFLOWS,
     _REQUIREMENTS,

@@ -15,15 +15,16 @@ from torc_slurm.database.node_records import Row
 from torc_slurm.errors import InputError
 from torc_slurm.identity import RESOURCE_DIR
 from torc_slurm.plan import PLANS_DIR
+from torc_slurm.plan_settings import job_settings_text, workflow_settings
 from torc_slurm.spec.workflow import Job, Requirement, Scheduler, Workflow
 
 _INSERT_WORKFLOW = """
 INSERT INTO workflows (name, description, user_name, spec_file, working_dir, created_at, monitor_enabled, granularity,
 sample_interval_seconds, flush_interval_seconds, generate_plots, limit_resources, enforce_runtime, srun_options,
-slurm_defaults)
+slurm_defaults, settings)
 VALUES (:name, :description, :user_name, :spec_file, :working_dir, :created_at, :enabled, :granularity,
 :sample_interval_seconds, :flush_interval_seconds, :generate_plots, :limit_resources, :enforce_runtime,
-:srun_options, :slurm_defaults)
+:srun_options, :slurm_defaults, :settings)
 """
 _INSERT_REQUIREMENT = """
 INSERT INTO resource_requirements (workflow_id, name, num_cpus, num_gpus, num_nodes, ntasks_per_node, memory, runtime)
@@ -31,9 +32,14 @@ VALUES (:workflow_id, :name, :num_cpus, :num_gpus, :num_nodes, :ntasks_per_node,
 """
 _INSERT_SCHEDULER = "INSERT INTO slurm_schedulers (workflow_id, name, settings) VALUES (?, ?, ?)"
 _INSERT_JOB = """
-INSERT INTO jobs (workflow_id, name, command, working_dir, env, srun_options, resource_requirements_id, status)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO jobs (workflow_id, name, command, working_dir, env, srun_options, resource_requirements_id, settings,
+status)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_INSERT_USER_DATA = "INSERT INTO user_data (workflow_id, name, data) VALUES (?, ?, ?)"
+_USER_DATA = "SELECT * FROM user_data WHERE workflow_id = ? ORDER BY user_data_id"
+_ONE_USER_DATUM = "SELECT * FROM user_data WHERE user_data_id = ?"
+_REFERENCE = re.compile(r"\$\{user_data\.(?:input|output)\.([^}]+)\}")
 _INSERT_DEPENDENCY = "INSERT INTO job_dependencies (job_id, depends_on_job_id) VALUES (?, ?)"
 _LARGEST_JOB = "SELECT coalesce(max(job_id), 0) FROM jobs WHERE workflow_id = ?"
 
@@ -71,6 +77,7 @@ _NUMBERED = {
     "resource_requirements": "resource_requirements_id",
     "slurm_schedulers": "slurm_scheduler_id",
     "jobs": "job_id",
+    "user_data": "user_data_id",
 }
 _LAST_NUMBER = """
 UPDATE sqlite_sequence SET seq = (SELECT coalesce(max({key}), 0) FROM {table}) WHERE name = '{table}'
@@ -116,6 +123,7 @@ def create_workflow(
         "working_dir": working_dir,
         "created_at": now,
         "slurm_defaults": json.dumps(workflow.slurm_defaults),
+        "settings": workflow_settings(workflow),
     }
     values |= dataclasses.asdict(workflow.monitor)
     values |= dataclasses.asdict(workflow.execution) | {"srun_options": json.dumps(workflow.execution.srun_options)}
@@ -124,7 +132,11 @@ def create_workflow(
         settings = json.dumps(dataclasses.asdict(scheduler))
         connection.execute(_INSERT_SCHEDULER, (workflow_id, scheduler.name, settings))
     requirement_ids = {each.name: _insert_requirement(connection, workflow_id, each) for each in workflow.requirements}
-    _insert_jobs(connection, workflow_id, workflow.jobs, requirement_ids, working_dir)
+    numbers = {
+        each.name: int(connection.execute(_INSERT_USER_DATA, (workflow_id, each.name, each.data)).lastrowid or 0)
+        for each in workflow.user_data
+    }
+    _insert_jobs(connection, workflow_id, workflow.jobs, requirement_ids, working_dir, numbers)
     return workflow_id
 
 
@@ -159,18 +171,27 @@ def _insert_jobs(
     jobs: Sequence[Job],
     requirement_ids: dict[str, int],
     working_dir: str,
+    user_data_ids: dict[str, int],
 ) -> None:
+    def with_numbers(text: str) -> str:
+        if not user_data_ids or "${user_data." not in text:
+            return text
+        return _REFERENCE.sub(lambda match: str(user_data_ids.get(match[1], match[0])), text)
+
     connection.executemany(
         _INSERT_JOB,
         (
             (
                 workflow_id,
                 job.name,
-                job.command,
-                os.path.normpath(os.path.join(working_dir, job.working_dir or "")),
-                json.dumps(dict(job.env)),
-                json.dumps(job.srun_options),
+                with_numbers(job.command),
+                working_dir
+                if job.working_dir is None
+                else os.path.normpath(os.path.join(working_dir, job.working_dir)),
+                "{}" if not job.env else json.dumps({name: with_numbers(text) for name, text in job.env.items()}),
+                "[]" if not job.srun_options else json.dumps(job.srun_options),
                 None if job.requirement is None else requirement_ids[job.requirement],
+                job_settings_text(job.settings),
                 "blocked" if job.depends_on else "ready",
             )
             for job in jobs
@@ -226,6 +247,17 @@ def dependencies(connection: sqlite3.Connection, workflow_id: int) -> dict[int, 
     for job_id, other in connection.execute(_DEPENDENCIES, (workflow_id,)):
         found[job_id].append(other)
     return found
+
+
+def user_data_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
+    """The values that jobs of a workflow pass on, as the workflow file gives them."""
+    return [dict(row) for row in connection.execute(_USER_DATA, (workflow_id,))]
+
+
+def user_datum_row(connection: sqlite3.Connection, user_data_id: int) -> Row | None:
+    """One of them by its number."""
+    row = connection.execute(_ONE_USER_DATUM, (user_data_id,)).fetchone()
+    return None if row is None else dict(row)
 
 
 def requirement_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:

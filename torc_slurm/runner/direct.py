@@ -34,7 +34,7 @@ class DirectLauncher:
         self._plan = plan
         self._machine = machine
         self._environment = {name: value for name, value in environ.items() if name not in _STEP_VARIABLES}
-        self._children = Children(loop)
+        self.children = Children(loop)
         self._pids: dict[int, int] = {}
         self.nodes = (machine,)
 
@@ -73,7 +73,7 @@ class DirectLauncher:
             on_end(Ended(status, start_time, time.time()))
 
         try:
-            pid = self._children.start(
+            pid = self.children.start(
                 step_command(self._plan, attempt),
                 ended,
                 cwd=job.working_dir,
@@ -95,4 +95,4 @@ class DirectLauncher:
 
     def end(self, job_ids: Collection[int], *, kill: bool) -> None:
         for pid in [self._pids[job_id] for job_id in job_ids if job_id in self._pids]:
-            self._children.signal_group(pid, signal.SIGKILL if kill else signal.SIGTERM)
+            self.children.signal_group(pid, signal.SIGKILL if kill else signal.SIGTERM)

@@ -21,7 +21,7 @@ from torc_slurm.runner.launcher import Launcher
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.machine import this_machine
 from torc_slurm.runner.observer import Observer
-from torc_slurm.runner.run import Run, RunResult
+from torc_slurm.runner.run import Run, RunResult, Share
 from torc_slurm.runner.srun import SrunLauncher
 from torc_slurm.slurm.allocation import Allocation, read_allocation
 from torc_slurm.units import MIB, format_gb
@@ -57,8 +57,12 @@ def check_here(plan: Plan, environ: Mapping[str, str]) -> None:
             )
 
 
-def execute(plan: Plan, claim: Claim, environ: Mapping[str, str], observer: Observer) -> RunResult:
-    """Run all jobs of the plan; returns when every process that was started has ended and the journal is written.
+def execute(
+    plan: Plan, claim: Claim, environ: Mapping[str, str], observer: Observer, share: Share | None = None
+) -> RunResult:
+    """Run all jobs of the plan, or a share of it.
+
+    Returns when every process that was started has ended and the journal is written.
 
     SIGTERM, SIGINT and SIGHUP end the run in order, and its jobs; a second one kills them.
 
@@ -77,8 +81,9 @@ def execute(plan: Plan, claim: Claim, environ: Mapping[str, str], observer: Obse
         journal = Journal(_journal_path(plan, environ), loop, observer.note)
         row = _run_row(plan, claim, launcher)
         journal.put_run(row)
-        observer.began(len(plan.jobs), _place(launcher))
-        run = Run(plan, launcher, journal, loop, observer)
+        chosen = Share() if share is None else share
+        observer.began(sum(map(chosen.holds, plan.jobs)), _place(launcher))
+        run = Run(plan, launcher, journal, loop, observer, environ, chosen)
         _heed_signals(loop, run)
         result = run.go()
         journal.put_run(row | {"end_time": time.time(), "exit_status": exit_status(result), "reason": result.stopped})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torc_slurm.errors import TorcError
 from torc_slurm.plan import JobPlan
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
 from torc_slurm.runner.placement import Demand, Node
+
+if TYPE_CHECKING:
+    from torc_slurm.runner.children import Children
 
 
 class LaunchError(TorcError):
@@ -25,6 +28,10 @@ class Launcher(Protocol):
     @property
     def slurm_job_id(self) -> int | None:
         """The allocation that it starts steps in."""
+
+    @property
+    def children(self) -> Children:
+        """The processes of this runner; only one can hear of their ends."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:

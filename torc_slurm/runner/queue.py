@@ -1,11 +1,12 @@
 """Which jobs may start: the order that dependencies demand. Pure: no clock, no process.
 
 jobs -> blocked | ready -> started -> ended; dependents of a job that did not complete are cancelled, all others go on.
+A job that does not mind (``cancel_on_blocking_job_failure: false``) only waits until the others have ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 
@@ -19,8 +20,14 @@ class Cancelled(NamedTuple):
 class JobQueue:
     """The dependencies of a run; a dependency that is no job of the run counts as completed."""
 
-    def __init__(self, dependencies: Iterable[tuple[int, Iterable[int]]]) -> None:
-        """Take ``(job_id, ids of the jobs it depends on)`` for every job of the run."""
+    def __init__(
+        self, dependencies: Iterable[tuple[int, Iterable[int]]], does_not_mind: Collection[int] = frozenset()
+    ) -> None:
+        """Take ``(job_id, ids of the jobs it depends on)`` for every job of the run.
+
+        Args:
+            does_not_mind: jobs that run also where one on which they depend did not complete.
+        """
         wanted = {job_id: set(depends_on) for job_id, depends_on in dependencies}
         self._waits_for = {job_id: needs & wanted.keys() for job_id, needs in wanted.items()}
         self._dependents: dict[int, list[int]] = {job_id: [] for job_id in wanted}
@@ -28,6 +35,7 @@ class JobQueue:
             for other in needs:
                 self._dependents[other].append(job_id)
         self._unfinished = set(wanted)
+        self._does_not_mind = does_not_mind
 
     @property
     def is_over(self) -> bool:
@@ -46,25 +54,29 @@ class JobQueue:
     def complete(self, job_id: int) -> list[int]:
         """The job completed: which jobs that makes ready."""
         self._unfinished.remove(job_id)
-        ready = []
-        for dependent in self._dependents[job_id]:
-            self._waits_for[dependent].discard(job_id)
-            if not self._waits_for[dependent] and dependent in self._unfinished:
-                ready.append(dependent)
-        return ready
+        return [dependent for dependent in self._dependents[job_id] if self._is_ready_without(dependent, job_id)]
 
     def withdraw(self, job_id: int) -> None:
         """The job ended, and what that means for its dependents is left to the next run."""
         self._unfinished.remove(job_id)
 
-    def fail(self, job_id: int) -> list[Cancelled]:
-        """The job ended otherwise: which jobs that cancels, those that depend on it directly first."""
+    def fail(self, job_id: int) -> tuple[list[Cancelled], list[int]]:
+        """The job ended otherwise: which jobs that cancels, those that depend on it directly first, and makes ready."""
         self._unfinished.remove(job_id)
         cancelled: list[Cancelled] = []
-        todo = list(self._dependents[job_id])
-        for dependent in todo:
-            if dependent in self._unfinished:
-                self._unfinished.remove(dependent)
-                cancelled.append(Cancelled(dependent, job_id))
-                todo += self._dependents[dependent]
-        return cancelled
+        ready: list[int] = []
+        ended = [job_id]
+        for other in ended:
+            for dependent in self._dependents[other]:
+                if dependent in self._does_not_mind:
+                    if self._is_ready_without(dependent, other):
+                        ready.append(dependent)
+                elif dependent in self._unfinished:
+                    self._unfinished.remove(dependent)
+                    cancelled.append(Cancelled(dependent, job_id))
+                    ended.append(dependent)
+        return cancelled, ready
+
+    def _is_ready_without(self, job_id: int, ended: int) -> bool:
+        self._waits_for[job_id].discard(ended)
+        return not self._waits_for[job_id] and job_id in self._unfinished

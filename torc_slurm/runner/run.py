@@ -1,7 +1,8 @@
 """Runs a plan to its end: the ready queue, the placement, a launcher and the journal, tied together by events.
 
-ready -> placed -> started -> ended -> judged -> journal, and what that makes ready; until nothing is left or the run
-is told to stop. Then nothing is started any more, the running are ended (SIGTERM, a grace, SIGKILL) and kept.
+ready -> placed -> started -> ended -> judged -> journal, and what that makes ready (or the same job once more, where
+its failure handler says so); until nothing is left or the run is told to stop. Then nothing is started any more, the
+running are ended (SIGTERM, a grace, SIGKILL) and kept.
 """
 
 from __future__ import annotations
@@ -12,20 +13,39 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torc_slurm.plan import JobPlan, Plan
-from torc_slurm.runner.attempts import CANCELLED, FAILED, TIMEOUT, Attempt, Ended, Evidence, Outcome, Started, ToldToEnd
+from torc_slurm.runner.attempts import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    TIMEOUT,
+    Attempt,
+    Ended,
+    Evidence,
+    Outcome,
+    ToldToEnd,
+)
+from torc_slurm.runner.events import Events
 from torc_slurm.runner.journal import Journal, Row
 from torc_slurm.runner.launcher import Launcher, LaunchError
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.observer import Observer
 from torc_slurm.runner.outcome import judge
+from torc_slurm.runner.output_files import missing_outputs, missing_words
 from torc_slurm.runner.placement import Placed, Placement
 from torc_slurm.runner.queue import JobQueue
+from torc_slurm.runner.retries import exit_code_of, may_retry, rule_for
+from torc_slurm.runner.running import Running, state_row
+from torc_slurm.runner.scripts import Script, Scripts
+from torc_slurm.runner.step_command import attempt_name, delete_outputs, step_environment
+from torc_slurm.spec.workflow import Rule
 
 AFTER_KILL_SECONDS = 10.0
 # Slurm signals the steps and the batch script at once, and the script passes it on to us: what ended so shortly before
 # we heard of it may have been ended by it, whatever it exited with.
 HEARD_LATE_SECONDS = 1.0
 FIRST_ATTEMPT = 1
+# How long the files that a step made may take to be seen from the runner's host.
+OUTPUTS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,51 +62,96 @@ class RunResult:
         return not self.not_started and set(self.states) <= {"completed"}
 
 
-class _Running:
-    """An attempt whose process has not ended yet, or of whose end something is still being found out."""
+@dataclass(frozen=True)
+class Share:
+    """What of a plan is run: the jobs of one stage (None: all), at most so many at a time (None: as many as fit)."""
 
-    def __init__(self, attempt: Attempt, started: Started, start_time: float) -> None:
-        self.attempt = attempt
-        self.started = started
-        self.start_time = start_time
-        self.told: ToldToEnd | None = None
+    stage: int | None = None
+    most_jobs: int | None = None
+
+    def holds(self, job: JobPlan) -> bool:
+        """Whether the job is run."""
+        return self.stage is None or job.stage == self.stage
+
+    def needs(self, job: JobPlan, jobs: Mapping[int, JobPlan]) -> tuple[int, ...]:
+        """What the job waits for: where it does not mind, not for what an earlier stage has left undone."""
+        if self.stage is None or job.settings.cancel_on_blocking_job_failure:
+            return job.depends_on
+        return tuple(other for other in job.depends_on if other in jobs and jobs[other].stage >= self.stage)
 
 
 class Run:
-    """One run of a plan; `go` returns when it is over."""
+    """One run of a plan, or of a share of it; `go` returns when it is over."""
 
-    def __init__(self, plan: Plan, launcher: Launcher, journal: Journal, loop: Loop, observer: Observer) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        launcher: Launcher,
+        journal: Journal,
+        loop: Loop,
+        observer: Observer,
+        environ: Mapping[str, str],
+        share: Share,
+    ) -> None:
         self._plan = plan
         self._launcher = launcher
         self._journal = journal
         self._loop = loop
         self._observer = observer
         self._jobs = {job.job_id: job for job in plan.jobs}
-        self._order = {job.job_id: order for order, job in enumerate(plan.jobs)}
-        self._queue = JobQueue((job.job_id, job.depends_on) for job in plan.jobs)
+        by_priority = sorted(plan.jobs, key=lambda job: -job.settings.priority)
+        self._order = {job.job_id: order for order, job in enumerate(by_priority)}
+        self._queue = JobQueue(
+            ((job.job_id, share.needs(job, self._jobs)) for job in plan.jobs),
+            {job.job_id for job in plan.jobs if not job.settings.cancel_on_blocking_job_failure},
+        )
+        self._share = share
+        self._here = {job.job_id for job in plan.jobs if share.holds(job)}
+        self._open: set[int] = set()  # ready, running, or to be run again
+        self._attempts: dict[int, int] = {}
+        self._environ = environ
+        self._scripts = Scripts(plan, launcher.children, environ, observer.note)
+        self._events = Events(plan, self._scripts, observer.note)
         self._placement = Placement(launcher.nodes)
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         self._states: Counter[str] = Counter()
         self._is_filling = False
         self._stopped: str | None = None
         self._is_killing = False
         self._given_up = False
+        self._has_begun = False
+        self._is_ending = False
         launcher.tell_of_room(self.fill)
 
     def go(self) -> RunResult:
         """Start what can be started, and return when everything has ended that was started."""
+        self._events.begin(self._begin)
+        self._loop.run(until=self._is_over)
+        not_started = (self._queue.unfinished & self._here) - self._running.keys()
+        return RunResult(self._plan, dict(self._states), len(not_started), self._stopped)
+
+    def _begin(self) -> None:
+        self._has_begun = True
         for job in self._plan.jobs:
-            refusal = self._launcher.refusal(job)
+            refusal = self._launcher.refusal(job) if job.job_id in self._here else None
             if refusal is not None and job.job_id in self._queue.unfinished:
                 self._never_run(job, refusal)
         self._make_ready(job_id for job_id in self._queue.initially_ready() if job_id in self._queue.unfinished)
-        self.fill()
-        self._loop.run(until=self._is_over)
-        not_started = self._queue.unfinished - self._running.keys()
-        return RunResult(self._plan, dict(self._states), len(not_started), self._stopped)
 
     def _is_over(self) -> bool:
-        return self._given_up or (not self._running and (self._stopped is not None or self._queue.is_over))
+        """Asked after every event; the actions of the end are started here, once nothing else is left."""
+        if self._given_up:
+            return True
+        if self._running or self._scripts.are_running:
+            return False
+        if self._stopped is not None:
+            return True
+        if self._open or not self._has_begun:
+            return False
+        if not self._is_ending:
+            self._is_ending = True
+            self._events.end(all_ended=self._queue.is_over)
+        return not self._scripts.are_running
 
     # --- starting ------------------------------------------------------------------------------------------------
 
@@ -95,7 +160,7 @@ class Run:
         if self._is_filling:  # a job that cannot be started makes others ready: the loop below sees them
             return
         self._is_filling = True
-        while self._stopped is None and (room := self._launcher.room()) > 0:
+        while self._stopped is None and (room := self._room()) > 0:
             placed = self._placement.take(min(room, 16))
             if not placed:
                 break
@@ -103,13 +168,25 @@ class Run:
                 self._start(place)
         self._is_filling = False
 
+    def _room(self) -> int:
+        room = self._launcher.room()
+        return room if self._share.most_jobs is None else min(room, self._share.most_jobs - len(self._running))
+
     def _make_ready(self, job_ids: Iterable[int]) -> None:
+        ready = [job_id for job_id in job_ids if job_id in self._here]
+        self._open.update(ready)
+        if ready:
+            self._events.ready(ready, lambda: self._place(ready))
+
+    def _place(self, job_ids: Iterable[int]) -> None:
         for job_id in job_ids:
             self._placement.add(job_id, self._launcher.demand(self._jobs[job_id]), self._order[job_id])
+        self.fill()
 
     def _start(self, place: Placed) -> None:
         job = self._jobs[place.job_id]
-        attempt = Attempt(job, FIRST_ATTEMPT, place.nodes, self._launcher.demand(job).memory_mib or None)
+        number = self._attempts.get(job.job_id, FIRST_ATTEMPT)
+        attempt = Attempt(job, number, place.nodes, self._launcher.demand(job).memory_mib or None)
         start_time = time.time()
         try:
             started = self._launcher.start(attempt, lambda ended: self._ended(job.job_id, ended))
@@ -117,7 +194,7 @@ class Run:
             self._placement.release(job.job_id)
             self._never_run(job, str(error))
             return
-        running = self._running[job.job_id] = _Running(attempt, started, start_time)
+        running = self._running[job.job_id] = Running(attempt, started, start_time)
         self._journal.put_state(self._row(job, "running", running=running))
         self._observer.started(attempt)
         if self._launcher.name == "direct" and self._plan.execution.enforce_runtime and job.runtime_seconds:
@@ -139,38 +216,104 @@ class Run:
             self._loop.in_background(work, lambda found: self._judge(running, ended, found))
         self.fill()
 
-    def _judge(self, running: _Running, ended: Ended, found: Evidence | Exception) -> None:
+    def _judge(self, running: Running, ended: Ended, found: Evidence | Exception) -> None:
         evidence = Evidence() if isinstance(found, Exception) else found
         job = running.attempt.job
         limit = job.runtime_seconds if self._plan.execution.enforce_runtime else None
         outcome = judge(ended, evidence, running.told, limit)
-        del self._running[job.job_id]
-        self._settle(job, outcome, self._row(job, outcome.state, outcome=outcome, running=running, ended=ended))
         if evidence.allocation_is_ending:
+            self._conclude(running, ended, outcome)
             self.stop("the allocation is being ended")
+        elif outcome.state == COMPLETED and job.settings.output_paths:
+            patience = OUTPUTS_SECONDS if self._launcher.slurm_job_id is not None else 0.0
+            self._loop.in_background(
+                lambda: missing_outputs(job.settings.output_paths, self._plan.working_dir, patience),
+                lambda missing: self._conclude(running, ended, _without(outcome, missing)),
+            )
+        else:
+            self._conclude(running, ended, outcome)
+
+    def _conclude(self, running: Running, ended: Ended, outcome: Outcome) -> None:
+        """The attempt's last word: into the journal; then the job is over, or tried again."""
+        job = running.attempt.job
+        del self._running[job.job_id]
+        row = self._row(job, outcome.state, outcome=outcome, running=running, ended=ended)
+        code = exit_code_of(
+            outcome, timeout_exit_code=self._plan.timeout_exit_code, oom_exit_code=self._plan.oom_exit_code
+        )
+        rule = rule_for(job.settings.rules, outcome, code) if self._stopped is None else None
+        if rule is not None and may_retry(rule, running.attempt.attempt_id):
+            self._journal.put_state(row)
+            self._recover(running.attempt, outcome, rule, code)
+        else:
+            if outcome.state == COMPLETED and job.settings.delete_stdio_on_success:
+                delete_outputs(self._plan, running.attempt)
+            self._settle(job, outcome, row)
         self.fill()
 
-    def _settle(self, job: JobPlan, outcome: Outcome, row: Row) -> None:
-        """A job's last word: into the journal, and on to the jobs that depend on it."""
+    # --- trying again --------------------------------------------------------------------------------------------
+
+    def _recover(self, attempt: Attempt, outcome: Outcome, rule: Rule, code: int | None) -> None:
+        """Run the recovery script, where there is one, and the job once more where that succeeds."""
+        job, number = attempt.job, attempt.attempt_id
+        self._observer.note(
+            f"job {job.name}, attempt {number}: {outcome.reason}; it is tried again ({number} of {rule.max_retries})"
+        )
+        if rule.recovery_script is None:
+            self._try_again(attempt, outcome, 0)
+            return
+        self._scripts.run(
+            Script(
+                title=f"the recovery script of job {job.name}",
+                commands=(rule.recovery_script,),
+                log=f"recovery_{attempt_name(self._plan, attempt)}.log",
+                working_dir=job.working_dir,
+                variables=step_environment(self._plan, attempt, self._environ)
+                | {"TORC_RETURN_CODE": str(code if code is not None else 1)},
+            ),
+            lambda status: self._try_again(attempt, outcome, status),
+        )
+
+    def _try_again(self, attempt: Attempt, outcome: Outcome, script_status: int) -> None:
+        job = attempt.job
+        if script_status or self._stopped is not None:
+            why = f"its recovery script failed with exit code {script_status}" if script_status else "torc was stopped"
+            ended = Outcome(outcome.state, outcome.return_code, f"{outcome.reason}; not tried again: {why}")
+            self._settle(job, ended, None)
+        else:
+            self._attempts[job.job_id] = attempt.attempt_id + 1
+            self._place([job.job_id])
+        self.fill()
+
+    def _settle(self, job: JobPlan, outcome: Outcome, row: Row | None) -> None:
+        """A job's last word: into the journal (None: it is there already), and on to the jobs that depend on it."""
         self._states[outcome.state] += 1
-        self._journal.put_state(row)
+        self._open.discard(job.job_id)
+        if row is not None:
+            self._journal.put_state(row)
         self._observer.ended(job, outcome)
-        if outcome.state == "completed":
-            self._make_ready(self._queue.complete(job.job_id))
+        if outcome.state == COMPLETED:
+            self._go_on([job.job_id], self._queue.complete(job.job_id))
         elif self._stopped is None or outcome.state != CANCELLED:
-            self._cancel_dependents(job)
+            self._go_on_after_failure(job)
         else:  # ended by the run's own end: its dependents wait for the next run
             self._queue.withdraw(job.job_id)
 
-    def _cancel_dependents(self, job: JobPlan) -> None:
-        for job_id, because_of in self._queue.fail(job.job_id):
+    def _go_on(self, ended: Iterable[int], ready: Iterable[int]) -> None:
+        if self._stopped is None:
+            self._events.ended(ended, lambda: self._make_ready(ready))
+
+    def _go_on_after_failure(self, job: JobPlan) -> None:
+        cancelled, ready = self._queue.fail(job.job_id)
+        for job_id, because_of in cancelled:
             dependent = self._jobs[job_id]
             reason = f"job {self._jobs[because_of].name}, on which it depends, did not complete"
             self._states[CANCELLED] += 1
             self._journal.put_state(self._row(dependent, CANCELLED, reason=reason))
             self._observer.ended(dependent, Outcome(CANCELLED, None, reason))
+        self._go_on([job.job_id, *(each.job_id for each in cancelled)], ready)
 
-    def _time_is_up(self, running: _Running) -> None:
+    def _time_is_up(self, running: Running) -> None:
         """Outside Slurm: a job over its run time, with ``enforce_runtime``."""
         job = running.attempt.job
         if self._running.get(job.job_id) is running and running.told is None:
@@ -186,6 +329,7 @@ class Run:
             self._stopped = reason
             self._observer.note(f"{reason}: nothing more is started, {len(self._running)} running jobs are being ended")
             self._tell_to_end(self._running.values(), CANCELLED, f"ended by torc: {reason}", HEARD_LATE_SECONDS)
+            self._scripts.end()
             self._loop.after(self._launcher.grace_seconds(), self.kill)
 
     def kill(self) -> None:
@@ -195,7 +339,7 @@ class Run:
             self._launcher.end(list(self._running), kill=True)
             self._loop.after(AFTER_KILL_SECONDS, self._give_up)
 
-    def _tell_to_end(self, running: Iterable[_Running], state: str, reason: str, late_seconds: float = 0.0) -> None:
+    def _tell_to_end(self, running: Iterable[Running], state: str, reason: str, late_seconds: float = 0.0) -> None:
         since = time.time() - late_seconds
         told = [each for each in running if each.told is None]
         for each in told:
@@ -223,27 +367,17 @@ class Run:
         state: str,
         *,
         reason: str | None = None,
-        running: _Running | None = None,
+        running: Running | None = None,
         ended: Ended | None = None,
         outcome: Outcome | None = None,
     ) -> Row:
-        return {
-            "workflow_id": self._plan.workflow_id,
-            "run_id": self._plan.run_id,
-            "job_id": job.job_id,
-            "attempt_id": FIRST_ATTEMPT if running is None else running.attempt.attempt_id,
-            "job_name": job.name,
-            "state": state,
-            "reason": reason if outcome is None else outcome.reason,
-            "launcher": self._launcher.name,
-            "slurm_job_id": self._launcher.slurm_job_id,
-            "step_id": None if ended is None else ended.step_id,
-            "step_name": None if running is None else running.started.step_name,
-            "nodes": None if running is None else ",".join(running.attempt.nodes),
-            "pid": None if running is None else running.started.pid,
-            "start_time": None if running is None else running.start_time,
-            "end_time": None if ended is None else ended.end_time,
-            "return_code": None if outcome is None else outcome.return_code,
-            "launcher_status": None if ended is None else ended.status,
-            "launcher_stderr": None if ended is None else ended.stderr or None,
-        }
+        number = self._attempts.get(job.job_id, FIRST_ATTEMPT)
+        said = {"reason": reason, "running": running, "ended": ended, "outcome": outcome}
+        return state_row(self._plan, self._launcher, job, state, attempt_id=number, **said)  # type: ignore[arg-type]
+
+
+def _without(outcome: Outcome, missing: list[str] | Exception) -> Outcome:
+    """The outcome of a job that exited 0, once its files were looked for."""
+    if isinstance(missing, Exception):
+        return Outcome(FAILED, outcome.return_code, f"it exited 0, and its files could not be looked for: {missing}")
+    return Outcome(FAILED, outcome.return_code, missing_words(missing)) if missing else outcome

@@ -118,7 +118,7 @@ class SrunLauncher:
         self._allocation = allocation
         self._environment = srun.step_environment(environ)
         self._loop = loop
-        self._children = Children(loop)
+        self.children = Children(loop)
         self._on_room: Callable[[], None] = lambda: None
         self._note = note
         self._steps: dict[int, _Step] = {}
@@ -155,7 +155,7 @@ class SrunLauncher:
         request = self._request(attempt, name)
         try:
             # srun opens its --error file by itself: /dev/fd spares us its rules for % and backslash in paths
-            step.pid = self._children.start(
+            step.pid = self.children.start(
                 [*srun.srun_command(self._srun, request, f"/dev/fd/{stderr}"), *step_command(self._plan, attempt)],
                 lambda status: self._ended(step, status),
                 cwd=attempt.job.working_dir,
@@ -320,13 +320,13 @@ class SrunLauncher:
         The controller refuses to signal steps of an allocation that is being cancelled; and a step may never have come.
         """
         for step in steps_left:
-            self._children.signal(step.pid, signal.SIGTERM)
+            self.children.signal(step.pid, signal.SIGTERM)
         self._loop.after(_KILLED_SECONDS, lambda: self._leave(steps_left))
 
     def _leave(self, steps_left: list[_Step]) -> None:
         """An srun that still waits for its step does so for nothing: Slurm ends the step, whether srun lives or not."""
         for step in steps_left:
-            self._children.signal(step.pid, signal.SIGKILL)
+            self.children.signal(step.pid, signal.SIGKILL)
 
     def _signal(self, step_ids: Collection[str], signal_name: str) -> None:
         def signalled(result: Exception | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -12,7 +13,7 @@ from torc_slurm.runner.launcher import LaunchError
 STDIO_DIR = "job_stdio"
 
 # The mark of a measured step around this process, if there is one: the steps started here are no part of it.
-_NOT_INHERITED = ("TORC_STEP_ACTIVE",)
+NOT_INHERITED = ("TORC_STEP_ACTIVE",)
 
 
 def attempt_name(plan: Plan, attempt: Attempt) -> str:
@@ -21,9 +22,17 @@ def attempt_name(plan: Plan, attempt: Attempt) -> str:
 
 
 def output_paths(plan: Plan, attempt: Attempt) -> tuple[str, str]:
-    """Where the job's stdout and stderr go."""
+    """Where the job's stdout and stderr go: two files, one for both, or nowhere (see ``stdio``)."""
     stem = os.path.join(plan.output_dir, STDIO_DIR, f"job_{attempt_name(plan, attempt)}")
-    return stem + ".o", stem + ".e"
+    stdout, stderr = _SUFFIXES[attempt.job.settings.stdio]
+    return stem + stdout if stdout else os.devnull, stem + stderr if stderr else os.devnull
+
+
+def delete_outputs(plan: Plan, attempt: Attempt) -> None:
+    """After a job that completed and was told to leave none (``delete_on_success``)."""
+    for path in set(output_paths(plan, attempt)) - {os.devnull}:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def open_outputs(plan: Plan, attempt: Attempt) -> tuple[int, int]:
@@ -34,17 +43,24 @@ def open_outputs(plan: Plan, attempt: Attempt) -> tuple[int, int]:
     """
     paths = output_paths(plan, attempt)
     try:
-        os.makedirs(os.path.dirname(paths[0]), exist_ok=True)
-        stdout = os.open(paths[0], _FLAGS, 0o666)
+        os.makedirs(os.path.join(plan.output_dir, STDIO_DIR), exist_ok=True)
+        stdout = os.open(paths[0], _FLAGS | (os.O_APPEND if paths[0] == paths[1] else 0), 0o666)
     except OSError as error:
         raise LaunchError(f"its output cannot be written to {paths[0]}: {error.strerror}") from error
     try:
-        return stdout, os.open(paths[1], _FLAGS, 0o666)
+        return stdout, os.open(paths[1], _FLAGS | (os.O_APPEND if paths[0] == paths[1] else 0), 0o666)
     except OSError as error:
         os.close(stdout)
         raise LaunchError(f"its output cannot be written to {paths[1]}: {error.strerror}") from error
 
 
+_SUFFIXES = {
+    "separate": (".o", ".e"),
+    "combined": (".log", ".log"),
+    "no_stdout": ("", ".e"),
+    "no_stderr": (".o", ""),
+    "none": ("", ""),
+}
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -70,7 +86,9 @@ def step_command(plan: Plan, attempt: Attempt) -> list[str]:
 
 def step_environment(plan: Plan, attempt: Attempt, inherited: Mapping[str, str]) -> dict[str, str]:
     """What the job inherits, its own variables, and who it is."""
-    kept = {name: value for name, value in inherited.items() if name not in _NOT_INHERITED}
+    kept = {name: value for name, value in inherited.items() if name not in NOT_INHERITED}
+    if plan.user_data:  # so that its command can call torc user-data
+        kept["PATH"] = f"{kept.get('PATH', os.defpath)}:{os.path.dirname(plan.python)}"
     return (
         kept
         | dict(attempt.job.env)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import re
+import time
 from collections.abc import Mapping, Sequence
 
 from torc_slurm.errors import InputError
 
 _MOST_SHOWN = 10
 _MOST_COMPARED = 10_000
+_NEAR = 0.75
+# How long one regular expression may look at all names; (a+)+b at forty a's would take for ever.
+REGEX_SECONDS = 5.0
 
 
 class Names:
-    """The names of all jobs, to be looked up by name or by regular expression."""
+    """The names of all jobs (or of all files, …), to be looked up by name or by regular expression."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], what: str = "jobs") -> None:
         self._names = names
+        self._what = what
         self._index: Mapping[str, int] = {name: index for index, name in enumerate(names)}
         self._found: dict[str, tuple[int, ...]] = {}
 
@@ -28,23 +32,48 @@ class Names:
         """
         if name in self._index:
             return self._index[name]
-        raise InputError(f"there is no job {name!r}{nearest(name, self._names)}")
+        where = "there is no job" if self._what == "jobs" else f"{self._what} has no"
+        raise InputError(f"{where} {name!r}{nearest(name, self._names)}")
+
+    def name(self, name: str) -> str:
+        """The name itself, where there is one of it; as `named`."""
+        return self._names[self.named(name)]
+
+    def names_matching(self, pattern: str) -> list[str]:
+        """As `matching`, the names."""
+        return [self._names[index] for index in self.matching(pattern)]
 
     def matching(self, pattern: str) -> tuple[int, ...]:
-        """The jobs whose whole name fits.
+        """Those whose whole name fits.
 
         Raises:
-            InputError: not a regular expression, or no job fits.
+            InputError: not a regular expression, none fits, or it takes too long.
         """
         if pattern not in self._found:
-            try:
-                fits = re.compile(pattern).fullmatch
-            except re.error as error:
-                raise InputError(f"{pattern!r} is not a regular expression: {error}") from None
-            self._found[pattern] = tuple(index for index, name in enumerate(self._names) if fits(name))
+            self._found[pattern] = self._look(pattern)
         if not self._found[pattern]:
-            raise InputError(f"no job's whole name fits the regular expression {pattern!r}")
+            none = "no job's" if self._what == "jobs" else f"{self._what}: no"
+            raise InputError(f"{none} whole name fits the regular expression {pattern!r}")
         return self._found[pattern]
+
+    def _look(self, pattern: str) -> tuple[int, ...]:
+        import regex  # its search can be given a time limit, which that of the standard library cannot
+
+        deadline = time.monotonic() + REGEX_SECONDS
+        try:
+            fits = regex.compile(pattern).fullmatch
+            return tuple(
+                index
+                for index, name in enumerate(self._names)
+                if fits(name, timeout=max(0.001, deadline - time.monotonic()))
+            )
+        except regex.error as error:
+            raise InputError(f"{pattern!r} is not a regular expression: {error}") from None
+        except TimeoutError:
+            raise InputError(
+                f"the regular expression {pattern!r} takes more than {REGEX_SECONDS:g} s; write it without a "
+                "repetition inside a repetition"
+            ) from None
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -54,9 +83,18 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 
 def nearest_of(word: str, known: Sequence[str]) -> str | None:
-    """The known word that is nearest; None where none is near, or where looking would take long."""
-    close = difflib.get_close_matches(word, known, n=1) if len(known) <= _MOST_COMPARED else []
-    return close[0] if close else None
+    """The known word that is most likely meant; None where none is near, or where looking would take long.
+
+    Near is a word with a typing mistake, or one whose parts are all in the other (``cpus`` for ``num_cpus``).
+    """
+    if len(known) > _MOST_COMPARED:
+        return None
+    close = difflib.get_close_matches(word, known, n=1, cutoff=_NEAR)
+    if close:
+        return close[0]
+    parts = set(word.split("_"))
+    held = [each for each in known if parts < set(each.split("_")) or set(each.split("_")) < parts]
+    return held[0] if len(held) == 1 else None
 
 
 def find_cycle(depends_on: Sequence[Sequence[int]]) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""Reads YAML or JSON into plain values that know their lines.
+"""Reads YAML into plain values that know their lines.
 
 Scalars stay as they were written: what ``yes``, ``04:00:00`` or ``1:10`` means is decided by the key it stands under
 and not, as YAML 1.1 has it, by its looks. Only an empty plain scalar, ``~`` and ``null`` come as None.
@@ -6,7 +6,6 @@ and not, as YAML 1.1 has it, by its looks. Only an empty plain scalar, ``~`` and
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 
@@ -17,8 +16,8 @@ from torc_slurm.errors import InputError
 Value = object  # str, Plain, None, Mapping or Items
 Path = Sequence[str | int]
 
-_DEEPEST = 20
-_TOO_DEEP = f"nested more than {_DEEPEST} levels deep"
+DEEPEST = 20
+TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 # What may hold a bracket that opens nothing (a text in quotes, a comment), else a bracket.
 _QUOTED_OR_BRACKET = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|(?<!\S)\#.*|[][{}]""")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
@@ -26,9 +25,6 @@ _TAGS = frozenset(
     ["!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))]
 )
 _MERGE = "<<"
-_JSON_ESCAPE = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|.)", re.IGNORECASE | re.DOTALL)
-# JSON allows these in a string; YAML takes them for line breaks or refuses them.
-_NOT_PLAIN_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
 # libyaml where PyYAML was built with it: some twenty times faster
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -76,30 +72,14 @@ def parse_yaml(text: str) -> Value:
         return _Reader(yaml.parse(text, Loader=_LOADER)).document()
     except yaml.MarkedYAMLError as error:
         # libyaml reads ahead: at its own bound, which depends on its version, it gives up before any value is here.
-        too_deep = _line_too_deep(text)
+        too_deep = line_too_deep(text)
         if too_deep is not None and too_deep <= _line_of(error):
-            raise DocumentError(too_deep, _TOO_DEEP) from error
+            raise DocumentError(too_deep, TOO_DEEP) from error
         raise DocumentError(_line_of(error), _problem_of(error)) from error
     except yaml.reader.ReaderError as error:
         raise DocumentError(
             _reader_line(text, error), f"a character that YAML does not allow: {error.reason}"
         ) from error
-
-
-def parse_json(text: str) -> Value:
-    """The document in a JSON text.
-
-    Raises:
-        DocumentError: not JSON, or a key twice in one object.
-    """
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DocumentError(error.lineno, f"not JSON: {error.msg} (column {error.colno})") from error
-    except RecursionError:
-        raise DocumentError(_line_too_deep(text) or 1, _TOO_DEEP) from None
-    escaped = _NOT_PLAIN_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text.replace("\t", " "))
-    return parse_yaml(_JSON_ESCAPE.sub(_yaml_escape, escaped))
 
 
 def line_of(document: Value, path: Path) -> int | None:
@@ -131,26 +111,18 @@ def _problem_of(error: yaml.MarkedYAMLError) -> str:
     return f"not YAML: {said}{tab}"
 
 
-def _line_too_deep(text: str) -> int | None:
+def line_too_deep(text: str) -> int | None:
     """The line of the bracket that goes below the deepest level, in a text that is refused already; else None."""
     depth = 0
     for match in _QUOTED_OR_BRACKET.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
-        if depth > _DEEPEST:
+        if depth > DEEPEST:
             return text.count("\n", 0, match.start()) + 1
     return None
 
 
 def _reader_line(text: str, error: yaml.reader.ReaderError) -> int:
     return text.encode("utf-8", "surrogatepass")[: error.position].count(b"\n") + 1
-
-
-def _yaml_escape(match: re.Match[str]) -> str:
-    """JSON writes a character outside the basic plane as two escapes, YAML as one of eight digits."""
-    high, low = match.groups()
-    if high is None:
-        return match[0]
-    return f"\\U{0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00):08X}"
 
 
 class _Reader:
@@ -181,8 +153,8 @@ class _Reader:
             value = self._scalar(event)
         elif isinstance(event, yaml.AliasEvent):
             return self._aliased(event)
-        elif depth >= _DEEPEST:
-            raise DocumentError(_line(event), _TOO_DEEP)
+        elif depth >= DEEPEST:
+            raise DocumentError(_line(event), TOO_DEEP)
         elif isinstance(event, yaml.MappingStartEvent):
             value = self._mapping(depth)
         else:
@@ -235,7 +207,7 @@ class _Reader:
 
     def _key(self, event: yaml.Event) -> str:
         if isinstance(event, (yaml.ScalarEvent, yaml.AliasEvent)):
-            key = self._value(event, _DEEPEST)
+            key = self._value(event, DEEPEST)
             if isinstance(key, str):
                 return key
         raise DocumentError(_line(event), "a key must be a word: no list, no mapping, not empty")

@@ -16,14 +16,16 @@ from typing import NamedTuple
 import yaml
 
 from torc_slurm.errors import InputError
-from torc_slurm.spec.load import parse_workflow
+from torc_slurm.spec.load import Form, parse_workflow
 from torc_slurm.spec.workflow import Requirement, Workflow
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _REQUIREMENTS = "resource_requirements"
 _ALIAS = re.compile(r"\*[^\s,\[\]{}]+")
-# JSON that YAML would refuse, each replaced by as many characters: only places are looked for here.
-_NOT_YAML = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}|[\t\x7f-\x9f\u2028\u2029\ufeff]")
+# What may hold something of JSON or JSON5 that YAML would refuse: texts, comments, white space.
+_NOT_YAML = re.compile(
+    r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|//[^\n]*|/\*.*?\*/|[\t\x7f-\x9f\u2028\u2029\ufeff]""", re.DOTALL
+)
 
 
 class Change(NamedTuple):
@@ -41,7 +43,7 @@ class _Edit(NamedTuple):
     text: str
 
 
-def edit_requirements(text: str, source: str, changes: Sequence[Change], *, is_json: bool = False) -> str:
+def edit_requirements(text: str, source: str, changes: Sequence[Change], form: Form = "yaml") -> str:
     """The text with the changes made; the same text where there is nothing to change.
 
     Args:
@@ -51,15 +53,17 @@ def edit_requirements(text: str, source: str, changes: Sequence[Change], *, is_j
         SpecError: the text is not a workflow.
         InputError: it does not say what it is expected to say, or says it in a way that cannot be changed in one place.
     """
-    before = parse_workflow(text, source, is_json=is_json)
+    before = parse_workflow(text, source, form)
     wanted = _wanted(before, changes, source)
     if not wanted:
         return text
-    edits = _edits(text, wanted, source, is_json=is_json)
+    if form == "kdl":
+        raise InputError(f"{source} is KDL, which is not edited; change it by hand: {_todo(wanted)}")
+    edits = _edits(text, wanted, source, is_json=form != "yaml")
     edited = text
     for edit in sorted(edits, reverse=True):
         edited = edited[: edit.start] + edit.text + edited[edit.end :]
-    _check(before, edited, wanted, source, is_json=is_json)
+    _check(before, edited, wanted, source, form)
     return edited
 
 
@@ -92,7 +96,7 @@ def _wanted(workflow: Workflow, changes: Sequence[Change], source: str) -> dict[
 
 
 def _edits(text: str, wanted: Mapping[str, Mapping[str, str | int]], source: str, *, is_json: bool) -> list[_Edit]:
-    readable = _NOT_YAML.sub(lambda match: "x" * len(match[0]) if len(match[0]) > 1 else " ", text) if is_json else text
+    readable = _NOT_YAML.sub(_as_long, text) if is_json else text
     root = yaml.compose(readable, Loader=_LOADER)
     edits = []
     for name, values in wanted.items():
@@ -103,6 +107,15 @@ def _edits(text: str, wanted: Mapping[str, Mapping[str, str | int]], source: str
             )
         edits += [_edit(text, node, key, new, is_json=is_json) for key, new in values.items()]
     return edits
+
+
+def _as_long(match: re.Match[str]) -> str:
+    """As many characters that YAML reads: texts stay texts, comments become blanks."""
+    found = match[0]
+    if found[0] in "\"'":
+        inner = re.sub(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}", "xxxxxx", found)
+        return re.sub(r"[\t\x7f-\x9f\u2028\u2029\ufeff]", " ", inner)
+    return re.sub(r"[^\n]", " ", found)
 
 
 def _requirement_node(root: yaml.Node | None, name: str) -> yaml.MappingNode | None:
@@ -156,20 +169,23 @@ def _quoted(value: str | int, quote: str, *, is_json: bool) -> str:
 
 
 def _check(
-    before: Workflow, edited: str, wanted: Mapping[str, Mapping[str, str | int]], source: str, *, is_json: bool
+    before: Workflow, edited: str, wanted: Mapping[str, Mapping[str, str | int]], source: str, form: Form
 ) -> None:
     """Read what came out: it must differ in what was wanted, and in nothing else."""
     expected = tuple(_changed(each, wanted.get(each.name, {})) for each in before.requirements)
     try:
-        after = parse_workflow(edited, source, is_json=is_json)
+        after = parse_workflow(edited, source, form)
     except InputError:
         after = None
     if after is None or _content(after) != _content(dataclasses.replace(before, requirements=expected)):
-        todo = "; ".join(f"{name}: {key} {new}" for name, values in wanted.items() for key, new in values.items())
         raise InputError(
             f"{source} cannot be edited in one place without changing more (is a value shared by an anchor?); "
-            f"change it by hand: {todo}"
+            f"change it by hand: {_todo(wanted)}"
         )
+
+
+def _todo(wanted: Mapping[str, Mapping[str, str | int]]) -> str:
+    return "; ".join(f"{name}: {key} {new}" for name, values in wanted.items() for key, new in values.items())
 
 
 def _content(workflow: Workflow) -> Workflow:

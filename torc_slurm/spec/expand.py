@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torc_slurm.errors import InputError
+from torc_slurm.spec.actions import Actions, read_actions
+from torc_slurm.spec.artifacts import DATASETS, FILES, USER_DATA, Artifacts, Found, data_of, names_of
 from torc_slurm.spec.dependencies import Names, describe_cycle, find_cycle, nearest
-from torc_slurm.spec.model import LONGEST_COMMAND_BYTES, JobModel, WorkflowModel
-from torc_slurm.spec.parameters import MOST_JOBS, combinations, settings_of, shell_variables, substitution
-from torc_slurm.spec.workflow import Execution, Job, Monitor, Requirement, Scheduler, Workflow
+from torc_slurm.spec.document import Path as DocumentPath
+from torc_slurm.spec.drafts import JobDraft, NamedPath, Shared, job_drafts, merged_jobs, path_drafts, user_data_drafts
+from torc_slurm.spec.foreign import unused_line
+from torc_slurm.spec.model import ExecutionModel, FailureHandlerModel, JobModel, WorkflowModel
+from torc_slurm.spec.parameters import shell_variables
+from torc_slurm.spec.workflow import (
+    Execution,
+    Job,
+    JobSettings,
+    Monitor,
+    Requirement,
+    Rule,
+    Scheduler,
+    UserData,
+    Workflow,
+)
 from torc_slurm.units import parse_iso_duration
 
 FEWEST_SAMPLES = 60
 _LAUNCHER = re.compile(r"\s*(?:exec\s+)?(srun|mpirun|mpiexec)(?:\.\w+)?(?=\s|$)")
+_ORDINARY = JobSettings()
 
 Path = tuple[str | int, ...]
 
@@ -22,37 +38,45 @@ Path = tuple[str | int, ...]
 class Problem(NamedTuple):
     """What is wrong, and the path in the document of what is to be changed."""
 
-    path: Path
+    path: DocumentPath
     message: str
 
 
-class _Draft(NamedTuple):
-    """A job with its parameters put in, its dependencies still names; ``source`` is its index in the file."""
+class _Resolved(NamedTuple):
+    """All that is known once every name is resolved."""
 
-    source: int
-    job: Job
-    depends_on: Sequence[str]
-    depends_on_regexes: Sequence[str]
+    drafts: list[JobDraft]
+    found: Found
+    depends_on: list[tuple[int, ...]]
+    actions: Actions
+    user_data: list[NamedPath]
 
 
 def check_workflow(model: WorkflowModel) -> tuple[Workflow | None, list[Problem]]:
-    """The workflow that a file means, and nothing wrong with it; or None and all that is wrong."""
-    problems = [*_twice(model, "resource_requirements"), *_twice(model, "slurm_schedulers")]
-    drafts = list(_drafts(model, problems))
-    problems += [*_same_names(model, drafts), *_unknown_requirements(model, drafts)]
+    """The workflow that a file means, with warnings that have no line; or None and all that is wrong."""
+    problems = [
+        problem
+        for key in ("resource_requirements", "slurm_schedulers", "failure_handlers")
+        for problem in _twice(model, key)
+    ]
+    try:
+        shared = Shared(model)
+    except InputError as error:
+        return None, [*problems, Problem(("parameters_file",), str(error))]
+    drafts = list(_drafts(model, shared, problems))
+    problems += [*_same_names(model, drafts), *_unknown_names(model, drafts)]
+    named = _named(model, shared, problems)
     if problems:
         return None, problems
-    depends_on = _dependencies(drafts, problems)
-    names = [draft.job.name for draft in drafts]
-    cycle = None if problems else find_cycle(depends_on)
-    if cycle is not None:
-        where: Path = ("jobs", drafts[cycle[0]].source)
-        problems.append(Problem(where, f"a cycle: {describe_cycle([names[index] for index in cycle])}"))
-    return (None, problems) if problems else (_workflow(model, drafts, depends_on), [])
+    resolved = _resolved(model, drafts, named, problems)
+    return (None, problems) if problems else (_workflow(model, resolved), [])
 
 
 def warnings_of(model: WorkflowModel) -> Iterator[Problem]:
     """What is allowed and most likely not meant."""
+    unused = unused_line(model)
+    if unused is not None:
+        yield Problem((), unused)
     for index, job in enumerate(model.jobs):
         launcher = _LAUNCHER.match(job.command)
         if launcher is not None:
@@ -92,116 +116,197 @@ def _twice(model: WorkflowModel, key: str) -> Iterator[Problem]:
         seen.add(each.name)
 
 
-def _drafts(model: WorkflowModel, problems: list[Problem]) -> Iterator[_Draft]:
-    count = 0
-    for index, job in enumerate(model.jobs):
-        try:
-            for draft in _expanded(index, job):
-                yield draft
-                count += 1
-                if count > MOST_JOBS:
-                    raise InputError(f"the workflow has more than {MOST_JOBS} jobs")
-        except InputError as error:
-            problems.append(Problem(("jobs", index), str(error)))
+def _drafts(model: WorkflowModel, shared: Shared, problems: list[Problem]) -> Iterator[JobDraft]:
+    place = 0
+
+    def each_job() -> Iterator[JobDraft]:
+        nonlocal place
+        for place, job in enumerate(model.jobs):
+            try:
+                yield from job_drafts(place, job, shared)
+            except InputError as error:
+                problems.append(Problem(("jobs", place), str(error)))
+
+    try:
+        yield from merged_jobs(each_job())
+    except InputError as error:
+        problems.append(Problem(("jobs", place), str(error)))
 
 
-def _expanded(index: int, job: JobModel) -> Iterator[_Draft]:
-    if job.parameters is None:
-        yield _draft(index, job, lambda text: text)
-        return
-    if not job.parameters:
-        raise InputError(f"job {job.name!r} has parameters without a name")
-    settings = {name: settings_of(name, given) for name, given in job.parameters.items()}
-    substitute = substitution(list(settings))
-    for combination in combinations(settings, job.parameter_mode):
-        yield _draft(index, job, lambda text, chosen=combination: substitute(text, chosen))  # type: ignore[misc]
-
-
-def _draft(index: int, job: JobModel, fill: Callable[[str], str]) -> _Draft:
-    command = fill(job.command)
-    if len(command.encode()) > LONGEST_COMMAND_BYTES:
-        raise InputError(f"the command of {job.name!r} becomes longer than the {LONGEST_COMMAND_BYTES} bytes allowed")
-    return _Draft(
-        index,
-        Job(
-            name=fill(job.name),
-            command=command,
-            requirement=None if job.resource_requirements is None else fill(job.resource_requirements),
-            env={name: fill(value) for name, value in job.env.items()},
-            working_dir=None if job.working_dir is None else fill(job.working_dir),
-            srun_options=tuple(map(fill, job.srun_options)),
-        ),
-        tuple(map(fill, job.depends_on)),
-        tuple(map(fill, job.depends_on_regexes)),
-    )
-
-
-def _same_names(model: WorkflowModel, drafts: Sequence[_Draft]) -> Iterator[Problem]:
+def _same_names(model: WorkflowModel, drafts: Sequence[JobDraft]) -> Iterator[Problem]:
     first: dict[str, int] = {}
     told: set[int] = set()
     for draft in drafts:
-        name, source = draft.job.name, draft.source
+        name, source = draft.name, draft.source
         if name in first and source not in told:
             told.add(source)
-            remedy = "; its name must hold every parameter, in braces" if model.jobs[source].parameters else ""
+            has_parameters = model.jobs[source].model_fields_set & {"parameters", "use_parameters", "parameters_file"}
+            remedy = "; its name must hold every parameter, in braces" if has_parameters else ""
             yield Problem(("jobs", source, "name"), f"there are two jobs named {name!r}{remedy}")
         first.setdefault(name, source)
 
 
-def _unknown_requirements(model: WorkflowModel, drafts: Sequence[_Draft]) -> Iterator[Problem]:
-    known = [requirement.name for requirement in model.resource_requirements]
-    allowed = {None, *known}
-    unknown = {(draft.source, draft.job.requirement) for draft in drafts if draft.job.requirement not in allowed}
-    for source, name in sorted(unknown, key=lambda each: each[0]):
-        path: Path = ("jobs", source, "resource_requirements")
-        yield Problem(path, f"resource_requirements has no {name!r}{nearest(str(name), known)}")
-
-
-def _dependencies(drafts: Sequence[_Draft], problems: list[Problem]) -> list[tuple[int, ...]]:
-    names = Names([draft.job.name for draft in drafts])
-    return [_dependencies_of(index, draft, names, problems) for index, draft in enumerate(drafts)]
-
-
-def _dependencies_of(index: int, draft: _Draft, names: Names, problems: list[Problem]) -> tuple[int, ...]:
-    """Each once, in order; a regular expression never means the job itself."""
-    found: dict[int, None] = {}
-    for key, words, look_up in (
-        ("depends_on", draft.depends_on, lambda word: (names.named(word),)),
-        ("depends_on_regexes", draft.depends_on_regexes, names.matching),
+def _unknown_names(model: WorkflowModel, drafts: Sequence[JobDraft]) -> Iterator[Problem]:
+    """Requirements, schedulers and failure handlers that jobs name and that are not there."""
+    for key, attribute, listed in (
+        ("resource_requirements", "requirement", model.resource_requirements),
+        ("scheduler", "scheduler", model.slurm_schedulers),
+        ("failure_handler", "failure_handler", model.failure_handlers),
     ):
-        for word in words:
-            try:
-                found.update(dict.fromkeys(look_up(word)))
-            except InputError as error:
-                problems.append(Problem(("jobs", draft.source, key), f"job {draft.job.name!r}: {error}"))
-    if index in found and draft.job.name not in draft.depends_on:
+        where = {"scheduler": "slurm_schedulers", "failure_handler": "failure_handlers"}.get(key, key)
+        known = [each.name for each in listed]
+        allowed = {None, *known}
+        named = {(draft.source, name) for draft in drafts if (name := getattr(draft, attribute)) not in allowed}
+        for source, name in sorted(named, key=lambda each: each[0]):
+            yield Problem(("jobs", source, key), f"{where} has no {name!r}{nearest(str(name), known)}")
+
+
+def _named(model: WorkflowModel, shared: Shared, problems: list[Problem]) -> dict[str, list[NamedPath]]:
+    found: dict[str, list[NamedPath]] = {}
+    for kind, drafts in (
+        (FILES, path_drafts(model.files, "file", shared)),
+        (DATASETS, path_drafts(model.datasets, "dataset", shared)),
+        (USER_DATA, user_data_drafts(model.user_data, shared)),
+    ):
+        found[kind], wrong = names_of(drafts)
+        problems += [Problem((kind, source), message) for source, message in wrong]
+    return found
+
+
+def _resolved(
+    model: WorkflowModel, drafts: list[JobDraft], named: dict[str, list[NamedPath]], problems: list[Problem]
+) -> _Resolved:
+    found = Artifacts(named).resolve(drafts)
+    problems += [Problem(("jobs", source, "command"), message) for source, message in found.problems]
+    names = Names([draft.name for draft in drafts])
+    depends_on = [
+        _dependencies_of(index, draft, names, found.depends_on[index], problems) for index, draft in enumerate(drafts)
+    ]
+    cycle = None if problems else find_cycle(depends_on)
+    if cycle is not None:
+        where: Path = ("jobs", drafts[cycle[0]].source)
+        named_cycle = describe_cycle([drafts[index].name for index in cycle])
+        problems.append(Problem(where, f"a cycle: {named_cycle}"))
+    actions = read_actions(model, names, [draft.scheduler for draft in drafts], depends_on)
+    problems += [Problem(("actions", index), message) for index, message in actions.problems]
+    return _Resolved(drafts, found, depends_on, actions, named[USER_DATA])
+
+
+def _dependencies_of(
+    index: int, draft: JobDraft, names: Names, by_artifacts: list[int], problems: list[Problem]
+) -> tuple[int, ...]:
+    """Each once, in order; a regular expression never means the job itself."""
+    if not draft.lists and not by_artifacts:
+        return ()
+    found: dict[int, None] = {}
+    by_name = draft.lists.get("depends_on", ())
+    for word in by_name:
+        try:
+            found[names.named(word)] = None
+        except InputError as error:
+            problems.append(Problem(("jobs", draft.source, "depends_on"), f"job {draft.name!r}: {error}"))
+    for word in draft.lists.get("depends_on_regexes", ()):
+        try:
+            found.update(dict.fromkeys(names.matching(word)))
+        except InputError as error:
+            problems.append(Problem(("jobs", draft.source, "depends_on_regexes"), f"job {draft.name!r}: {error}"))
+    if index in found and draft.name not in by_name:
         del found[index]
+    found.update(dict.fromkeys(by_artifacts))
     return tuple(found)
 
 
-def _workflow(model: WorkflowModel, drafts: Sequence[_Draft], depends_on: Sequence[tuple[int, ...]]) -> Workflow:
+def _workflow(model: WorkflowModel, resolved: _Resolved) -> Workflow:
     execution = model.execution_config
-    schedulers = (scheduler.model_dump() for scheduler in model.slurm_schedulers)
+    rules = {handler.name: _rules(handler) for handler in model.failure_handlers}
+    schedulers = (scheduler.model_dump(exclude={"serialize_allocations"}) for scheduler in model.slurm_schedulers)
     return Workflow(
         name=model.name,
         description=model.description,
         jobs=tuple(
             Job(
-                draft.job.name,
-                draft.job.command,
-                draft.job.requirement,
-                draft.job.env,
-                draft.job.working_dir,
-                draft.job.srun_options,
+                draft.name,
+                draft.command,
+                draft.requirement,
+                model.env | draft.env if model.env else draft.env,
+                draft.working_dir,
+                draft.srun_options,
                 waits_for,
+                _settings(model.jobs[draft.source], draft, execution, outputs, scheduler, rules),
             )
-            for draft, waits_for in zip(drafts, depends_on, strict=True)
+            for draft, waits_for, outputs, scheduler in zip(
+                resolved.drafts,
+                resolved.depends_on,
+                resolved.found.output_paths,
+                resolved.actions.schedulers,
+                strict=True,
+            )
         ),
-        monitor=Monitor(**model.resource_monitor.model_dump()),
-        execution=Execution(**execution.model_dump() | {"srun_options": tuple(execution.srun_options)}),
+        monitor=_monitor(model),
+        execution=_execution(execution),
         requirements=tuple(Requirement(**each.model_dump()) for each in model.resource_requirements),
         schedulers=tuple(
             Scheduler(**each | {"extra": tuple(each["extra"]), "setup": tuple(each["setup"])}) for each in schedulers
         ),
         slurm_defaults=model.slurm_defaults,
+        user_data=tuple(UserData(each.name, data_of(each.value)) for each in resolved.user_data),
+        actions=resolved.actions.commands,
+        pools=resolved.actions.pools,
+        required_paths=resolved.found.required_paths,
+        timeout_exit_code=execution.timeout_exit_code,
+        oom_exit_code=execution.oom_exit_code,
+        warnings=tuple(
+            f"user data {name!r} is read by a job, has no data, and no job writes it"
+            for name in resolved.found.unwritten
+        ),
     )
+
+
+def _monitor(model: WorkflowModel) -> Monitor:
+    monitor = model.resource_monitor
+    of_jobs = monitor if monitor.jobs is None else monitor.jobs
+    return Monitor(
+        of_jobs.enabled,
+        of_jobs.granularity,
+        monitor.sample_interval_seconds,
+        monitor.flush_interval_seconds,
+        monitor.generate_plots,
+    )
+
+
+def _execution(execution: ExecutionModel) -> Execution:
+    signal = execution.srun_termination_signal
+    options = (() if signal is None else (f"--signal={signal}",), execution.srun_options)
+    return Execution(
+        execution.limit_resources, execution.enforce_runtime, tuple(word for each in options for word in each)
+    )
+
+
+def _rules(handler: FailureHandlerModel) -> tuple[Rule, ...]:
+    """The rules in the order in which they are looked at: those for certain exit codes first."""
+    found = [
+        Rule(None if rule.match_all_exit_codes else tuple(rule.exit_codes), rule.recovery_script, rule.max_retries)
+        for rule in handler.rules
+    ]
+    return tuple(sorted(found, key=lambda rule: rule.exit_codes is None))
+
+
+def _settings(
+    job: JobModel,
+    draft: JobDraft,
+    execution: ExecutionModel,
+    output_paths: tuple[str, ...],
+    scheduler: str | None,
+    rules: dict[str, tuple[Rule, ...]],
+) -> JobSettings:
+    stdio = execution.stdio if job.stdio is None else job.stdio
+    found = JobSettings(
+        scheduler=scheduler,
+        priority=job.priority,
+        cancel_on_blocking_job_failure=job.cancel_on_blocking_job_failure,
+        output_paths=output_paths,
+        rules=() if draft.failure_handler is None else rules[draft.failure_handler],
+        stdio=stdio.mode,
+        delete_stdio_on_success=stdio.delete_on_success,
+    )
+    return _ORDINARY if found == _ORDINARY else found

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from torc_slurm.errors import InputError, SpecError
 from torc_slurm.spec.dependencies import nearest, nearest_of
-from torc_slurm.spec.document import DocumentError, Value, line_of, parse_json, parse_yaml
+from torc_slurm.spec.document import DocumentError, Path, Value, line_of, parse_yaml
 from torc_slurm.spec.expand import Problem, check_workflow, warnings_of
-from torc_slurm.spec.model import (
-    ExecutionModel,
-    JobModel,
-    MonitorModel,
-    RequirementModel,
-    SchedulerModel,
-    WorkflowModel,
-)
+from torc_slurm.spec.foreign import refused
+from torc_slurm.spec.model import WorkflowModel
+from torc_slurm.spec.variables import VariableError, with_variables
 from torc_slurm.spec.workflow import Workflow
 
 LARGEST_FILE_BYTES = 256 * 1024**2
 
-_MODEL_OF: dict[str, type[BaseModel]] = {
-    "jobs": JobModel,
-    "resource_requirements": RequirementModel,
-    "slurm_schedulers": SchedulerModel,
-    "resource_monitor": MonitorModel,
-    "execution_config": ExecutionModel,
-}
+Form = Literal["yaml", "json", "json5", "kdl"]
+_FORMS: dict[str, Form] = {".json": "json", ".json5": "json5", ".jsonc": "json5", ".kdl": "kdl"}
 _MUST_BE = {
     "string_type": "must be a text",
     "int_type": "must be a whole number",
@@ -42,17 +32,22 @@ _MUST_BE = {
 }
 
 
+def form_of(path: str) -> Form:
+    """How a file is written, by its name: ``.json``, ``.json5``, ``.kdl``, else YAML."""
+    return _FORMS.get(os.path.splitext(path)[1].lower(), "yaml")
+
+
 def load_workflow(path: str) -> Workflow:
-    """The workflow in a YAML or JSON file (``*.json``).
+    """The workflow in a YAML, JSON, JSON5 or KDL file (see `form_of`).
 
     Raises:
         SpecError: something in it is wrong; each problem with its line.
         InputError: the file cannot be read.
     """
-    return parse_workflow(_read(path), path, is_json=path.lower().endswith(".json"))
+    return parse_workflow(_read(path), path, form_of(path))
 
 
-def parse_workflow(text: str, source: str, *, is_json: bool = False) -> Workflow:
+def parse_workflow(text: str, source: str, form: Form = "yaml") -> Workflow:
     """The workflow in a text.
 
     Args:
@@ -62,17 +57,35 @@ def parse_workflow(text: str, source: str, *, is_json: bool = False) -> Workflow
         SpecError: something in it is wrong; each problem with its line.
     """
     try:
-        document = parse_json(text) if is_json else parse_yaml(text)
+        document, line = _document(text, form)
     except DocumentError as error:
         raise SpecError([f"{source}:{error.line}: {error.problem}"]) from error
     try:
-        model = WorkflowModel.model_validate(document)
+        model = WorkflowModel.model_validate(with_variables(document))
+    except VariableError as error:
+        raise SpecError(_located(source, line, [Problem(error.path, str(error))])) from None
     except ValidationError as error:
-        raise SpecError(_located(source, document, _problems(error.errors(include_url=False)))) from None
+        raise SpecError(_located(source, line, _problems(error.errors(include_url=False)))) from None
     workflow, problems = check_workflow(model)
     if workflow is None:
-        raise SpecError(_located(source, document, problems))
-    return dataclasses.replace(workflow, warnings=tuple(_located(source, document, warnings_of(model))))
+        raise SpecError(_located(source, line, problems))
+    warnings = (*_located(source, line, warnings_of(model)), *(f"{source}: {each}" for each in workflow.warnings))
+    return dataclasses.replace(workflow, warnings=warnings)
+
+
+def _document(text: str, form: Form) -> tuple[Value, Callable[[Path], int | None]]:
+    """The document, and how to find the line of a path in it."""
+    if form == "yaml":
+        document = parse_yaml(text)
+    elif form == "kdl":
+        from torc_slurm.spec.kdl_document import parse_kdl
+
+        document = parse_kdl(text)
+    else:
+        from torc_slurm.spec.json_document import json_line_of, parse_json, parse_json5
+
+        return parse_json(text) if form == "json" else parse_json5(text), lambda path: json_line_of(text, path)
+    return document, lambda path: line_of(document, path)
 
 
 def _read(path: str) -> str:
@@ -88,9 +101,9 @@ def _read(path: str) -> str:
         raise SpecError([f"{path}:{line}: not UTF-8: {error.reason}; save the file as UTF-8"]) from error
 
 
-def _located(source: str, document: Value, problems: Iterable[Problem]) -> list[str]:
+def _located(source: str, line: Callable[[Path], int | None], problems: Iterable[Problem]) -> list[str]:
     """``file:line: message`` for each, in the order of lines."""
-    found = [(line_of(document, problem.path) or 1, problem.message) for problem in problems]
+    found = [(line(problem.path) or 1, problem.message) for problem in problems]
     return [f"{source}:{line}: {message}" for line, message in dict.fromkeys(sorted(found, key=lambda each: each[0]))]
 
 
@@ -106,6 +119,9 @@ def _problem(error: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails, 
     where, last = _shown(path[:-1]), path[-1] if path else ""
     kind = error["type"]
     if kind == "extra_forbidden":
+        instead = refused(_place(path), str(last))
+        if instead is not None:
+            return Problem(path, f"{last}{where} is not known here: {instead}")
         known = list(_model_at(path[:-1]).model_fields)
         return Problem(path, f"unknown key {str(last)!r}{where}{nearest(str(last), known) or _one_of(known)}")
     if kind == "missing":
@@ -152,8 +168,25 @@ def _shown(path: Sequence[str | int]) -> str:
     return " in " + "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
+def _place(path: Sequence[str | int]) -> str:
+    """The named key that holds the last one: ``jobs`` for ``jobs[3].label``."""
+    named = [part for part in path[:-1] if isinstance(part, str)]
+    return named[-1] if named else ""
+
+
 def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
-    return _MODEL_OF.get(str(path[0]), WorkflowModel) if path else WorkflowModel
+    """The model of the object at a path, by the annotations of the models above it."""
+    model: type[BaseModel] = WorkflowModel
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return model
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _model_in(each)) is not None), None)
 
 
 def _one_of(known: Sequence[str]) -> str:

@@ -1,176 +1,59 @@
 """What a user may write: every key, its type and its bounds, checked with pydantic. No key is known here by chance.
 
-Scalars come as text (see `torc_slurm.spec.document`), so each type reads its own. What concerns several keys of
-different objects (names that refer to one another, cycles) is checked in `torc_slurm.spec.workflow`.
+The names are those of the Rust torc where it has them. What concerns several keys of different objects (names that
+refer to one another, cycles) is checked in `torc_slurm.spec.expand`. Keys typed `Unused` are taken and change nothing
+here (see `torc_slurm.spec.foreign`).
 """
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from torc_slurm.errors import InputError
-from torc_slurm.units import parse_iso_duration, parse_memory, parse_slurm_time, slurm_memory_mib
+from torc_slurm.spec.values import (
+    AnyText,
+    Count,
+    CountFromZero,
+    Environment,
+    Names,
+    Numbers,
+    Options,
+    Seconds,
+    Text,
+    Truth,
+    Whole,
+    command,
+    defaults,
+    exact,
+    lines,
+    slurm_memory,
+    text_,
+    understood,
+    wall_time_seconds,
+)
+from torc_slurm.units import parse_iso_duration, parse_memory
 
-LONGEST_COMMAND_BYTES = 131_071  # the kernel's MAX_ARG_STRLEN, less the closing NUL: one word of a command line
-
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
-_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_OPTION = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
-_WHOLE_MEBIBYTES = re.compile(r"[0-9]{1,12}", re.ASCII)
-# What torc itself sets, what would not be one allocation, or would not come back.
-_REFUSED_OPTIONS = frozenset(("array", "wrap", "parsable", "test-only", "wait", "help", "version", "usage"))
-
-
-def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
-    if isinstance(value, str) and _WHOLE.fullmatch(value):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError("must be a whole number")
-
-
-def _number(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError("must be a number") from None
-
-
-def _truth(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
-    found = value if isinstance(value, bool) else _TRUTHS.get(value.lower()) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError("must be true or false")
-    return found
+Unused = Any
+Parameters = dict[str, Any]
+ParameterMode = Annotated[Literal["product", "zip"], BeforeValidator(exact)]
+_GRANULARITIES = {"Summary": "summary", "TimeSeries": "time_series"}
+_SIGNALS = frozenset(("TERM", "SIGTERM", "15"))
 
 
-def _text(value: str) -> str:
-    if not value.strip():
-        raise ValueError("must not be empty")
-    return _no_nul(value)
+def _granularity(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    return _GRANULARITIES.get(str(value), str(value)) if isinstance(value, str) else value
 
 
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("holds a NUL character, which no program can be given")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("holds half of a character (a lone surrogate)") from None
+def _sigterm(value: str) -> str:
+    if value.upper() not in _SIGNALS:
+        raise ValueError(
+            "cannot be chosen: jobs are told to end by SIGTERM; have the command trap TERM, and leave it out"
+        )
     return value
 
 
-def _command(value: str) -> str:
-    size = len(value.encode())
-    if size > LONGEST_COMMAND_BYTES:
-        raise ValueError(f"has {size} bytes; the kernel takes {LONGEST_COMMAND_BYTES}: put it into a script")
-    return value
-
-
-def _understood(check: Callable[[str], object]) -> Callable[[str], str]:
-    """A validator that refuses what ``check`` refuses, and keeps the text as it was written.
-
-    Its message begins after the text, which is named, with its key, by whoever reports it.
-    """
-
-    def validate(value: str) -> str:
-        try:
-            check(value)
-        except InputError as error:
-            subject, told, problem = str(error).partition(f"{value!r} ")
-            raise ValueError(problem if told else subject) from None
-        return value
-
-    return validate
-
-
-def _wall_time_seconds(value: str) -> object:
-    """ISO 8601 is taken too: the run times beside it are written so.
-
-    Raises:
-        InputError: not a time limit.
-    """
-    seconds = parse_iso_duration(value) if is_iso_duration(value) else parse_slurm_time(value)
-    if seconds == 0:
-        raise InputError(f"walltime {value!r} must be more than 0")
-    return seconds
-
-
-def is_iso_duration(value: str) -> bool:
-    """Whether a wall time is meant as ISO 8601 (``PT4H``) and not as Slurm's (``04:00:00``, ``Partition_Limit``)."""
-    return re.match(r"P[T0-9]", value) is not None
-
-
-def _slurm_memory(value: str) -> str:
-    """sbatch's ``--mem`` in whole MiB: a bare number is MiB, 0 all of the node's; units as in a requirement."""
-    if _WHOLE_MEBIBYTES.fullmatch(value):
-        return value
-    _understood(slurm_memory_mib)(value)
-    return f"{slurm_memory_mib(value)}M"
-
-
-def _words(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
-    """A list of words, or a line that is split as a shell splits it."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return shlex.split(value)
-    except ValueError as error:
-        raise ValueError(f"cannot be split into words: {error}") from None
-
-
-def _options(values: list[str]) -> list[str]:
-    wrong = next((value for value in values if not value.startswith("-")), None)
-    if wrong is not None:
-        raise ValueError(f"{wrong!r} is not an option; write --name=value, each as one word")
-    return values
-
-
-def _one_or_more(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
-    return [value] if isinstance(value, str) else value
-
-
-def _exact(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
-    """The text itself: pydantic before 2.10 does not find a `Plain` among the values of a Literal."""
-    return str(value) if isinstance(value, str) else value
-
-
-def _lines(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
-    return value.splitlines() if isinstance(value, str) else value
-
-
-def _environment(value: dict[str, str]) -> dict[str, str]:
-    wrong = next((name for name in value if _VARIABLE.fullmatch(name) is None), None)
-    if wrong is not None:
-        raise ValueError(f"{wrong!r} cannot be the name of an environment variable")
-    return value
-
-
-def _defaults(value: dict[str, Any]) -> dict[str, Any]:
-    """Option names without dashes in front, ``_`` for ``-`` allowed; values are texts, or true for a bare option."""
-    options = {name.lstrip("-").replace("_", "-"): each for name, each in value.items()}
-    for name, each in options.items():
-        if name in _REFUSED_OPTIONS or _OPTION.fullmatch(name) is None:
-            raise ValueError(f"--{name} cannot be given here")
-        if not isinstance(each, str):
-            raise ValueError(f"{name} must have a value; write true for an option without one")
-    return {name: _TRUTHS.get(str(each).lower(), each) for name, each in options.items()}
-
-
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1_000_000)]
-CountFromZero = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)]
-Truth = Annotated[bool, BeforeValidator(_truth)]
-Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0.1, le=86400, allow_inf_nan=False)]
-Text = Annotated[str, AfterValidator(_text)]
-AnyText = Annotated[str, AfterValidator(_no_nul)]
-Words = Annotated[list[Text], BeforeValidator(_words)]
-Options = Annotated[list[Text], BeforeValidator(_words), AfterValidator(_options)]
-Names = Annotated[list[Text], BeforeValidator(_one_or_more)]
+Granularity = Annotated[Literal["summary", "time_series"], BeforeValidator(_granularity)]
 
 
 class _Model(BaseModel):
@@ -185,14 +68,49 @@ class _Model(BaseModel):
         return value
 
 
+class _Parametrized(_Model):
+    """What parameters can make many of."""
+
+    name: Text
+    parameters: Parameters | None = None
+    parameter_mode: ParameterMode = "product"
+    use_parameters: Names | None = None
+    parameters_file: Text | None = None
+    use_parameters_file: Truth = False
+
+
+class JobMonitorModel(_Model):
+    """``resource_monitor.jobs``: the same as its upper ``enabled`` and ``granularity``."""
+
+    enabled: Truth = True
+    granularity: Granularity = "summary"
+
+
 class MonitorModel(_Model):
     """``resource_monitor``."""
 
     enabled: Truth = True
-    granularity: Annotated[Literal["summary", "time_series"], BeforeValidator(_exact)] = "summary"
+    granularity: Granularity = "summary"
     sample_interval_seconds: Seconds = 10.0
     flush_interval_seconds: Seconds = 60.0
     generate_plots: Truth = False
+    jobs: JobMonitorModel | None = None
+    compute_node: Unused = None
+
+    @model_validator(mode="after")
+    def _said_once(self) -> MonitorModel:
+        if self.jobs is not None and self.model_fields_set & {"enabled", "granularity"}:
+            raise ValueError("enabled and granularity stand either in resource_monitor or in its jobs, not in both")
+        return self
+
+
+class StdioModel(_Model):
+    """``stdio`` of a job, or of ``execution_config``: where a job's output goes."""
+
+    mode: Annotated[Literal["separate", "combined", "no_stdout", "no_stderr", "none"], BeforeValidator(exact)] = (
+        "separate"
+    )
+    delete_on_success: Truth = False
 
 
 class ExecutionModel(_Model):
@@ -201,6 +119,19 @@ class ExecutionModel(_Model):
     limit_resources: Truth = True
     enforce_runtime: Truth = False
     srun_options: Options = []
+    srun_termination_signal: Text | None = None
+    timeout_exit_code: Annotated[Whole, Field(ge=1, le=255)] = 152
+    oom_exit_code: Annotated[Whole, Field(ge=1, le=255)] = 137
+    stdio: StdioModel = StdioModel()
+    termination_signal: Annotated[Text, AfterValidator(_sigterm)] = "SIGTERM"
+    mode: Unused = None
+    sigterm_lead_seconds: Unused = None
+    sigkill_headroom_seconds: Unused = None
+    staggered_start: Unused = None
+    enable_cpu_bind: Unused = None
+    srun_mpi: Unused = None
+    slurm_worker_mpi_mode: Unused = None
+    downstream_buffer_multiplier: Unused = None
 
 
 class RequirementModel(_Model):
@@ -211,8 +142,8 @@ class RequirementModel(_Model):
     num_gpus: CountFromZero = 0
     num_nodes: Count = 1
     ntasks_per_node: Count = 1
-    memory: Annotated[str, AfterValidator(_understood(parse_memory))] | None = None
-    runtime: Annotated[str, AfterValidator(_understood(parse_iso_duration))] | None = None
+    memory: Annotated[str, AfterValidator(understood(parse_memory))] | None = None
+    runtime: Annotated[str, AfterValidator(understood(parse_iso_duration))] | None = None
 
     @model_validator(mode="after")
     def _cpus_divide(self) -> RequirementModel:
@@ -224,7 +155,7 @@ class RequirementModel(_Model):
 class SchedulerModel(_Model):
     """One of ``slurm_schedulers``: what sbatch is asked for."""
 
-    name: Text
+    name: Text = "default"
     account: Text | None = None
     partition: Text | None = None
     qos: Text | None = None
@@ -234,27 +165,114 @@ class SchedulerModel(_Model):
     nodes: Count = 1
     ntasks_per_node: Count | None = None
     cpus_per_task: Count | None = None
-    mem: Annotated[str, AfterValidator(_slurm_memory)] | None = None
+    mem: Annotated[str, AfterValidator(slurm_memory)] | None = None
+    tmp: Text | None = None
     exclusive: Truth | None = None
-    walltime: Annotated[str, AfterValidator(_understood(_wall_time_seconds))] | None = None
+    walltime: Annotated[str, AfterValidator(understood(wall_time_seconds))] | None = None
     extra: Options = []
-    setup: Annotated[list[AnyText], BeforeValidator(_lines)] = []
+    setup: Annotated[list[AnyText], BeforeValidator(lines)] = []
     collect_afterwards: Truth = False
+    serialize_allocations: Unused = None
 
 
-class JobModel(_Model):
-    """One of ``jobs``, before its parameters are put in."""
+class FileModel(_Parametrized):
+    """One of ``files``: a path that jobs read or make."""
+
+    path: Text
+    identifier: Unused = None
+    st_mtime: Unused = None
+
+
+class DatasetModel(_Parametrized):
+    """One of ``datasets``: a directory to which several jobs may add."""
+
+    path: Text
+    hash_mode: Unused = None
+    description: Unused = None
+
+
+class UserDataModel(_Parametrized):
+    """One of ``user_data``: a JSON value that jobs pass on."""
+
+    data: Any = None
+    is_ephemeral: Unused = None
+
+
+class RuleModel(_Model):
+    """One rule of a failure handler."""
+
+    exit_codes: Numbers = []
+    match_all_exit_codes: Truth = False
+    recovery_script: Text | None = None
+    max_retries: CountFromZero = 3
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> RuleModel:
+        if not self.exit_codes and not self.match_all_exit_codes:
+            raise ValueError("matches nothing; give exit_codes, or match_all_exit_codes: true")
+        return self
+
+
+class FailureHandlerModel(_Model):
+    """One of ``failure_handlers``: when a failed job is run again."""
 
     name: Text
-    command: Annotated[str, AfterValidator(_text), AfterValidator(_command)]
+    rules: Annotated[list[RuleModel], Field(min_length=1)]
+
+
+class ActionModel(_Model):
+    """One of ``actions``: what is done when a run starts, jobs are ready or done, or all is over."""
+
+    trigger_type: Annotated[
+        Literal[
+            "on_workflow_start",
+            "on_workflow_complete",
+            "on_jobs_ready",
+            "on_jobs_complete",
+            "on_worker_start",
+            "on_worker_complete",
+        ],
+        BeforeValidator(exact),
+    ]
+    action_type: Annotated[Literal["run_commands", "schedule_nodes"], BeforeValidator(exact)]
+    jobs: Names = []
+    job_name_regexes: Names = []
+    commands: Names = []
+    scheduler: Text | None = None
+    scheduler_type: Annotated[Literal["slurm"], BeforeValidator(exact)] = "slurm"
+    num_allocations: Count = 1
+    max_parallel_jobs: Count | None = None
+    start_one_worker_per_node: Unused = None
+    persistent: Unused = None
+
+
+class JobModel(_Parametrized):
+    """One of ``jobs``, before its parameters are put in."""
+
+    command: Annotated[str, AfterValidator(text_), AfterValidator(command)]
+    invocation_script: AnyText | None = None
     resource_requirements: Text | None = None
     depends_on: Names = []
     depends_on_regexes: Names = []
-    parameters: dict[str, Any] | None = None
-    parameter_mode: Annotated[Literal["product", "zip"], BeforeValidator(_exact)] = "product"
-    env: Annotated[dict[str, AnyText], AfterValidator(_environment)] = {}
+    cancel_on_blocking_job_failure: Truth = True
+    failure_handler: Text | None = None
+    scheduler: Text | None = None
+    priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = 0
+    env: Environment = {}
     working_dir: Text | None = None
     srun_options: Options = []
+    stdio: StdioModel | None = None
+    input_files: Names = []
+    input_file_regexes: Names = []
+    output_files: Names = []
+    output_file_regexes: Names = []
+    input_datasets: Names = []
+    output_datasets: Names = []
+    input_user_data: Names = []
+    input_user_data_regexes: Names = []
+    output_user_data: Names = []
+    output_user_data_regexes: Names = []
+    supports_termination: Unused = None
 
 
 class WorkflowModel(_Model):
@@ -262,9 +280,29 @@ class WorkflowModel(_Model):
 
     name: Text
     description: AnyText | None = None
+    parameters: Parameters | None = None
+    parameters_file: Text | None = None
+    variables: Any = None  # put into the other texts before this is read
+    env: Environment = {}
     resource_monitor: MonitorModel = MonitorModel()
     execution_config: ExecutionModel = ExecutionModel()
     resource_requirements: list[RequirementModel] = []
     slurm_schedulers: list[SchedulerModel] = []
-    slurm_defaults: Annotated[dict[str, Any], AfterValidator(_defaults)] = {}
+    slurm_defaults: Annotated[dict[str, Any], AfterValidator(defaults)] = {}
+    files: list[FileModel] = []
+    datasets: list[DatasetModel] = []
+    user_data: list[UserDataModel] = []
+    failure_handlers: list[FailureHandlerModel] = []
+    actions: list[ActionModel] = []
     jobs: Annotated[list[JobModel], Field(min_length=1)]
+    user: Unused = None
+    project: Unused = None
+    metadata: Unused = None
+    access_groups: Unused = None
+    use_pending_failed: Unused = None
+    enable_ro_crate: Unused = None
+    jobs_sort_method: Unused = None
+    compute_node_expiration_buffer_seconds: Unused = None
+    compute_node_wait_for_new_jobs_seconds: Unused = None
+    compute_node_ignore_workflow_completion: Unused = None
+    compute_node_wait_for_healthy_database_minutes: Unused = None

@@ -16,10 +16,12 @@ ZIP = "zip"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NUMBER = r"[+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?"
-_RANGE = re.compile(rf"({_NUMBER}):({_NUMBER})(?::({_NUMBER}))?", re.ASCII)
+_RANGE = re.compile(rf"({_NUMBER})\s*:\s*({_NUMBER})(?:\s*:\s*({_NUMBER}))?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
-_REAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_REAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
+_ITEM = re.compile(r"""\s*(?:'([^']*)'|"([^"]*)"|([^,'"]*))\s*(?:,|$)""")
 _WIDEST = 1000
+_LARGEST_FILE_BYTES = 64 * 1024**2
 _RANGE_REMEDY = 'write a range "first:last" or "first:last:step", or a list [a, b, c]'
 
 
@@ -33,22 +35,36 @@ class Setting(NamedTuple):
 Combination = Mapping[str, Setting]
 
 
+class _Range(NamedTuple):
+    """A range that was written, and how many values it has; they are not made yet."""
+
+    first: Decimal
+    step: Decimal
+    values: int
+
+
 def settings_of(name: str, given: object) -> list[Setting]:
     """The values of one parameter.
 
     Args:
-        given: ``"1:10"`` (both ends belong to it), ``"0:100:10"``, or a list of numbers and texts.
+        given: ``"1:10"`` (both ends belong to it), ``"0:100:10"``, a list of numbers and texts, a list in quotes
+            (``"[0.1, 0.01]"``), ``"@file"`` with a value on each line, or one value.
 
     Raises:
         InputError: the name cannot stand in braces, the range is not one, or there is no value.
     """
-    if _NAME.fullmatch(name) is None:
-        raise InputError(f"parameter {name!r} must be a word of letters, digits and _, so that it can stand in braces")
-    if isinstance(given, str):
-        return _range(name, given)
-    if not isinstance(given, list) or not given:
-        raise InputError(f"parameter {name!r} has no values; {_RANGE_REMEDY}")
-    return [_setting(name, each) for each in given]
+    return list(_made(_read(name, given)))
+
+
+def combinations_of(given: Mapping[str, object], mode: str) -> Iterator[Combination]:
+    """Every combination of the values of parameters as they were written; counted before any of them is made.
+
+    Raises:
+        InputError: as `settings_of` and `combinations`.
+    """
+    read = {name: _read(name, each) for name, each in given.items()}
+    check_count({name: each.values if isinstance(each, _Range) else len(each) for name, each in read.items()}, mode)
+    return combinations({name: list(_made(each)) for name, each in read.items()}, mode)
 
 
 def combinations(parameters: Mapping[str, Sequence[Setting]], mode: str) -> Iterator[Combination]:
@@ -60,7 +76,17 @@ def combinations(parameters: Mapping[str, Sequence[Setting]], mode: str) -> Iter
     Raises:
         InputError: too many, or lists of different lengths to zip.
     """
-    lengths = {name: len(values) for name, values in parameters.items()}
+    check_count({name: len(values) for name, values in parameters.items()}, mode)
+    rows = zip(*parameters.values(), strict=True) if mode == ZIP else itertools.product(*parameters.values())
+    return (dict(zip(parameters, row, strict=True)) for row in rows)
+
+
+def check_count(lengths: Mapping[str, int], mode: str) -> None:
+    """Refuse too many combinations of so many values each.
+
+    Raises:
+        InputError: there are too many, or there are lists of different lengths to zip.
+    """
     if mode == ZIP and len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} has {count}" for name, count in lengths.items())
         raise InputError(f"parameter_mode zip needs as many values in each parameter: {said}")
@@ -69,22 +95,52 @@ def combinations(parameters: Mapping[str, Sequence[Setting]], mode: str) -> Iter
         total *= count
     if total > MOST_JOBS:
         raise InputError(f"the parameters make {total} jobs of one; at most {MOST_JOBS} are possible")
-    rows = zip(*parameters.values(), strict=True) if mode == ZIP else itertools.product(*parameters.values())
-    return (dict(zip(parameters, row, strict=True)) for row in rows)
+
+
+class Template:
+    """A text in which ``{name}`` and ``{name:format}`` of declared parameters are to be replaced.
+
+    All other braces stay as they are, so does ``${name}``, which is the shell's. A text is split once, however many
+    combinations fill it.
+    """
+
+    def __init__(self, text: str, pattern: re.Pattern[str]) -> None:
+        self._parts: list[str | tuple[str, str, str | None]] = []
+        end = 0
+        for match in pattern.finditer(text):
+            self._parts += [text[end : match.start()], (match[0], match[1], match[2])]
+            end = match.end()
+        self._parts.append(text[end:])
+        self.text = text if end == 0 else None
+
+    @property
+    def names(self) -> set[str]:
+        """The parameters that are named in it."""
+        return {part[1] for part in self._parts if isinstance(part, tuple)}
+
+    def fill(self, combination: Combination) -> str:
+        """The text with the combination's values.
+
+        Raises:
+            InputError: a format does not fit its value.
+        """
+        if self.text is not None:
+            return self.text
+        return "".join(
+            part if isinstance(part, str) else _formatted(part[0], combination[part[1]], part[2])
+            for part in self._parts
+        )
+
+
+def braces_of(names: Sequence[str]) -> re.Pattern[str]:
+    """The pattern of ``{name}`` and ``{name:format}`` for these names."""
+    return re.compile(rf"(?<!\$)\{{({'|'.join(map(re.escape, names))})(?::([^{{}}]*))?\}}", re.ASCII)
 
 
 def substitution(names: Sequence[str]) -> Callable[[str, Combination], str]:
-    """A function that puts values in place of ``{name}`` and ``{name:format}`` in a text.
-
-    All other braces stay as they are, so does ``${name}``, which is the shell's. Making it once for a job's parameters
-    spares compiling the pattern for every combination.
-    """
-    pattern = re.compile(rf"(?<!\$)\{{({'|'.join(map(re.escape, names))})(?::([^{{}}]*))?\}}", re.ASCII)
-
-    def substitute(text: str, combination: Combination) -> str:
-        return pattern.sub(lambda match: _formatted(match[0], combination[match[1]], match[2]), text)
-
-    return substitute
+    """A function that puts values in place of ``{name}`` and ``{name:format}`` in a text (see `Template`)."""
+    pattern = braces_of(names)
+    return lambda text, combination: Template(text, pattern).fill(combination)
 
 
 def shell_variables(text: str, names: Sequence[str]) -> list[str]:
@@ -92,30 +148,120 @@ def shell_variables(text: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if f"${{{name}}}" in text]
 
 
-def _formatted(shown: str, setting: Setting, specification: str | None) -> str:
-    if not specification:
-        return setting.text
-    if any(int(number) > _WIDEST for number in re.findall(r"[0-9]+", specification)):
-        raise InputError(f"{shown} would be wider than {_WIDEST} characters")
-    try:
-        return format(setting.value, specification)
-    except ValueError as error:
-        raise InputError(f"{shown} cannot format {setting.text!r}: {error}") from None
+def check_name(name: str, what: str = "parameter") -> None:
+    """Refuse a name that cannot stand in braces.
+
+    Raises:
+        InputError: it is no word.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise InputError(f"{what} {name!r} must be a word of letters, digits and _, so that it can stand in braces")
 
 
-def _setting(name: str, given: object) -> Setting:
-    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
-        raise InputError(f"parameter {name!r} has a value that is neither a number nor a text: {given!r}")
-    text = str(given)
-    if isinstance(given, str) and not isinstance(given, Plain):  # in quotes: a text, whatever it looks like
-        return Setting(text, text)
+def setting_of(text: str) -> Setting:
+    """A value by its looks: a whole number, a number, else a text."""
     if _INTEGER.fullmatch(text):
         return Setting(text, int(text))
     return Setting(text, float(text) if _REAL.fullmatch(text) else text)
 
 
-def _range(name: str, text: str) -> list[Setting]:
-    match = _RANGE.fullmatch(text.strip())
+def _formatted(shown: str, setting: Setting, specification: str | None) -> str:
+    if not specification:
+        return setting.text
+    if any(len(number) > 6 or int(number) > _WIDEST for number in re.findall(r"[0-9]+", specification)):
+        raise InputError(f"{shown} would be wider than {_WIDEST} characters")
+    try:
+        return format(setting.value, specification)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{shown} cannot format {setting.text!r}: {error}") from None
+
+
+def _read(name: str, given: object) -> _Range | list[Setting]:
+    check_name(name)
+    if isinstance(given, str):
+        return _read_text(name, given)
+    if not isinstance(given, list) or not given:
+        raise InputError(f"parameter {name!r} has no values; {_RANGE_REMEDY}")
+    return [_item(name, each) for each in given]
+
+
+def _made(found: _Range | list[Setting]) -> Iterator[Setting]:
+    if isinstance(found, list):
+        return iter(found)
+    return (_of_decimal(found.first + index * found.step) for index in range(found.values))
+
+
+def _item(name: str, given: object) -> Setting:
+    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
+        raise InputError(f"parameter {name!r} has a value that is neither a number nor a text: {given!r}")
+    text = str(given)
+    if isinstance(given, str) and not isinstance(given, Plain):  # in quotes: a text, whatever it looks like
+        return Setting(text, text)
+    return setting_of(text)
+
+
+def _read_text(name: str, given: str) -> _Range | list[Setting]:
+    text = given.strip()
+    if text.startswith("{") and text.endswith("}"):  # "{1:10}" for "1:10"
+        text = text[1:-1].strip()
+    if text.startswith("[") and text.endswith("]"):
+        return _quoted_list(name, text[1:-1])
+    if text.startswith("@"):
+        return _lines_of(name, text[1:].strip())
+    if ":" in text or not text:
+        return _range(name, text)
+    return [setting_of(text)]
+
+
+def _quoted_list(name: str, text: str) -> list[Setting]:
+    """A list as a text: ``[0.1, 0.01]`` or ``['adam', 'sgd']``."""
+    found: list[Setting] = []
+    end = 0
+    while end < len(text):
+        match = _ITEM.match(text, end)
+        if match is None:
+            raise InputError(f"parameter {name!r}: {text[end:]!r} in the list cannot be read; write [a, b, 'c d']")
+        single, double, bare = match.groups()
+        quoted = single if single is not None else double
+        value = bare.strip() if quoted is None else quoted
+        if quoted is None and not value:
+            raise InputError(f"parameter {name!r} has an empty value in its list; write [a, b, c]")
+        found.append(setting_of(value) if quoted is None else Setting(value, value))
+        end = match.end()
+    if not found:
+        raise InputError(f"parameter {name!r} has no values; {_RANGE_REMEDY}")
+    return found
+
+
+def _lines_of(name: str, path: str) -> list[Setting]:
+    """One value on each line of a file; blank lines and those that begin with # are left out."""
+    lines = [line.strip() for line in read_table(path, f"parameter {name!r}").splitlines()]
+    found = [setting_of(line) for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise InputError(f"parameter {name!r}: {path} holds no values")
+    return found
+
+
+def read_table(path: str, whose: str) -> str:
+    """The text of a file of parameters, which is looked for where torc was called.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            found = file.read(_LARGEST_FILE_BYTES + 1)
+            if len(found) > _LARGEST_FILE_BYTES:
+                raise InputError(f"{whose}: {path} has more than {_LARGEST_FILE_BYTES} bytes")
+            return found.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{whose}: {path or 'a file without a name'} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{whose}: {path} is not UTF-8: {error.reason}") from error
+
+
+def _range(name: str, text: str) -> _Range:
+    match = _RANGE.fullmatch(text)
     if match is None:
         raise InputError(f"parameter {name!r}: {text!r} is not a range; {_RANGE_REMEDY}")
     first, last, step = (Decimal(part or 1) for part in match.groups())
@@ -124,7 +270,7 @@ def _range(name: str, text: str) -> list[Setting]:
     count = int((last - first) / step) + 1
     if count > MOST_JOBS:
         raise InputError(f"parameter {name!r}: {text!r} has {count} values; at most {MOST_JOBS} are possible")
-    return [_of_decimal(first + index * step) for index in range(count)]
+    return _Range(first, step, count)
 
 
 def _of_decimal(number: Decimal) -> Setting:

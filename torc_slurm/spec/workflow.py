@@ -27,6 +27,48 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """When a failure handler runs a job again: for which exit codes, after which script, how often.
+
+    ``exit_codes`` are those of the job; None: every one but 0.
+    """
+
+    exit_codes: tuple[int, ...] | None = None
+    recovery_script: str | None = None
+    max_retries: int = 3
+
+
+@dataclass(frozen=True)
+class Action:
+    """Commands that are run at an event: ``workflow_start``, ``workflow_complete``, ``jobs_ready``, ``jobs_complete``,
+    ``worker_start`` or ``worker_complete``.
+
+    ``jobs`` are indices: the event is that all of these are ready, or have ended.
+    """
+
+    trigger: str
+    commands: tuple[str, ...]
+    jobs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class UserData:
+    """A JSON value that jobs pass on, by its name; ``data`` is JSON text."""
+
+    name: str
+    data: str = "null"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How the allocation of a scheduler is asked for: ``count`` times its nodes, at most so many jobs at a time."""
+
+    scheduler: str
+    count: int = 1
+    max_parallel_jobs: int | None = None
+
+
+@dataclass(frozen=True)
 class Requirement:
     """A named request that jobs share, per node; ``memory`` and ``runtime`` as they were written."""
 
@@ -57,6 +99,7 @@ class Scheduler:
     ntasks_per_node: int | None = None
     cpus_per_task: int | None = None
     mem: str | None = None
+    tmp: str | None = None
     exclusive: bool | None = None
     walltime: str | None = None
     extra: tuple[str, ...] = ()
@@ -65,8 +108,28 @@ class Scheduler:
 
 
 @dataclass(frozen=True)
+class JobSettings:
+    """What few jobs have beside their command.
+
+    ``output_paths`` must be there once the job has exited 0; they are relative to ``torc``'s own directory, as all
+    paths of files are. ``stdio`` is one of ``separate``, ``combined``, ``no_stdout``, ``no_stderr`` and ``none``.
+    """
+
+    scheduler: str | None = None
+    priority: int = 0
+    cancel_on_blocking_job_failure: bool = True
+    output_paths: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    stdio: str = "separate"
+    delete_stdio_on_success: bool = False
+
+
+@dataclass(frozen=True)
 class Job:
-    """One job, its parameters put in; ``depends_on`` are indices into the workflow's jobs."""
+    """One job, its parameters put in; ``depends_on`` are indices into the workflow's jobs.
+
+    ``settings`` hold what few jobs have.
+    """
 
     name: str
     command: str
@@ -75,11 +138,16 @@ class Job:
     working_dir: str | None = None
     srun_options: tuple[str, ...] = ()
     depends_on: tuple[int, ...] = ()
+    settings: JobSettings = field(default_factory=JobSettings)
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A whole workflow; ``warnings`` are for the user to read, each one line."""
+    """A whole workflow; ``warnings`` are for the user to read, each one line.
+
+    ``required_paths`` are files that jobs read and none makes: they must be there before anything starts. The exit
+    codes are what a failure handler knows a timeout and an OOM kill by.
+    """
 
     name: str
     jobs: tuple[Job, ...]
@@ -89,4 +157,10 @@ class Workflow:
     requirements: tuple[Requirement, ...] = ()
     schedulers: tuple[Scheduler, ...] = ()
     slurm_defaults: Mapping[str, str | bool] = field(default_factory=dict)
+    user_data: tuple[UserData, ...] = ()
+    actions: tuple[Action, ...] = ()
+    pools: tuple[Pool, ...] = ()
+    required_paths: tuple[str, ...] = ()
+    timeout_exit_code: int = 152
+    oom_exit_code: int = 137
     warnings: tuple[str, ...] = ()

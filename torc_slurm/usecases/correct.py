@@ -19,6 +19,7 @@ from torc_slurm.sizing.evidence import Resource
 from torc_slurm.slurm.partition import Capacity, ask_capacity
 from torc_slurm.slurm.sbatch_options import choose_scheduler, limit_seconds
 from torc_slurm.spec.edit import Change, edit_requirements, unified_diff
+from torc_slurm.spec.load import form_of
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.units import format_run_time, parse_iso_duration
 from torc_slurm.usecases.sizing_facts import SizingFacts
@@ -90,7 +91,7 @@ def spec_edit(found: SizingFacts, corrections: Corrections, output: str | None =
     path = os.path.realpath(str(source))
     before = _read(path)
     changes = _spec_changes(found, corrections)
-    after = edit_requirements(before, path, changes, is_json=path.lower().endswith(".json"))
+    after = edit_requirements(before, path, changes, form_of(path))
     return SpecEdit(path, path if output is None else os.path.abspath(output), before, after)
 
 

@@ -20,6 +20,7 @@ from torc_slurm.plan import PLANS_DIR
 from torc_slurm.slurm import submission
 from torc_slurm.usecases.collect import FileOutcome, collect_node_files, node_file_paths
 from torc_slurm.usecases.run_states import RunState, refresh_workflow, supersede
+from torc_slurm.usecases.user_data import delete_user_data
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def remove_workflow(current: Current) -> None:
     names = [os.path.relpath(path, current.database.output_dir) for path in node_files]
     with transaction(current.database.connection):
         delete_workflow(current.database.connection, current.workflow_id, names)
+    delete_user_data(current.database.output_dir, current.workflow_id)
     journals = [path + JOURNAL_SUFFIX for path in node_files]
     for path in [*node_files, *journals, *_plan_files(current)]:
         with contextlib.suppress(FileNotFoundError):

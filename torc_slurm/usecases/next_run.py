@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from torc_slurm.database.node_records import Row
-from torc_slurm.database.workflows import dependencies, job_rows
-from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan
+from torc_slurm.database.workflows import dependencies, job_rows, user_data_rows
+from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, UserDatum, actions_left
+from torc_slurm.plan_settings import action, job_settings_of
+from torc_slurm.spec.workflow import Action
 from torc_slurm.units import parse_iso_duration, parse_memory, step_memory_mib
 from torc_slurm.usecases.installation import module_command
 
@@ -23,6 +27,7 @@ def plan_of(connection: sqlite3.Connection, workflow: Row, *, run_id: int, outpu
     rows = job_rows(connection, workflow_id)
     completed = {row["job_id"] for row in rows if row["status"] == "completed"}
     waits_for = dependencies(connection, workflow_id)
+    settings = json.loads(str(workflow["settings"]))
     return Plan(
         workflow_id=workflow_id,
         workflow_name=str(workflow["name"]),
@@ -49,7 +54,25 @@ def plan_of(connection: sqlite3.Connection, workflow: Row, *, run_id: int, outpu
             for row in rows
             if row["job_id"] not in completed
         ),
+        actions=_actions(settings, [int(row["job_id"] or 0) for row in rows], completed, run_id),
+        user_data=tuple(
+            UserDatum(int(row["user_data_id"] or 0), str(row["name"]), str(row["data"]))
+            for row in user_data_rows(connection, workflow_id)
+        ),
+        required_paths=tuple(settings.get("required_paths", ())),
+        **{key: settings[key] for key in ("timeout_exit_code", "oom_exit_code") if key in settings},
     )
+
+
+def _actions(
+    settings: dict[str, Any], job_ids: Sequence[int], completed: Collection[object], run_id: int
+) -> tuple[Action, ...]:
+    """The workflow's actions with ids of jobs, those of a later run where an earlier one has begun."""
+    found = [
+        Action(each.trigger, each.commands, tuple(job_ids[index] for index in each.jobs))
+        for each in map(action, settings.get("actions", ()))
+    ]
+    return tuple(found) if run_id == 1 else actions_left(found, [job for job in job_ids if job not in completed])
 
 
 def _job_plan(row: Row, depends_on: tuple[int, ...]) -> JobPlan:
@@ -59,7 +82,7 @@ def _job_plan(row: Row, depends_on: tuple[int, ...]) -> JobPlan:
         name=str(row["name"]),
         command=str(row["command"]),
         working_dir=str(row["working_dir"]),
-        env=json.loads(str(row["env"])),
+        env={} if row["env"] == "{}" else json.loads(str(row["env"])),
         depends_on=depends_on,
         num_cpus=int(row["num_cpus"] or 1),
         num_gpus=int(row["num_gpus"] or 0),
@@ -68,6 +91,7 @@ def _job_plan(row: Row, depends_on: tuple[int, ...]) -> JobPlan:
         memory_bytes=None if memory is None else parse_memory(memory),
         memory_mib=None if memory is None else step_memory_mib(memory),
         runtime_seconds=None if row["runtime"] is None else parse_iso_duration(str(row["runtime"])),
-        srun_options=tuple(json.loads(str(row["srun_options"]))),
+        srun_options=() if row["srun_options"] == "[]" else tuple(json.loads(str(row["srun_options"]))),
         has_requirements=row["resource_requirements_id"] is not None,
+        settings=job_settings_of(str(row["settings"])),
     )

@@ -16,6 +16,7 @@ from torc_slurm.errors import TorcError
 from torc_slurm.plan import Plan, create_plan_file
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases.collect import collect_node_files
+from torc_slurm.usecases.inputs import check_inputs
 from torc_slurm.usecases.installation import interpreter
 from torc_slurm.usecases.next_run import plan_of
 from torc_slurm.usecases.run_states import next_run_id, refresh_workflow
@@ -52,7 +53,9 @@ def prepare_run(
     """
     if not os.path.isdir(output_dir):  # what is wrong is found before the directory is made
         with open_copy(output_dir, "a first look") as database:
-            check(_next_plan(database.connection, output_dir, source))
+            first = _next_plan(database.connection, output_dir, source)
+            check(first)
+            check_inputs(first)
     with open_to_write(output_dir, on_wait=on_wait) as database:
         if not isinstance(source.workflow, Workflow):
             collect_node_files(database)
@@ -60,6 +63,8 @@ def prepare_run(
             with transaction(database.connection):
                 plan = _next_plan(database.connection, output_dir, source)
                 check(plan)
+                for message in check_inputs(plan):
+                    on_wait(message)
                 if plan.jobs:
                     _write_down(database.connection, plan)
                     undo.callback(os.unlink, create_plan_file(plan))

@@ -54,12 +54,15 @@ def claim_of_this_process(environ: Mapping[str, str]) -> Claim:
     )
 
 
-def take_run(plan: Plan, me: Claim, note: Callable[[str], None] = lambda _text: None) -> Plan | None:
+def take_run(
+    plan: Plan, me: Claim, note: Callable[[str], None] = lambda _text: None, run_id: int | None = None
+) -> Plan | None:
     """The plan that this process may run from now on: the given one or, where its run has ended, the next one.
 
     None where every job of the workflow is completed.
 
     Args:
+        run_id: what the next run is to be called at least: a later stage of the workflow has its number already.
         note: takes a line for the user where there is something to wait for.
 
     Raises:
@@ -79,7 +82,8 @@ def take_run(plan: Plan, me: Claim, note: Callable[[str], None] = lambda _text: 
         if claim_run(plan.output_dir, plan.workflow_id, plan.run_id, me):
             return _without_what_was_done_since(plan)
         _wait_for_its_end(plan, plan.run_id, me, note)
-        following = next_plan(plan, _completed(plan, _node_files_until(plan, plan.run_id)))
+        number = max(plan.run_id + 1, run_id or 0)
+        following = next_plan(plan, _completed(plan, _node_files_until(plan, plan.run_id)), number)
         if not following.jobs:
             return None
         try:
@@ -160,7 +164,7 @@ def _where_it_runs_here(plan: Plan, run_id: int, claim: Claim, me: Claim) -> str
         return None
     if claim.host == me.host and _is_torc(claim.pid):
         return f"process {claim.pid} of this allocation runs it"
-    prefix, suffix = f"wf{plan.workflow_id}_j", f"_r{run_id}_a1"
+    prefix, suffix = f"wf{plan.workflow_id}_j", f"_r{run_id}_a"
     left = [name for name in steps.running_steps(claim.slurm_job_id or 0) if name.startswith(prefix) and suffix in name]
     return f"its runner has died, and {len(left)} of its steps still run" if left else None
 

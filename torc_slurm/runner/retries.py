@@ -1,0 +1,34 @@
+"""Whether a failed job is run again, by the rules of its failure handler; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torc_slurm.runner.attempts import FAILED, NODE_FAIL, OOM, TIMEOUT, Outcome
+from torc_slurm.spec.workflow import Rule
+
+_CAN_BE_TRIED_AGAIN = frozenset((FAILED, OOM, TIMEOUT, NODE_FAIL))
+
+
+def exit_code_of(outcome: Outcome, *, timeout_exit_code: int, oom_exit_code: int) -> int | None:
+    """The code that a rule knows the end by: a timeout and an OOM kill have codes of their own."""
+    return {TIMEOUT: timeout_exit_code, OOM: oom_exit_code}.get(outcome.state, outcome.return_code)
+
+
+def rule_for(rules: Sequence[Rule], outcome: Outcome, code: int | None) -> Rule | None:
+    """The first rule that is meant for this end; None where there is none, or where nothing was wrong with the job."""
+    if outcome.state not in _CAN_BE_TRIED_AGAIN or outcome.return_code == 0:
+        return None
+    return next(
+        (
+            rule
+            for rule in rules
+            if rule.exit_codes is None or code in rule.exit_codes or outcome.return_code in rule.exit_codes
+        ),
+        None,
+    )
+
+
+def may_retry(rule: Rule, attempt_id: int) -> bool:
+    """Whether another attempt is allowed after this one."""
+    return attempt_id <= rule.max_retries

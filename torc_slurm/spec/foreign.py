@@ -1,0 +1,107 @@
+"""Keys of the Rust torc that mean something else here, or nothing: what is told of each.
+
+Two kinds. `UNUSED` are taken: jobs run as they would without them. `REFUSED` are not, because a workflow that relies
+on them would not do what it says; each has what to do instead. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from torc_slurm.spec.model import WorkflowModel
+
+# By where they stand. A text tells what happens instead, where that is not simply nothing.
+UNUSED: dict[str, dict[str, str]] = {
+    "": {
+        "user": "",
+        "project": "",
+        "metadata": "",
+        "access_groups": "files' permissions decide who reads an output directory",
+        "use_pending_failed": "a failed job is failed",
+        "enable_ro_crate": "no RO-Crate is written",
+        "jobs_sort_method": "jobs start by priority, then in the file's order",
+        "compute_node_expiration_buffer_seconds": "",
+        "compute_node_wait_for_new_jobs_seconds": "",
+        "compute_node_ignore_workflow_completion": "an allocation ends with its last job",
+        "compute_node_wait_for_healthy_database_minutes": "",
+    },
+    "jobs": {"supports_termination": "every job is told to end by SIGTERM"},
+    "files": {"identifier": "", "st_mtime": ""},
+    "datasets": {"hash_mode": "contents are not hashed", "description": ""},
+    "user_data": {"is_ephemeral": ""},
+    "slurm_schedulers": {"serialize_allocations": "allocations of a workflow always run one after another"},
+    "actions": {"start_one_worker_per_node": "one runner serves all nodes of an allocation", "persistent": ""},
+    "resource_monitor": {"compute_node": "jobs are measured, not whole nodes"},
+    "execution_config": {
+        "mode": "jobs are srun steps inside an allocation, plain processes elsewhere",
+        "sigterm_lead_seconds": "",
+        "sigkill_headroom_seconds": "",
+        "staggered_start": "",
+        "enable_cpu_bind": "srun binds as the site sets it; srun_options: --cpu-bind=... changes that",
+        "srun_mpi": "",
+        "slurm_worker_mpi_mode": "",
+        "downstream_buffer_multiplier": "",
+    },
+}
+REFUSED: dict[str, dict[str, str]] = {
+    "": {
+        "dynamic_jobs": "jobs cannot be added while a workflow runs, as there is no server; write the iterations as "
+        "jobs with parameters, or let one job call torc run with a further file",
+        "slurm_config": "write execution_config instead (use_srun: true is what always happens in an allocation)",
+        "use_srun": "leave it out: jobs are always srun steps inside an allocation",
+        "limit_resources": "it stands in execution_config",
+        "srun_termination_signal": "it stands in execution_config",
+        "enable_cpu_bind": "leave it out, or write execution_config: {srun_options: --cpu-bind=...}",
+        "local_schedulers": "leave it out: torc run starts jobs on this machine by itself",
+    },
+    "jobs": {
+        "label": "there are no runners with labels; give the job a scheduler of its own with a constraint or partition",
+        "schedule_compute_nodes": "write an action: {trigger_type: on_jobs_complete, action_type: schedule_nodes, ...}",
+    },
+    "slurm_schedulers": {
+        "time": "write walltime",
+        "memory": "write mem",
+    },
+}
+
+
+def refused(place: str, key: str) -> str | None:
+    """What to do instead of a key at this place (``jobs``, ``""`` for the top); None: it is not known at all."""
+    return REFUSED.get(place, {}).get(key)
+
+
+def unused_line(model: WorkflowModel) -> str | None:
+    """One line that names every key of the file that changes nothing here; None where there is none."""
+    found = dict.fromkeys(_unused(model))
+    if not found:
+        return None
+    told = [f"{name} ({why})" if why else name for name, why in found]
+    if any(each.runtime is None for each in model.resource_requirements):
+        told.append("a requirement without runtime has no limit (torc's own: PT1H)")
+    return f"changes nothing here: {', '.join(told)}"
+
+
+def _unused(model: WorkflowModel) -> Iterator[tuple[str, str]]:
+    for place, keys in UNUSED.items():
+        for each in _at(model, place):
+            for key in keys:
+                if key in each.model_fields_set and _means_something(key, getattr(each, key)):
+                    yield f"{place}.{key}" if place else key, keys[key]
+
+
+def _at(model: WorkflowModel, place: str) -> list[Any]:
+    value = getattr(model, place) if place else model
+    return value if isinstance(value, list) else [value] if isinstance(value, BaseModel) else []
+
+
+def _means_something(key: str, value: object) -> bool:
+    """Whether the value asks for anything: what is false, or what happens here anyway, does not."""
+    said = str(value).lower()
+    if key == "compute_node":
+        return isinstance(value, dict) and str(value.get("enabled", "false")).lower() == "true"
+    if key == "mode":
+        return said not in ("slurm", "auto")
+    return said not in ("false", "none", "null", "")

@@ -1,0 +1,175 @@
+"""The types of values in a workflow file: how each reads its text, and its bounds.
+
+Scalars come as text (see `torc_slurm.spec.document`), so each type reads its own.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from torc_slurm.errors import InputError
+from torc_slurm.units import parse_iso_duration, parse_slurm_time, slurm_memory_mib
+
+LONGEST_COMMAND_BYTES = 131_071  # the kernel's MAX_ARG_STRLEN, less the closing NUL: one word of a command line
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_OPTION = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+_WHOLE_MEBIBYTES = re.compile(r"[0-9]{1,12}", re.ASCII)
+# What torc itself sets, what would not be one allocation, or would not come back.
+_REFUSED_OPTIONS = frozenset(("array", "wrap", "parsable", "test-only", "wait", "help", "version", "usage"))
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("must be a whole number")
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a number") from None
+
+
+def _truth(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    found = value if isinstance(value, bool) else _TRUTHS.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be true or false")
+    return found
+
+
+def text_(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return _no_nul(value)
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("holds a NUL character, which no program can be given")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a character (a lone surrogate)") from None
+    return value
+
+
+def command(value: str) -> str:
+    size = len(value.encode())
+    if size > LONGEST_COMMAND_BYTES:
+        raise ValueError(f"has {size} bytes; the kernel takes {LONGEST_COMMAND_BYTES}: put it into a script")
+    return value
+
+
+def understood(check: Callable[[str], object]) -> Callable[[str], str]:
+    """A validator that refuses what ``check`` refuses, and keeps the text as it was written.
+
+    Its message begins after the text, which is named, with its key, by whoever reports it.
+    """
+
+    def validate(value: str) -> str:
+        try:
+            check(value)
+        except InputError as error:
+            subject, told, problem = str(error).partition(f"{value!r} ")
+            raise ValueError(problem if told else subject) from None
+        return value
+
+    return validate
+
+
+def wall_time_seconds(value: str) -> object:
+    """ISO 8601 is taken too: the run times beside it are written so.
+
+    Raises:
+        InputError: not a time limit.
+    """
+    seconds = parse_iso_duration(value) if is_iso_duration(value) else parse_slurm_time(value)
+    if seconds == 0:
+        raise InputError(f"walltime {value!r} must be more than 0")
+    return seconds
+
+
+def is_iso_duration(value: str) -> bool:
+    """Whether a wall time is meant as ISO 8601 (``PT4H``) and not as Slurm's (``04:00:00``, ``Partition_Limit``)."""
+    return re.match(r"P[T0-9]", value) is not None
+
+
+def slurm_memory(value: str) -> str:
+    """sbatch's ``--mem`` in whole MiB: a bare number is MiB, 0 all of the node's; units as in a requirement."""
+    if _WHOLE_MEBIBYTES.fullmatch(value):
+        return value
+    understood(slurm_memory_mib)(value)
+    return f"{slurm_memory_mib(value)}M"
+
+
+def _words(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    """A list of words, or a line that is split as a shell splits it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"cannot be split into words: {error}") from None
+
+
+def _options(values: list[str]) -> list[str]:
+    wrong = next((value for value in values if not value.startswith("-")), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} is not an option; write --name=value, each as one word")
+    return values
+
+
+def one_or_more(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    return [value] if isinstance(value, str) else value
+
+
+def exact(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    """The text itself: pydantic before 2.10 does not find a `Plain` among the values of a Literal."""
+    return str(value) if isinstance(value, str) else value
+
+
+def lines(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+    return value.splitlines() if isinstance(value, str) else value
+
+
+def environment(value: dict[str, str]) -> dict[str, str]:
+    wrong = next((name for name in value if _VARIABLE.fullmatch(name) is None), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} cannot be the name of an environment variable")
+    return value
+
+
+def defaults(value: dict[str, Any]) -> dict[str, Any]:
+    """Option names without dashes in front, ``_`` for ``-`` allowed; values are texts, or true for a bare option."""
+    options = {name.lstrip("-").replace("_", "-"): each for name, each in value.items()}
+    for name, each in options.items():
+        if name in _REFUSED_OPTIONS or _OPTION.fullmatch(name) is None:
+            raise ValueError(f"--{name} cannot be given here")
+        if not isinstance(each, str):
+            raise ValueError(f"{name} must have a value; write true for an option without one")
+    return {name: _TRUTHS.get(str(each).lower(), each) for name, each in options.items()}
+
+
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1_000_000)]
+CountFromZero = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)]
+Truth = Annotated[bool, BeforeValidator(_truth)]
+Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0.1, le=86400, allow_inf_nan=False)]
+Text = Annotated[str, AfterValidator(text_)]
+AnyText = Annotated[str, AfterValidator(_no_nul)]
+Words = Annotated[list[Text], BeforeValidator(_words)]
+Options = Annotated[list[Text], BeforeValidator(_words), AfterValidator(_options)]
+Names = Annotated[list[Text], BeforeValidator(one_or_more)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Numbers = Annotated[list[Annotated[Whole, Field(ge=0, le=255)]], BeforeValidator(one_or_more)]
+Environment = Annotated[dict[str, AnyText], AfterValidator(environment)]

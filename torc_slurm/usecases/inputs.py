@@ -1,0 +1,34 @@
+"""The files that a workflow's jobs read and none of them makes: they must be there before anything starts."""
+
+from __future__ import annotations
+
+import os
+
+from torc_slurm.errors import InputError
+from torc_slurm.plan import Plan
+
+_MOST_NAMED = 5
+
+
+def on_disk(path: str, working_dir: str) -> str:
+    """A file's path as it is looked for: ``~`` and ``$VARIABLE`` put in, relative ones from a directory."""
+    return os.path.join(working_dir, os.path.expandvars(os.path.expanduser(path)))
+
+
+def check_inputs(plan: Plan) -> tuple[str, ...]:
+    """Look for them; returns a line for the user where some are missing that an action may still make.
+
+    Raises:
+        InputError: some are missing, and nothing makes them.
+    """
+    missing = [path for path in plan.required_paths if not os.path.exists(on_disk(path, plan.working_dir))]
+    if not missing:
+        return ()
+    more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+    named = ", ".join(missing[:_MOST_NAMED]) + more
+    if any(action.trigger in ("workflow_start", "worker_start") for action in plan.actions):
+        return (f"not there yet: {named}; jobs read it and none makes it, so an action must",)
+    raise InputError(
+        f"input files that no job makes are not there in {plan.working_dir}: {named}; make them first, or name them "
+        "among the output_files of the job that makes them"
+    )

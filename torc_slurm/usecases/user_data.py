@@ -1,0 +1,150 @@
+"""The values that jobs pass on: read and written where a job runs, without the main database.
+
+What the workflow file gives stands in ``torc.db`` and in each plan. What a job writes is a file of its own,
+``user_data/wf<W>_d<ID>.json``, which is put in place whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torc_slurm.database.main import open_main
+from torc_slurm.database.workflows import user_data_rows, user_datum_row, workflow_row
+from torc_slurm.errors import InputError, TorcError
+from torc_slurm.plan import Plan, plan_path, read_plan
+
+USER_DATA_DIR = "user_data"
+LARGEST_BYTES = 16 * 1024**2
+_FILE = re.compile(r"wf([0-9]+)_d([0-9]+)\.json")
+
+
+@dataclass(frozen=True)
+class UserData:
+    """A value with its number and name; ``data`` is what JSON stands for."""
+
+    user_data_id: int
+    workflow_id: int
+    name: str
+    data: Any
+
+    def as_item(self) -> dict[str, Any]:
+        """As it is shown: with the names that the Rust torc gives them."""
+        return {"id": self.user_data_id, "workflow_id": self.workflow_id, "name": self.name, "data": self.data}
+
+
+def get_user_data(output_dir: str, user_data_id: int, environ: Mapping[str, str]) -> UserData:
+    """One value as it is now.
+
+    Raises:
+        InputError: there is none of that number.
+    """
+    known = _known(output_dir, user_data_id, environ)
+    path = _path(output_dir, known.workflow_id, user_data_id)
+    if not os.path.exists(path):
+        return known
+    return UserData(user_data_id, known.workflow_id, known.name, _read(path))
+
+
+def update_user_data(output_dir: str, user_data_id: int, text: str, environ: Mapping[str, str]) -> UserData:
+    """Put another value, given as JSON, in place.
+
+    Raises:
+        InputError: no JSON, too large, or there is none of that number.
+        TorcError: the file cannot be written.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BYTES:
+        raise InputError(f"user data has more than {LARGEST_BYTES} bytes; write a file, and pass on its name")
+    try:
+        data = json.loads(text)
+        written = json.dumps(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--data is not JSON: {error}; a text is written in double quotes") from None
+    known = _known(output_dir, user_data_id, environ)
+    path = _path(output_dir, known.workflow_id, user_data_id)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor, draft = tempfile.mkstemp(prefix=".torc-", dir=os.path.dirname(path))
+        try:
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(written + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
+    except OSError as error:
+        raise TorcError(f"{path} cannot be written: {error.strerror}") from error
+    return UserData(user_data_id, known.workflow_id, known.name, data)
+
+
+def list_user_data(output_dir: str, workflow_id: int | None) -> list[UserData]:
+    """The values of a workflow (None: the latest) as they are now.
+
+    Raises:
+        InputError: there is no such workflow.
+    """
+    with open_main(output_dir) as database:
+        row = workflow_row(database.connection, workflow_id)
+        rows = user_data_rows(database.connection, int(row["workflow_id"] or 0))
+    found = [_of_row(each) for each in rows]
+    return [
+        UserData(each.user_data_id, each.workflow_id, each.name, _read(path)) if os.path.exists(path) else each
+        for each in found
+        for path in (_path(output_dir, each.workflow_id, each.user_data_id),)
+    ]
+
+
+def delete_user_data(output_dir: str, workflow_id: int) -> None:
+    """Remove what a workflow's jobs have written."""
+    for path in glob.glob(os.path.join(glob.escape(output_dir), USER_DATA_DIR, f"wf{workflow_id}_d*.json")):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _path(output_dir: str, workflow_id: int, user_data_id: int) -> str:
+    return os.path.join(output_dir, USER_DATA_DIR, f"wf{workflow_id}_d{user_data_id}.json")
+
+
+def _known(output_dir: str, user_data_id: int, environ: Mapping[str, str]) -> UserData:
+    """The value as the workflow file gives it: inside a job from its plan, elsewhere from the main database."""
+    for plan in _plans(output_dir, environ):
+        for each in plan.user_data:
+            if each.user_data_id == user_data_id:
+                return UserData(user_data_id, plan.workflow_id, each.name, json.loads(each.data))
+    with open_main(output_dir) as database:
+        row = user_datum_row(database.connection, user_data_id)
+    if row is None:
+        raise InputError(f"there is no user data {user_data_id} in {output_dir} (torc user-data list shows it)")
+    return _of_row(row)
+
+
+def _plans(output_dir: str, environ: Mapping[str, str]) -> list[Plan]:
+    """The plan of the job that calls, where one does."""
+    workflow, run = environ.get("TORC_WORKFLOW_ID", ""), environ.get("TORC_RUN_ID", "")
+    if not (workflow.isdecimal() and run.isdecimal()):
+        return []
+    with contextlib.suppress(OSError, TorcError):
+        return [read_plan(plan_path(output_dir, int(workflow), int(run)))]
+    return []
+
+
+def _of_row(row: Mapping[str, Any]) -> UserData:
+    return UserData(int(row["user_data_id"]), int(row["workflow_id"]), str(row["name"]), json.loads(str(row["data"])))
+
+
+def _read(path: str) -> Any:  # noqa: ANN401 - whatever JSON stands for
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise TorcError(f"{path} cannot be read: {error}") from error
