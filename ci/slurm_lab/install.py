@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,24 +40,24 @@ def program(name: str) -> str:
     return path
 
 
-def missing_packages() -> list[str]:
-    missing = (package for name, package in PROGRAMS.items() if shutil.which(name, path=SEARCH_PATH) is None)
-    return list(dict.fromkeys(missing))
-
-
-def ensure_installed() -> None:
-    packages = missing_packages()
+def ensure_installed(programs: Mapping[str, str] = PROGRAMS) -> None:
+    """Install the packages of those programs, or files by their whole paths, that are missing."""
+    packages = list(dict.fromkeys(package for name, package in programs.items() if not _is_there(name)))
     if not packages:
         return
     command = f"apt-get install -y --no-install-recommends {' '.join(packages)}"
     if shutil.which("apt-get") is None:
-        raise LabError(f"Slurm is not installed and there is no apt-get here: install {', '.join(packages)}")
+        raise LabError(f"not installed, and there is no apt-get here: install {', '.join(packages)}")
     if os.geteuid() != 0:
-        raise LabError(f"Slurm is not installed and only root may install it: `sudo {command}`")
-    _say(f"installing {', '.join(packages)} (once, about 20 s)")
+        raise LabError(f"not installed, and only root may install it: `sudo {command}`")
+    _say(f"installing {', '.join(packages)} (once, about a minute)")
     with _no_service_starts():
         _apt(["update"])
         _apt(["install", "--no-install-recommends", *packages])
+
+
+def _is_there(name: str) -> bool:
+    return Path(name).exists() if name.startswith("/") else shutil.which(name, path=SEARCH_PATH) is not None
 
 
 def _apt(arguments: list[str]) -> None:
