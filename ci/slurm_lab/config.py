@@ -10,6 +10,30 @@ MEMORY_PER_NODE_MIB = 16384
 CLUSTER = "torclab"
 ADDRESS = "127.0.0.1"
 
+# What every Slurm of the tests has, in this lab and on the machines of ci/cluster.
+COMMON = f"""\
+MpiDefault=none
+MailProg=/bin/true
+# The shortest interval there is: accounting's own peaks are worth comparing with.
+JobAcctGatherFrequency=task=1
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+# The machine may have fewer cores and less memory than the nodes declare.
+SlurmdParameters=config_overrides
+# A job that names no memory gets its CPUs' share, so that four of them fit on a node.
+DefMemPerCPU={MEMORY_PER_NODE_MIB // CPUS_PER_NODE}
+# Look at what is pending every second and not every 60: a requeued or dependent job waits for no other event.
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
+ReturnToService=2
+MinJobAge=300
+OverTimeLimit=0
+# Seconds between SIGTERM and SIGKILL; Slurm's default is 30. Tests of what survives a kill wait for this.
+KillWait=5
+UnkillableStepTimeout=60
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStoreFlags=job_comment
+"""
+
 # NodeHostname and NodeAddr are all on loopback: several slurmd run on one host, told apart by name and port.
 SLURM_CONF = """\
 ClusterName={cluster}
@@ -19,9 +43,7 @@ SlurmUser=root
 AuthType=auth/munge
 # A requeued job starts again after cred_expire seconds; Slurm's default is 120 (slurm.conf(5), AuthInfo).
 AuthInfo=socket={run}/munge.sock,cred_expire=10
-MpiDefault=none
-MailProg=/bin/true
-
+{common}
 {binding_to_loopback}
 SrunPortRange={srun_ports}
 
@@ -36,30 +58,11 @@ ProctrackType={proctrack}
 TaskPlugin={task_plugin}
 {binding}
 JobAcctGatherType=jobacct_gather/{gather}
-# The shortest interval there is: accounting's own peaks are worth comparing with.
-JobAcctGatherFrequency=task=1
 
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-# The machine may have fewer cores and less memory than the nodes declare.
-SlurmdParameters=config_overrides
-# A job that names no memory gets its CPUs' share, so that four of them fit on a node.
-DefMemPerCPU={memory_per_cpu}
-# Look at what is pending every second and not every 60: a requeued or dependent job waits for no other event.
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1,bf_interval=1
-ReturnToService=2
-MinJobAge=300
-OverTimeLimit=0
-# Seconds between SIGTERM and SIGKILL; Slurm's default is 30. Tests of what survives a kill wait for this.
-KillWait=5
-UnkillableStepTimeout=60
-
-AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost={address}
 AccountingStoragePort={port_slurmdbd}
 # The socket again: connections to slurmdbd take it from here and not from AuthInfo (seen on 22.05).
 AccountingStoragePass={run}/munge.sock
-AccountingStoreFlags=job_comment
 
 {nodes}
 PartitionName=debug Nodes=ALL Default=YES DefaultTime=10 MaxTime=1-00:00:00 State=UP
@@ -157,7 +160,7 @@ def slurm_conf(settings: Settings) -> str:
         task_plugin="task/cgroup,task/affinity" if on else "task/affinity",
         gather=settings.gather,
         binding=NO_BINDING if settings.few_cores else "",
-        memory_per_cpu=MEMORY_PER_NODE_MIB // CPUS_PER_NODE,
+        common=COMMON,
         nodes="\n".join(_node(name, settings) for name in settings.nodes),
         extra="\n".join(settings.extra_lines),
     )

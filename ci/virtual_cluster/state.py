@@ -1,0 +1,116 @@
+"""One cluster on disk: where its files are, how its state is written and read, and whether it is alive."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from slurm_lab.errors import LabError
+
+from .config import Settings
+
+STATE = "cluster.json"
+ALIVE = "alive"
+DETACHED = "detached"
+KEEPER_LOG = "keeper.log"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The folders that the machines boot from, which clusters share and do not change."""
+
+    kernel: Path
+    root: Path
+    environment: Path
+    project: Path
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster as it was asked for. `keeper`: the process that takes it away; `init`: the first of its namespaces."""
+
+    settings: Settings
+    image: Image
+    made_dir: bool
+    keeper: int = 0
+    init: int = 0
+
+    @property
+    def dir(self) -> Path:
+        return self.settings.dir
+
+    @property
+    def share(self) -> Path:
+        """What the machines see at /cluster."""
+        return self.dir / "share"
+
+    @property
+    def tree(self) -> Path:
+        """The root of the machines, visible in the cluster's namespaces only."""
+        return self.dir / "memory" / "tree"
+
+    def console(self, machine: str) -> Path:
+        return self.share / "log" / machine / "console"
+
+    def logs(self, machine: str) -> tuple[Path, ...]:
+        return tuple(sorted((self.share / "log" / machine).glob("*")))
+
+
+def save(cluster: Cluster) -> None:
+    """Replace the state file in one step: a reader never sees half of it."""
+    temporary = cluster.dir / (STATE + ".new")
+    temporary.write_text(json.dumps(asdict(cluster), default=str, indent=1) + "\n")
+    temporary.replace(cluster.dir / STATE)
+
+
+def load(directory: Path) -> Cluster:
+    try:
+        raw = json.loads((directory / STATE).read_text())
+    except OSError as error:
+        raise LabError(f"no cluster in {directory}: start one with `ci/cluster up`") from error
+    except ValueError as error:
+        raise LabError(f"{directory / STATE}: not JSON ({error}); remove {directory}") from error
+    settings = raw["settings"] | {"dir": directory, "extra_lines": tuple(raw["settings"]["extra_lines"])}
+    image = Image(**{name: Path(path) for name, path in raw["image"].items()})
+    return Cluster(Settings(**settings), image, raw["made_dir"], raw["keeper"], raw["init"])
+
+
+def exists(directory: Path) -> bool:
+    return (directory / STATE).exists()
+
+
+def hold_alive(directory: Path) -> int:
+    """Take the lock that means "this cluster is alive"; the keeper inherits the descriptor."""
+    descriptor = os.open(directory / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise LabError(f"a cluster is up or coming up in {directory}: see `ci/cluster status`") from None
+    return descriptor
+
+
+def is_alive(directory: Path) -> bool:
+    """Does any process hold the cluster's lock? Asking takes it for an instant."""
+    try:
+        with _lock(directory / ALIVE):
+            return False
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
