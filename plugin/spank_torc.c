@@ -266,9 +266,19 @@ static int write_words(const struct request *request, char *words, size_t size)
 	return length > 0 && (size_t)length < size;
 }
 
+static int is_executable(const char *path)
+{
+	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
+}
+
 /* Slurm's own ways to put a program in front of the task's command. */
 static void put_in_front(spank_t spank, char **argv, const char *words)
 {
+#if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 11, 0)
+	/* of --multi-prog this is the file that names the commands, which are out of reach */
+	if (*argv[0] == '/' && !is_executable(argv[0]))
+		return;
+#endif
 	if (spank_setenv(spank, "TORC_SPANK_STEP", words, 1) != ESPANK_SUCCESS)
 		return;
 #if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(23, 11, 0)
@@ -282,11 +292,6 @@ static void put_in_front(spank_t spank, char **argv, const char *words)
 	if (spank_setenv(spank, "TORC_SPANK_COMMAND", argv[0], 1) == ESPANK_SUCCESS)
 		argv[0] = step_exec;
 #endif
-}
-
-static int is_executable(const char *path)
-{
-	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
 }
 
 /* The root of the node, which a container plugin may have left when the task is initialised. */
