@@ -34,7 +34,11 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "torc_slurm.figures",
         ),
     ),
-    ("plan", ("torc_slurm.plan", "torc_slurm.plan_settings", "torc_slurm.stages", "torc_slurm.spec.*")),
+    ("processes and files", ("torc_slurm.liveness", "torc_slurm.whole_files")),
+    (
+        "plan",
+        ("torc_slurm.plan", "torc_slurm.plan_settings", "torc_slurm.stages", "torc_slurm.claims", "torc_slurm.spec.*"),
+    ),
     ("sizing", ("torc_slurm.sizing.*",)),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),
     (

@@ -3,18 +3,15 @@
 Made where the user runs ``torc``, read by ``torc run --plan FILE`` in the allocation, which never opens the main
 database. Standard library only. A plan holds the jobs that are still to be done; attempts count from 1 in each run.
 
-Beside it lies, once the run has begun, its claim: who took it. Of two scripts, or one script submitted twice, only the
-one that made the claim starts jobs; for the other there is the next run, once the claimant's allocation has ended.
+It holds the values of ``env:``, so only its owner can read it, unless they ask otherwise (see `whole_files`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +19,7 @@ from typing import Any
 from torc_slurm.errors import ParseError, TorcError
 from torc_slurm.plan_settings import ORDINARY, action, job_settings, said
 from torc_slurm.spec.workflow import Action, JobSettings
+from torc_slurm.whole_files import create_exclusively, private_mode
 
 PLAN_FORMAT = 1
 PLANS_DIR = "plans"
@@ -223,106 +221,9 @@ def create_plan_file(plan: Plan) -> str:
         PlanExistsError: the run has a plan.
         OSError: it cannot be written.
     """
-    if not _create(plan.path, plan_to_json(plan)):
+    if not create_exclusively(plan.path, plan_to_json(plan), private_mode()):
         raise PlanExistsError(f"run {plan.run_id} of workflow {plan.workflow_id} has a plan already")
     return plan.path
-
-
-@dataclass(frozen=True)
-class Claim:
-    """Who took a run: the allocation, or the process outside Slurm, that alone may start its jobs.
-
-    ``purpose`` is ``run``, or ``superseded`` where ``torc submit`` or ``torc workflows cancel`` took a run that had
-    only been generated, so that its script, submitted later, finds it taken.
-    """
-
-    claimed_at: float
-    host: str
-    pid: int
-    slurm_job_id: int | None = None
-    restart_count: int = 0
-    purpose: str = "run"
-
-
-def claim_path(output_dir: str, workflow_id: int, run_id: int) -> str:
-    """Beside the plan: ``<output_dir>/plans/wf<W>_r<R>.claim``."""
-    return plan_path(output_dir, workflow_id, run_id).removesuffix(".json") + ".claim"
-
-
-def claim_run(output_dir: str, workflow_id: int, run_id: int, claim: Claim) -> bool:
-    """Take a run; False where somebody has it already (see `read_claim`).
-
-    Raises:
-        OSError: the directory cannot be written.
-    """
-    return _create(claim_path(output_dir, workflow_id, run_id), json.dumps(dataclasses.asdict(claim)) + "\n")
-
-
-def read_claim(output_dir: str, workflow_id: int, run_id: int) -> Claim | None:
-    """Who took the run; None: nobody yet.
-
-    Raises:
-        ParseError: the file is not a claim.
-        OSError: it cannot be read.
-    """
-    path = claim_path(output_dir, workflow_id, run_id)
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return Claim(**json.loads(file.read()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise ParseError(f"{path} does not say who took the run: {error}; remove it if nothing runs") from error
-
-
-def _create(path: str, text: str) -> bool:
-    """Write a file, whole or not at all, where there is none of that name; False: there is one."""
-    directory, name = os.path.split(path)
-    os.makedirs(directory, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
-    try:
-        with open(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-        return _link(draft, path)
-    finally:
-        os.unlink(draft)
-
-
-def _link(draft: str, path: str) -> bool:
-    """Give the draft its name: link(2) is exclusive and atomic on NFS too."""
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        # An NFS server can repeat a request whose answer was lost: a second link to our draft means that we won.
-        return os.stat(draft).st_nlink == 2
-    except OSError:
-        return _copy_exclusively(draft, path)
-    return True
-
-
-def _copy_exclusively(draft: str, path: str) -> bool:
-    """For file systems without hard links: the name is taken exclusively, then the text put in."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        return False
-    try:
-        with open(descriptor, "w", encoding="ascii") as file, open(draft, encoding="ascii") as text:
-            file.write(text.read())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
-    return True
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _plain(value: object) -> object:

@@ -15,24 +15,15 @@ import pytest
 from node_files import batch, exit_record
 from runs import TORC, environment, kill_quietly, wrappers_below
 
+from torc_slurm.claims import SUPERSEDED, Claim, claim_of_this_process, claim_run, read_claim
 from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_journal
 from torc_slurm.database.node_file import write_batch
 from torc_slurm.errors import DatabaseError
 from torc_slurm.identity import node_file_path
-from torc_slurm.plan import (
-    Claim,
-    ExecutionPlan,
-    JobPlan,
-    MonitorPlan,
-    Plan,
-    claim_run,
-    create_plan_file,
-    plan_path,
-    read_claim,
-    read_plan,
-)
+from torc_slurm.liveness import process_here
+from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, create_plan_file, plan_path, read_plan
 from torc_slurm.usecases.installation import module_command
-from torc_slurm.usecases.takeover import SUPERSEDED, RunTakenError, claim_of_this_process, take_run
+from torc_slurm.usecases.takeover import RunTakenError, take_run
 
 ME = claim_of_this_process({})
 NO_PROCESS = 2**22 + 1  # over the kernel's largest pid
@@ -161,7 +152,7 @@ def test_every_task_on_every_node_must_have_exited_0(plan: Plan) -> None:
 def test_an_active_run_is_refused(plan: Plan) -> None:
     other = subprocess.Popen(["bash", "-c", "exec -a torc sleep 300"])
     try:
-        claim(plan, pid=other.pid)
+        claim(plan, pid=other.pid, process_start=process_here(other.pid).start_ticks)
         with pytest.raises(RunTakenError, match=f"run 1 of workflow 1 is active: process {other.pid} runs it"):
             take_run(plan, ME)
     finally:

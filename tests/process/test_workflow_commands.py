@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from node_files import BEGIN, batch, dump, exit_record, write
 
+from torc_slurm.claims import Claim, claim_by, claim_run, read_claim
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_journal
-from torc_slurm.plan import Claim, claim_run, read_claim, read_plan
+from torc_slurm.liveness import process_here
+from torc_slurm.plan import read_plan
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 SPEC = """\
@@ -302,7 +304,7 @@ def test_a_run_that_is_active_is_not_run_twice(place: Place) -> None:
     place.torc("slurm", "generate", "w.yaml", "-o", "run.sh")
     sleeper = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "torc"], stdin=subprocess.PIPE)
     with sleeper:
-        claim_run(str(place.output_dir), 1, 1, Claim(claimed_at=BEGIN, host=os.uname().nodename, pid=sleeper.pid))
+        claim_run(str(place.output_dir), 1, 1, claim_by(process_here(sleeper.pid)))
         assert place.answer("workflows", "status")["status"] == "running"
         for words in (("submit", "1"), ("slurm", "generate", "1"), ("workflows", "delete", "1")):
             assert "run 1 of workflow 1 is active (process" in place.refusal(*words, status=1)

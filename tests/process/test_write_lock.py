@@ -108,7 +108,7 @@ CHANGES: dict[str, tuple[Callable[[Owner], Owner], bool]] = {
 @pytest.mark.parametrize("case", CHANGES)
 def test_who_counts_as_dead(case: str) -> None:
     change, dead = CHANGES[case]
-    assert owner_is_dead(change(current_owner()), current_owner()) is dead
+    assert owner_is_dead(change(current_owner())) is dead
 
 
 def test_a_lock_of_another_host_is_never_removed(tmp_path: Path) -> None:

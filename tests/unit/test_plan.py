@@ -10,21 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from torc_slurm.claims import Claim, claim_path, claim_run, read_claim
 from torc_slurm.errors import ParseError
 from torc_slurm.plan import (
-    Claim,
     ExecutionPlan,
     JobPlan,
     MonitorPlan,
     Plan,
     PlanExistsError,
-    claim_path,
-    claim_run,
     create_plan_file,
     next_plan,
     plan_from_json,
     plan_to_json,
-    read_claim,
     read_plan,
 )
 

@@ -41,7 +41,23 @@ def test_values(written: object, meant: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["", "[]", "[a,,b]", "['a' b]", "@/nowhere", "a:b", "1:2:0", "3:1", "1:3:-1", "1:2:3:4", "0:9999999", [], None, {"a": 1}]
+    "written",
+    [
+        "",
+        "[]",
+        "[a,,b]",
+        "['a' b]",
+        "@/nowhere",
+        "a:b",
+        "1:2:0",
+        "3:1",
+        "1:3:-1",
+        "1:2:3:4",
+        "0:9999999",
+        [],
+        None,
+        {"a": 1},
+    ],
 )
 def test_what_is_no_range_is_refused(written: object) -> None:
     with pytest.raises(InputError, match="'i'"):

@@ -86,11 +86,12 @@ def _run_plan(path: str, stage: int | None, run_id: int | None, most_jobs: int |
 
 
 def _run_workflow(source: str | None, output_dir: str, chosen_format: Format, most_jobs: int | None) -> int:
+    from torc_slurm.claims import claim_of_this_process
     from torc_slurm.cli.workflow_options import load, user_name, working_dir
     from torc_slurm.runner.execute import check_here
     from torc_slurm.runner.run import Share
     from torc_slurm.usecases.prepare_run import Source, prepare_run
-    from torc_slurm.usecases.takeover import check_free, claim_of_this_process
+    from torc_slurm.usecases.takeover import check_free
 
     environ = dict(os.environ)
 
@@ -115,8 +116,9 @@ def _run_workflow(source: str | None, output_dir: str, chosen_format: Format, mo
 
 def _carry_out(plan: Plan, share: Share, run_id: int | None = None) -> RunResult | None:
     """Take the plan's run, or the next one, and run it; None where every job is completed."""
+    from torc_slurm.claims import claim_of_this_process
     from torc_slurm.runner.execute import execute
-    from torc_slurm.usecases.takeover import claim_of_this_process, take_run
+    from torc_slurm.usecases.takeover import take_run
 
     environ = dict(os.environ)
     me = claim_of_this_process(environ)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -142,6 +141,8 @@ def _written(path: str | None) -> Iterator[list[str]]:
     Raises:
         InputError: nothing can be written there.
     """
+    from torc_slurm.whole_files import new_draft, remove_abandoned_drafts
+
     parts: list[str] = []
     if path is None:
         yield parts
@@ -150,7 +151,8 @@ def _written(path: str | None) -> Iterator[list[str]]:
     if os.path.isdir(target):
         raise InputError(f"{path} is a directory; give a file with -o")
     try:
-        descriptor, draft = tempfile.mkstemp(prefix=".torc-", dir=os.path.dirname(target))
+        remove_abandoned_drafts(os.path.dirname(target))
+        descriptor, draft = new_draft(os.path.dirname(target))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
     try:

@@ -172,7 +172,8 @@ def cancel(
     """End a workflow's active run; what its jobs have done stays, and the next run goes on from there."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer
-    from torc_slurm.usecases.current import cancel_runs, current_workflow
+    from torc_slurm.usecases.cancel import cancel_runs
+    from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
@@ -190,7 +191,8 @@ def delete(
     """Delete a workflow and all that is recorded of it; what its jobs wrote stays. Refused while a run is active."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer
-    from torc_slurm.usecases.current import current_workflow, remove_workflow
+    from torc_slurm.usecases.current import current_workflow
+    from torc_slurm.usecases.delete import remove_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:

@@ -9,23 +9,25 @@ file and what to check.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import pwd
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
+from torc_slurm.database.node_file import release_lock, take_lock
 from torc_slurm.errors import DatabaseError
+from torc_slurm.liveness import Life, Process, life_of, this_process
+from torc_slurm.whole_files import create_exclusively
 
 LOCK_SUFFIX = ".lock"
 _GUARD_SUFFIX = ".takeover"
 _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.5
 _SAY_AFTER_SECONDS = 1.0
-_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NAMELESS_GUARD_SECONDS = 10.0
+_LONGEST_TEXT = 4096
 
 
 class LockTimeoutError(DatabaseError):
@@ -44,15 +46,21 @@ class Owner:
     user: str
     since: float
 
+    @property
+    def process(self) -> Process:
+        """The process that made the lock."""
+        return Process(self.host, self.pid, self.boot_id, self.pid_namespace, self.process_start, self.since)
+
 
 def current_owner() -> Owner:
     """This process, as it stands in its lock file."""
+    me = this_process()
     return Owner(
-        host=socket.gethostname(),
-        boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
-        pid_namespace=_pid_namespace(),
-        pid=os.getpid(),
-        process_start=_process_start(os.getpid()),
+        host=me.host,
+        boot_id=me.boot_id,
+        pid_namespace=me.pid_namespace,
+        pid=me.pid,
+        process_start=me.start_ticks,
         user=_user_name(),
         since=time.time(),
     )
@@ -98,83 +106,69 @@ def _acquire(lock: str, owner: Owner, timeout_seconds: float, on_wait: Callable[
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def _create(lock: str, owner: Owner) -> bool:
-    """True if the lock file did not exist and is now ours. A link brings its text with it and is atomic on
-    NFS too.
-    """
-    draft = f"{lock}.{owner.host}.{owner.pid}"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        _write_owner(descriptor, owner)
-        return _link(draft, lock, owner)
-    finally:
-        os.unlink(draft)
-
-
-def _link(draft: str, lock: str, owner: Owner) -> bool:
-    try:
-        os.link(draft, lock)
-    except FileExistsError:
-        return os.stat(draft).st_nlink == 2  # NFS can lose the answer to a link that was made
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        return _create_exclusively(lock, owner)
-    return True
-
-
-def _create_exclusively(path: str, owner: Owner) -> bool:
-    try:
-        _write_owner(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), owner)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _write_owner(descriptor: int, owner: Owner) -> None:
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(owner), file)
+def _create(path: str, owner: Owner) -> bool:
+    """True if the file did not exist and is now ours."""
+    return create_exclusively(path, json.dumps(asdict(owner)), 0o644)
 
 
 def read_owner(lock: str) -> Owner | None:
     """The owner that a lock file names; None if there is no such file, or its text names nobody."""
     try:
-        with open(lock, encoding="utf-8") as file:
-            return Owner(**json.load(file))
-    except (FileNotFoundError, ValueError, TypeError):
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, encoding="utf-8") as file:
+            return Owner(**json.loads(file.read(_LONGEST_TEXT)))
+    except (OSError, ValueError, TypeError):
         return None
 
 
-def owner_is_dead(owner: Owner, here: Owner) -> bool:
+def owner_is_dead(owner: Owner) -> bool:
     """True only when it is certain: the same machine since the same boot, and no such process there.
 
-    A process number that now belongs to a process with another start time counts as dead.
+    A process number that now belongs to a process with another start time counts as dead. After a reboot nothing is
+    certain: another machine can have the same name.
     """
-    if (owner.host, owner.boot_id, owner.pid_namespace) != (here.host, here.boot_id, here.pid_namespace):
-        return False
-    if not _process_exists(owner.pid):
-        return True
-    start = _process_start(owner.pid)
-    return bool(start and owner.process_start and start != owner.process_start)
+    return life_of(owner.process) is Life.ended
 
 
 def _remove_if_dead(lock: str) -> bool:
-    """Remove a lock of a dead process. Only the holder of the guard file removes, so no live lock is taken by
-    mistake.
+    """Remove a lock of a dead process. Only the holder of the guard file removes, so no live lock is taken by mistake.
+
+    The processes of one user and host take turns here by a lock of the kernel's, which a killed process cannot leave
+    behind; the guard file is for those of other users. A guard whose process has died is removed as the lock is.
     """
     owner = read_owner(lock)
-    if owner is None or not owner_is_dead(owner, current_owner()):
+    if owner is None or not owner_is_dead(owner):
         return False
     guard = lock + _GUARD_SUFFIX
-    if not _create_exclusively(guard, current_owner()):
-        return False
     try:
-        if read_owner(lock) != owner:
+        turn = take_lock(guard, wait_seconds=0.0)
+    except OSError:
+        return False  # another process takes it over just now
+    try:
+        if _guard_is_stale(guard):
+            os.unlink(guard)
+        if not _create(guard, current_owner()):
             return False
-        os.unlink(lock)
-        return True
+        try:
+            if read_owner(lock) != owner:
+                return False
+            os.unlink(lock)
+            return True
+        finally:
+            os.unlink(guard)
     finally:
-        os.unlink(guard)
+        release_lock(guard, turn)
+
+
+def _guard_is_stale(guard: str) -> bool:
+    """Whether the process that made the guard has died; one without a name was left by a process killed as it wrote."""
+    owner = read_owner(guard)
+    if owner is not None:
+        return owner_is_dead(owner)
+    try:
+        return time.time() - os.lstat(guard).st_mtime > _NAMELESS_GUARD_SECONDS
+    except OSError:
+        return False
 
 
 def _holder(lock: str) -> str:
@@ -191,39 +185,6 @@ def _describe(lock: str, waited_seconds: float) -> str:
         f"waited {waited_seconds:.0f} s for {_holder(lock)}; "
         f"if no such process runs any more, remove {' and '.join(names) or lock} and try again"
     )
-
-
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
-def _process_start(pid: int) -> str:
-    """Ticks since boot at which the process began (field 22 of /proc/PID/stat); empty where that is not to be
-    read.
-    """
-    stat = _first_line(f"/proc/{pid}/stat")
-    return stat.rpartition(")")[2].split()[19] if stat else ""
-
-
-def _pid_namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _first_line(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.readline().strip()
-    except OSError:
-        return ""
 
 
 def _user_name() -> str:

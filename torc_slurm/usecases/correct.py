@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from torc_slurm.spec.load import form_of
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.units import format_run_time, parse_iso_duration
 from torc_slurm.usecases.sizing_facts import SizingFacts
+from torc_slurm.whole_files import remove_abandoned_drafts, replace_file
 
 _KEYS = {Resource.memory: "memory", Resource.runtime: "runtime", Resource.cpu: "num_cpus"}
 
@@ -150,7 +150,8 @@ def _write(edit: SpecEdit) -> None:
         TorcError: it cannot be written.
     """
     try:
-        _replace(edit.target, edit.after.encode())
+        remove_abandoned_drafts(os.path.dirname(edit.target))
+        replace_file(edit.target, edit.after.encode(), 0o644)
     except OSError as error:
         raise TorcError(f"{edit.target} cannot be written: {error.strerror}; nothing was changed") from error
 
@@ -163,24 +164,10 @@ def _bytes(path: str) -> bytes | None:
         return None
 
 
-def _replace(path: str, content: bytes) -> None:
-    descriptor, draft = tempfile.mkstemp(prefix=".torc-", dir=os.path.dirname(path))
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(draft, os.stat(path).st_mode & 0o7777 if os.path.exists(path) else 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
-
-
 def _put_back(path: str, content: bytes | None) -> None:
     """What was there before; None: nothing was."""
     if content is not None:
-        _replace(path, content)
+        replace_file(path, content)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torc_slurm.database.job_states import unfinished_workflows
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.node_records import Row
-from torc_slurm.database.runs import ENDED, GENERATED, update_run
-from torc_slurm.database.snapshot import JOURNAL_SUFFIX
-from torc_slurm.database.workflows import delete_workflow, workflow_row, workflow_rows
-from torc_slurm.errors import TorcError
-from torc_slurm.plan import PLANS_DIR
-from torc_slurm.slurm import submission
-from torc_slurm.usecases.collect import FileOutcome, collect_node_files, node_file_paths
-from torc_slurm.usecases.run_states import RunState, refresh_workflow, supersede
-from torc_slurm.usecases.user_data import delete_user_data
+from torc_slurm.database.runs import ENDED
+from torc_slurm.database.workflows import workflow_row, workflow_rows
+from torc_slurm.usecases.collect import FileOutcome, collect_node_files
+from torc_slurm.usecases.run_states import RunState, refresh_workflow
 
 
 @dataclass(frozen=True)
@@ -77,86 +69,3 @@ def current_workflows(
                 with transaction(database.connection):
                     refresh_workflow(database.connection, output_dir, int(row["workflow_id"] or 0))
         yield database
-
-
-def cancel_runs(current: Current) -> list[str]:
-    """End what is active of a workflow, and take back what was only generated; returns a line for each.
-
-    Raises:
-        CommandError: Slurm refused.
-        TorcError: a run's process is on another host.
-    """
-    return [_cancel(current, run) for run in current.runs if run.status != ENDED]
-
-
-def _cancel(current: Current, run: RunState) -> str:
-    what = f"run {run.run_id} of workflow {current.workflow_id}"
-    if run.slurm_job_id is not None:
-        submission.cancel(run.slurm_job_id)
-        return f"{what}: Slurm job {run.slurm_job_id} was told to end"
-    if run.claim is not None:
-        return f"{what}: {_end_process(run)}"
-    if not supersede(current.database.output_dir, current.workflow_id, run.run_id):
-        raise TorcError(f"{what} has begun in this very moment; try again")
-    with transaction(current.database.connection):
-        update_run(current.database.connection, current.workflow_id, run.run_id, status=ENDED, note="taken back")
-    return f"{what}: taken back; its script will start nothing"
-
-
-def _end_process(run: RunState) -> str:
-    """Tell a run outside Slurm to end.
-
-    Raises:
-        TorcError: it runs on another host, or belongs to another user.
-    """
-    assert run.claim is not None
-    pid, host = run.claim.pid, run.claim.host
-    if host != os.uname().nodename:
-        raise TorcError(f"it is process {pid} on {host}; cancel it there")
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return f"process {pid} has just ended"
-    except PermissionError:
-        raise TorcError(f"process {pid} belongs to another user, who alone can end it") from None
-    return f"process {pid} was told to end"
-
-
-def remove_workflow(current: Current) -> None:
-    """Delete a workflow with all that is recorded of it; what its jobs wrote stays.
-
-    Raises:
-        TorcError: a run of it is active, or the database cannot be written.
-    """
-    if current.database.read_only_reason is not None:
-        raise TorcError(current.database.read_only_reason)
-    active = current.active_run
-    if active is not None:
-        raise TorcError(
-            f"run {active.run_id} of workflow {current.workflow_id} is active ({active.reason}); "
-            f"end it first: torc workflows cancel {current.workflow_id}"
-        )
-    for run in current.runs:
-        if run.status == GENERATED and not supersede(current.database.output_dir, current.workflow_id, run.run_id):
-            raise TorcError(f"run {run.run_id} of workflow {current.workflow_id} has begun in this very moment")
-    node_files = list(_node_files(current))
-    names = [os.path.relpath(path, current.database.output_dir) for path in node_files]
-    with transaction(current.database.connection):
-        delete_workflow(current.database.connection, current.workflow_id, names)
-    delete_user_data(current.database.output_dir, current.workflow_id)
-    journals = [path + JOURNAL_SUFFIX for path in node_files]
-    for path in [*node_files, *journals, *_plan_files(current)]:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-
-
-def _node_files(current: Current) -> Iterator[str]:
-    ending = re.compile(rf".*_{current.workflow_id}_[0-9]+\.db", re.DOTALL)
-    return (path for path in node_file_paths(current.database.output_dir) if ending.fullmatch(path))
-
-
-def _plan_files(current: Current) -> Iterator[str]:
-    directory = os.path.join(current.database.output_dir, PLANS_DIR)
-    of_workflow = re.compile(rf"wf{current.workflow_id}_r[0-9]+\.(?:json|claim|sbatch)")
-    if os.path.isdir(directory):
-        yield from (os.path.join(directory, name) for name in os.listdir(directory) if of_workflow.fullmatch(name))

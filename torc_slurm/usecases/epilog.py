@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from torc_slurm.claims import read_claim
 from torc_slurm.database.node_records import Row, read_node_file
 from torc_slurm.database.slurm_stats import write_slurm_stats
 from torc_slurm.database.spool import bring_over
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.identity import RESOURCE_DIR, node_file_path
-from torc_slurm.plan import plan_run_ids, read_claim
+from torc_slurm.plan import plan_run_ids
 from torc_slurm.records.accounting import FINAL_STATUSES, AccountingRecord
 from torc_slurm.slurm.accounting import fetch_runs
 from torc_slurm.slurm.commands import EPILOG_TIMEOUT_SECONDS, sacct_timeout_seconds

@@ -1,38 +1,39 @@
-"""Which runs of a workflow are active: from their claims, from Slurm, and from the processes of this host.
-
-At most one is. A run that was only generated is not active until its script begins; a run whose allocation has left
-Slurm's queue has ended, whatever it could still write.
-"""
+"""Where each run of a workflow stands, brought up to date in the main database; asks squeue once for all of them."""
 
 from __future__ import annotations
 
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from torc_slurm.claims import Claim, claim_path, read_claim
 from torc_slurm.database.job_states import attempts_without_end, refresh_job_statuses, unfinished_workflows
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
-from torc_slurm.errors import CommandError
-from torc_slurm.plan import Claim, claim_run, plan_run_ids, read_claim
+from torc_slurm.errors import CommandError, ParseError
+from torc_slurm.liveness import Process
+from torc_slurm.plan import plan_run_ids
 from torc_slurm.slurm.submission import active_jobs
+from torc_slurm.usecases.activity import RunName, activity_of_claim
 from torc_slurm.usecases.attempt_results import rebuild_results
 
-SUPERSEDED = "superseded"
+_NOBODY = Claim(0.0, "", 0)  # this process asks from outside every allocation
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands; ``reason`` is a line for the user, ``slurm_job_id`` None outside Slurm or where not known."""
+    """Where a run stands; ``reason`` is a line for the user, ``slurm_job_id`` None outside Slurm or where not known.
+
+    ``processes``: those of this host that a signal ends it by.
+    """
 
     run_id: int
     status: str
     reason: str
     slurm_job_id: int | None = None
     claim: Claim | None = None
+    processes: tuple[Process, ...] = ()
 
     @property
     def is_active(self) -> bool:
@@ -52,10 +53,12 @@ def settle_runs(
     """
     _adopt_plans(connection, output_dir, workflow_id)
     rows = [row for row in run_rows(connection, workflow_id) if row["status"] != ENDED]
-    claims = {int(row["run_id"] or 0): read_claim(output_dir, workflow_id, int(row["run_id"] or 0)) for row in rows}
-    jobs = [job for row in rows if (job := _slurm_job(row, claims[int(row["run_id"] or 0)])) is not None]
+    runs = [RunName(output_dir, workflow_id, int(row["run_id"] or 0)) for row in rows]
+    claims = [_claim_or_problem(run) for run in runs]
+    pairs = zip(rows, claims, strict=True)
+    jobs = [job for row, claim in pairs if not isinstance(claim, str) and (job := _slurm_job(row, claim)) is not None]
     active, trouble = _ask(ask_slurm, jobs)
-    states = [_judge(row, claims[int(row["run_id"] or 0)], active, trouble) for row in rows]
+    states = [_state(run, row, claim, active, trouble) for run, row, claim in zip(runs, rows, claims, strict=True)]
     for state in states:
         _write(connection, workflow_id, state)
     return states
@@ -85,19 +88,6 @@ def refresh_collected(connection: sqlite3.Connection) -> None:
         refresh_job_statuses(connection, workflow_id, active)
 
 
-def supersede(output_dir: str, workflow_id: int, run_id: int) -> bool:
-    """Take a run that was only generated, so that its script starts nothing; False where it has just begun.
-
-    Raises:
-        OSError: the directory cannot be written.
-    """
-    claim = Claim(claimed_at=time.time(), host=socket.gethostname(), pid=os.getpid(), purpose=SUPERSEDED)
-    if claim_run(output_dir, workflow_id, run_id, claim):
-        return True
-    found = read_claim(output_dir, workflow_id, run_id)
-    return found is not None and found.purpose == SUPERSEDED
-
-
 def next_run_id(connection: sqlite3.Connection, output_dir: str, workflow_id: int) -> int:
     """The number of the next run: after all that have a row or a plan."""
     known = [int(row["run_id"] or 0) for row in run_rows(connection, workflow_id)]
@@ -109,7 +99,8 @@ def _adopt_plans(connection: sqlite3.Connection, output_dir: str, workflow_id: i
     known = {row["run_id"] for row in run_rows(connection, workflow_id)}
     for run_id in plan_run_ids(output_dir, workflow_id):
         if run_id not in known:
-            claim = read_claim(output_dir, workflow_id, run_id)
+            found = _claim_or_problem(RunName(output_dir, workflow_id, run_id))
+            claim = None if isinstance(found, str) else found
             insert_run(
                 connection,
                 workflow_id,
@@ -138,41 +129,42 @@ def _ask(
         return {}, str(error)
 
 
-def _judge(row: Row, claim: Claim | None, active: Mapping[int, str], trouble: str | None) -> RunState:
-    run_id, job = int(row["run_id"] or 0), _slurm_job(row, claim)
-    if claim is not None and claim.purpose == SUPERSEDED:
-        return RunState(run_id, ENDED, "it was taken back before its script began", job, claim)
+def _claim_or_problem(run: RunName) -> Claim | str | None:
+    """The claim, or why it cannot be read: that is said where the run is shown, and stops no command."""
+    try:
+        return read_claim(*run)
+    except ParseError as error:
+        return str(error)
+    except OSError as error:
+        return f"{claim_path(*run)} cannot be read: {error.strerror or error}"
+
+
+def _state(
+    run: RunName, row: Row, claim: Claim | str | None, active: Mapping[int, str], trouble: str | None
+) -> RunState:
+    run_id = run.run_id
+    if isinstance(claim, str):
+        return RunState(run_id, RUNNING, claim)
+    job = _slurm_job(row, claim)
+    if claim is None:
+        return _unclaimed(row, run_id, job, active, trouble)
+    if job is not None and trouble is not None:
+        return RunState(run_id, RUNNING, f"Slurm job {job}, of which {trouble}", job, claim)
+    activity = activity_of_claim(run, claim, _NOBODY, active.get(job) if job is not None else None)
+    status = RUNNING if activity.is_active else ENDED
+    return RunState(run_id, status, activity.reason, job, claim, activity.processes)
+
+
+def _unclaimed(row: Row, run_id: int, job: int | None, active: Mapping[int, str], trouble: str | None) -> RunState:
     if job is not None:
         if trouble is not None:
-            return RunState(run_id, RUNNING if claim else SUBMITTED, f"Slurm job {job}, of which {trouble}", job, claim)
+            return RunState(run_id, SUBMITTED, f"Slurm job {job}, of which {trouble}", job)
         if job in active:
-            return RunState(run_id, RUNNING if claim else SUBMITTED, f"Slurm job {job} is {active[job]}", job, claim)
-        return RunState(run_id, ENDED, f"Slurm job {job} has ended", job, claim)
-    if claim is not None:
-        return _judge_local(run_id, claim)
+            return RunState(run_id, SUBMITTED, f"Slurm job {job} is {active[job]}", job)
+        return RunState(run_id, ENDED, f"Slurm job {job} has ended", job)
     if row["status"] == SUBMITTED:
         return RunState(run_id, SUBMITTED, "torc submit was interrupted: look for its job with squeue --me")
     return RunState(run_id, GENERATED, "its script was generated and has not begun")
-
-
-def _judge_local(run_id: int, claim: Claim) -> RunState:
-    where = f"process {claim.pid} on {claim.host}"
-    if claim.host != socket.gethostname():
-        return RunState(run_id, RUNNING, f"{where}, which cannot be seen from here", claim=claim)
-    if _is_ours(claim.pid):
-        return RunState(run_id, RUNNING, f"{where} runs", claim=claim)
-    return RunState(run_id, ENDED, f"{where} has ended", claim=claim)
-
-
-def _is_ours(pid: int) -> bool:
-    """Whether that process is still a torc: numbers are used again."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"torc" in file.read()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
 
 
 def _write(connection: sqlite3.Connection, workflow_id: int, state: RunState) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torc_slurm import __version__
+from torc_slurm.claims import supersede
 from torc_slurm.database.job_states import refresh_job_statuses
 from torc_slurm.database.main import MainDatabase, open_copy, open_main, open_to_write, transaction
 from torc_slurm.database.node_records import Row
@@ -41,7 +42,7 @@ from torc_slurm.usecases.batch_script import ScriptValues, render_script
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.installation import interpreter, module_command
 from torc_slurm.usecases.next_run import plan_of
-from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow, supersede
+from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow
 
 _DRY = "nothing is created (--dry-run)"
 

@@ -9,49 +9,24 @@ system shows each the other's files.
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
-from torc_slurm.database.exit_records import completed_jobs, node_files_of_run, run_has_ended
+from torc_slurm.claims import SUPERSEDED, Claim, claim_run, read_claim
+from torc_slurm.database.exit_records import completed_jobs, node_files_of_run
 from torc_slurm.errors import DatabaseError, TorcError
-from torc_slurm.plan import (
-    Claim,
-    Plan,
-    PlanExistsError,
-    claim_path,
-    claim_run,
-    create_plan_file,
-    next_plan,
-    plan_path,
-    plan_run_ids,
-    read_claim,
-    read_plan,
-)
+from torc_slurm.plan import Plan, PlanExistsError, create_plan_file, next_plan, plan_path, plan_run_ids, read_plan
 from torc_slurm.slurm import steps
 from torc_slurm.slurm.states import described, may_have_processes
+from torc_slurm.usecases.activity import Activity, RunName, activity_of_claim, journal_says_ended
 
-SUPERSEDED = "superseded"  # the purpose of a claim that only keeps others away
 COMPLETING_SECONDS = 90.0
 _COMPLETING_PAUSE_SECONDS = 2.0
 
 
 class RunTakenError(TorcError):
     """Another run of the workflow is active, or was taken back; the message says which, where, and what to do."""
-
-
-def claim_of_this_process(environ: Mapping[str, str]) -> Claim:
-    """Who we are: the allocation, if this is one, and the process."""
-    job = environ.get("SLURM_JOB_ID", "")
-    restarts = environ.get("SLURM_RESTART_COUNT", "")
-    return Claim(
-        claimed_at=time.time(),
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        slurm_job_id=int(job) if job.isdecimal() else None,
-        restart_count=int(restarts) if restarts.isdecimal() else 0,
-    )
 
 
 def take_run(
@@ -129,89 +104,31 @@ def _wait_for_its_end(plan: Plan, run_id: int, me: Claim, note: Callable[[str], 
         RunTakenError: it is active.
         CommandError: Slurm does not say.
     """
-    claim = read_claim(plan.output_dir, plan.workflow_id, run_id)
-    if claim is None or claim.purpose == SUPERSEDED or _journal_says_ended(plan, run_id):
+    run = RunName(plan.output_dir, plan.workflow_id, run_id)
+    claim = read_claim(*run)
+    if claim is None or claim.purpose == SUPERSEDED or journal_says_ended(run):
         return
     deadline = time.monotonic() + COMPLETING_SECONDS
-    while True:
-        where, may_pass = _where_it_runs(plan, run_id, claim, me)
-        if where is None:
-            return
-        if not may_pass or time.monotonic() > deadline:
+    while (activity := _activity(run, claim, me)).is_active:
+        if not activity.is_ending or time.monotonic() > deadline:
             raise RunTakenError(
-                f"run {run_id} of workflow {plan.workflow_id} is active: {where}; "
+                f"run {run_id} of workflow {plan.workflow_id} is active: {activity.reason}; "
                 f"wait for its end, or end it with torc workflows cancel {plan.workflow_id}"
             )
-        note(f"run {run_id} is being ended ({where}); waiting for that")
+        note(f"run {run_id} is being ended ({activity.reason}); waiting for that")
         time.sleep(_COMPLETING_PAUSE_SECONDS)
 
 
-def _where_it_runs(plan: Plan, run_id: int, claim: Claim, me: Claim) -> tuple[str | None, bool]:
-    """Where the run is active, None where it is no more; and whether that is about to end by itself."""
-    if claim.slurm_job_id is None:
-        return _where_it_runs_locally(plan, run_id, claim), False
-    if claim.slurm_job_id == me.slurm_job_id:
-        return _where_it_runs_here(plan, run_id, claim, me), False
-    state = steps.job_state(claim.slurm_job_id)
-    if state is None or not may_have_processes(state):
-        return None, False
-    return f"Slurm job {claim.slurm_job_id} is {described(state)}", state == "COMPLETING"
-
-
-def _where_it_runs_here(plan: Plan, run_id: int, claim: Claim, me: Claim) -> str | None:
-    """In our own allocation: an earlier life of it, or another process of it, or steps that its runner left behind."""
-    if claim.restart_count != me.restart_count:
-        return None
-    if claim.host == me.host and _is_torc(claim.pid):
-        return f"process {claim.pid} of this allocation runs it"
-    prefix, suffix = f"wf{plan.workflow_id}_j", f"_r{run_id}_a"
-    left = [name for name in steps.running_steps(claim.slurm_job_id or 0) if name.startswith(prefix) and suffix in name]
-    return f"its runner has died, and {len(left)} of its steps still run" if left else None
-
-
-def _where_it_runs_locally(plan: Plan, run_id: int, claim: Claim) -> str | None:
-    if claim.host != socket.gethostname():
-        path = claim_path(plan.output_dir, plan.workflow_id, run_id)
-        return f"process {claim.pid} on {claim.host}, which cannot be seen from here (if it has ended, remove {path})"
-    if _is_torc(claim.pid):
-        return f"process {claim.pid} runs it"
-    left = _processes_of(plan, run_id)
-    return f"torc has died, and its jobs still run as processes {', '.join(map(str, left))}" if left else None
-
-
-def _is_torc(pid: int) -> bool:
-    """Whether that process runs and is still a torc: numbers are used again."""
-    return pid != os.getpid() and any(b"torc" in word for word in _command_line(pid))
-
-
-def _processes_of(plan: Plan, run_id: int) -> list[int]:
-    """The wrappers of this host that run jobs of that run, by their command lines."""
-    words = {
-        f"--workflow-id={plan.workflow_id}".encode(),
-        f"--run-id={run_id}".encode(),
-        f"--output-dir={plan.output_dir}".encode("utf-8", "surrogateescape"),
-    }
-    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()] if os.path.isdir("/proc/self") else []
-    return [pid for pid in pids if words <= set(_command_line(pid))]
-
-
-def _command_line(pid: int) -> list[bytes]:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().split(b"\0")
-    except OSError:
-        return []
+def _activity(run: RunName, claim: Claim, me: Claim) -> Activity:
+    state = None
+    if claim.slurm_job_id not in (None, me.slurm_job_id):
+        found = steps.job_state(claim.slurm_job_id or 0)
+        # An allocation that waits to begin again will go on as its own next run.
+        state = described(found) if found is not None and may_have_processes(found) else None
+    return activity_of_claim(run, claim, me, state)
 
 
 # --- what earlier runs left ------------------------------------------------------------------------------------
-
-
-def _journal_says_ended(plan: Plan, run_id: int) -> bool:
-    try:
-        paths = node_files_of_run(plan.output_dir, plan.workflow_id, run_id)
-        return run_has_ended(paths, plan.workflow_id, run_id)
-    except (DatabaseError, OSError):
-        return False
 
 
 def _without_what_was_done_since(plan: Plan) -> Plan | None:

@@ -1,0 +1,128 @@
+"""Who took a run: beside each plan lies, once its run has begun, the claim of the one process that may start its jobs.
+
+Of two scripts, or one script submitted twice, only the one that made the claim starts jobs; for the other there is the
+next run, once the claimant has ended. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torc_slurm.errors import ParseError
+from torc_slurm.liveness import Process, this_process
+from torc_slurm.plan import plan_path
+from torc_slurm.whole_files import create_exclusively
+
+SUPERSEDED = "superseded"  # the purpose of a claim that only keeps others away
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who took a run: the allocation, or the process outside Slurm, that alone may start its jobs.
+
+    ``purpose`` is ``run``, or ``superseded`` where ``torc submit`` or ``torc workflows cancel`` took a run that had
+    only been generated, so that its script, submitted later, finds it taken.
+    """
+
+    claimed_at: float
+    host: str
+    pid: int
+    slurm_job_id: int | None = None
+    restart_count: int = 0
+    purpose: str = "run"
+    boot_id: str = ""
+    pid_namespace: str = ""
+    process_start: str = ""
+
+    @property
+    def process(self) -> Process:
+        """The process that made the claim."""
+        return Process(self.host, self.pid, self.boot_id, self.pid_namespace, self.process_start, self.claimed_at)
+
+
+def claim_by(process: Process, *, slurm_job_id: int | None = None, restart_count: int = 0) -> Claim:
+    """The claim that a process makes now."""
+    return Claim(
+        claimed_at=time.time(),
+        host=process.host,
+        pid=process.pid,
+        slurm_job_id=slurm_job_id,
+        restart_count=restart_count,
+        boot_id=process.boot_id,
+        pid_namespace=process.pid_namespace,
+        process_start=process.start_ticks,
+    )
+
+
+def claim_of_this_process(environ: Mapping[str, str]) -> Claim:
+    """Who we are: the allocation, if this is one, and the process."""
+    job = environ.get("SLURM_JOB_ID", "")
+    restarts = environ.get("SLURM_RESTART_COUNT", "")
+    return claim_by(
+        this_process(),
+        slurm_job_id=int(job) if job.isdecimal() else None,
+        restart_count=int(restarts) if restarts.isdecimal() else 0,
+    )
+
+
+def claim_path(output_dir: str, workflow_id: int, run_id: int) -> str:
+    """Beside the plan: ``<output_dir>/plans/wf<W>_r<R>.claim``."""
+    return plan_path(output_dir, workflow_id, run_id).removesuffix(".json") + ".claim"
+
+
+def claim_run(output_dir: str, workflow_id: int, run_id: int, claim: Claim) -> bool:
+    """Take a run; False where somebody has it already (see `read_claim`).
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    text = json.dumps(dataclasses.asdict(claim)) + "\n"
+    return create_exclusively(claim_path(output_dir, workflow_id, run_id), text, 0o666)
+
+
+def supersede(output_dir: str, workflow_id: int, run_id: int) -> bool:
+    """Take a run that was only generated, so that its script starts nothing; False where it has just begun.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    claim = dataclasses.replace(claim_by(this_process()), purpose=SUPERSEDED)
+    if claim_run(output_dir, workflow_id, run_id, claim):
+        return True
+    found = read_claim(output_dir, workflow_id, run_id)
+    return found is not None and found.purpose == SUPERSEDED
+
+
+def read_claim(output_dir: str, workflow_id: int, run_id: int) -> Claim | None:
+    """Who took the run; None: nobody yet.
+
+    Raises:
+        ParseError: the file is not a claim.
+        OSError: it cannot be read.
+    """
+    path = claim_path(output_dir, workflow_id, run_id)
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            found = json.loads(file.read())
+            return _checked(Claim(**{name: found[name] for name in Claim.__dataclass_fields__ if name in found}))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise ParseError(f"{path} does not say who took the run: {error}; remove it if nothing runs") from error
+
+
+def _checked(claim: Claim) -> Claim:
+    """The claim, if its fields have their types: the file can be damaged.
+
+    Raises:
+        TypeError: one has not.
+    """
+    numbers = (claim.claimed_at, claim.pid, claim.restart_count, claim.slurm_job_id or 0)
+    texts = (claim.host, claim.purpose, claim.boot_id, claim.pid_namespace, claim.process_start)
+    if not all(isinstance(each, (int, float)) for each in numbers) or not all(isinstance(each, str) for each in texts):
+        raise TypeError("a field of it is not of its type")
+    return claim

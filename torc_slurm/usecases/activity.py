@@ -1,0 +1,128 @@
+"""Whether a run is active: from its claim, its allocation, its journal and the processes of this host.
+
+At most one run of a workflow is active. A run that was only generated is not active until its script begins; a run
+whose allocation has left Slurm's queue has ended, whatever it could still write.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from torc_slurm.claims import SUPERSEDED, Claim, claim_path
+from torc_slurm.database.exit_records import node_files_of_run, run_has_ended
+from torc_slurm.errors import DatabaseError
+from torc_slurm.liveness import Life, Process, life_of, process_here
+from torc_slurm.slurm import steps
+
+
+class Activity(NamedTuple):
+    """Where a claimed run stands; ``reason`` is for the user.
+
+    ``is_ending``: it is about to end by itself. ``processes`` are those of this host that a signal ends it by.
+    """
+
+    is_active: bool
+    reason: str
+    is_ending: bool = False
+    processes: tuple[Process, ...] = ()
+
+
+class RunName(NamedTuple):
+    """Which run of which workflow, and where it is recorded."""
+
+    output_dir: str
+    workflow_id: int
+    run_id: int
+
+
+def activity_of_claim(run: RunName, claim: Claim, me: Claim, allocation_state: str | None) -> Activity:
+    """Where a run stands that somebody has claimed.
+
+    Args:
+        me: who asks; an allocation can ask about its own earlier runs.
+        allocation_state: Slurm's state of the claim's allocation; None: Slurm does not know it any more, or there is
+            none.
+
+    Raises:
+        CommandError: its own allocation's steps cannot be asked for.
+    """
+    if claim.purpose == SUPERSEDED:
+        return Activity(False, "it was taken back before its script began")
+    if claim.slurm_job_id is None:
+        return _without_slurm(run, claim)
+    if claim.slurm_job_id == me.slurm_job_id:
+        return _in_this_allocation(run, claim, me)
+    if allocation_state is None:
+        return Activity(False, f"Slurm job {claim.slurm_job_id} has ended")
+    return Activity(
+        True,
+        f"Slurm job {claim.slurm_job_id} is {allocation_state}",
+        is_ending=allocation_state == "COMPLETING",
+    )
+
+
+def journal_says_ended(run: RunName) -> bool:
+    """Whether the run's own journal has its end; False also where the journal cannot be read."""
+    try:
+        return run_has_ended(node_files_of_run(*run), run.workflow_id, run.run_id)
+    except (DatabaseError, OSError):
+        return False
+
+
+def _in_this_allocation(run: RunName, claim: Claim, me: Claim) -> Activity:
+    """An earlier life of the allocation, or another process of it, or steps that its runner left behind."""
+    if claim.restart_count != me.restart_count:
+        return Activity(False, f"Slurm job {claim.slurm_job_id} was started again since")
+    if claim.process != me.process and life_of(claim.process) in (Life.runs, Life.not_known):
+        return Activity(True, f"process {claim.pid} of this allocation runs it", processes=(claim.process,))
+    prefix, suffix = f"wf{run.workflow_id}_j", f"_r{run.run_id}_a"
+    names = steps.running_steps(claim.slurm_job_id or 0)
+    left = [name for name in names if name.startswith(prefix) and suffix in name]
+    if left:
+        return Activity(True, f"its runner has died, and {len(left)} of its steps still run")
+    return Activity(False, f"process {claim.pid} of this allocation has ended")
+
+
+def _without_slurm(run: RunName, claim: Claim) -> Activity:
+    where, life = f"process {claim.pid} on {claim.host}", life_of(claim.process)
+    if life is Life.elsewhere:
+        remove = claim_path(*run)
+        return Activity(True, f"{where}, which cannot be seen from here (if it has ended, remove {remove})")
+    if life in (Life.runs, Life.not_known):
+        return Activity(True, f"process {claim.pid} runs it", processes=(claim.process,))
+    left = wrappers_of_run(run)
+    if left:
+        numbers = ", ".join(str(process.pid) for process in left)
+        return Activity(True, f"torc has died, and its jobs still run as processes {numbers}", processes=tuple(left))
+    return Activity(False, f"{where} {life.value if life is Life.ended_by_reboot else 'has ended'}")
+
+
+def wrappers_of_run(run: RunName) -> list[Process]:
+    """The wrappers of this host that run jobs of that run, by the words of their command lines."""
+    words = {
+        f"--workflow-id={run.workflow_id}".encode(),
+        f"--run-id={run.run_id}".encode(),
+        f"--output-dir={run.output_dir}".encode("utf-8", "surrogateescape"),
+    }
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdecimal()] if os.path.isdir("/proc/self") else []
+    found = [number for number in numbers if words <= _command_line(number)]
+    # A wrapper's monitor has its command line too; signalled beside it, it would look like a signal to the whole group.
+    wrappers = [process_here(number) for number in found if _parent_of(number) not in found]
+    return [process for process in wrappers if life_of(process) is Life.runs]
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _command_line(pid: int) -> set[bytes]:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return set(file.read().split(b"\0"))
+    except OSError:
+        return set()

@@ -1,0 +1,61 @@
+"""Cancels a workflow's runs: ends what is active of it, takes back what was only generated."""
+
+from __future__ import annotations
+
+from torc_slurm.claims import Claim, supersede
+from torc_slurm.database.main import transaction
+from torc_slurm.database.runs import ENDED, GENERATED, SUBMITTED, update_run
+from torc_slurm.errors import TorcError
+from torc_slurm.liveness import Process, signal_process
+from torc_slurm.slurm import submission
+from torc_slurm.usecases.current import Current
+from torc_slurm.usecases.run_states import RunState
+
+
+def cancel_runs(current: Current) -> list[str]:
+    """End what is active of a workflow, and take back what was only generated; returns a line for each.
+
+    Raises:
+        CommandError: Slurm refused.
+        TorcError: a run's process is on another host.
+    """
+    return [_cancel(current, run) for run in current.runs if run.status != ENDED]
+
+
+def _cancel(current: Current, run: RunState) -> str:
+    what = f"run {run.run_id} of workflow {current.workflow_id}"
+    if run.slurm_job_id is not None:
+        submission.cancel(run.slurm_job_id)
+        return f"{what}: Slurm job {run.slurm_job_id} was told to end"
+    if run.claim is not None:
+        return f"{what}: {_end_processes(run, run.claim)}"
+    if run.status not in (GENERATED, SUBMITTED):
+        raise TorcError(f"{what} cannot be cancelled: {run.reason}")
+    if not supersede(current.database.output_dir, current.workflow_id, run.run_id):
+        raise TorcError(f"{what} has begun in this very moment; try again")
+    with transaction(current.database.connection):
+        update_run(current.database.connection, current.workflow_id, run.run_id, status=ENDED, note="taken back")
+    return f"{what}: taken back; its script will start nothing"
+
+
+def _end_processes(run: RunState, claim: Claim) -> str:
+    """Tell a run outside Slurm to end.
+
+    Raises:
+        TorcError: it runs on another host, or belongs to another user.
+    """
+    if not run.processes:
+        raise TorcError(f"it is process {claim.pid} on {claim.host}; cancel it there")
+    told = [process.pid for process in run.processes if _end(process)]
+    if not told:
+        return f"process {run.processes[0].pid} has just ended"
+    if len(told) == 1:
+        return f"process {told[0]} was told to end"
+    return f"processes {', '.join(map(str, told))} were told to end"
+
+
+def _end(process: Process) -> bool:
+    try:
+        return signal_process(process)
+    except PermissionError:
+        raise TorcError(f"process {process.pid} belongs to another user, who alone can end it") from None
