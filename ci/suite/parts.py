@@ -62,4 +62,6 @@ PARTS = [
     Part("units", "pure functions", tests=("tests/unit", "tests/test_layers.py")),
     Part("processes", "real processes", tests=("tests/process",), workers=2, cores=2),
     Part("browser", "a real browser", tests=("tests/browser",)),
+    # Last: it does nothing where the lock has the newest versions, and else runs units and processes once more.
+    Part("newest", "the newest versions of what a user installs", ("ci/test-versions", "newest"), may_fail=True),
 ]

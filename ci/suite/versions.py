@@ -1,0 +1,173 @@
+"""`ci/test-versions`: the unit and process tests with the oldest, or the newest, versions that pyproject.toml allows.
+
+Everything else stays as ci/requirements.lock has it. When tests fail they are run again with one package at a time
+moved away from the lock, which names the one that breaks them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .parts import CHECKOUT
+
+LOCK = CHECKOUT / "ci" / "requirements.lock"
+TESTS = ["tests/unit", "tests/process"]
+PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
+COMPILE = [
+    "pip",
+    "compile",
+    "--quiet",
+    "--no-header",
+    "--no-annotate",
+    "--no-python-downloads",
+    "--only-binary",
+    ":all:",
+]
+# What the package needs, what its tests need, and what builds it.
+INPUTS = ["pyproject.toml", "--extra", "test", "--group", "build"]
+NAMED = 3
+
+
+class StepFailed(Exception):
+    """A command that prepares the tests failed."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A directory that is thrown away, with one environment for each set of versions."""
+
+    uv: Path
+    place: Path
+
+    def call(self, *arguments: str | Path) -> str:
+        done = subprocess.run(
+            [self.uv, *arguments], cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            words = " ".join(["uv", *map(str, arguments)])
+            raise StepFailed(f"`{words}` ended with {done.returncode}:\n{done.stderr.strip()}")
+        return done.stdout
+
+    def environment(self, name: str, versions: Mapping[str, str]) -> Path:
+        """An environment with these versions and the checkout; returns its directory of programs."""
+        environment = self.place / name
+        wanted = self.place / f"{name}.txt"
+        wanted.write_text("".join(f"{package}=={version}\n" for package, version in sorted(versions.items())))
+        self.call("venv", "--quiet", "--no-python-downloads", "--python", sys.executable, environment)
+        python = environment / "bin" / "python"
+        self.call("pip", "install", "--quiet", "--python", python, "--no-deps", "--requirements", wanted)
+        self.call("pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", CHECKOUT)
+        return environment / "bin"
+
+    def locked(self) -> dict[str, str]:
+        """The lock's versions for this Python."""
+        return pins(self.call(*COMPILE, *INPUTS, "--constraints", LOCK))
+
+    def oldest(self) -> dict[str, str]:
+        return pins(self.call(*COMPILE, *INPUTS, "--resolution", "lowest-direct"))
+
+    def newest(self) -> dict[str, str]:
+        """The newest of what a user installs; what only tests need stays as the lock has it."""
+        package = pins(self.call(*COMPILE, "pyproject.toml"))
+        rest = {name: version for name, version in self.locked().items() if name not in package}
+        constraints = self.place / "constraints.txt"
+        constraints.write_text("".join(f"{name}=={version}\n" for name, version in rest.items()))
+        return pins(self.call(*COMPILE, *INPUTS, "--constraints", constraints))
+
+    def test(self, name: str, versions: Mapping[str, str], arguments: Sequence[str], failed_in: str = "") -> list[str]:
+        """Run the tests, or those that failed in another run, with these versions; return those that fail."""
+        cache = self.place / f"{name}-cache"
+        again: list[str] = []
+        if failed_in:
+            shutil.copytree(self.place / f"{failed_in}-cache", cache)
+            again = ["--last-failed", "--quiet"]
+        binaries = self.environment(name, versions)
+        command = [str(binaries / "pytest"), "-o", f"cache_dir={cache}", "--tb=short", *again, *arguments]
+        env = {**os.environ, "PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}", "PYTHONDONTWRITEBYTECODE": "1"}
+        if os.geteuid() == 0:
+            env["TORC_TEST_ALL"] = "1"
+        output = subprocess.PIPE if failed_in else None
+        status = subprocess.run(command, cwd=CHECKOUT, env=env, stdin=subprocess.DEVNULL, stdout=output, check=False)
+        last_failed = cache / "v" / "cache" / "lastfailed"
+        failed = sorted(json.loads(last_failed.read_text())) if last_failed.exists() else []
+        if status.returncode and not failed:
+            raise StepFailed(f"pytest ended with {status.returncode} and says of no test that it failed")
+        return failed if status.returncode else []
+
+
+def pins(text: str) -> dict[str, str]:
+    return dict(PIN.findall(text))
+
+
+def moved(versions: Mapping[str, str], locked: Mapping[str, str]) -> dict[str, str]:
+    """What is not as the lock has it."""
+    return {name: version for name, version in versions.items() if locked.get(name) != version}
+
+
+def blame(workshop: Workshop, which: str, versions: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+    """One line for each package that breaks tests by itself, or one that says that none does."""
+    locked = workshop.locked()
+    if failed := workshop.test("lock", locked, arguments, failed_in=which):
+        return [f"with the versions of the lock too: {named(failed)}"]
+    lines = []
+    for name, version in sorted(moved(versions, locked).items()):
+        if failed := workshop.test(f"with-{name}", {**locked, name: version}, arguments, failed_in=which):
+            lines.append(f"{which} {name} {version} breaks {named(failed)}")
+    return lines or [f"the {which} versions break tests only together: {described(moved(versions, locked))}"]
+
+
+def named(tests: Sequence[str]) -> str:
+    more = f" and {len(tests) - NAMED} more" if len(tests) > NAMED else ""
+    return ", ".join(tests[:NAMED]) + more
+
+
+def described(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ci/test-versions",
+        description=__doc__,
+        epilog="Arguments for pytest follow --; without them: tests/unit tests/process, on two cores.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("which", choices=("oldest", "newest"))
+    parser.add_argument("pytest", nargs="*", metavar="-- PYTEST-ARGUMENT")
+    options = parser.parse_args(arguments)
+    try:
+        return _run(options.which, options.pytest or ["--numprocesses=2", *TESTS])
+    except StepFailed as error:
+        print(f"ci/test-versions: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(which: str, arguments: Sequence[str]) -> int:
+    made = subprocess.run(
+        [CHECKOUT / "ci" / "environment", "--only", "tools"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if made.returncode:
+        raise StepFailed(f"ci/environment ended with {made.returncode}")
+    with tempfile.TemporaryDirectory(prefix="torc-versions-", dir="/var/tmp") as place:
+        workshop = Workshop(Path(made.stdout.strip()) / "bin" / "uv", Path(place))
+        versions = workshop.oldest() if which == "oldest" else workshop.newest()
+        changed = moved(versions, workshop.locked())
+        if not changed:
+            print(f"the lock has the {which} version of everything: nothing to test")
+            return 0
+        print(f"not as in the lock: {described(changed)}", flush=True)
+        if not workshop.test(which, versions, arguments):
+            print(f"the {which} versions pass")
+            return 0
+        print("\n".join(blame(workshop, which, versions, arguments)))
+        return 1
