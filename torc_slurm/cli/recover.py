@@ -34,8 +34,9 @@ from torc_slurm.errors import TorcError
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
+    from torc_slurm.usecases.prepare_submit import Request
     from torc_slurm.usecases.recover import RecoveryPlan
-    from torc_slurm.usecases.submit import Launched, Request
+    from torc_slurm.usecases.submit import Launched
 
 RECOVER_EXAMPLE = """\b
 Examples:

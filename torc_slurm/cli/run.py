@@ -34,12 +34,6 @@ def run(
         str | None,
         typer.Option("--plan", metavar="FILE", help="What the scripts of torc submit call: run this plan."),
     ] = None,
-    stage: Annotated[
-        int | None, typer.Option("--stage", metavar="N", min=1, help="With --plan: only the jobs of this stage.")
-    ] = None,
-    run_id: Annotated[
-        int | None, typer.Option("--run-id", metavar="N", min=1, help="With --plan: the number of the stage's run.")
-    ] = None,
     max_parallel_jobs: Annotated[
         int | None, typer.Option("--max-parallel-jobs", metavar="N", min=1, help="At most so many jobs at a time.")
     ] = None,
@@ -55,22 +49,20 @@ def run(
     if plan is not None:
         if source is not None:
             raise InputError("give a workflow or --plan, not both")
-        status = _run_plan(plan, stage, run_id, max_parallel_jobs)
+        status = _run_plan(plan, max_parallel_jobs)
     else:
-        if stage is not None or run_id is not None:
-            raise InputError("--stage and --run-id stand beside --plan; a workflow is run with all its jobs")
         chosen_format, directory = resolve(context, format_, output_dir)
         status = _run_workflow(source, directory, chosen_format, max_parallel_jobs)
     raise typer.Exit(status)
 
 
-def _run_plan(path: str, stage: int | None, run_id: int | None, most_jobs: int | None) -> int:
+def _run_plan(path: str, most_jobs: int | None) -> int:
     """In an allocation: never opens the main database."""
-    from torc_slurm.plan import read_plan
     from torc_slurm.runner.run import Share
+    from torc_slurm.usecases.stages import read_stage
 
     try:
-        plan = read_plan(path)
+        plan, stage, run_id = read_stage(path)
     except OSError as error:
         raise InputError(f"the plan {path} cannot be read: {error.strerror}") from error
     if most_jobs is None and plan.most_jobs:

@@ -184,7 +184,9 @@ def _submitted_answer(launched: Launched) -> Answer:
 
     workflow = launched.workflow_id
     return one(
-        _ids(launched) | {"script": launched.script_path, "collector_slurm_job_id": launched.collector_job_id},
+        _ids(launched)
+        | {"script": launched.script_path, "collector_slurm_job_id": launched.collector_job_id}
+        | ({"later_slurm_job_ids": list(launched.later_job_ids)} if launched.later_job_ids else {}),
         f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in {launched.allocation}",
         f"Watch it: torc workflows status {workflow} --wait    afterwards: torc slurm stats {workflow}",
     )

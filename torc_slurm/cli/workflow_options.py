@@ -12,7 +12,7 @@ from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
     from torc_slurm.spec.workflow import Workflow
-    from torc_slurm.usecases.submit import Request
+    from torc_slurm.usecases.prepare_submit import Request
 
 WorkflowIdArgument = Annotated[
     int | None, typer.Argument(metavar="[ID]", help="A workflow's id; the latest where it is left out.", min=1)
@@ -68,7 +68,7 @@ def request_for(
         InputError: an id that is none, a file that cannot be read or is wrong.
     """
     from torc_slurm.slurm.sbatch_options import Overrides, split_arguments
-    from torc_slurm.usecases.submit import Request
+    from torc_slurm.usecases.prepare_submit import Request
 
     said, rest = split_arguments(_after_the_dashes(sbatch_arguments or []))
     given = Overrides(account, partition, qos, nodes, time)._asdict()

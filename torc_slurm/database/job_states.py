@@ -212,7 +212,7 @@ def _job_status(
 ) -> str:
     if job in completed:
         return "completed"
-    said = word[1] if word is not None and active_run in (None, word[0]) else "ready"
+    said = word[1] if word is not None and (active_run is None or word[0] >= active_run) else "ready"
     if said not in _UNSETTLED:
         return said
     if said == "running":

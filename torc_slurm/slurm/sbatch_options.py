@@ -160,6 +160,7 @@ def _scheduler_options(scheduler: Scheduler, defaults: Mapping[str, str | bool])
         "cpus-per-task": scheduler.cpus_per_task,
         "exclusive": True if whole_nodes else scheduler.exclusive,
         "mem": scheduler.mem or ("0" if all_memory else None),
+        "tmp": scheduler.tmp,
         "time": None if scheduler.walltime is None else slurm_limit(scheduler.walltime),
     }
     return {

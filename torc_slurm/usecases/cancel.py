@@ -19,7 +19,7 @@ def cancel_runs(current: Current) -> list[str]:
         CommandError: Slurm refused.
         TorcError: a run's process is on another host.
     """
-    return [_cancel(current, run) for run in current.runs if run.status != ENDED]
+    return [_cancel(current, run) for run in reversed(current.runs) if run.status != ENDED]
 
 
 def _cancel(current: Current, run: RunState) -> str:

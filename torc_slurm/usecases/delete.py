@@ -54,6 +54,6 @@ def _node_files(current: Current) -> Iterator[str]:
 
 def _plan_files(current: Current) -> Iterator[str]:
     directory = os.path.join(current.database.output_dir, PLANS_DIR)
-    of_workflow = re.compile(rf"wf{current.workflow_id}_r[0-9]+\.(?:json|claim|sbatch)")
+    of_workflow = re.compile(rf"wf{current.workflow_id}_r[0-9]+(?:_s[0-9]+)?\.(?:json|claim|sbatch)")
     if os.path.isdir(directory):
         yield from (os.path.join(directory, name) for name in os.listdir(directory) if of_workflow.fullmatch(name))

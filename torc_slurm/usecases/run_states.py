@@ -17,6 +17,7 @@ from torc_slurm.plan import plan_run_ids
 from torc_slurm.slurm.submission import active_jobs
 from torc_slurm.usecases.activity import RunName, activity_of_claim
 from torc_slurm.usecases.attempt_results import rebuild_results
+from torc_slurm.usecases.stages import first_run_of
 
 _NOBODY = Claim(0.0, "", 0)  # this process asks from outside every allocation
 
@@ -74,7 +75,8 @@ def refresh_workflow(
     states = settle_runs(connection, output_dir, workflow_id, ask_slurm)
     rebuild_results(connection, attempts_without_end(connection, workflow_id))
     active = next((state.run_id for state in reversed(states) if state.is_active), None)
-    refresh_job_statuses(connection, workflow_id, active)
+    scripts = {int(row["run_id"] or 0): row["script"] for row in run_rows(connection, workflow_id)}
+    refresh_job_statuses(connection, workflow_id, None if active is None else first_run_of(active, scripts.get(active)))
     return states
 
 
@@ -83,7 +85,12 @@ def refresh_collected(connection: sqlite3.Connection) -> None:
     for workflow_id in unfinished_workflows(connection):
         rows = run_rows(connection, workflow_id)
         active = next(
-            (int(row["run_id"] or 0) for row in reversed(rows) if row["status"] in (SUBMITTED, RUNNING)), None
+            (
+                first_run_of(int(row["run_id"] or 0), row["script"])
+                for row in reversed(rows)
+                if row["status"] in (SUBMITTED, RUNNING)
+            ),
+            None,
         )
         refresh_job_statuses(connection, workflow_id, active)
 

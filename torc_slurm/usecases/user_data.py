@@ -11,7 +11,6 @@ import glob
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from torc_slurm.database.main import open_main
 from torc_slurm.database.workflows import user_data_rows, user_datum_row, workflow_row
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.plan import Plan, plan_path, read_plan
+from torc_slurm.whole_files import private_mode, replace_file
 
 USER_DATA_DIR = "user_data"
 LARGEST_BYTES = 16 * 1024**2
@@ -71,17 +71,7 @@ def update_user_data(output_dir: str, user_data_id: int, text: str, environ: Map
     path = _path(output_dir, known.workflow_id, user_data_id)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(prefix=".torc-", dir=os.path.dirname(path))
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(written + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(draft)
-            raise
+        replace_file(path, f"{written}\n".encode("ascii"), private_mode())
     except OSError as error:
         raise TorcError(f"{path} cannot be written: {error.strerror}") from error
     return UserData(user_data_id, known.workflow_id, known.name, data)

@@ -1,0 +1,236 @@
+"""What is to be submitted, before anything of it is on disk: the next run's plan, and a script for each allocation."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from torc_slurm import __version__
+from torc_slurm.database.main import MainDatabase
+from torc_slurm.database.node_records import Row
+from torc_slurm.database.runs import GENERATED
+from torc_slurm.database.workflows import create_workflow, schedulers, workflow_row
+from torc_slurm.errors import CommandError, MisfitError, ParseError, TorcError
+from torc_slurm.plan import Plan
+from torc_slurm.plan_settings import pools_of
+from torc_slurm.slurm import submission
+from torc_slurm.slurm.fit import misfits, too_few_nodes
+from torc_slurm.slurm.sbatch_options import (
+    Overrides,
+    choose_scheduler,
+    collector_options,
+    directive,
+    limit_seconds,
+    output_pattern,
+    overridden,
+    sbatch_options,
+)
+from torc_slurm.spec.workflow import Scheduler, Workflow
+from torc_slurm.usecases.batch_script import ScriptValues, render_script
+from torc_slurm.usecases.inputs import check_inputs
+from torc_slurm.usecases.installation import interpreter, module_command
+from torc_slurm.usecases.next_run import plan_of
+from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow
+from torc_slurm.usecases.stages import PlannedStage, stage_path, staged
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be run and how; ``workflow`` is a checked file to be created first, or the id of one that is there.
+
+    ``working_dir`` and ``spec_file`` are absolute; they and ``user_name`` go into a workflow that is created.
+    """
+
+    workflow: Workflow | int | None
+    working_dir: str
+    environ: Mapping[str, str]
+    spec_file: str | None = None
+    user_name: str | None = None
+    scheduler: str | None = None
+    overrides: Overrides = field(default_factory=Overrides)
+    template: str | None = None
+    sbatch_arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """One stage of a run as it is given to sbatch: the script, where it goes, and the number of its run.
+
+    ``collector``: the sbatch options of the job that collects it afterwards; None: not asked for.
+    """
+
+    run_id: int
+    scheduler: str
+    script: str
+    script_path: str
+    collector: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before anything of it is on disk; ``generated`` are earlier runs whose scripts have not begun."""
+
+    plan: Plan
+    allocations: tuple[Allocation, ...]
+    created: bool
+    warnings: tuple[str, ...]
+    generated: tuple[RunState, ...] = ()
+
+    @property
+    def script(self) -> str:
+        """Of the first allocation."""
+        return self.allocations[0].script
+
+
+def prepare(database: MainDatabase, request: Request) -> Prepared:
+    connection, output_dir = database.connection, database.output_dir
+    created = isinstance(request.workflow, Workflow)
+    wanted = _create(database, request) if isinstance(request.workflow, Workflow) else request.workflow
+    row = workflow_row(connection, wanted)
+    workflow_id = int(row["workflow_id"] or 0)
+    states = [] if created else refresh_workflow(connection, output_dir, workflow_id)
+    for state in states:
+        if state.is_active:
+            raise TorcError(is_active_words(workflow_id, state))
+    run_id = next_run_id(connection, output_dir, workflow_id)
+    plan = plan_of(connection, row, run_id=run_id, output_dir=output_dir, python=interpreter())
+    if not plan.jobs:
+        raise TorcError(f"every job of workflow {workflow_id} is completed; there is nothing left to run")
+    plan, stages = _stages(connection, row, plan, request)
+    warnings = [*check_inputs(plan)]
+    allocations, too_large = [], []
+    known = _known_nodes()
+    for stage in stages:
+        scheduler, defaults = _scheduler(connection, row, request, stage.scheduler)
+        nodes = submission.nodes_of(known, scheduler.partition or _text(defaults.get("partition")))
+        too_large += misfits(stage.jobs, scheduler, nodes)
+        warnings += too_few_nodes(scheduler, nodes)
+        allocations.append(_allocation(plan, stage, len(stages), scheduler, defaults, nodes, request))
+    if too_large:
+        raise MisfitError(too_large)
+    return Prepared(
+        plan=plan,
+        allocations=tuple(allocations),
+        created=created,
+        warnings=tuple(dict.fromkeys(warnings)),
+        generated=tuple(state for state in states if state.status == GENERATED),
+    )
+
+
+def _stages(
+    connection: sqlite3.Connection, workflow: Row, plan: Plan, request: Request
+) -> tuple[Plan, list[PlannedStage]]:
+    """The allocations that the plan's jobs take: one where the command line chooses a scheduler for all."""
+    known = schedulers(connection, plan.workflow_id)
+    pools = pools_of(json.loads(str(workflow["settings"])))
+    if request.scheduler is not None:
+        plan = replace(plan, most_jobs=(pool.max_parallel_jobs,) if (pool := pools.get(request.scheduler)) else ())
+        return plan, [PlannedStage(1, request.scheduler, plan.jobs)]
+    return staged(plan, pools, next(iter(pools), known[0].name if known else None))
+
+
+def _scheduler(
+    connection: sqlite3.Connection, workflow: Row, request: Request, name: str | None
+) -> tuple[Scheduler, dict[str, str | bool]]:
+    """The scheduler as actions and the command line change it, and the other sbatch options of the workflow."""
+    chosen = choose_scheduler(schedulers(connection, int(workflow["workflow_id"] or 0)), name)
+    pool = pools_of(json.loads(str(workflow["settings"]))).get(chosen.name)
+    if pool is not None:
+        chosen = replace(chosen, nodes=chosen.nodes * pool.count)
+    return overridden(chosen, request.overrides), json.loads(str(workflow["slurm_defaults"]))
+
+
+def _allocation(
+    plan: Plan,
+    stage: PlannedStage,
+    stage_count: int,
+    scheduler: Scheduler,
+    defaults: Mapping[str, str | bool],
+    nodes: Sequence[submission.Nodes],
+    request: Request,
+) -> Allocation:
+    is_one_of_many = stage_count > 1
+    plan_file = stage_path(plan, stage.number) if is_one_of_many else plan.path
+    return Allocation(
+        run_id=plan.run_id + stage.number - 1,
+        scheduler=scheduler.name,
+        script=_script(replace(plan, jobs=stage.jobs), plan_file, scheduler, defaults, nodes, request),
+        script_path=plan_file.removesuffix(".json") + ".sbatch",
+        collector=_collector(plan, scheduler, defaults),
+    )
+
+
+def _create(database: MainDatabase, request: Request) -> int:
+    assert isinstance(request.workflow, Workflow)
+    return create_workflow(
+        database.connection,
+        request.workflow,
+        output_dir=database.output_dir,
+        working_dir=request.working_dir,
+        spec_file=request.spec_file,
+        user_name=request.user_name,
+        now=time.time(),
+    )
+
+
+def is_active_words(workflow_id: int, state: RunState) -> str:
+    return (
+        f"run {state.run_id} of workflow {workflow_id} is active ({state.reason}); wait for it with "
+        f"torc workflows status {workflow_id} --wait, or end it with torc workflows cancel {workflow_id}"
+    )
+
+
+def _collector(plan: Plan, scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> tuple[str, ...] | None:
+    if not scheduler.collect_afterwards:
+        return None
+    return tuple(collector_options(scheduler, defaults, output=_output(plan)))
+
+
+def _output(plan: Plan) -> str:
+    return output_pattern(plan.output_dir, f"slurm_output_wf{plan.workflow_id}_sl%j.o")
+
+
+def _script(
+    plan: Plan,
+    plan_file: str,
+    scheduler: Scheduler,
+    defaults: Mapping[str, str | bool],
+    nodes: Sequence[submission.Nodes],
+    request: Request,
+) -> str:
+    limit = limit_seconds(scheduler.walltime or _text(defaults.get("time")))
+    options = sbatch_options(
+        scheduler,
+        defaults,
+        job_name=plan.workflow_name,
+        output=_output(plan),
+        limit=submission.time_limit_of(nodes) if limit is None else limit,
+    )
+    values = ScriptValues(
+        version=__version__,
+        workflow_id=plan.workflow_id,
+        workflow_name=plan.workflow_name,
+        run_id=plan.run_id,
+        job_count=len(plan.jobs),
+        directives=[directive(option) for option in options],
+        setup="\n".join(scheduler.setup),
+        torc=module_command("torc_slurm.cli.main", plan.python),
+        plan=plan_file,
+        output_dir=plan.output_dir,
+    )
+    return render_script(request.template, values, request.environ)
+
+
+def _text(value: str | bool | None) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _known_nodes() -> list[submission.Nodes]:
+    """What the nodes have; nothing where Slurm cannot be asked: then the runner fails what does not fit."""
+    try:
+        return submission.partition_nodes()
+    except (CommandError, ParseError):
+        return []

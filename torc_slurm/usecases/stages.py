@@ -1,0 +1,118 @@
+"""The allocations of a run: one, or one after another where jobs name schedulers of their own.
+
+Each stage but a single one has a file ``plans/wf<W>_r<R>_s<K>.json`` beside the plan: which stage of which plan its
+script runs, and which number its run has. The script's ``torc run --plan`` takes it as it takes a plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torc_slurm.errors import ParseError
+from torc_slurm.plan import PLAN_FORMAT, JobPlan, Plan, read_plan
+from torc_slurm.spec.workflow import Pool
+from torc_slurm.stages import stages_of
+from torc_slurm.whole_files import create_exclusively, private_mode
+
+_SCRIPT = re.compile(r"wf[0-9]+_r([0-9]+)_s[0-9]+\.sbatch")
+
+
+class PlannedStage(NamedTuple):
+    """One allocation: its number from 1, the scheduler's name, None for the default one, and its jobs."""
+
+    number: int
+    scheduler: str | None
+    jobs: tuple[JobPlan, ...]
+
+
+class StageOfPlan(NamedTuple):
+    """What a script is to run: a plan, the stage of it (None: all), and the number of the run."""
+
+    plan: Plan
+    stage: int | None
+    run_id: int | None
+
+
+def staged(plan: Plan, pools: Mapping[str, Pool], default: str | None) -> tuple[Plan, list[PlannedStage]]:
+    """The plan with the stage of each of its jobs, and the stages in their order.
+
+    Args:
+        pools: by scheduler, what actions say of its allocation.
+        default: the scheduler of jobs that name none.
+
+    Raises:
+        InputError: see `torc_slurm.stages.stages_of`.
+    """
+    found = stages_of(
+        {job.job_id: job.settings.scheduler for job in plan.jobs},
+        {job.job_id: job.depends_on for job in plan.jobs},
+        default,
+    )
+    number_of = {job: number for number, stage in enumerate(found, 1) for job in stage.jobs}
+    jobs = tuple(
+        job if number_of[job.job_id] == job.stage else dataclasses.replace(job, stage=number_of[job.job_id])
+        for job in plan.jobs
+    )
+    most = tuple(_most(pools, stage.scheduler) for stage in found)
+    planned = [
+        PlannedStage(number, stage.scheduler, tuple(job for job in jobs if job.stage == number))
+        for number, stage in enumerate(found, 1)
+    ]
+    return dataclasses.replace(plan, jobs=jobs, most_jobs=most if any(most) else ()), planned
+
+
+def _most(pools: Mapping[str, Pool], scheduler: str | None) -> int | None:
+    pool = None if scheduler is None else pools.get(scheduler)
+    return None if pool is None else pool.max_parallel_jobs
+
+
+def stage_path(plan: Plan, number: int) -> str:
+    """The file that says what the script of a stage runs."""
+    return plan.path.removesuffix(".json") + f"_s{number}.json"
+
+
+def write_stage(plan: Plan, number: int, run_id: int) -> str:
+    """Write that file; returns its path.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = stage_path(plan, number)
+    said = {"format": PLAN_FORMAT, "plan": plan.path, "stage": number, "run_id": run_id}
+    create_exclusively(path, json.dumps(said) + "\n", private_mode())
+    return path
+
+
+def read_stage(path: str) -> StageOfPlan:
+    """What the file that ``torc run --plan`` is given says: a plan, or a stage of one.
+
+    Raises:
+        ParseError: it is neither.
+        OSError: it cannot be read.
+    """
+    if re.fullmatch(r".*_s[0-9]+\.json", os.path.basename(path)) is None:
+        return StageOfPlan(read_plan(path), None, None)
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            found = json.load(file)
+        if found["format"] != PLAN_FORMAT:
+            raise ParseError(f"{path} is of another version of torc; submit the workflow once more")
+        return StageOfPlan(read_plan(str(found["plan"])), int(found["stage"]), int(found["run_id"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ParseError(f"{path} does not say which stage of a plan to run: {error!r}") from error
+
+
+def first_run_of(run_id: int, script: object) -> int:
+    """The run that a run is a later stage of, by the name of its script; itself where it is none."""
+    match = _SCRIPT.fullmatch(os.path.basename(str(script or "")))
+    return run_id if match is None else int(match[1])
+
+
+def runs_of(first: int, stages: Sequence[PlannedStage]) -> list[int]:
+    """The numbers of the stages' runs."""
+    return [first + place for place in range(len(stages))]
