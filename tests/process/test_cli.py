@@ -116,17 +116,30 @@ def test_csv_has_the_same_columns(output_dir: Path) -> None:
 
 
 def test_the_table_says_units_nulls_and_warnings(output_dir: Path) -> None:
-    text = torc("slurm", "stats", "--slurm-job-id", 7, "--output-dir", output_dir).stdout
+    text = torc("slurm", "stats", "--slurm-job-id", 7, "--explain", "--output-dir", output_dir).stdout
     lines = text.splitlines()
     assert lines[0].split()[:4] == ["Step", "Name", "State", "Exit"]
     assert [line.split()[0] for line in lines[2:5]] == ["7.0", "7.1", "7.2"]
     assert "1.00 GB" in lines[2]
-    assert "cgroup" in lines[2]
+    sources = torc("stats", "--slurm-job-id", 7, "-f", "step,by", "--output-dir", output_dir).stdout.splitlines()
+    assert sources[2].split() == ["7.0", "cgroup"]
     assert "sacct's own G is 1024^3" in text
     assert "MaxRSS, MaxVMSize, MaxDiskRead, MaxDiskWrite NULL in 1 row: partial: too short" in text
     assert "7.1 ran out of memory" in text
     assert "7.0: MaxRSS 123.46 MB against peak memory 1.00 GB, and 1 more alike: " in text
     assert "1 more step ran without torc-step" in text  # nobody can put it before batch and extern
+
+
+def test_the_table_fits_80_columns_and_one_line_says_how_to_see_the_rest(output_dir: Path) -> None:
+    lines = torc("stats", "--output-dir", output_dir).stdout.splitlines()
+    assert lines[0].split() == ["Step", "Name", "State", "Exit", "Elapsed", "CPUs", "Memory", "Requested"]
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == "1 warning, 3 notes, 1 step without torc-step (--all-steps): --explain"
+    chosen = torc("stats", "-f", "state,step", "--output-dir", output_dir).stdout.splitlines()
+    assert [line.split() for line in chosen[2:5]] == [["COMPLETED", "7.0"], ["OUT_OF_MEMORY", "7.1"], ["FAILED", "7.2"]]
+    wrong = torc("stats", "-f", "step,nothing", "--output-dir", output_dir)
+    assert wrong.returncode == 2
+    assert "'nothing' is not one of 'table', 'json', 'csv', nor of the columns step, name," in wrong.stderr
 
 
 def test_all_steps_and_all_columns(output_dir: Path) -> None:
@@ -151,6 +164,11 @@ def test_selectors(output_dir: Path) -> None:
     assert found("--job-id", 1) == [(7, 1, 1)]
     assert found("--slurm-job-id", 8) == [(9, 0, 1), (8, 0, 1)]  # an array's own number
     assert found("--slurm-job-id", "8_2") == [(9, 0, 1)]
+    assert found("--slurm-job-id", "7,8_2") == [(7, 0, 1), (7, 1, 1), (7, 2, 1), (9, 0, 1)]
+    assert (
+        "nothing is recorded of Slurm job 77"
+        in torc("stats", "--slurm-job-id", "7,77", "--output-dir", output_dir).stderr
+    )
     assert found("--local") == [(None, 1, 4)]
     assert found(3) == [(11, 5, 1)]
     assert found(3, "--attempt-id", 2, "--run-id", 1) == [(11, 5, 1)]
@@ -161,7 +179,7 @@ def test_a_local_record_has_slurms_fields_null(tmp_path: Path) -> None:
     (item,) = items("stats", "-f", "json", "--output-dir", tmp_path)
     assert item["peak_memory_gb"] == 1.0
     assert [item[name] for name in ("max_rss_bytes", "node_list", "state", "slurm_job_id")] == [None] * 4
-    assert "outside Slurm" in torc("stats", "--output-dir", tmp_path).stdout
+    assert "outside Slurm" in torc("stats", "--explain", "--output-dir", tmp_path).stdout
 
 
 def test_figures_of_a_running_step_have_an_age(tmp_path: Path) -> None:
@@ -181,7 +199,7 @@ def test_without_sacct_the_steps_are_shown_and_the_reason(tmp_path: Path) -> Non
     (item,) = items("stats", "-f", "json", "--output-dir", tmp_path)
     assert (item["status"], item["peak_memory_bytes"]) == ("unavailable", 10**9)
     assert "sacct was not found" in item["reason"]
-    assert "sacct was not found" in torc("stats", "--output-dir", tmp_path).stdout
+    assert "sacct was not found" in torc("stats", "--explain", "--output-dir", tmp_path).stdout
     (unasked,) = items("stats", "-f", "json", "--no-accounting", "--output-dir", tmp_path)
     assert unasked["status"] == "unavailable"  # what was said before is kept
 
@@ -227,7 +245,7 @@ def test_a_terminal_without_room_loses_columns_and_says_which(output_dir: Path) 
     import struct
     import termios
 
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     process = subprocess.Popen(
         [*TORC, "stats", "--output-dir", str(output_dir)], stdout=follower, stderr=follower, env=environment()
     )
@@ -238,9 +256,9 @@ def test_a_terminal_without_room_loses_columns_and_says_which(output_dir: Path) 
             chunks += chunk
     assert process.wait() == 0
     lines = chunks.decode().splitlines()
-    assert len(lines[0]) <= 100
+    assert len(lines[0]) <= 60
     (left_out,) = (line for line in lines if line.startswith("No room for: "))
-    assert "MaxVMSize" in left_out
+    assert "Exit" in left_out
     assert left_out.endswith("(--all-columns or -f json shows them)")
 
 

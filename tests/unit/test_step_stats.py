@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from torc_slurm.database.selection import SLURM_PREFIX
 from torc_slurm.records.accounting import COLUMN_NAMES
+from torc_slurm.reports.step_names import (
+    shown_name,
+    slurm_differs,
+    step_label,
+    steps_of_several_commands,
+    verdict,
+)
 from torc_slurm.reports.step_stats import (
     ITEM_COLUMNS,
     NO_ROW,
     OUTSIDE_SLURM,
     StatsReport,
     stats_report,
-    step_label,
 )
 
 # The reference's field names, and what the project promises beside them: renaming one breaks users' scripts.
@@ -128,6 +136,64 @@ def test_nothing_is_said_of_a_wrapper_where_there_was_none() -> None:
 def test_what_a_step_is_called() -> None:
     assert step_label(attempt()) == "7.0"
     assert step_label(attempt(slurm_array="5_2", step_id="batch")) == "5_2.batch"
-    assert step_label(attempt(attempt_id=2)) == "7.0 attempt 2"
+    assert step_label(attempt(attempt_id=2)) == "7.0 command 2"
+    assert step_label(attempt(workflow_id=3, attempt_id=2)) == "7.0 attempt 2"
+    assert step_label(attempt(step_id="batch"), numbered=True) == "7.batch command 1"
     assert step_label(attempt(slurm_job_id=None, run_id=4)) == "local run 4"
     assert step_label(attempt(slurm_job_id=None, workflow_id=3, job_id=9)) == "job 9"
+
+
+def test_commands_of_one_step_are_numbered_and_attempts_at_a_job_are_not() -> None:
+    first, second = attempt(step_id="batch"), attempt(step_id="batch", attempt_id=2)
+    assert steps_of_several_commands([first, second, attempt()]) == {(7, 1, "batch")}
+    assert steps_of_several_commands([first, attempt()]) == frozenset()
+    tries = [attempt(workflow_id=3), attempt(workflow_id=3, attempt_id=2)]
+    assert steps_of_several_commands(tries) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        ({"job_name": "torc-step", "command": "/usr/bin/python train.py --fold 3"}, "python train.py --fold 3"),
+        ({"job_name": "mine", "step_id": "batch", "command": "./a.out"}, "a.out"),
+        ({"job_name": "fold3", "command": "python train.py"}, "fold3"),
+        ({"job_name": "train", "workflow_id": 3, "command": "python train.py"}, "train"),
+        ({"job_name": "torc-step", "command": None}, "torc-step"),
+        ({"job_name": None, "command": None}, None),
+    ],
+)
+def test_a_step_without_a_name_of_its_own_is_called_by_what_ran(known: dict[str, object], name: str | None) -> None:
+    assert shown_name(attempt(**known)) == name
+
+
+@pytest.mark.parametrize(
+    ("known", "word", "slurm_word"),
+    [
+        ({"job_status": "completed", "state": "COMPLETED"}, "COMPLETED", None),
+        ({"job_status": "failed", "return_signal": 11, "state": "CANCELLED"}, "FAILED SIGSEGV", "CANCELLED"),
+        ({"job_status": "failed", "return_code": 3, "state": "FAILED"}, "FAILED", None),
+        ({"job_status": "oom", "state": "OUT_OF_MEMORY"}, "OUT_OF_MEMORY", None),
+        ({"job_status": "timeout", "return_signal": 15, "state": "CANCELLED"}, "TIMEOUT", "CANCELLED"),
+        ({"job_status": None, "state": "PENDING"}, "PENDING", None),
+        ({"job_status": None, "state": None}, None, None),
+    ],
+)
+def test_the_state_is_torcs_verdict(known: dict[str, object], word: str | None, slurm_word: str | None) -> None:
+    assert verdict(attempt(**known)) == word
+    assert slurm_differs(attempt(**known)) == slurm_word
+
+
+def test_what_was_used_stands_beside_what_was_given() -> None:
+    given = slurm(allocated_tres="cpu=8,mem=4000M,node=2", time_limit_seconds=200.0)
+    figures = {"exec_time_seconds": 100.0, "all_nodes_cpu_seconds": 400.0, "peak_memory_bytes": 2000 * 2**20}
+    (item,) = report(attempt(**given, **figures)).items
+    assert (item["allocated_cpus"], item["used_cpus"], item["cpu_efficiency_percent"]) == (8, 4.0, 50.0)
+    assert (item["requested_memory_bytes"], item["memory_efficiency_percent"]) == (2000 * 2**20, 100.0)
+    assert item["time_efficiency_percent"] == 50.0
+
+
+def test_an_efficiency_needs_both_figures() -> None:
+    (item,) = report(attempt(peak_memory_bytes=5, memory_limit_bytes=10)).items
+    assert (item["requested_memory_bytes"], item["memory_efficiency_percent"]) == (10, 50.0)
+    assert [item[name] for name in ("allocated_cpus", "used_cpus", "cpu_efficiency_percent")] == [None] * 3
+    assert item["time_efficiency_percent"] is None

@@ -133,7 +133,7 @@ def _write_tables(answer: Answer, columns: Sequence[str]) -> None:
         rows = list(table.rows)
         if rows:
             ready = table._replace(rows=rows)
-            lines = lines_of(chosen(ready, columns) if columns and not number else ready)
+            lines = lines_of(chosen(ready, () if number else columns))
             emit(("\n" if written else "") + "".join(f"{line}\n" for line in lines))
             written = True
     notes = [*answer.notes, *answer.aside]

@@ -17,7 +17,8 @@ from torc_slurm.reports.compare import (
     Comparison,
     steps_by_cause,
 )
-from torc_slurm.reports.step_stats import Item, step_label
+from torc_slurm.reports.step_names import slurm_differs, step_label, verdict
+from torc_slurm.reports.step_stats import Item
 from torc_slurm.text import printable
 
 _NAME_WIDTH = 32
@@ -104,6 +105,13 @@ def _label(comparison: Comparison) -> str:
     return printable(step_label(figures))
 
 
+def _state(comparison: Comparison) -> str:
+    """torc's verdict, and Slurm's word where that is another one."""
+    slurm = slurm_differs(comparison.figures)
+    word = verdict(comparison.figures) or NOT_KNOWN
+    return printable(word if slurm is None else f"{word} (Slurm: {slurm})", _NAME_WIDTH)
+
+
 def _cpu_seconds(value: int | float) -> str:
     return f"{value:.2f} s"
 
@@ -115,6 +123,7 @@ def _cause_names(comparison: Comparison) -> str:
 _TABLE: tuple[tuple[Column, Callable[[Comparison], str]], ...] = (
     (Column("Step"), _label),
     (Column("Name", optional=1, least=12), _text("job_name")),
+    (Column("State", optional=5), _state),
     _number("peak_memory_bytes"),
     (Column("by", optional=3), _text("peak_memory_source")),
     _number("sampled_rss_peak_bytes"),

@@ -18,11 +18,20 @@ from torc_slurm.cli.accounting_options import (
     say_which_backend,
 )
 from torc_slurm.cli.due_plots import make_due_plots
-from torc_slurm.cli.options import DEBUG_VARIABLE, Format, FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.options import (
+    DEBUG_VARIABLE,
+    Format,
+    FormatOption,
+    OutputDirOption,
+    remember,
+    resolve,
+    resolve_columns,
+    say,
+)
 from torc_slurm.errors import InputError, TorcError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torc_slurm.cli.answer import Answer
     from torc_slurm.database.selection import NotRecorded, Selection
@@ -75,7 +84,7 @@ def stats(
     context: typer.Context,
     workflow_id: Annotated[int | None, typer.Argument(metavar="WORKFLOW_ID", help="A workflow.")] = None,
     slurm_job_id: Annotated[
-        str | None, typer.Option(metavar="N", help="An allocation: a Slurm job id, or <array>_<task>.")
+        str | None, typer.Option(metavar="N,N", help="Allocations: Slurm job ids, or <array>_<task>.")
     ] = None,
     run_id: Annotated[int | None, typer.Option(metavar="N", help="Only this run.")] = None,
     job_id: Annotated[
@@ -94,6 +103,9 @@ def stats(
         bool,
         typer.Option("--compare", help="Wrapper, cgroup and Slurm side by side, and why they differ."),
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what figures mean, why some are missing, and what to be wary of.")
+    ] = False,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
     format_: FormatOption = None,
@@ -105,6 +117,7 @@ def stats(
     complete. Without any id: the latest thing recorded in this output directory.
     """
     from torc_slurm.cli.answer import write
+    from torc_slurm.cli.stats_view import TABLE_COLUMNS
     from torc_slurm.database.selection import (
         Selection,
         first_not_recorded,
@@ -115,7 +128,7 @@ def stats(
     from torc_slurm.reports.step_stats import stats_report
     from torc_slurm.usecases.late_accounting import up_to_date
 
-    chosen_format, directory = resolve(context, format_, output_dir)
+    chosen_format, columns, directory = resolve_columns(context, format_, output_dir, TABLE_COLUMNS)
     backend = backend_of(accounting_backend)
     selection = Selection(slurm_job_id, workflow_id, run_id, job_id, attempt_id, local)
     with up_to_date(
@@ -139,11 +152,13 @@ def stats(
     _say_what_is_missing(current)
     if all_steps:  # else the reason stands beside the figures that are NULL for it
         _say_what_was_not_answered(current)
+    _say_which_jobs_are_missing(current.selection, attempts)
     if missing is not None:
         raise _not_recorded(current.selection, missing)
     if not report.items:
         report = _of_unrecorded(directory, selection, None if no_accounting else backend, all_steps=all_steps)
-    write(_answer(report, compare=compare, all_columns=all_columns), chosen_format)
+    answer = _answer(report, compare=compare, all_columns=all_columns, explain=explain)
+    write(answer, chosen_format, () if compare else columns)
     make_due_plots(directory)
 
 
@@ -273,18 +288,32 @@ def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *,
     from torc_slurm.reports.step_stats import stats_report
     from torc_slurm.usecases.late_accounting import ask_about_unrecorded
 
-    if selection.slurm_job is None:
+    if selection.slurm_jobs is None:
         return _of_workflow(directory, selection)
-    ask = backend is not None and selection.slurm_job.isdigit()
-    rows, note = ask_about_unrecorded(int(selection.slurm_job), backend) if ask else ([], None)
-    if note is not None:
-        say(f"accounting: {note}")
-    known = [row for row in rows if row.state is not None]
-    if known and all_steps:
-        return stats_report([], [row.as_row() for row in known], [], all_steps=True)
-    raise InputError(
-        f"nothing is recorded of Slurm job {selection.slurm_job} in {directory}{_what_slurm_says(rows, known)}"
-    )
+    every: list[AccountingRecord] = []
+    problems = []
+    for job in selection.slurm_jobs:
+        ask = backend is not None and job.isdigit()
+        rows, note = ask_about_unrecorded(int(job), backend) if ask else ([], None)
+        if note is not None:
+            say(f"accounting: {note}")
+        known = [row for row in rows if row.state is not None]
+        every += known
+        problems.append(f"nothing is recorded of Slurm job {job} in {directory}{_what_slurm_says(rows, known)}")
+    if every and all_steps:
+        return stats_report([], [row.as_row() for row in every], [], all_steps=True)
+    for problem in problems[:-1]:
+        say(problem)
+    raise InputError(problems[-1])
+
+
+def _say_which_jobs_are_missing(selection: Selection, attempts: Sequence[Mapping[str, object]]) -> None:
+    """Of several Slurm jobs, those of which nothing is recorded while something is of others."""
+    found = {str(row["slurm_job_id"]) for row in attempts} | {str(row["slurm_array"]) for row in attempts}
+    found |= {array.partition("_")[0] for array in found}
+    missing = [job for job in selection.slurm_jobs or () if job not in found]
+    if attempts and missing:
+        say(f"nothing is recorded of Slurm job {', '.join(missing)}")
 
 
 def _what_slurm_says(rows: Sequence[AccountingRecord], known: Sequence[AccountingRecord]) -> str:
@@ -345,11 +374,11 @@ def _nothing_fits(directory: str, selection: Selection) -> InputError:
     )
 
 
-def _answer(report: StatsReport, *, compare: bool, all_columns: bool) -> Answer:
+def _answer(report: StatsReport, *, compare: bool, all_columns: bool, explain: bool) -> Answer:
     from torc_slurm.cli.compare_view import comparison_answer
     from torc_slurm.cli.stats_view import records_answer, report_answer
     from torc_slurm.reports.compare import compare as compared
 
     if compare:
         return comparison_answer(compared(report.items))
-    return records_answer(report) if all_columns else report_answer(report)
+    return records_answer(report) if all_columns else report_answer(report, explain=explain)

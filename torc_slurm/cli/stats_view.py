@@ -6,12 +6,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from torc_slurm.cli.answer import Answer
-from torc_slurm.cli.table import NOT_KNOWN, Column, Table
-from torc_slurm.figures import HEADINGS
+from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Level, Table, threshold
+from torc_slurm.figures import HEADINGS, format_figure
 from torc_slurm.reports.differences import Difference
-from torc_slurm.reports.step_stats import ITEM_COLUMNS, NO_ROW, Item, NullReason, StatsReport, step_label
-from torc_slurm.text import printable
-from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
+from torc_slurm.reports.step_names import (
+    shown_name,
+    step_key,
+    step_label,
+    steps_of_several_commands,
+    verdict,
+)
+from torc_slurm.reports.step_stats import (
+    ITEM_COLUMNS,
+    NO_ROW,
+    Item,
+    NullReason,
+    StatsReport,
+    has_disk_of_torc_step,
+)
+from torc_slurm.text import printable, shortened
+from torc_slurm.units import format_memory, format_run_time
 
 _NAME_WIDTH = 32
 _NODES_WIDTH = 24
@@ -27,16 +41,21 @@ def _text(name: str, most: int) -> Callable[[Item], str]:
     return lambda item: NOT_KNOWN if item[name] is None else printable(str(item[name]), most)
 
 
-def _number(name: str, write: Callable[[int | float], str]) -> Callable[[Item], str]:
-    def cell(item: Item) -> str:
-        value = item[name]
-        return write(value) if isinstance(value, (int, float)) else NOT_KNOWN
+def _figure(name: str) -> Callable[[Item], str]:
+    return lambda item: format_figure(name, item[name])
 
-    return cell
+
+def _name(item: Item) -> str:
+    name = shown_name(item)
+    return NOT_KNOWN if name is None else printable(shortened(name, _NAME_WIDTH))
 
 
 def _state(item: Item) -> str:
-    return printable(str(item["state"] or item["job_status"] or NOT_KNOWN), _NAME_WIDTH)
+    word = verdict(item)
+    if word is None:
+        return NOT_KNOWN
+    level: Level = "good" if word == "COMPLETED" else "" if word in ("RUNNING", "PENDING") else "bad"
+    return Cell(printable(word, _NAME_WIDTH), level)
 
 
 def _exit(item: Item) -> str:
@@ -46,48 +65,94 @@ def _exit(item: Item) -> str:
 
 
 def _elapsed(item: Item) -> str:
-    own, slurm = item["exec_time_seconds"], item["elapsed_seconds"]
-    seconds = own if own is not None else slurm
-    return format_run_time(seconds) if isinstance(seconds, (int, float)) else NOT_KNOWN
+    own = item["exec_time_seconds"]
+    return format_figure("elapsed_seconds", own if own is not None else item["elapsed_seconds"])
+
+
+def _cpu(item: Item) -> str:
+    """Cores used on average, of those allocated."""
+    used, given = item["used_cpus"], item["allocated_cpus"]
+    if not isinstance(used, (int, float)):
+        return NOT_KNOWN
+    text = f"{used:.1f}" if given is None else f"{used:.1f} of {given}"
+    return Cell(text, threshold(_percent(item, "cpu_efficiency_percent"), *CPU_THRESHOLDS))
+
+
+def _memory(item: Item) -> str:
+    """torc's peak; of a step that ran without torc-step Slurm's MaxRSS."""
+    name = "max_rss_bytes" if item["attempt_id"] is None else "peak_memory_bytes"
+    level = threshold(_percent(item, "memory_efficiency_percent"), *MEMORY_THRESHOLDS)
+    return Cell(format_figure(name, item[name]), level)
+
+
+def _percent(item: Item, name: str) -> float | None:
+    value = item[name]
+    return value if isinstance(value, (int, float)) else None
+
+
+def _disk(name: str) -> Callable[[Item], str]:
+    """Slurm's disk figure; nothing where it is torc-step's own, not the program's."""
+    return lambda item: NOT_KNOWN if has_disk_of_torc_step(item) else format_figure(name, item[name])
 
 
 def _nodes(item: Item) -> str:
     return printable(str(item["node_list"] or item["measured_nodes"] or NOT_KNOWN), _NODES_WIDTH)
 
 
+# Below the second figure of a pair red, below the first yellow; jobstats has the same for CPUs.
+CPU_THRESHOLDS = (80, 65)
+MEMORY_THRESHOLDS = (70, 20)
+
 _TABLE: tuple[tuple[Column, Callable[[Item], str]], ...] = (
-    (Column("Step"), lambda item: printable(step_label(item))),
-    (Column("Name"), _text("job_name", _NAME_WIDTH)),
+    (Column("Name", least=8), _name),
     (Column("State"), _state),
-    (Column("Exit", right=True), _exit),
+    (Column("Exit", right=True, optional=3), _exit),
     (Column("Elapsed", right=True), _elapsed),
-    (Column("Peak memory", right=True), _number("peak_memory_bytes", format_memory)),
-    (Column("by", optional=6), _text("peak_memory_source", _NODES_WIDTH)),
-    (Column("Avg CPU", right=True), _number("avg_cpu_percent", format_cpu_percent)),
-    (Column("Peak CPU", right=True), _number("peak_cpu_percent", format_cpu_percent)),
-    (Column("MaxRSS", right=True), _number("max_rss_bytes", format_memory)),
-    (Column("MaxVMSize", right=True, optional=7), _number("max_vm_size_bytes", format_memory)),
-    (Column("Disk read", right=True, optional=4), _number("max_disk_read_bytes", format_memory)),
-    (Column("Disk write", right=True, optional=3), _number("max_disk_write_bytes", format_memory)),
-    (Column("AveCPU", right=True, optional=2), _number("ave_cpu_seconds", format_run_time)),
-    (Column("Nodes", optional=5), _nodes),
+    (Column("CPUs", right=True, optional=1), _cpu),
+    (Column("Memory", right=True), _memory),
+    (Column("Requested", right=True, optional=2), _figure("requested_memory_bytes")),
+    (Column("Limit", right=True, on_request=True), _figure("time_limit_seconds")),
+    (Column("by", on_request=True), _text("peak_memory_source", _NODES_WIDTH)),
+    *(
+        (Column(HEADINGS[name], right=True, on_request=True, key=name), _figure(name))
+        for name in (
+            "avg_memory_bytes",
+            "avg_cpu_percent",
+            "peak_cpu_percent",
+            "cpu_efficiency_percent",
+            "memory_efficiency_percent",
+            "time_efficiency_percent",
+            "max_rss_bytes",
+            "max_vm_size_bytes",
+            "ave_cpu_seconds",
+        )
+    ),
+    (Column("Disk read", right=True, on_request=True), _disk("max_disk_read_bytes")),
+    (Column("Disk write", right=True, on_request=True), _disk("max_disk_write_bytes")),
+    (Column("Nodes", on_request=True), _nodes),
 )
+_STEP = Column("Step", least=16)
+TABLE_COLUMNS: tuple[str, ...] = (_STEP.name, *(column.name for column, _ in _TABLE))
 
 
-def report_answer(report: StatsReport) -> Answer:
-    """The table, and under it units, NULLs with their reasons, and warnings."""
-    rows = ([cell(item) for _, cell in _TABLE] for item in report.items)
+def report_answer(report: StatsReport, *, explain: bool) -> Answer:
+    """The table, and under it what is to be known of its figures, or one line that says how to see that."""
+    several = steps_of_several_commands(report.items)
+    rows = (
+        [printable(step_label(item, numbered=step_key(item) in several)), *(cell(item) for _, cell in _TABLE)]
+        for item in report.items
+    )
     return Answer(
         keys=ITEM_COLUMNS,
         items=report.items,
-        tables=[Table([column for column, _ in _TABLE], rows, all_by="--all-columns or -f json")],
-        notes=footer(report),
+        tables=[Table([_STEP, *(column for column, _ in _TABLE)], rows, all_by="--all-columns or -f json")],
+        notes=footer(report) if explain else _short_footer(report),
     )
 
 
 def records_answer(report: StatsReport) -> Answer:
     """Every column of every item, one under the other."""
-    return report_answer(report)._replace(tables=(), notes=_records(report))
+    return report_answer(report, explain=True)._replace(tables=(), notes=_records(report))
 
 
 def _records(report: StatsReport) -> Iterator[str]:
@@ -97,15 +162,27 @@ def _records(report: StatsReport) -> Iterator[str]:
     yield from footer(report)
 
 
+def _short_footer(report: StatsReport) -> list[str]:
+    """How old the figures of running steps are, and in one line how much more there is to know."""
+    counts = {"warning": len(report.warnings), "note": len(report.null_reasons) + len(report.differences)}
+    counts["note"] += bool(report.disk_of_torc_step)
+    more = [f"{count} {_plural(word, count)}" for word, count in counts.items() if count]
+    unmeasured = report.unmeasured
+    if unmeasured:
+        more.append(f"{unmeasured} {_plural('step', unmeasured)} without torc-step (--all-steps)")
+    what = ", ".join(more) or "units and sources"
+    return [*_how_old(report, time.time()), f"{what}: --explain"]
+
+
 def footer(report: StatsReport) -> list[str]:
     """The lines under a table."""
     lines = [_UNITS, *_how_old(report, time.time()), *map(_why_null, report.null_reasons)]
     lines += map(_how_different, report.differences)
     if report.disk_of_torc_step:
         lines.append(
-            f"MaxDiskRead, MaxDiskWrite in {report.disk_of_torc_step} {_plural('row', report.disk_of_torc_step)} are "
-            "torc-step's own: this Slurm reads a task's first process alone. What the steps read "
-            "and wrote: all_nodes_read_chars, all_nodes_written_chars (--all-columns, -f json)."
+            f"This Slurm did not see the program's disk I/O in {report.disk_of_torc_step} "
+            f"{_plural('row', report.disk_of_torc_step)}: MaxDiskRead and MaxDiskWrite are torc-step's own. What the "
+            "program read and wrote: all_nodes_read_chars, all_nodes_written_chars (--all-columns, -f json)."
         )
     if report.unmeasured:
         steps = _plural("step", report.unmeasured)

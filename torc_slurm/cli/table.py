@@ -42,7 +42,8 @@ class Column(NamedTuple):
 
     ``optional``: 0 for a column that is always shown; of the others the highest is left out first where there is no
     room. ``least``: down to how many characters its cells may be shortened, in the middle; 0 for never. ``key`` is
-    its name for ``--format``; without one it is the title in lower case with underscores.
+    its name for ``--format``; without one it is the title in lower case with underscores. A column ``on_request`` is
+    shown only where ``--format`` names it.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Column(NamedTuple):
     optional: int = 0
     least: int = 0
     key: str = ""
+    on_request: bool = False
 
     @property
     def name(self) -> str:
@@ -78,14 +80,20 @@ def threshold(value: float | None, warn: float, bad: float) -> Level:
 
 
 def chosen(table: Table, names: Sequence[str]) -> Table:
-    """The table with these columns alone, in this order; all of them are then shown whatever room there is.
+    """The table with these columns alone, in this order; none: those that are not ``on_request``.
+
+    Columns that were named are shown whatever room there is.
 
     Raises:
         KeyError: there is no such column; `torc_slurm.cli.options.resolve_columns` refuses it before.
     """
+    named = bool(names)
+    if not named:
+        names = [column.name for column in table.columns if not column.on_request]
     by_name = {column.name: place for place, column in enumerate(table.columns)}
     places = [by_name[name] for name in names]
-    columns = [table.columns[place]._replace(optional=0) for place in places]
+    columns = [table.columns[place] for place in places]
+    columns = [column._replace(optional=0) for column in columns] if named else columns
     return Table(columns, ([row[place] for place in places] for row in table.rows), table.all_by)
 
 

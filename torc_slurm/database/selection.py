@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sqlite3
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ LAST_FLUSH_COLUMN = "last_flush_time"
 _SLURM_COLUMNS = ", ".join(f"s.{name} AS {SLURM_PREFIX}{name}" for name in COLUMN_NAMES)
 
 # An array's own number stands for all of its tasks.
-ATTEMPT_IS_SELECTED = r"""
-(:slurm_job_id IS NULL OR r.slurm_job_id = :slurm_job_id OR r.slurm_array LIKE :slurm_job_id || '\_%' ESCAPE
-'\') AND (:slurm_array IS NULL OR r.slurm_array = :slurm_array) AND (:workflow_id IS NULL OR r.workflow_id =
+ATTEMPT_IS_SELECTED = """
+(:slurm_jobs IS NULL OR r.slurm_job_id IN (SELECT value FROM json_each(:slurm_jobs))
+OR CAST(r.slurm_array AS INTEGER) IN (SELECT value FROM json_each(:slurm_jobs))
+OR r.slurm_array IN (SELECT value FROM json_each(:slurm_jobs))) AND (:workflow_id IS NULL OR r.workflow_id =
 :workflow_id) AND (:run_id IS NULL OR r.run_id = :run_id) AND (:job_id IS NULL OR r.job_id = :job_id) AND
 (:attempt_id IS NULL OR r.attempt_id = :attempt_id) AND (:local_host IS NULL OR r.local_host = :local_host)
 AND (NOT :local OR r.slurm_job_id IS NULL)
@@ -48,7 +50,7 @@ JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.i
 _UNMEASURED = f"""
 SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND s.state IS NOT NULL
 AND (:run_id IS NULL OR s.run_id = :run_id)
-AND (s.slurm_job_id = :slurm_job_id OR EXISTS (
+AND (s.slurm_job_id IN (SELECT value FROM json_each(:slurm_jobs)) OR EXISTS (
   SELECT 1 FROM results r WHERE r.slurm_job_id = s.slurm_job_id AND r.run_id = s.run_id
   AND {ATTEMPT_IS_SELECTED}
 )) ORDER BY s.slurm_job_id, s.run_id, s.start_time, s.step_id
@@ -63,7 +65,7 @@ SELECT workflow_id, run_id, slurm_job_id, local_host FROM results ORDER BY start
 
 @dataclass(frozen=True)
 class Selection:
-    """Which attempts are meant; None: any. ``slurm_job`` is ``12``, or ``12_3`` for one task of an array."""
+    """Which attempts are meant; None: any. ``slurm_job`` is ``12``, ``12_3`` (a task of an array), or ``12,13``."""
 
     slurm_job: str | None = None
     workflow_id: int | None = None
@@ -81,11 +83,17 @@ class Selection:
         """
         if self.local and (self.slurm_job, self.workflow_id) != (None, None):
             raise InputError("--local is what ran outside Slurm: give it without --slurm-job-id and without a workflow")
-        if self.slurm_job is not None and _SLURM_JOB.fullmatch(self.slurm_job) is None:
-            raise InputError(f"{self.slurm_job!r} is not a Slurm job id; give a number, or <array>_<task>")
+        for job in self.slurm_jobs or ():
+            if _SLURM_JOB.fullmatch(job) is None:
+                raise InputError(f"{job!r} is not a Slurm job id; give a number, or <array>_<task>, or several: 12,13")
         for number in (self.workflow_id, self.run_id, self.job_id, self.attempt_id):
             if number is not None and not 0 <= number <= LARGEST_INTEGER:
                 raise InputError(f"{number} is not an id; give a whole number")
+
+    @property
+    def slurm_jobs(self) -> tuple[str, ...] | None:
+        """The Slurm jobs one by one; None: not chosen by these."""
+        return None if self.slurm_job is None else tuple(job.strip() for job in self.slurm_job.split(","))
 
     @property
     def is_empty(self) -> bool:
@@ -94,10 +102,10 @@ class Selection:
 
     def parameters(self) -> dict[str, Value]:
         """For the statements of this module."""
-        job = self.slurm_job or ""
+        jobs = self.slurm_jobs
+        numbers = None if jobs is None else [int(job) if job.isdigit() else job for job in jobs]
         return {
-            "slurm_job_id": int(job) if job.isdigit() else None,
-            "slurm_array": job if "_" in job else None,
+            "slurm_jobs": None if numbers is None else json.dumps(numbers),
             "workflow_id": self.workflow_id,
             "run_id": self.run_id,
             "job_id": self.job_id,

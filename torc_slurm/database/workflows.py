@@ -44,7 +44,12 @@ _INSERT_DEPENDENCY = "INSERT INTO job_dependencies (job_id, depends_on_job_id) V
 _LARGEST_JOB = "SELECT coalesce(max(job_id), 0) FROM jobs WHERE workflow_id = ?"
 
 _WORKFLOW = "SELECT * FROM workflows WHERE workflow_id = ?"
-_LATEST = "SELECT max(workflow_id) FROM workflows"
+_LAST_ID = "SELECT max(workflow_id) FROM workflows"
+# By time: that of its latest run, or of its creation.
+_LATEST = """
+SELECT w.workflow_id FROM workflows w LEFT JOIN runs r ON r.workflow_id = w.workflow_id GROUP BY w.workflow_id
+ORDER BY max(w.created_at, coalesce(max(r.created_at), 0)) DESC, w.workflow_id DESC LIMIT 1
+"""
 _KNOWN_IDS = "SELECT workflow_id FROM workflows ORDER BY workflow_id DESC LIMIT 20"
 _ALL = """
 SELECT w.*, (SELECT count(*) FROM jobs j WHERE j.workflow_id = w.workflow_id) AS job_count,
@@ -211,7 +216,8 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: int | None) -> Row
     Raises:
         InputError: there is none; names those there are.
     """
-    wanted = connection.execute(_LATEST).fetchone()[0] if workflow_id is None else workflow_id
+    latest = connection.execute(_LATEST).fetchone() if workflow_id is None else (workflow_id,)
+    wanted = None if latest is None else latest[0]
     if wanted is None:
         raise InputError(
             "there is no workflow here yet; make one with torc workflows create SPEC, or give --output-dir"
@@ -276,7 +282,7 @@ def _scheduler(settings: dict[str, Any]) -> Scheduler:
 
 def take_back_workflow(connection: sqlite3.Connection, workflow_id: int) -> None:
     """Remove a workflow that never came to be, so that the next one gets its numbers; must run inside a transaction."""
-    is_last = connection.execute(_LATEST).fetchone()[0] == workflow_id
+    is_last = connection.execute(_LAST_ID).fetchone()[0] == workflow_id
     delete_workflow(connection, workflow_id, ())
     if is_last:
         for table, key in _NUMBERED.items():

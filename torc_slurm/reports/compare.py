@@ -29,7 +29,7 @@ LEAST_CPU_SECONDS = 0.05
 LEAST_IO_BYTES = 2_000_000
 
 _IDENTITY = ("workflow_id", "job_id", "job_name", "run_id", "attempt_id", "slurm_job_id", "slurm_array", "step_id")
-_FACTS = ("job_status", "state", "status", "gather_type", "slurm_version", "backend")
+_FACTS = ("job_status", "return_signal", "state", "status", "gather_type", "slurm_version", "backend")
 FIGURES = (
     "peak_memory_bytes",
     "peak_memory_source",

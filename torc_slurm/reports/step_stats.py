@@ -17,6 +17,8 @@ from torc_slurm.figures import IDENTITY_COLUMNS, RESULT_COLUMNS
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.reports.causes import reads_first_process
 from torc_slurm.reports.differences import Difference, differences
+from torc_slurm.reports.efficiency import EFFICIENCY_COLUMNS, efficiency
+from torc_slurm.reports.step_names import step_label
 
 Value = int | float | str | None
 Row = Mapping[str, Value]
@@ -47,6 +49,7 @@ ITEM_COLUMNS: tuple[str, ...] = (
     *_SLURM,
     *_RESULT,
     *(_RENAMED.get(name, name) for name in _SLURM_REST),
+    *EFFICIENCY_COLUMNS,
 )
 _MOST_PLACES = 4
 _NULLABLE_FIGURES = _REFERENCE[:5]
@@ -99,24 +102,13 @@ def stats_report(
         null_reasons=null_reasons(shown),
         differences=differences((step_label(item), item) for item in shown),
         warnings=(*_warnings(shown), *_note_warnings(attempts, notes)),
-        disk_of_torc_step=sum(map(_has_disk_of_torc_step, shown)),
+        disk_of_torc_step=sum(map(has_disk_of_torc_step, shown)),
     )
 
 
-def _has_disk_of_torc_step(item: Item) -> bool:
+def has_disk_of_torc_step(item: Row) -> bool:
+    """Whether Slurm's disk figures are torc-step's own, because this Slurm did not see the program."""
     return item["attempt_id"] is not None and item["max_disk_read_bytes"] is not None and reads_first_process(item)
-
-
-def step_label(item: Row) -> str:
-    """How a step is called in a table and a warning: ``12.0``, ``12.batch``, ``12_3.0``, ``local run 4``,
-    ``job 7``.
-    """
-    attempt = f" attempt {item['attempt_id']}" if (item["attempt_id"] or 1) != 1 else ""
-    if item["slurm_job_id"] is not None:
-        return f"{item['slurm_array'] or item['slurm_job_id']}.{item['step_id']}{attempt}"
-    if item["workflow_id"] is not None:
-        return f"job {item['job_id']}{attempt}"
-    return f"local run {item['run_id']}{attempt}"
 
 
 def null_reasons(items: Iterable[Item]) -> tuple[NullReason, ...]:
@@ -142,6 +134,7 @@ def _attempt_item(row: Row) -> Item:
         item["reason"] = OUTSIDE_SLURM
     elif item["status"] is None:
         item["reason"] = NOT_ASKED
+    item |= efficiency(item)
     return {name: item[name] for name in ITEM_COLUMNS}
 
 
@@ -151,6 +144,7 @@ def _unmeasured_item(row: Row) -> Item:
     item["job_name"] = row["step_name"]
     if isinstance(item["reason"], str):
         item["reason"] = item["reason"].partition(": the wrapper's")[0]  # there was none
+    item |= efficiency(item)
     return {name: item[name] for name in ITEM_COLUMNS}
 
 

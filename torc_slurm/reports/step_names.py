@@ -1,0 +1,75 @@
+"""What a step is called where people read it: its label, its name, its verdict; pure."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from torc_slurm.usecases.verdict import signal_name
+
+Value = int | float | str | None
+Row = Mapping[str, Value]
+StepKey = tuple[Value, Value, Value]
+
+_WRAPPER = "torc-step"
+# torc's verdict in Slurm's own spelling; the others are the status in capitals.
+_VERDICTS = {"oom": "OUT_OF_MEMORY"}
+
+
+def step_label(item: Row, *, numbered: bool = False) -> str:
+    """How a step is called in a table and a warning: ``12.0``, ``12.batch``, ``12_3.0``, ``local run 4``, ``job 7``.
+
+    Several commands that torc-step ran one after another in one step are ``12.batch command 2``; the first has its
+    number only where it is ``numbered``. A second try at a workflow's job is ``attempt 2``.
+    """
+    number = item["attempt_id"] or 1
+    if item["slurm_job_id"] is not None:
+        word = "command" if item["workflow_id"] is None else "attempt"
+        more = f" {word} {number}" if number != 1 or numbered else ""
+        return f"{item['slurm_array'] or item['slurm_job_id']}.{item['step_id']}{more}"
+    attempt = f" attempt {number}" if number != 1 else ""
+    if item["workflow_id"] is not None:
+        return f"job {item['job_id']}{attempt}"
+    return f"local run {item['run_id']}{attempt}"
+
+
+def steps_of_several_commands(items: Iterable[Row]) -> frozenset[StepKey]:
+    """The steps in which torc-step ran more than one command; see `step_key`."""
+    counts = Counter(step_key(item) for item in items if item["workflow_id"] is None and item["attempt_id"] is not None)
+    return frozenset(key for key, count in counts.items() if count > 1)
+
+
+def step_key(item: Row) -> StepKey:
+    """What identifies a step of an allocation."""
+    return item["slurm_job_id"], item["run_id"], item["step_id"]
+
+
+def shown_name(item: Row) -> str | None:
+    """The step's own name, else what ran: ``python train.py`` and not the batch script's name or ``torc-step``."""
+    name = item["job_name"]
+    if item["workflow_id"] is not None or item["attempt_id"] is None or item["command"] is None:
+        return None if name is None else str(name)
+    if item["step_id"] != "batch" and name is not None and os.path.basename(str(name)) != _WRAPPER:
+        return str(name)
+    program, space, rest = str(item["command"]).partition(" ")
+    return os.path.basename(program) + space + rest
+
+
+def verdict(item: Row) -> str | None:
+    """torc's verdict of a step that it measured, with the signal that it died of; Slurm's state of any other."""
+    status = item["job_status"]
+    if status is None:
+        return None if item["state"] is None else str(item["state"])
+    word = _VERDICTS.get(str(status), str(status).upper())
+    signal = item["return_signal"]
+    return f"{word} {signal_name(int(signal))}" if status == "failed" and isinstance(signal, int) and signal else word
+
+
+def slurm_differs(item: Row) -> str | None:
+    """Slurm's state where it is another word than torc's verdict; None where they agree."""
+    state = item["state"]
+    if state is None or item["job_status"] is None:
+        return None
+    word = _VERDICTS.get(str(item["job_status"]), str(item["job_status"]).upper())
+    return None if state == word else str(state)
