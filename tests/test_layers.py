@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "torc_slurm.identity",
             "torc_slurm.records.*",
             "torc_slurm.node_local",
+            "torc_slurm.shared_directory",
             "torc_slurm.text",
             "torc_slurm.figures",
         ),

@@ -14,6 +14,7 @@ import time
 
 from torc_slurm.errors import InputError
 from torc_slurm.liveness import Life, Process, life_of, this_process
+from torc_slurm.shared_directory import make_shared_directory
 
 MODE_VARIABLE = "TORC_FILE_MODE"
 _PRIVATE_MODE = 0o600
@@ -48,7 +49,7 @@ def create_exclusively(path: str, text: str, mode: int = _PRIVATE_MODE) -> bool:
         OSError: it cannot be written.
     """
     directory = os.path.dirname(path)
-    os.makedirs(directory, exist_ok=True)
+    make_shared_directory(directory)
     draft = _write_draft(directory, text.encode("ascii"), mode & ~_umask())
     try:
         return _link(draft, path, mode)

@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     shell = add("shell", "a shell on a machine", "ci/cluster shell c1")
     shell.add_argument("machine", nargs="?", default=HEAD, help=f"{HEAD} (default), c1, c2, …")
     shell.add_argument("--user", metavar="NAME", help="as this user and not as root")
-    run = add("run", "boot, run a command on the head, take away", "ci/cluster run -- srun -N2 hostname")
+    run = add("run", "boot, run the command after -- on the head, take away", "ci/cluster run -- srun -N2 hostname")
     add_settings(run)
     run.add_argument(
         "--fault",
@@ -77,11 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="a fault so many seconds after the command has started; may be repeated",
     )
     run.add_argument("--verbose", action="store_true", help="show the machines' logs when the command fails")
-    run.add_argument("argv", nargs="*", metavar="-- COMMAND", help="the command and its arguments, after --")
-    execute = add("exec", "run a command on a machine", "ci/cluster exec c1 -- dmesg")
+    execute = add("exec", "run the command after -- on a machine", "ci/cluster exec c1 -- dmesg")
     execute.add_argument("machine", help=f"{HEAD}, c1, c2, …")
     execute.add_argument("--user", metavar="NAME", help="as this user and not as root")
-    execute.add_argument("argv", nargs="*", metavar="-- COMMAND", help="the command and its arguments, after --")
     fault = add("fault", "make a fault, or undo it", "ci/cluster fault node-crash:c2")
     fault.add_argument("fault", metavar="NAME[:NODE]", help=", ".join(faults.NAMES))
     return parser
@@ -106,8 +104,14 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # argparse takes no options between a command's own arguments and what stands behind --
+    own = words.index("--") if "--" in words else len(words)
     try:
-        options = build_parser().parse_args(arguments)
+        options = build_parser().parse_args(words[:own])
+        options.argv = words[own + 1 :]
+        if options.argv and options.command not in ("run", "exec"):
+            raise UsageError(f"{options.command} runs no command; leave `-- {options.argv[0]}` out")
         handler = {
             "up": _up,
             "down": _down,

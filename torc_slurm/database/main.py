@@ -23,6 +23,7 @@ from torc_slurm.database.snapshot import snapshot
 from torc_slurm.database.write_lock import LOCK_SUFFIX, write_lock
 from torc_slurm.errors import DatabaseError, InputError
 from torc_slurm.identity import RESOURCE_DIR
+from torc_slurm.shared_directory import make_shared_directory
 
 MAIN_DATABASE_NAME = "torc.db"
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -68,7 +69,7 @@ def open_main(
         DatabaseError: it is damaged, or of a newer version.
     """
     if create_directory:
-        os.makedirs(output_dir, exist_ok=True)
+        make_shared_directory(output_dir)
     if not os.path.isdir(output_dir):
         raise _no_directory(output_dir)
     path = main_database_path(output_dir)
@@ -118,7 +119,7 @@ def open_to_write(output_dir: str, *, on_wait: Callable[[str], None] = lambda _m
     except UnicodeEncodeError:
         raise InputError(f"the name of {output_dir} is not UTF-8; give another --output-dir") from None
     try:
-        os.makedirs(output_dir, exist_ok=True)
+        make_shared_directory(output_dir)
     except OSError as error:
         raise DatabaseError(f"{output_dir} cannot be written: {error.strerror}; give another --output-dir") from error
     with open_main(output_dir, on_wait=on_wait) as database:

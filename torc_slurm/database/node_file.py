@@ -18,6 +18,7 @@ from torc_slurm.database.batch import Batch
 from torc_slurm.database.migrations import migrate_within
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.errors import DatabaseError
+from torc_slurm.shared_directory import make_shared_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class NodeFileWriter:
         try:
             place = os.path.dirname(self._path)
             if not os.path.isdir(place):  # asked first: it is there for all batches but the first
-                os.makedirs(place, exist_ok=True)
+                make_shared_directory(place)
             self._lock = take_lock(self._path, self._lock_wait_seconds)
             self._connection = _open(self._path, locked=self._lock >= 0)
             self._connection.execute("BEGIN IMMEDIATE")

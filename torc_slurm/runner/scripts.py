@@ -11,6 +11,7 @@ from torc_slurm.plan import Plan
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.launcher import LaunchError
 from torc_slurm.runner.step_command import NOT_INHERITED, STDIO_DIR
+from torc_slurm.shared_directory import make_shared_directory
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Scripts:
         path = self.path_of(script)
         how = os.O_APPEND if index else os.O_TRUNC
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            make_shared_directory(os.path.dirname(path))
             log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | how, 0o666)
         except OSError as error:
             raise LaunchError(f"its output cannot be written to {path}: {error.strerror}") from error

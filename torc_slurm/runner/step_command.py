@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from torc_slurm.plan import Plan
 from torc_slurm.runner.attempts import Attempt
 from torc_slurm.runner.launcher import LaunchError
+from torc_slurm.shared_directory import make_shared_directory
 
 STDIO_DIR = "job_stdio"
 
@@ -43,7 +44,7 @@ def open_outputs(plan: Plan, attempt: Attempt) -> tuple[int, int]:
     """
     paths = output_paths(plan, attempt)
     try:
-        os.makedirs(os.path.join(plan.output_dir, STDIO_DIR), exist_ok=True)
+        make_shared_directory(os.path.join(plan.output_dir, STDIO_DIR))
         stdout = os.open(paths[0], _FLAGS | (os.O_APPEND if paths[0] == paths[1] else 0), 0o666)
     except OSError as error:
         raise LaunchError(f"its output cannot be written to {paths[0]}: {error.strerror}") from error

@@ -15,6 +15,7 @@ import time
 from torc_slurm import node_local
 from torc_slurm.errors import DatabaseError
 from torc_slurm.identity import RESOURCE_DIR, node_file_of, node_file_path
+from torc_slurm.shared_directory import make_shared_directory
 from torc_slurm.step import kernel, sentinel
 
 TYPE_CHECKING = False
@@ -265,7 +266,7 @@ class Target:
 def _create_next_local(identity: StepIdentity) -> int:
     stem, _, _ = node_file_path(identity.output_dir, identity.node, "local", 0).rpartition("0.db")
     place, prefix = os.path.split(stem)
-    os.makedirs(place, exist_ok=True)
+    make_shared_directory(place)
     names = [name[len(prefix) : -len(".db")] for name in os.listdir(place) if name.startswith(prefix)]
     run_id = max((int(name) for name in names if name.isdigit()), default=0)
     while True:
