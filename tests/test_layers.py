@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "torc_slurm.shared_directory",
             "torc_slurm.text",
             "torc_slurm.figures",
+            "torc_slurm.configuration",
         ),
     ),
     ("processes and files", ("torc_slurm.liveness", "torc_slurm.whole_files")),

@@ -25,6 +25,7 @@ from torc_slurm.cli import (
     reports,
     results,
     run,
+    seff,
     slurm,
     slurm_plugin,
     submit,
@@ -38,7 +39,8 @@ _INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
 
 _EXAMPLE = """\b
 Examples:
-  srun torc-step -- ./a.out             in your own sbatch script: measure a step
+  torc seff 1234                        what a Slurm job used, and what to ask for next time
+  srun torc-step -- ./a.out             in your own sbatch script: measure a step exactly
   torc slurm stats --slurm-job-id 1234  what its steps really used
   torc stats                            the latest thing recorded here
 """
@@ -54,6 +56,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 slurm.app.command("generate", epilog=submit.GENERATE_EXAMPLE)(submit.generate)
+app.command("seff", epilog=seff.EXAMPLE)(seff.seff)
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("submit", epilog=submit.SUBMIT_EXAMPLE)(submit.submit)
 app.add_typer(workflows.app, name="workflows")

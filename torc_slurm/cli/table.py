@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torc_slurm.figures import NOT_MEASURED
+from torc_slurm.sizing.thresholds import Level
 from torc_slurm.text import shortened
-
-Level = Literal["good", "warn", "bad", "muted", ""]
 
 NOT_KNOWN = NOT_MEASURED
 _GAP = "  "
@@ -180,6 +179,11 @@ def _cell_width(cell: str) -> int:
     return cell_len(cell)
 
 
+def coloured(cell: Cell) -> str:
+    """A cell's text outside a table, in colour where stdout takes colours."""
+    return f"{_COLOURS[cell.level]}{cell}{_RESET}" if cell.level and is_coloured() else str(cell)
+
+
 def is_coloured() -> bool:
     """Whether stdout takes colours: a terminal that is not ``dumb``, unless ``NO_COLOR`` says otherwise."""
     if os.environ.get("NO_COLOR"):
@@ -188,7 +192,10 @@ def is_coloured() -> bool:
 
 
 def terminal_width() -> int:
-    """How wide stdout is; without bound where it is no terminal."""
+    """How wide stdout is: ``COLUMNS`` where it is set, else the terminal; without bound where it is no terminal."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isascii() and given.isdecimal() and int(given) > 0:
+        return int(given)
     if not sys.stdout.isatty():
         return _UNLIMITED_WIDTH
     return os.get_terminal_size(sys.stdout.fileno()).columns or _UNLIMITED_WIDTH

@@ -135,6 +135,11 @@ class AccountingRecord(NamedTuple):
     user_name: Annotated[str | None, Field("User", column="")] = None
     submit_time: Annotated[float | None, Field("Submit", "moment", column="")] = None
     restart_count: Annotated[int | None, Field("Restarts", "count", column="", asked=WHERE_KNOWN)] = None
+    suspended_seconds: Annotated[float | None, Field("Suspended", "duration", column="", asked=FOR_LISTS)] = None
+    partition: Annotated[str | None, Field("Partition", column="", asked=FOR_LISTS)] = None
+    pending_reason: Annotated[str | None, Field("Reason", column="", asked=FOR_LISTS)] = None
+    submit_line: Annotated[str | None, Field("SubmitLine", column="", asked=FOR_LISTS)] = None
+    working_dir: Annotated[str | None, Field("WorkDir", column="", asked=FOR_LISTS)] = None
 
     def as_row(self) -> dict[str, int | float | str | None]:
         """Column of ``slurm_stats`` to value."""

@@ -61,7 +61,7 @@ def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = 
     ``-j`` looks from the epoch on, so midnight is no trouble; ``-D`` brings the records of requeued jobs too.
 
     Args:
-        for_list: ask also for the columns that only lists of jobs show.
+        for_list: ask also for the columns that only lists of jobs show, and of a requeued job for its last run alone.
 
     Raises:
         CommandError: sacct is not there, did not answer in time, or refused; it may be raised after some pieces.
@@ -71,7 +71,7 @@ def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = 
     if for_list:
         columns += [name for name in LIST_COLUMNS if name in optional]
     delimiter = f"\x1f{secrets.token_hex(8)}\x1f"
-    arguments = [*selection, "-D", "-p", "--noconvert", f"--delimiter={delimiter}", "-o"]
+    arguments = [*selection, *([] if for_list else ["-D"]), "-p", "--noconvert", f"--delimiter={delimiter}", "-o"]
     return commands.stream(
         ["sacct", *arguments, ",".join([*columns, _LAST_COLUMN])],
         timeout_seconds=timeout_seconds,

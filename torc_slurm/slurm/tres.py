@@ -17,12 +17,20 @@ class Resources(NamedTuple):
     cpus: int | None = None
     memory_bytes: int | None = None
     nodes: int | None = None
+    gpus: int | None = None
 
 
 def parse_resources(text: str | None) -> Resources:
-    """The CPUs, memory and nodes of ``AllocTRES``; what is not understood is left out: other kinds may stand there."""
+    """The CPUs, memory, nodes and GPUs of ``AllocTRES``; what is not understood is left out: other kinds may stand
+    there.
+    """
     amounts = dict(part.partition("=")[::2] for part in (text or "").split(","))
-    return Resources(_count(amounts.get("cpu")), _size(amounts.get("mem")), _count(amounts.get("node")))
+    return Resources(
+        _count(amounts.get("cpu")),
+        _size(amounts.get("mem")),
+        _count(amounts.get("node")),
+        _count(amounts.get("gres/gpu")),
+    )
 
 
 def _count(text: str | None) -> int | None:

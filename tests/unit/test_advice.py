@@ -1,0 +1,158 @@
+"""What `torc seff` suggests, and from what it suggests nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torc_slurm.sizing.advice import LOW, Advice, advise, sbatch_lines
+from torc_slurm.sizing.job_use import JobUse
+from torc_slurm.units import MIB, parse_slurm_size, parse_slurm_time
+
+GIB = 1024 * MIB
+USED = JobUse(
+    slurm_job_id=1,
+    job_id="1",
+    state="COMPLETED",
+    elapsed_seconds=900.0,
+    time_limit_seconds=4 * 3600.0,
+    cpu_seconds=1700.0,
+    allocated_cpus=8,
+    node_count=1,
+    task_count=1,
+    peak_cpu_percent=199.0,
+    peak_memory_bytes=500 * MIB,
+    peak_memory_source="cgroup_v2",
+    requested_memory_bytes=8 * GIB,
+)
+
+
+def of(*jobs: JobUse) -> dict[str, Advice]:
+    return {advice.resource: advice for advice in advise(jobs)}
+
+
+def with_(**changes: object) -> JobUse:
+    return dataclasses.replace(USED, **changes)  # type: ignore[arg-type] # fields by name
+
+
+def test_a_job_that_asked_for_too_much_is_told_what_to_ask_for() -> None:
+    advice = of(USED)
+    assert {name: each.suggested for name, each in advice.items()} == {"memory": "600M", "cpus": 2, "time": "00:20:00"}
+    assert sbatch_lines(advice.values(), [USED]) == [
+        "#SBATCH --mem=600M",
+        "#SBATCH --cpus-per-task=2",
+        "#SBATCH --time=00:20:00",
+    ]
+    assert "524.29 MB of 8.59 GB" in advice["memory"].reason
+
+
+def test_following_the_advice_leaves_nothing_to_advise() -> None:
+    assert of(with_(requested_memory_bytes=600 * MIB, allocated_cpus=2, time_limit_seconds=1200.0)) == {}
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "CANCELLED", "NODE_FAIL", "PREEMPTED", None])
+def test_no_advice_from_a_job_that_did_not_end_by_itself(state: str | None) -> None:
+    assert of(with_(state=state)) == {}
+
+
+@pytest.mark.parametrize(
+    ("resource", "missing"),
+    [
+        ("memory", "peak_memory_bytes"),
+        ("memory", "requested_memory_bytes"),
+        ("cpus", "cpu_seconds"),
+        ("cpus", "allocated_cpus"),
+        ("time", "elapsed_seconds"),
+        ("time", "time_limit_seconds"),
+    ],
+)
+def test_no_advice_from_what_is_not_known(resource: str, missing: str) -> None:
+    assert resource not in of(with_(**{missing: None}))
+
+
+def test_a_job_that_failed_gives_no_reason_to_ask_for_less() -> None:
+    assert of(with_(state="FAILED")) == {}
+
+
+def test_one_that_failed_among_others_too() -> None:
+    assert of(USED, with_(state="FAILED")) == {}
+
+
+def test_killed_for_memory_doubles_the_request() -> None:
+    advice = of(with_(state="OUT_OF_MEMORY", requested_memory_bytes=GIB, peak_memory_bytes=GIB - 1))
+    assert advice["memory"].suggested == "2048M"
+    assert "killed for memory" in advice["memory"].reason
+    assert set(advice) == {"memory"}
+
+
+def test_ended_by_the_time_limit_doubles_the_limit() -> None:
+    assert of(with_(state="TIMEOUT", time_limit_seconds=900.0))["time"].suggested == "00:30:00"
+
+
+def test_memory_that_was_nearly_full_is_raised() -> None:
+    assert of(with_(requested_memory_bytes=510 * MIB))["memory"].suggested == "600M"
+
+
+def test_slurms_own_figure_gives_little_confidence() -> None:
+    polled = with_(peak_memory_source="slurm_maxrss", memory_is_sampled=True, poll_interval_seconds=30.0)
+    assert of(polled)["memory"].confidence == LOW
+
+
+def test_a_job_that_slurm_hardly_looked_at_keeps_its_memory() -> None:
+    short = with_(
+        peak_memory_source="slurm_maxrss", memory_is_sampled=True, poll_interval_seconds=30.0, elapsed_seconds=60.0
+    )
+    assert "memory" not in of(short)
+
+
+def test_without_a_peak_the_average_has_headroom() -> None:
+    assert of(with_(peak_cpu_percent=None))["cpus"].suggested == 3  # 1.9 on average x 1.2
+
+
+def test_the_largest_of_several_jobs_decides() -> None:
+    advice = of(USED, with_(peak_memory_bytes=3 * GIB), USED)
+    assert advice["memory"].suggested == "3700M"
+    assert advice["memory"].confidence == "high"
+    assert "3 jobs" in advice["memory"].reason
+
+
+def test_cpus_stay_a_multiple_of_the_tasks() -> None:
+    four_tasks = with_(task_count=4, peak_cpu_percent=None, allocated_cpus=16, cpu_seconds=4 * 880.0)
+    advice = of(four_tasks)["cpus"]
+    assert advice.suggested == 8
+    assert sbatch_lines([advice], [four_tasks]) == ["#SBATCH --cpus-per-task=2"]
+
+
+@given(
+    peak=st.integers(1, 2**50),
+    requested=st.integers(1, 2**50),
+    elapsed=st.floats(0.01, 1e8),
+    limit=st.floats(60, 1e8),
+    cpu=st.floats(0, 1e9),
+    cpus=st.integers(1, 10_000),
+    tasks=st.integers(1, 64),
+)
+def test_less_is_never_under_what_was_used_and_more_is_more(
+    peak: int, requested: int, elapsed: float, limit: float, cpu: float, cpus: int, tasks: int
+) -> None:
+    job = with_(
+        peak_memory_bytes=peak,
+        requested_memory_bytes=requested,
+        elapsed_seconds=elapsed,
+        time_limit_seconds=limit,
+        cpu_seconds=cpu,
+        allocated_cpus=cpus,
+        task_count=tasks,
+        peak_cpu_percent=None,
+    )
+    advice = of(job)
+    if "memory" in advice:
+        assert parse_slurm_size(str(advice["memory"].suggested)) >= peak
+    if "time" in advice:
+        assert float(parse_slurm_time(str(advice["time"].suggested)) or 0) >= elapsed
+    if "cpus" in advice:
+        assert int(advice["cpus"].suggested) * elapsed * 1.05 >= min(cpu, cpus * elapsed) * 0.9
+        assert int(advice["cpus"].suggested) % tasks == 0

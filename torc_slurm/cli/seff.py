@@ -1,0 +1,151 @@
+"""``torc seff``: what any Slurm job asked for and used, and what to ask for next time."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torc_slurm.cli.moments import parse_moment
+from torc_slurm.cli.options import OutputDirOption, Settings, resolve_columns, say
+from torc_slurm.configuration import section
+from torc_slurm.errors import InputError
+from torc_slurm.identity import RESOURCE_DIR
+
+if TYPE_CHECKING:
+    from torc_slurm.usecases.efficiency import JobFilter
+
+EXAMPLE = """\b
+Examples:
+  torc seff 1234                       one job: bars, steps, advice, lines to paste
+  torc seff 1234 1240_[1-5] logs/      jobs, array tasks and the output files in a directory
+  torc seff                            my jobs of today and yesterday
+  torc seff --since 1w --state FAILED,TIMEOUT
+  torc seff --since 2d -f jobid,name,mem,ask
+"""
+_DEFAULT_SINCE = "yesterday"
+_MOST_LINES = 1000
+
+
+def seff(
+    context: typer.Context,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[JOB]...", help="123, 123_4, 123_[1-5,9], 120-125, slurm-123.out, or a directory."),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", metavar="USER", help="Whose jobs; * for all.", show_default="me")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="2d, 1w, 2026-11-01, yesterday.", show_default="yesterday")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="As --since.", show_default="now")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", "-s", metavar="STATES", help="FAILED,TIMEOUT,OUT_OF_MEMORY, …")
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option("--partition", "-p", metavar="NAME", help="Only of this partition.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="REGEX", help="Only jobs whose whole name matches.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most so many jobs.")] = None,
+    expand: Annotated[bool, typer.Option("--expand", help="One line for each task of an array.")] = False,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", "-f", metavar="table|json|csv|COLUMNS", help="How to write it, or columns: jobid,name,mem."
+        ),
+    ] = None,
+    output_dir: OutputDirOption = None,
+) -> None:
+    """Show what Slurm jobs asked for and used, and what to ask for next time.
+
+    Any job, measured by torc-step or not; one question to Slurm's accounting for all of them. Needs no output
+    directory; where there are records of torc-step, their figures are shown in place of Slurm's.
+    """
+    from torc_slurm.cli import seff_view
+    from torc_slurm.cli.answer import write
+    from torc_slurm.usecases.efficiency import job_efficiencies
+
+    chosen, columns, directory = resolve_columns(context, format_, output_dir, seff_view.COLUMN_NAMES)
+    job_filter = _filter(jobs or [], user, since, until, state, partition, name, limit)
+    directories = _directories(directory, output_dir, context)
+    found, meaning = job_efficiencies(job_filter, directories, on_problem=say)
+    uses = list(found)
+    if not uses:
+        say(_nothing_found(job_filter))
+    answer = seff_view.answer(uses, meaning, columns=columns, expand=expand, is_named=bool(job_filter.jobs))
+    write(answer, chosen, columns)
+    if not uses and job_filter.jobs:
+        raise typer.Exit(1)
+
+
+def _filter(
+    jobs: list[str],
+    user: str | None,
+    since: str | None,
+    until: str | None,
+    state: str | None,
+    partition: str | None,
+    name: str | None,
+    limit: int | None,
+) -> JobFilter:
+    from torc_slurm.slurm.job_expressions import parse_jobs
+    from torc_slurm.usecases.efficiency import JobFilter
+
+    pattern = None
+    if name is not None:
+        try:
+            pattern = re.compile(name)
+        except re.error as error:
+            raise InputError(f"--name {name!r} is not a regular expression: {error}") from None
+    named = tuple(str(job) for job in parse_jobs(jobs))
+    now = datetime.fromtimestamp(time.time()).astimezone()
+    begin = parse_moment(since or _DEFAULT_SINCE, now, option="--since")
+    end = None if until is None else parse_moment(until, now, option="--until")
+    if end is not None and end < begin:
+        raise InputError(f"--until {until} is before --since {since or _DEFAULT_SINCE}; give a later time")
+    return JobFilter(
+        jobs=named,
+        user=user or _me(),
+        since=begin,
+        until=end,
+        states=tuple(word.strip() for word in (state or "").split(",") if word.strip()),
+        partition=partition,
+        name=pattern,
+        limit=limit,
+    )
+
+
+def _me() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise InputError(f"user id {os.getuid()} has no name here; give --user, or a job id") from None
+
+
+def _directories(directory: str, given: str | None, context: typer.Context) -> list[str]:
+    """Where records of torc-step may be: the output directory where there is one, and those of the configuration.
+
+    One that was given on the command line is used, and reported where it is not there.
+    """
+    before: Settings = context.obj or Settings()
+    further = section("seff").get("output_dirs", [])
+    if not isinstance(further, list) or not all(isinstance(path, str) for path in further):
+        raise InputError('[seff] output_dirs in the configuration is no list; write output_dirs = ["/scratch/me/out"]')
+    found = [os.path.abspath(os.path.expanduser(os.path.expandvars(path))) for path in further]
+    if given or before.output_dir or os.path.isdir(os.path.join(directory, RESOURCE_DIR)):
+        found.insert(0, directory)
+    return list(dict.fromkeys(found))
+
+
+def _nothing_found(job_filter: JobFilter) -> str:
+    if job_filter.jobs:
+        return (
+            f"Slurm's accounting has no job {', '.join(job_filter.jobs[:5])}; check the id, or the cluster you are on"
+        )
+    return f"no job of {job_filter.user} fits; give --since 1w for more"

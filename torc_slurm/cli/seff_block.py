@@ -1,0 +1,149 @@
+"""The block that `torc seff JOB` shows of one job: bars, its steps, advice, and lines to paste."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table, coloured, lines_of
+from torc_slurm.sizing.job_use import ENDED_FROM_OUTSIDE, JobUse, StepUse
+from torc_slurm.sizing.thresholds import Level, level_of
+from torc_slurm.slurm.job_query import MaxRssMeaning
+from torc_slurm.text import printable
+from torc_slurm.units import format_memory, format_run_time
+from torc_slurm.usecases.efficiency import JobGroup
+
+_BAR_WIDTH = 24
+_MOST_ADVICE = 5
+_MOST_STEPS = 20
+_BAD_STATES = frozenset({"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL"})
+
+
+def state_text(job: JobUse) -> str:
+    """The verdict, with the signal that a job died of, or its exit code."""
+    state = job.state or NOT_KNOWN
+    if state == "FAILED" and job.exit_signal:
+        return f"{state} (signal {job.exit_signal})"
+    return f"{state} ({job.exit_code})" if state == "FAILED" and job.exit_code else state
+
+
+def state_level(state: str | None) -> Level:
+    if state in _BAD_STATES:
+        return "bad"
+    return "good" if state == "COMPLETED" else ""
+
+
+def block(job: JobUse, group: JobGroup, meaning: MaxRssMeaning) -> list[str]:
+    """The lines of one job's block."""
+    title = f"Job {printable(job.job_id)}  {printable(job.name or '', 40)}  "
+    lines = [title + coloured(Cell(state_text(job), state_level(job.state))), _where(job), "", *_bars(job)]
+    steps = [step for step in job.steps if step.step_id != "extern"]
+    if steps:
+        lines += ["", *lines_of(_steps(steps[:_MOST_STEPS]))]
+    if len(steps) > _MOST_STEPS:
+        lines.append(f"… and {len(steps) - _MOST_STEPS} more steps: torc stats --slurm-job-id {job.slurm_job_id}")
+    lines += with_advice(group) or ["", _why_no_advice(job)]
+    if not job.is_measured and job.peak_memory_bytes is not None:
+        lines += ["", f"~ {meaning.text}."]
+    return lines
+
+
+def with_advice(group: JobGroup) -> list[str]:
+    """The advice and the lines to paste; nothing where there is none."""
+    if not group.advice:
+        return []
+    sentences = [f"- {each.reason} Confidence: {each.confidence}." for each in group.advice[:_MOST_ADVICE]]
+    return ["", *sentences, "", "Ask for next time:", *group.sbatch_lines]
+
+
+def _where(job: JobUse) -> str:
+    parts = [
+        f"user {printable(job.user_name)}" if job.user_name else "",
+        f"partition {printable(job.partition)}" if job.partition else "",
+        f"nodes {printable(job.nodes, 40)}" if job.nodes else "",
+        _count(job.allocated_cpus, "CPU") if job.allocated_cpus else "",
+        _count(job.gpu_count, "GPU") if job.gpu_count else "",
+    ]
+    if job.slurm_state is not None and job.state != job.slurm_state:
+        parts.append(f"Slurm says {job.slurm_state}")
+    return ", ".join(part for part in parts if part)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _bars(job: JobUse) -> Iterator[str]:
+    if job.start_time is not None and job.elapsed_seconds is not None:
+        limit = "no limit" if job.time_limit_seconds is None else format_run_time(job.time_limit_seconds)
+        suspended = ""
+        if job.suspended_seconds:
+            suspended = f", and suspended for {format_run_time(job.suspended_seconds)} besides"
+        words = f"{format_run_time(job.elapsed_seconds)} of {limit}{suspended}"
+        yield _bar("Time", "time", job.time_efficiency_percent, words)
+    if not job.has_ended:
+        return
+    yield _bar("CPU", "cpu", job.cpu_efficiency_percent, _cpu_words(job))
+    yield _bar("Memory", "memory", job.memory_efficiency_percent, _memory_words(job))
+    if job.gpu_count and job.gpu_utilization_percent is not None:
+        yield _bar("GPU", "gpu", job.gpu_utilization_percent, "busy, as Slurm saw it")
+
+
+def _cpu_words(job: JobUse) -> str:
+    if job.cpu_seconds is None or not job.allocated_cpus or not job.elapsed_seconds:
+        return "not known"
+    time = f"{job.cpu_seconds:.1f}s" if job.cpu_seconds < 60 else format_run_time(round(job.cpu_seconds))
+    return f"{job.cpu_seconds / job.elapsed_seconds:.1f} of {_count(job.allocated_cpus, 'CPU')}, {time} of CPU time"
+
+
+def _memory_words(job: JobUse) -> str:
+    if job.peak_memory_bytes is None:
+        return "not known"
+    requested = "" if job.requested_memory_bytes is None else f" of {format_memory(job.requested_memory_bytes)}"
+    per_node = " a node" if (job.node_count or 1) > 1 else ""
+    return f"{format_memory(job.peak_memory_bytes)}{requested}{per_node}  ({job.peak_memory_source})"
+
+
+def _bar(title: str, kind: str, percent: float | None, words: str) -> str:
+    if percent is None:
+        return f"{title:<7} {'':{_BAR_WIDTH + 2}} {'':5}  {words}"
+    filled = "#" * min(_BAR_WIDTH, round(percent / 100 * _BAR_WIDTH))
+    bar = coloured(Cell(f"[{filled:<{_BAR_WIDTH}}] {percent:>4.0f}%", level_of(kind, percent)))
+    return f"{title:<7} {bar}  {words}"
+
+
+def _steps(steps: Sequence[StepUse]) -> Table:
+    columns = (
+        Column("Step"),
+        Column("Name", least=12),
+        Column("State"),
+        Column("Elapsed", right=True),
+        Column("CPUs", right=True),
+        Column("Peak memory", right=True),
+    )
+    return Table(columns, [_step_row(step) for step in steps])
+
+
+def _step_row(step: StepUse) -> tuple[str, ...]:
+    cores = NOT_KNOWN
+    if step.cpu_seconds is not None and step.elapsed_seconds:
+        cores = f"{step.cpu_seconds / step.elapsed_seconds:.1f}"
+    peak = NOT_KNOWN
+    if step.peak_memory_bytes is not None:
+        peak = ("" if step.is_measured else "~") + format_memory(step.peak_memory_bytes)
+    return (
+        step.step_id,
+        printable(step.name or NOT_KNOWN, 40),
+        Cell(printable(step.state or NOT_KNOWN), state_level(step.state)),
+        NOT_KNOWN if step.elapsed_seconds is None else format_run_time(step.elapsed_seconds),
+        cores,
+        peak,
+    )
+
+
+def _why_no_advice(job: JobUse) -> str:
+    if not job.has_ended:
+        reason = f" ({printable(job.reason)})" if job.state == "PENDING" and job.reason else ""
+        return f"No advice: the job is {job.state or 'not known to have ended'}{reason}."
+    if job.state in ENDED_FROM_OUTSIDE:
+        return f"No advice: {job.state} says nothing of what the job needs."
+    return "No advice: the request fits what was used, as far as it is known."

@@ -1,0 +1,261 @@
+"""What to ask for next time, from the jobs of one group (one job, or those that people call "the same job"); pure.
+
+A suggestion rests on figures that were measured: none on a job that runs, that a person or the cluster ended, or whose
+figure is NULL. Less is suggested only where every job that says something completed; more where one was killed for it,
+or came close. A suggestion close to what is asked for now is not made, so following it twice changes nothing the
+second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import ROUND_CEILING, Decimal
+from typing import NamedTuple, TypeVar
+
+from torc_slurm.sizing.job_use import (
+    COMPLETED,
+    ENDED_FROM_OUTSIDE,
+    OUT_OF_MEMORY,
+    SLURM_TASK_SUM,
+    TIMEOUT,
+    JobUse,
+)
+from torc_slurm.units import MIB, exact, format_memory, format_run_time, format_slurm_time, scaled
+
+HEADROOM = Decimal("1.2")
+LEAST_MEMORY_BYTES = 100 * MIB
+# Ask for less only where that is at most this share of the present request; for more where use is over that share.
+_WORTH_LESS = Decimal("0.75")
+_TOO_CLOSE = Decimal("0.95")
+_CPU_TOLERANCE_PERCENT = 5
+# Slurm's CPU times are whole seconds, its polls up to 30 s apart: shorter jobs say nothing by them.
+_SHORTEST_FOR_SLURM_CPU_SECONDS = 5.0
+_POLLS_NEEDED = 3
+_IDLE_PERCENT = 1.0
+_ENOUGH_JOBS = 3
+
+HIGH, MEDIUM, LOW = "high", "medium", "low"
+MEMORY, CPUS, TIME = "memory", "cpus", "time"
+
+
+Number = TypeVar("Number", int, float)
+
+
+class Advice(NamedTuple):
+    """One suggestion: ``current`` and ``suggested`` as sbatch takes them (``600M``, ``00:20:00``; CPUs as a number of
+    the allocation), ``reason`` one sentence with the figure that it rests on, ``confidence`` high, medium or low.
+    """
+
+    resource: str
+    current: str | int | None
+    suggested: str | int
+    reason: str
+    confidence: str
+
+
+def advise(jobs: Sequence[JobUse]) -> list[Advice]:
+    """What to change in the request that these jobs share: at most one suggestion for each of memory, CPUs and time."""
+    telling = [job for job in jobs if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
+    if not telling:
+        return []
+    found = (_memory(telling), _cpus(telling), _time(telling))
+    return [advice for advice in found if advice is not None]
+
+
+def sbatch_lines(advice: Iterable[Advice], jobs: Sequence[JobUse]) -> list[str]:
+    """The ``#SBATCH`` lines that follow the advice, one option each."""
+    lines = []
+    for each in advice:
+        if each.resource == MEMORY:
+            lines.append(f"#SBATCH --mem={each.suggested}")
+        elif each.resource == TIME:
+            lines.append(f"#SBATCH --time={each.suggested}")
+        else:
+            lines.append(f"#SBATCH --cpus-per-task={_cpus_per_task(int(each.suggested), jobs)}")
+    return lines
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def _memory(jobs: Sequence[JobUse]) -> Advice | None:
+    requested = _largest(job.requested_memory_bytes for job in jobs)
+    if not requested:
+        return None
+    current = slurm_memory(requested, exactly=True)
+    killed = [job for job in jobs if job.state == OUT_OF_MEMORY]
+    peaks = [(job.peak_memory_bytes, job) for job in jobs if job.peak_memory_bytes]
+    if killed:
+        return _memory_after_kill(killed, requested, current)
+    if not peaks:
+        return None
+    peak, largest = max(peaks, key=lambda pair: pair[0])
+    suggested = _rounded_memory(scaled(peak, HEADROOM))
+    words = f"{_of_largest(jobs)}{format_memory(peak)} of {format_memory(requested)}{_source(largest)}"
+    if peak > _TOO_CLOSE * requested and suggested > requested and not largest.memory_is_upper_bound:
+        return Advice(MEMORY, current, slurm_memory(suggested), f"Memory was nearly full: {words}.", _sureness(jobs))
+    if not _all_completed(jobs) or len(peaks) < len(jobs) or suggested > _WORTH_LESS * requested:
+        return None
+    if any(map(_is_hardly_polled, jobs)):
+        return None
+    return Advice(MEMORY, current, slurm_memory(suggested), f"Peak memory was {words}.", _sureness(jobs))
+
+
+def _memory_after_kill(killed: Sequence[JobUse], requested: int, current: str) -> Advice:
+    peak = _largest(job.peak_memory_bytes for job in killed)
+    suggested = 2 * max(requested, int(peak or 0))
+    reached = f" after reaching at least {format_memory(peak)}" if peak else ""
+    reason = (
+        f"{_count(killed, 'job')} killed for memory at {format_memory(requested)}{reached}; what it needs is not "
+        "known, so double the request once and look again."
+    )
+    return Advice(MEMORY, current, slurm_memory(suggested), reason[0].upper() + reason[1:], MEDIUM)
+
+
+def _is_hardly_polled(job: JobUse) -> bool:
+    """Whether Slurm looked so seldom at the job that its peak is likely to have been missed."""
+    if not job.memory_is_sampled or job.is_measured:
+        return False
+    interval = job.poll_interval_seconds or 30.0
+    return (job.elapsed_seconds or 0.0) < _POLLS_NEEDED * interval
+
+
+def _source(job: JobUse) -> str:
+    if job.is_measured:
+        return f" (measured, {job.peak_memory_source})"
+    if job.peak_memory_source == SLURM_TASK_SUM:
+        return " (Slurm's MaxRSS added up over tasks, an upper bound)"
+    if job.memory_is_upper_bound:
+        return " (Slurm's MaxRSS, page cache included, an upper bound)"
+    return " (Slurm's MaxRSS, polled: short peaks are missed)" if job.memory_is_sampled else " (Slurm's MaxRSS)"
+
+
+def _rounded_memory(amount_bytes: Decimal) -> int:
+    """Up to the next 100 MiB, over 10 GiB to the next GiB."""
+    step = 100 * MIB if amount_bytes <= 10 * 1024 * MIB else 1024 * MIB
+    return max(LEAST_MEMORY_BYTES, _up(amount_bytes, step))
+
+
+def slurm_memory(amount_bytes: int, *, exactly: bool = False) -> str:
+    """``600M``, ``13G``: as sbatch's ``--mem`` has it, in whole MiB; ``exactly``: not rounded further."""
+    mib = -(-amount_bytes // MIB)
+    return f"{mib // 1024}G" if mib % 1024 == 0 and (mib >= 10240 or exactly) else f"{mib}M"
+
+
+# --- CPUs ---------------------------------------------------------------------------------------------------------
+
+
+def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
+    allocated = _largest(job.allocated_cpus for job in jobs)
+    if allocated is None or allocated <= 1 or not _all_completed(jobs):
+        return None
+    needs = [_cores_needed(job) for job in jobs]
+    if any(need is None for need in needs):
+        return None
+    suggested = max(need for need in needs if need is not None)
+    nodes = _largest(job.node_count for job in jobs) or 1
+    tasks = _largest(job.task_count for job in jobs) or 1
+    suggested = max(_up(Decimal(suggested), tasks), nodes)
+    if suggested > _WORTH_LESS * allocated:
+        return None
+    busiest = max(jobs, key=lambda job: job.cpu_efficiency_percent or 0.0)
+    percent = busiest.cpu_efficiency_percent
+    used = (
+        ""
+        if percent is None
+        else f"{percent / 100 * (busiest.allocated_cpus or 1):.1f} of {allocated} CPUs were busy on average"
+    )
+    peak = _largest(job.peak_cpu_percent for job in jobs)
+    at_peak = f", {peak / 100:.1f} at the peak" if peak is not None else " (Slurm does not know the peak)"
+    return Advice(CPUS, allocated, suggested, f"{used[:1].upper()}{used[1:]}{at_peak}.", _sureness(jobs, by_cpu=True))
+
+
+def _cores_needed(job: JobUse) -> int | None:
+    """Whole CPUs: by the busiest interval where torc-step measured it, else by the average."""
+    percent = job.cpu_efficiency_percent
+    if percent is None or not job.allocated_cpus or not job.elapsed_seconds:
+        return None
+    average = exact(percent) * job.allocated_cpus
+    if job.peak_cpu_percent is not None and (job.node_count or 1) == 1:
+        return max(1, _up((max(exact(job.peak_cpu_percent), average) - _CPU_TOLERANCE_PERCENT) / 100, 1))
+    if job.elapsed_seconds < _SHORTEST_FOR_SLURM_CPU_SECONDS:
+        return None
+    return max(1, _up((scaled(average, HEADROOM) - _CPU_TOLERANCE_PERCENT) / 100, 1))
+
+
+def _cpus_per_task(cpus: int, jobs: Sequence[JobUse]) -> int:
+    return max(1, cpus // (_largest(job.task_count for job in jobs) or 1))
+
+
+# --- time ---------------------------------------------------------------------------------------------------------
+
+
+def _time(jobs: Sequence[JobUse]) -> Advice | None:
+    limit = _largest(job.time_limit_seconds for job in jobs)
+    if not limit:
+        return None
+    current = format_slurm_time(limit)
+    ended = [job for job in jobs if job.state == TIMEOUT]
+    if ended:
+        suggested = rounded_time(Decimal(2) * exact(limit))
+        reason = (
+            f"{_count(ended, 'job')} ended by the time limit of {format_run_time(limit)}; what it needs is not "
+            "known, so double the limit once and look again."
+        )
+        if all((job.cpu_efficiency_percent or 0.0) < _IDLE_PERCENT for job in ended):
+            reason += " It used almost no CPU: find out first what it waited for."
+            return Advice(TIME, current, format_slurm_time(suggested), reason[0].upper() + reason[1:], LOW)
+        return Advice(TIME, current, format_slurm_time(suggested), reason[0].upper() + reason[1:], MEDIUM)
+    used = [job.elapsed_seconds for job in jobs if job.elapsed_seconds is not None]
+    if len(used) < len(jobs) or not _all_completed(jobs):
+        return None
+    longest = max(used)
+    suggested = rounded_time(scaled(longest, HEADROOM))
+    words = f"{_of_largest(jobs)}{format_run_time(longest)} of {format_run_time(limit)}"
+    if exact(longest) > _TOO_CLOSE * exact(limit) and suggested > limit:
+        return Advice(
+            TIME, current, format_slurm_time(suggested), f"The time limit was nearly reached: {words}.", _by_count(jobs)
+        )
+    if suggested > _WORTH_LESS * exact(limit):
+        return None
+    return Advice(TIME, current, format_slurm_time(suggested), f"Run time was {words}.", _by_count(jobs))
+
+
+def rounded_time(seconds: Decimal) -> int:
+    """Up to whole minutes; over 10 minutes to 5, over 2 hours to 15, over a day to 60."""
+    for bound, minutes in ((600, 1), (7200, 5), (86400, 15)):
+        if seconds <= bound:
+            return max(60, _up(seconds, minutes * 60))
+    return _up(seconds, 3600)
+
+
+# --- how sure -----------------------------------------------------------------------------------------------------
+
+
+def _sureness(jobs: Sequence[JobUse], *, by_cpu: bool = False) -> str:
+    has_own = all(job.peak_cpu_percent is not None if by_cpu else job.is_measured for job in jobs)
+    return _by_count(jobs) if has_own else LOW
+
+
+def _by_count(jobs: Sequence[JobUse]) -> str:
+    return HIGH if len(jobs) >= _ENOUGH_JOBS else MEDIUM
+
+
+def _all_completed(jobs: Sequence[JobUse]) -> bool:
+    return all(job.state == COMPLETED for job in jobs)
+
+
+def _of_largest(jobs: Sequence[JobUse]) -> str:
+    return f"at most, over {len(jobs)} jobs, " if len(jobs) > 1 else ""
+
+
+def _count(jobs: Sequence[JobUse], word: str) -> str:
+    return f"the {word} was" if len(jobs) == 1 else f"{len(jobs)} {word}s were"
+
+
+def _largest(values: Iterable[Number | None]) -> Number | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _up(value: Decimal, step: int) -> int:
+    return int((value / step).to_integral_value(ROUND_CEILING)) * step

@@ -1,0 +1,117 @@
+"""What one Slurm job asked for and used, as advice and tables need it; pure data.
+
+Sizes in bytes, times in seconds. None means not known, and is never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# torc's verdicts, as shown to people.
+COMPLETED, FAILED, OUT_OF_MEMORY, TIMEOUT = "COMPLETED", "FAILED", "OUT_OF_MEMORY", "TIMEOUT"
+CANCELLED, NODE_FAIL, PREEMPTED = "CANCELLED", "NODE_FAIL", "PREEMPTED"
+# The cluster or a person ended these, so they say nothing of what the job needs.
+ENDED_FROM_OUTSIDE = frozenset({CANCELLED, NODE_FAIL, PREEMPTED})
+ENDED = frozenset({COMPLETED, FAILED, OUT_OF_MEMORY, TIMEOUT}) | ENDED_FROM_OUTSIDE
+
+SLURM_MAXRSS = "slurm_maxrss"
+SLURM_TASK_SUM = "slurm_task_sum"
+SLURM_SOURCES = frozenset({SLURM_MAXRSS, SLURM_TASK_SUM})
+
+
+@dataclass(frozen=True)
+class StepUse:
+    """One step of a job: Slurm's figures, or torc-step's where it ran in front (``is_measured``)."""
+
+    step_id: str
+    name: str | None = None
+    state: str | None = None
+    slurm_state: str | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    start_time: float | None = None
+    end_time: float | None = None
+    elapsed_seconds: float | None = None
+    cpu_seconds: float | None = None
+    cpus: int | None = None
+    task_count: int | None = None
+    nodes: tuple[str, ...] = ()
+    peak_memory_bytes: int | None = None
+    peak_memory_source: str | None = None
+    peak_cpu_percent: float | None = None
+    gpu_utilization_percent: float | None = None
+    gpu_memory_bytes: int | None = None
+    is_measured: bool = False
+
+
+@dataclass(frozen=True)
+class JobUse:
+    """One job: ``state`` is torc's verdict, ``slurm_state`` Slurm's word.
+
+    Memory is per node, as ``--mem`` means it. ``memory_is_upper_bound``: the peak may hold page cache or peaks of
+    tasks at different times; ``memory_is_sampled``: Slurm looked now and then, so that a peak in between was missed.
+    """
+
+    slurm_job_id: int
+    job_id: str
+    array_job_id: int | None = None
+    name: str | None = None
+    user_name: str | None = None
+    partition: str | None = None
+    state: str | None = None
+    slurm_state: str | None = None
+    reason: str | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    submit_time: float | None = None
+    start_time: float | None = None
+    end_time: float | None = None
+    elapsed_seconds: float | None = None
+    suspended_seconds: float | None = None
+    time_limit_seconds: float | None = None
+    cpu_seconds: float | None = None
+    allocated_cpus: int | None = None
+    node_count: int | None = None
+    nodes: str | None = None
+    task_count: int | None = None
+    peak_cpu_percent: float | None = None
+    peak_memory_bytes: int | None = None
+    peak_memory_source: str | None = None
+    memory_is_upper_bound: bool = False
+    memory_is_sampled: bool = False
+    poll_interval_seconds: float | None = None
+    requested_memory_bytes: int | None = None
+    gpu_count: int | None = None
+    gpu_utilization_percent: float | None = None
+    gpu_memory_bytes: int | None = None
+    steps: tuple[StepUse, ...] = field(default=())
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the memory figure is torc-step's and not Slurm's."""
+        return self.peak_memory_source is not None and self.peak_memory_source not in SLURM_SOURCES
+
+    @property
+    def cpu_efficiency_percent(self) -> float | None:
+        """CPU time used of what was allocated."""
+        if self.cpu_seconds is None or not self.elapsed_seconds or not self.allocated_cpus:
+            return None
+        return self.cpu_seconds / (self.elapsed_seconds * self.allocated_cpus) * 100
+
+    @property
+    def memory_efficiency_percent(self) -> float | None:
+        """Peak memory of what was requested."""
+        return _percent(self.peak_memory_bytes, self.requested_memory_bytes)
+
+    @property
+    def time_efficiency_percent(self) -> float | None:
+        """Run time of the time limit."""
+        return _percent(self.elapsed_seconds, self.time_limit_seconds)
+
+
+def _percent(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole * 100

@@ -1,0 +1,55 @@
+"""From which percentage on a figure is good, fair or bad: the defaults, and a site's or a user's own.
+
+The defaults are those that Princeton's jobstats colours by. ``[seff]`` in the configuration file changes them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from torc_slurm.configuration import section
+from torc_slurm.errors import InputError
+
+Level = Literal["good", "warn", "bad", "muted", ""]
+
+
+class Bounds(NamedTuple):
+    """Percentages: under ``bad`` a figure is bad, under ``good`` fair, from there on good; over ``high`` bad again."""
+
+    bad: float
+    good: float
+    high: float = float("inf")
+
+
+DEFAULTS: Mapping[str, Bounds] = {
+    "cpu": Bounds(65, 80),
+    "gpu": Bounds(15, 40),
+    "memory": Bounds(70, 70, 98),
+    "time": Bounds(10, 60, 98),
+}
+
+
+def level_of(kind: str, percent: float) -> Level:
+    """The level of a percentage of cpu, gpu, memory or time."""
+    bounds = _bounds()[kind]
+    if percent < bounds.bad or percent > bounds.high:
+        return "bad"
+    return "warn" if percent < bounds.good else "good"
+
+
+@functools.cache
+def _bounds() -> Mapping[str, Bounds]:
+    found = dict(DEFAULTS)
+    for name, value in section("seff").items():
+        kind, _, bound = name.rpartition("_")
+        if name == "output_dirs":
+            continue
+        if kind not in found or bound not in Bounds._fields or not isinstance(value, (int, float)):
+            raise InputError(
+                f"[seff] {name} = {value!r} in the configuration is not understood; write for example cpu_good = 80, "
+                "memory_bad = 50 (percent)"
+            )
+        found[kind] = found[kind]._replace(**{bound: float(value)})
+    return found

@@ -1,0 +1,133 @@
+"""What Slurm jobs asked for and used, for any job: one question to Slurm's accounting, and what torc-step recorded of
+them.
+
+sacct -> rows as they come -> one `JobUse` per job, torc-step's records joined in by job and step number. No output
+directory is needed; those that there are add their records.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from torc_slurm.database.main import open_main
+from torc_slurm.database.own_records import OwnRecord, own_records
+from torc_slurm.errors import TorcError
+from torc_slurm.sizing.advice import Advice, advise, sbatch_lines
+from torc_slurm.sizing.job_use import JobUse
+from torc_slurm.slurm.configuration import slurm_facts
+from torc_slurm.slurm.job_query import JobQuestion, MaxRssMeaning, job_rows, max_rss_meaning
+from torc_slurm.usecases.collect import collect_node_files
+from torc_slurm.usecases.job_uses import job_uses
+
+ALL_USERS = "*"
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs: by name (``jobs``, as sacct's -j takes them), or else by user, time and state.
+
+    Times are Unix times; ``states`` are torc's or Slurm's words; ``name`` matches the whole job name.
+    """
+
+    jobs: tuple[str, ...] = ()
+    user: str | None = None
+    since: float | None = None
+    until: float | None = None
+    states: tuple[str, ...] = ()
+    partition: str | None = None
+    name: re.Pattern[str] | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class JobGroup:
+    """Jobs that a table shows as one line: one job, or the tasks of an array."""
+
+    jobs: tuple[JobUse, ...]
+    advice: tuple[Advice, ...]
+    sbatch_lines: tuple[str, ...]
+
+    @property
+    def first(self) -> JobUse:
+        return self.jobs[0]
+
+
+def grouped(jobs: Iterable[JobUse], *, expand: bool) -> list[JobGroup]:
+    """One group per job; without ``expand`` one per array."""
+    groups: dict[object, list[JobUse]] = defaultdict(list)
+    for number, job in enumerate(jobs):
+        key = number if expand or job.array_job_id is None else ("array", job.array_job_id, job.user_name)
+        groups[key].append(job)
+    found = [group_of(members) for members in groups.values()]
+    return sorted(found, key=lambda group: group.first.array_job_id or group.first.slurm_job_id)
+
+
+def group_of(jobs: Sequence[JobUse]) -> JobGroup:
+    advice = advise(jobs)
+    return JobGroup(tuple(jobs), tuple(advice), tuple(sbatch_lines(advice, jobs)))
+
+
+def job_efficiencies(
+    job_filter: JobFilter, output_dirs: Sequence[str], *, on_problem: Callable[[str], None] = lambda _line: None
+) -> tuple[Iterator[JobUse], MaxRssMeaning]:
+    """What the jobs asked for and used, as their records come, and what Slurm's MaxRSS is on this cluster.
+
+    Args:
+        output_dirs: where records of torc-step may lie; one that cannot be read is said by ``on_problem`` and left out.
+
+    Raises:
+        CommandError, ParseError: as `job_rows`.
+    """
+    meaning = max_rss_meaning(slurm_facts())
+    question = JobQuestion(
+        jobs=job_filter.jobs,
+        user=job_filter.user,
+        all_users=job_filter.user == ALL_USERS,
+        since=job_filter.since,
+        until=job_filter.until,
+        states=job_filter.states,
+        partition=job_filter.partition,
+    )
+    return _joined(question, job_filter, output_dirs, meaning, on_problem), meaning
+
+
+def _joined(
+    question: JobQuestion,
+    job_filter: JobFilter,
+    output_dirs: Sequence[str],
+    meaning: MaxRssMeaning,
+    on_problem: Callable[[str], None],
+) -> Iterator[JobUse]:
+    problems: list[str] = []
+    kept = list(job_rows(question, problems=problems))
+    for problem in problems:
+        on_problem(problem)
+    own = _own_records({row.slurm_job_id for row in kept}, output_dirs, on_problem)
+    jobs = (job for job in job_uses(kept, own, meaning) if _fits(job, job_filter))
+    yield from jobs if job_filter.limit is None else islice(jobs, job_filter.limit)
+
+
+def _fits(job: JobUse, job_filter: JobFilter) -> bool:
+    if job_filter.name is not None and job_filter.name.fullmatch(job.name or "") is None:
+        return False
+    return not job_filter.states or bool({job.state, job.slurm_state} & {state.upper() for state in job_filter.states})
+
+
+def _own_records(
+    slurm_job_ids: set[int], output_dirs: Sequence[str], on_problem: Callable[[str], None]
+) -> dict[int, list[OwnRecord]]:
+    """torc-step's records by Slurm job id; node files that are new are collected first."""
+    found: dict[int, list[OwnRecord]] = defaultdict(list)
+    for directory in output_dirs if slurm_job_ids else ():
+        try:
+            with open_main(directory) as database:
+                collect_node_files(database)
+                for record in own_records(database.connection, slurm_job_ids):
+                    found[record.slurm_job_id].append(record)
+        except TorcError as error:
+            on_problem(f"{error}; its records are left out")
+    return found
