@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+PLOTS_DIR = "resource_plots"
 RESOURCE_DIR = "resource_utilization"
 DEFAULT_OUTPUT_DIR = "torc_output"
 

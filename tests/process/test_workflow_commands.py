@@ -411,6 +411,21 @@ def test_delete_leaves_nothing_of_the_workflow_and_all_of_the_others(place: Plac
     assert "there is no workflow 1" in place.refusal("results", "list", "1")
 
 
+def test_delete_names_the_plots_that_stay_and_purge_deletes_them(place: Place) -> None:
+    place.spec()
+    for number in (1, 2):
+        place.torc("workflows", "create", "w.yaml")
+        plots = place.output_dir / "resource_plots" / f"wf{number}_r1"
+        plots.mkdir(parents=True)
+        (plots / "page.html").write_text("x" * 2_000_000)
+    kept = place.output_dir / "resource_plots" / "wf1_r1"
+    said = place.torc("workflows", "delete", "1").stdout
+    assert f"its plots stay in {kept} (2.00 MB): --purge deletes them" in said
+    assert kept.is_dir()
+    assert "deleted" in place.torc("workflows", "delete", "2", "--purge").stdout
+    assert [path.name for path in (place.output_dir / "resource_plots").iterdir()] == ["wf1_r1"]
+
+
 def test_stats_of_a_workflow_of_which_nothing_is_recorded_yet(place: Place) -> None:
     place.spec()
     place.torc("workflows", "create", "w.yaml")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torc_slurm.cli.options import say
 from torc_slurm.errors import TorcError
+from torc_slurm.identity import PLOTS_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.database.series import DueRun
@@ -15,15 +16,18 @@ _ON_COMPUTE_NODE = "SLURMD_NODENAME"  # set by slurmd alone, so not in the shell
 _MOST_AT_ONCE = 3
 
 
-def make_due_plots(output_dir: str) -> None:
+def make_due_plots(output_dir: str, workflow_id: int | None = None) -> None:
     """Plot each ended run of a time series that is to be plotted and was not; never on a compute node's time.
+
+    Args:
+        workflow_id: only runs of this workflow; None: of any.
 
     What cannot be plotted is a line on stderr: the command that collected has done what it was called for.
     """
     if os.environ.get(_ON_COMPUTE_NODE):
         return
     try:
-        due = _due(output_dir)
+        due = [run for run in _due(output_dir) if workflow_id in (None, run.workflow_id)]
     except TorcError as error:
         say(f"plots: {error}")
         return
@@ -44,7 +48,7 @@ def _due(output_dir: str) -> list[DueRun]:
 
 
 def _directory(output_dir: str, run: DueRun) -> str:
-    return os.path.join(output_dir, "resource_plots", f"wf{run.workflow_id}_r{run.run_id}")
+    return os.path.join(output_dir, PLOTS_DIR, f"wf{run.workflow_id}_r{run.run_id}")
 
 
 def _plot(output_dir: str, run: DueRun) -> None:

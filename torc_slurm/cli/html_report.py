@@ -205,13 +205,21 @@ def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]
     directory = here if plots is None else os.path.abspath(plots)
     jobs: dict[int, str] = {}
     others: dict[str, str] = {}
-    for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+    for name in _names_in(directory):
         address = quote(os.path.relpath(os.path.join(directory, name), here))
         if (match := _JOB_PAGE.fullmatch(name)) is not None:
             jobs[int(match[1])] = address
         elif (other := _OTHER_PAGE.fullmatch(name)) is not None:
             others[other[1].replace("_", " ")] = address
     return jobs, others
+
+
+def _names_in(directory: str) -> list[str]:
+    """The files of a directory; none where it cannot be listed: then no page is linked."""
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
 
 
 def _answer(path: str, size: int) -> Answer:

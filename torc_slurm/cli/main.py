@@ -130,6 +130,9 @@ def _report(error: BaseException) -> int:
         return _INTERRUPTED
     if hasattr(error, "format_message"):  # a usage error of typer's, from click or from typer's own copy of it
         return _report_usage(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        say(f"{error.filename!s}: {error.strerror}; see whether you may read and write there, or give another place")
+        return 1
     say(f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where, please report it")
     return 1
 

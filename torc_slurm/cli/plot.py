@@ -12,6 +12,7 @@ import typer
 from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.errors import InputError, TorcError
+from torc_slurm.identity import PLOTS_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
@@ -98,7 +99,7 @@ def _collected(workflow: int, run_id: int | None, output_dir: str) -> list[str]:
 def _default_directory(paths: Sequence[str]) -> str:
     from torc_slurm.database.series import output_dir_of
 
-    return os.path.join(output_dir_of(paths) or "", "resource_plots")
+    return os.path.join(output_dir_of(paths) or "", PLOTS_DIR)
 
 
 def _checked_prefix(prefix: str) -> str:

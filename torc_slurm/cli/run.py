@@ -23,7 +23,7 @@ EXAMPLE = """\b
 Examples:
   torc run examples/quick.yaml          plain processes, as many as this machine holds
   torc run 3                            the next run of workflow 3: what is not completed
-  salloc -N2 torc run workflow.yaml     inside an allocation: steps on its nodes
+  salloc -N2 --exclusive torc run workflow.yaml     inside an allocation: steps on its nodes
 """
 
 
@@ -144,7 +144,7 @@ def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResul
 
     with current_workflow(output_dir, plan.workflow_id, on_wait=say):
         pass
-    make_due_plots(output_dir)
+    make_due_plots(output_dir, plan.workflow_id)
     states = dict(result.states) | ({"not_started": result.not_started} if result.not_started else {})
     item: dict[str, object] = {"workflow_id": plan.workflow_id, "run_id": plan.run_id}
     answer = Answer(

@@ -159,7 +159,8 @@ def stats(
         report = _of_unrecorded(directory, selection, None if no_accounting else backend, all_steps=all_steps)
     answer = _answer(report, compare=compare, all_columns=all_columns, explain=explain)
     write(answer, chosen_format, () if compare else columns)
-    make_due_plots(directory)
+    if current.selection.workflow_id is not None:
+        make_due_plots(directory, current.selection.workflow_id)
 
 
 @app.command(epilog=_COLLECT_EXAMPLE)
@@ -193,7 +194,7 @@ def collect(
     _say_what_is_missing(current)
     _say_what_was_not_answered(current)
     write(files_answer(current), chosen_format)
-    make_due_plots(directory)
+    make_due_plots(directory, workflow_id)
     if current.files and all(file.outcome == "skipped" for file in current.files):
         raise typer.Exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -157,7 +158,7 @@ def status(
         evidence = reasons(current.database.connection, current.workflow_id)
     evidence |= {int(row["job_id"] or 0): str(row["status_evidence"]) for row in results if row["status_evidence"]}
     write(status_answer(found, jobs, evidence), chosen_format)
-    make_due_plots(directory)
+    make_due_plots(directory, current.workflow_id)
     if wait and not found.is_completed:
         raise typer.Exit(1)
 
@@ -185,20 +186,39 @@ def cancel(
 def delete(
     context: typer.Context,
     workflow_id: Annotated[int, typer.Argument(metavar="ID", help="A workflow's id.", min=1)],
+    purge: Annotated[bool, typer.Option("--purge", help="Also delete its plots in resource_plots.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Delete a workflow and all that is recorded of it; what its jobs wrote stays. Refused while a run is active."""
+    """Delete a workflow and all that is recorded of it; what its jobs wrote stays. Refused while a run is active.
+
+    On a terminal it asks first. Its plots stay, and are named with their size, unless --purge is given.
+    """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer
+    from torc_slurm.errors import TorcError
+    from torc_slurm.text import printable
+    from torc_slurm.units import format_memory
     from torc_slurm.usecases.current import current_workflow
-    from torc_slurm.usecases.delete import remove_workflow
+    from torc_slurm.usecases.delete import plots_of, remove_plots, remove_workflow, size_of
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
+        plots = plots_of(directory, workflow_id)
+        if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+            also = f" and {len(plots)} directories of plots" if plots and purge else ""
+            question = f"Delete workflow {workflow_id} ({printable(str(current.workflow['name']))}), its results{also}?"
+            if not typer.confirm(question):
+                raise TorcError("nothing was deleted")
         remove_workflow(current)
-    line = f"workflow {workflow_id} is deleted; the outputs of its jobs and what was drawn of it stay"
-    write(done_answer(workflow_id, "deleted", [line]), chosen_format)
+    lines = [f"workflow {workflow_id} is deleted; the outputs of its jobs stay"]
+    if purge:
+        remove_plots(plots)
+        lines += [f"deleted {path}" for path in plots]
+    else:
+        lines += [f"its plots stay in {path} ({format_memory(size_of(path))}): --purge deletes them" for path in plots]
+    write(done_answer(workflow_id, "deleted", lines), chosen_format)
 
 
 def _status(current: Current) -> WorkflowStatus:

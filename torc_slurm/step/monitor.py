@@ -225,7 +225,9 @@ class Monitor:
         self._flusher.finish(self._batch(ended=True), FINAL_WRITE_SECONDS)
         is_local = self._identity.slurm_job_id is None and self._identity.workflow_id is None
         if is_local and self._flusher.written_path is not None:
-            self._untold.append(f"recorded in {self._flusher.written_path}; to see it: torc slurm stats --local")
+            elsewhere = "output_dir" in self._options.given
+            where = f" --output-dir {self._identity.output_dir}" if elsewhere else ""
+            self._untold.append(f"recorded in {self._flusher.written_path}; to see it: torc slurm stats --local{where}")
         if self._listener is not None:
             self._close_meeting_place()
 

@@ -169,5 +169,5 @@ def _put_back(path: str, content: bytes | None) -> None:
     if content is not None:
         replace_file(path, content)
     else:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # where it could not be written, it was not
             os.unlink(path)

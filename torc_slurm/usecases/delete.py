@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 
 from torc_slurm.claims import supersede
@@ -13,6 +14,7 @@ from torc_slurm.database.runs import GENERATED
 from torc_slurm.database.snapshot import JOURNAL_SUFFIX
 from torc_slurm.database.workflows import delete_workflow
 from torc_slurm.errors import TorcError
+from torc_slurm.identity import PLOTS_DIR
 from torc_slurm.plan import PLANS_DIR
 from torc_slurm.usecases.collect import node_file_paths
 from torc_slurm.usecases.current import Current
@@ -57,3 +59,26 @@ def _plan_files(current: Current) -> Iterator[str]:
     of_workflow = re.compile(rf"wf{current.workflow_id}_r[0-9]+(?:_s[0-9]+)?\.(?:json|claim|sbatch)")
     if os.path.isdir(directory):
         yield from (os.path.join(directory, name) for name in os.listdir(directory) if of_workflow.fullmatch(name))
+
+
+def plots_of(output_dir: str, workflow_id: int) -> list[str]:
+    """The directories of pages that torc drew of a workflow's runs by itself."""
+    directory = os.path.join(output_dir, PLOTS_DIR)
+    of_workflow = re.compile(rf"wf{workflow_id}_r[0-9]+")
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    return sorted(os.path.join(directory, name) for name in names if of_workflow.fullmatch(name))
+
+
+def size_of(directory: str) -> int:
+    """The bytes of the files in a directory."""
+    return sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(directory) if entry.is_file())
+
+
+def remove_plots(directories: list[str]) -> None:
+    """Delete them with what is in them.
+
+    Raises:
+        OSError: one cannot be deleted.
+    """
+    for directory in directories:
+        shutil.rmtree(directory)
