@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.cli.table import Cell, Column, Table, chosen, fitting, lines_of, threshold
+from torc_slurm.cli.table import Cell, Column, Table, chosen, fitting, lines_of
 
 columns = st.lists(
     st.builds(Column, st.just("t"), st.booleans(), st.integers(0, 5), st.sampled_from([0, 0, 4, 12])),
@@ -83,11 +82,3 @@ def test_a_level_is_a_colour_and_changes_no_width() -> None:
     coloured = list(lines_of(table, colour=True))
     assert coloured[2] == "  \x1b[31m7%\x1b[0m"
     assert [re.sub(r"\x1b\[\d+m", "", line) for line in coloured] == lines(table)
-
-
-@pytest.mark.parametrize(
-    ("value", "warn", "bad", "level"),
-    [(None, 80, 65, ""), (64, 80, 65, "bad"), (70, 80, 65, "warn"), (80, 80, 65, "good"), (95, 80, 90, "bad")],
-)
-def test_thresholds(value: float | None, warn: float, bad: float, level: str) -> None:
-    assert threshold(value, warn, bad) == level

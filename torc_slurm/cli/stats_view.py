@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from torc_slurm.cli.answer import Answer
-from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Level, Table, threshold
+from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table
 from torc_slurm.figures import HEADINGS, format_figure
 from torc_slurm.reports.differences import Difference
 from torc_slurm.reports.step_names import (
@@ -24,6 +24,7 @@ from torc_slurm.reports.step_stats import (
     StatsReport,
     has_disk_of_torc_step,
 )
+from torc_slurm.sizing.thresholds import Level, level_of
 from torc_slurm.text import printable, shortened
 from torc_slurm.units import format_memory, format_run_time
 
@@ -75,19 +76,17 @@ def _cpu(item: Item) -> str:
     if not isinstance(used, (int, float)):
         return NOT_KNOWN
     text = f"{used:.1f}" if given is None else f"{used:.1f} of {given}"
-    return Cell(text, threshold(_percent(item, "cpu_efficiency_percent"), *CPU_THRESHOLDS))
+    return Cell(text, _level("cpu", item["cpu_efficiency_percent"]))
 
 
 def _memory(item: Item) -> str:
     """torc's peak; of a step that ran without torc-step Slurm's MaxRSS."""
     name = "max_rss_bytes" if item["attempt_id"] is None else "peak_memory_bytes"
-    level = threshold(_percent(item, "memory_efficiency_percent"), *MEMORY_THRESHOLDS)
-    return Cell(format_figure(name, item[name]), level)
+    return Cell(format_figure(name, item[name]), _level("memory", item["memory_efficiency_percent"]))
 
 
-def _percent(item: Item, name: str) -> float | None:
-    value = item[name]
-    return value if isinstance(value, (int, float)) else None
+def _level(kind: str, percent: int | float | str | None) -> Level:
+    return level_of(kind, percent) if isinstance(percent, (int, float)) else ""
 
 
 def _disk(name: str) -> Callable[[Item], str]:
@@ -98,10 +97,6 @@ def _disk(name: str) -> Callable[[Item], str]:
 def _nodes(item: Item) -> str:
     return printable(str(item["node_list"] or item["measured_nodes"] or NOT_KNOWN), _NODES_WIDTH)
 
-
-# Below the second figure of a pair red, below the first yellow; jobstats has the same for CPUs.
-CPU_THRESHOLDS = (80, 65)
-MEMORY_THRESHOLDS = (70, 20)
 
 _TABLE: tuple[tuple[Column, Callable[[Item], str]], ...] = (
     (Column("Name", least=8), _name),

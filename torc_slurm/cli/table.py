@@ -66,18 +66,6 @@ class Table(NamedTuple):
     all_by: str = "-f json"
 
 
-def threshold(value: float | None, warn: float, bad: float) -> Level:
-    """The level of a figure: ``bad`` beyond that bound, ``warn`` beyond the other; nothing for None.
-
-    With ``bad`` below ``warn`` low figures are the bad ones.
-    """
-    if value is None:
-        return ""
-    if bad < warn:
-        return "bad" if value < bad else "warn" if value < warn else "good"
-    return "bad" if value > bad else "warn" if value > warn else "good"
-
-
 def chosen(table: Table, names: Sequence[str]) -> Table:
     """The table with these columns alone, in this order; none: those that are not ``on_request``.
 
