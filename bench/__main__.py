@@ -32,12 +32,13 @@ _CASES = (
     "together",
     "sample",
     "collect",
+    "slurm-plugin",
 )
 
 
 def _measures() -> dict[str, Callable[[Context], list[Row]]]:
     """Imported late: ``--help`` must work before torc_slurm is installed."""
-    from bench import inside, memory, startup, steady, together, truth
+    from bench import inside, memory, slurm_plugin, startup, steady, together, truth
 
     return {
         **{case: lambda context, case=case: truth.measure(context, case) for case in _CASES},  # type: ignore[misc]
@@ -47,6 +48,7 @@ def _measures() -> dict[str, Callable[[Context], list[Row]]]:
         "together": together.measure,
         "sample": inside.measure_looks,
         "collect": inside.measure_collect,
+        "slurm-plugin": slurm_plugin.measure,
     }
 
 

@@ -46,7 +46,8 @@ static struct {
 	int usable; /* 0: plugstack.conf is wrong, and the plugin does nothing */
 	struct request standard;
 	unsigned long min_nodes;
-	const char *excluded;	/* partitions, separated by commas */
+	const char *only;	/* partitions, separated by commas; NULL: all */
+	const char *excluded;
 	const char *output_dir; /* NULL: the user's own */
 	const char *torc_step;
 } site;
@@ -155,6 +156,8 @@ static int take_site_option(const char *option)
 		return *value != '\0' && parse_request(value, &site.standard);
 	if (has_prefix(option, "min-nodes="))
 		return take_min_nodes(value);
+	if (has_prefix(option, "only="))
+		return *(site.only = value) != '\0';
 	if (has_prefix(option, "exclude="))
 		return *(site.excluded = value) != '\0';
 	if (has_prefix(option, "output-dir="))
@@ -172,7 +175,8 @@ int slurm_spank_init(spank_t spank, int ac, char *av[])
 		if (take_site_option(av[i]))
 			continue;
 		slurm_error("torc: plugstack.conf: %s is wrong, so no step is measured; expected default=on|" GRAMMAR
-			    ", min-nodes=N, exclude=PARTITION[,...], output-dir=/PATTERN or torc-step=/PATH",
+			    ", only=PARTITION[,...], exclude=PARTITION[,...], min-nodes=N, output-dir=/PATTERN or "
+			    "torc-step=/PATH",
 			    av[i]);
 		site.usable = 0;
 	}
@@ -200,8 +204,8 @@ static int is_excluded_by_site(spank_t spank)
 {
 	char text[NAME_LEN] = "";
 
-	if (spank_getenv(spank, "SLURM_JOB_PARTITION", text, sizeof(text)) == ESPANK_SUCCESS &&
-	    is_in_list(site.excluded, text))
+	spank_getenv(spank, "SLURM_JOB_PARTITION", text, sizeof(text));
+	if (is_in_list(site.excluded, text) || (site.only != NULL && !is_in_list(site.only, text)))
 		return 1;
 	if (spank_getenv(spank, "SLURM_JOB_NUM_NODES", text, sizeof(text)) != ESPANK_SUCCESS)
 		return 0;

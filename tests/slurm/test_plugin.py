@@ -66,6 +66,8 @@ def test_default_on_measures_all_but_what_the_site_spares(site: PluginLab) -> No
     assert site.is_measured()
     assert not site.is_measured("-p", "spared")
     assert site.is_measured("-p", "spared", "--torc")  # the user's word wins
+    site.configure(ON, "only=spared")
+    assert [site.is_measured(), site.is_measured("-p", "spared"), site.is_measured("--torc")] == [False, True, True]
     site.configure(ON, "min-nodes=2")
     assert [site.is_measured(), site.is_measured("-N2"), site.is_measured("--torc")] == [False, True, True]
 
@@ -164,7 +166,8 @@ ENDS = {
 def test_it_runs_and_ends_as_without_the_plugin(site: PluginLab, name: str) -> None:
     (site.lab.directory / "not-executable").write_text("#!/bin/sh\n")
     program = site.lab.directory / "a program"
-    program.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    # one line, written at once
+    program.write_text('#!/bin/sh\nprintf "%s.\\n" "$(printf "<%s>" "$@" | tr "\\n" "|")"\n')
     program.chmod(0o755)
     bare = site.srun("--torc=off", "-n2", *ENDS[name], stdin="typed\n")
     wrapped = site.srun("--torc", "-n2", *ENDS[name], stdin="typed\n")
@@ -208,6 +211,8 @@ def test_multi_prog_runs_each_its_own(site: PluginLab) -> None:
     assert done.returncode == 4
     assert {"2 0", "3 1"} <= set(done.stdout.splitlines())
     assert "TORC_SPANK" not in done.stdout
+    major, minor = site.lab.run(["srun", "--version"]).stdout.split()[1].split(".")[:2]
+    assert ("TORC_STEP_ACTIVE=slurm" in done.stdout) == ((int(major), int(minor)) >= (23, 11))
 
 
 def test_het_jobs(site: PluginLab) -> None:
@@ -339,7 +344,17 @@ def test_torc_step_exec_was_removed(site: PluginLab) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    ["defualt=on", "default=", "default=maybe", "on", "min-nodes=many", "exclude=", "output-dir=here", "torc-step=x"],
+    [
+        "defualt=on",
+        "default=",
+        "default=maybe",
+        "on",
+        "min-nodes=many",
+        "only=",
+        "exclude=",
+        "output-dir=here",
+        "torc-step=x",
+    ],
 )
 def test_a_wrong_option_of_the_site_is_named_and_jobs_run(site: PluginLab, option: str) -> None:
     site.configure(ON, option)
