@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "torc_slurm.records.*",
             "torc_slurm.node_local",
             "torc_slurm.shared_directory",
+            "torc_slurm.process_name",
             "torc_slurm.text",
             "torc_slurm.figures",
             "torc_slurm.configuration",

@@ -13,8 +13,10 @@ DEFAULT_OUTPUT_DIR = "torc_output"
 
 # Set for the job by the wrapper: what is measured here, so that a wrapper inside it knows.
 ACTIVE_VARIABLE = "TORC_STEP_ACTIVE"
+IDENTITY_NUMBERS = ("workflow_id", "run_id", "job_id", "attempt_id")
 _INHERITED_IDS = ("TORC_WORKFLOW_ID", "TORC_RUN_ID", "TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID")
 
+_MOST_NODES = 1_000_000
 # Slurm's step numbers that stand for a name (slurm.h: SLURM_BATCH_SCRIPT, SLURM_EXTERN_CONT, SLURM_INTERACTIVE_STEP).
 SPECIAL_STEP_NUMBERS = {"batch": 0xFFFFFFFB, "extern": 0xFFFFFFFC, "interactive": 0xFFFFFFFA}
 
@@ -65,18 +67,24 @@ class StepIdentity:
     parent_is_slurmstepd: bool
 
     @property
-    def shares_a_monitor(self) -> bool:
-        """Whether the step's tasks on this node have one sampler: only tasks that slurmstepd itself started do."""
-        return self.parent_is_slurmstepd and self.local_task_count > 1
+    def is_in_srun_step(self) -> bool:
+        return self.step_id is not None and whole_number(self.step_id) is not None
 
     @property
-    def starts_the_monitor(self) -> bool:
-        return not self.shares_a_monitor or self.local_task == 0
+    def shares_a_monitor(self) -> bool:
+        """Whether the step's tasks on this node have one monitor: also where a script stands before torc-step."""
+        return self.is_in_srun_step and self.local_task_count > 1
+
+    def stand_alone(self) -> None:
+        """This is a further torc-step in a task that has one: a record of its own, with one task."""
+        self.task_count = self.local_task_count = self.node_count = 1
+        self.node_index = 0
+        self.parent_is_slurmstepd = False
 
     @property
     def owns_its_cgroup(self) -> bool:
         """Whether all that the step's cgroup counts is this step's: a srun step that slurmstepd itself started."""
-        return self.parent_is_slurmstepd and self.step_id is not None and self.step_id.isdigit()
+        return self.parent_is_slurmstepd and self.is_in_srun_step
 
     @property
     def active_mark(self) -> str:
@@ -138,17 +146,30 @@ def identify(environ: dict[str, str], given: dict[str, str | int]) -> StepIdenti
     return me
 
 
+def whole_number(text: str) -> int | None:
+    """The number that a text of at most 18 ASCII digits is; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def ids_in_environment(environ: dict[str, str]) -> dict[str, int]:
+    """The ids in ``TORC_*``; a workflow's only where all four are there: other programs have some of these names."""
+    ids = {name: whole_number(environ.get(f"TORC_{name.upper()}", "")) for name in IDENTITY_NUMBERS}
+    found = {name: number for name, number in ids.items() if number is not None}
+    return found if "workflow_id" not in found or len(found) == len(IDENTITY_NUMBERS) else {}
+
+
 def _identify(environ: dict[str, str], given: dict[str, str | int]) -> StepIdentity:
     me = StepIdentity()
     _place_in_slurm(me, environ)
     _place_of_task(me, environ)
     me.output_dir = absolute_output_dir(_text(given.get("output_dir")), environ)
     me.node = _node_name(me, environ)
-    me.workflow_id = _number("workflow_id", given, environ)
-    me.attempt_id = _number("attempt_id", given, environ)
-    me.job_id = _number("job_id", given, environ)
-    me.run_id = _number("run_id", given, environ)
-    me.job_name = _text(given.get("job_name")) or environ.get("TORC_JOB_NAME")
+    inherited = ids_in_environment(environ)
+    ids = {name: given.get(name, inherited.get(name)) for name in IDENTITY_NUMBERS}
+    me.workflow_id, me.run_id, me.job_id, me.attempt_id = (
+        None if number is None else int(number) for number in ids.values()
+    )
+    me.job_name = _text(given.get("job_name")) or (environ.get("TORC_JOB_NAME") if inherited else None)
     if me.workflow_id is None:
         _fill_ad_hoc(me, environ)
     return me
@@ -159,32 +180,27 @@ def _fill_ad_hoc(me: StepIdentity, environ: dict[str, str]) -> None:
     if me.slurm_job_id is None or me.step_id is None:
         me.job_id = 1
         return
-    me.job_id = int(me.step_id) if me.step_id.isdigit() else SPECIAL_STEP_NUMBERS.get(me.step_id, -1)
+    number = whole_number(me.step_id)
+    me.job_id = SPECIAL_STEP_NUMBERS.get(me.step_id, -1) if number is None else number
     me.job_name = environ.get("SLURM_JOB_NAME") if me.job_name is None else me.job_name
-    me.run_id = int(environ.get("SLURM_RESTART_COUNT") or 0) + 1
+    me.run_id = _count(environ, "SLURM_RESTART_COUNT") + 1
 
 
 def _text(value: str | int | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _number(name: str, given: dict[str, str | int], environ: dict[str, str]) -> int | None:
-    value = given.get(name)
-    if value is None:
-        value = environ.get(f"TORC_{name.upper()}") or None
-    return None if value is None else int(value)
-
-
 def _place_in_slurm(me: StepIdentity, environ: dict[str, str]) -> None:
     me.slurm_job_id = me.step_id = me.slurm_array = None
-    me.parent_is_slurmstepd = _is_slurmstepd(os.getppid())
+    me.parent_is_slurmstepd = False
     job_text = environ.get("SLURM_JOB_ID", "")
-    if not job_text.isdigit():
+    if not whole_number(job_text):
         return
     step = step_from_cgroup(_read("/proc/self/cgroup"), job_text) or _step_from_ancestors(job_text)
-    step = step or environ.get("SLURM_STEP_ID")
+    step = step or environ.get("SLURM_STEP_ID") or ("batch" if environ.get("ENVIRONMENT") == "BATCH" else None)
     if step is None:
         return  # salloc's shell on a login node: inside an allocation, but in none of its steps
+    me.parent_is_slurmstepd = _may_be_slurmstepd(os.getppid())
     me.slurm_job_id = int(job_text)
     me.step_id = {str(number): name for name, number in SPECIAL_STEP_NUMBERS.items()}.get(step, step)
     if environ.get("SLURM_ARRAY_JOB_ID") and environ.get("SLURM_ARRAY_TASK_ID"):
@@ -206,7 +222,12 @@ def step_from_cgroup(text: str, slurm_job_id: str) -> str | None:
 
 
 def _step_from_ancestors(slurm_job_id: str) -> str | None:
-    """The step that the nearest slurmstepd's title names: ``slurmstepd: [12.0]`` (seen on 22.05 to 26.05)."""
+    """The step that the nearest slurmstepd's title names: ``slurmstepd: [12.0]`` (seen on 22.05 to 26.05).
+
+    None where /proc is closed to us, or is another's: then the environment has to do.
+    """
+    if not proc_is_ours():
+        return None
     pid = os.getppid()
     for _ in range(64):
         if pid <= 1:
@@ -224,6 +245,25 @@ def step_from_title(title: str, slurm_job_id: str) -> str | None:
     return step if job.partition("+")[0] == slurm_job_id and step else None
 
 
+def proc_is_ours() -> bool:
+    """Whether process numbers mean the same in /proc as to us: not in a PID namespace with another's /proc mounted."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
+def _may_be_slurmstepd(parent: int) -> bool:
+    """With hidepid on /proc a parent that is not to be seen is another user's: in a step that is slurmstepd."""
+    if not proc_is_ours() or parent <= 1:
+        return False
+    try:
+        with open(f"/proc/{parent}/comm", "rb") as file:
+            return file.read().startswith(b"slurmstepd")
+    except OSError:
+        return True
+
+
 def _is_slurmstepd(pid: int) -> bool:
     return _read(f"/proc/{pid}/comm").startswith("slurmstepd")
 
@@ -235,23 +275,30 @@ def _parent_of(pid: int) -> int:
 
 
 def _place_of_task(me: StepIdentity, environ: dict[str, str]) -> None:
-    in_srun_step = me.step_id is not None and me.step_id.isdigit()
-    values = environ if in_srun_step else {}
-    me.task = int(values.get("SLURM_PROCID") or 0)
-    me.local_task = int(values.get("SLURM_LOCALID") or 0)
-    me.node_index = int(values.get("SLURM_NODEID") or 0)
-    me.node_count = int(values.get("SLURM_STEP_NUM_NODES") or 1)
-    me.task_count = int(values.get("SLURM_STEP_NUM_TASKS") or 1)
-    counts = tasks_per_node(values.get("SLURM_STEP_TASKS_PER_NODE") or "1")
+    values = environ if me.is_in_srun_step else {}
+    me.task = _count(values, "SLURM_PROCID")
+    me.local_task = _count(values, "SLURM_LOCALID")
+    me.node_index = _count(values, "SLURM_NODEID")
+    me.node_count = _count(values, "SLURM_STEP_NUM_NODES") or 1
+    me.task_count = _count(values, "SLURM_STEP_NUM_TASKS") or 1
+    counts = tasks_per_node(values.get("SLURM_STEP_TASKS_PER_NODE", ""))
     me.local_task_count = counts[me.node_index] if me.node_index < len(counts) else 1
 
 
+def _count(environ: dict[str, str], name: str) -> int:
+    """A variable that Slurm sets to a number; 0 where it is not there, or is none: it never stops a job."""
+    return whole_number(environ.get(name, "")) or 0
+
+
 def tasks_per_node(text: str) -> list[int]:
-    """Slurm's ``2(x3),1`` as ``[2, 2, 2, 1]``."""
+    """Slurm's ``2(x3),1`` as ``[2, 2, 2, 1]``; empty for any other text."""
     counts: list[int] = []
     for part in text.split(","):
         count, _, times = part.partition("(x")
-        counts += [int(count)] * int(times.rstrip(")") or 1)
+        number, repeated = whole_number(count), whole_number(times.rstrip(")") or "1")
+        if not number or not repeated or repeated > _MOST_NODES:
+            return []
+        counts += [number] * repeated
     return counts
 
 

@@ -22,7 +22,7 @@ from torc_slurm.errors import DatabaseError
 from torc_slurm.identity import node_file_path
 from torc_slurm.liveness import process_here
 from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, create_plan_file, plan_path, read_plan
-from torc_slurm.usecases.installation import module_command
+from torc_slurm.usecases.installation import step_command
 from torc_slurm.usecases.takeover import RunTakenError, take_run
 
 ME = claim_of_this_process({})
@@ -43,7 +43,7 @@ def plan(tmp_path: Path) -> Iterator[Plan]:
         output_dir=str(tmp_path / "out"),
         working_dir=str(tmp_path),
         python=sys.executable,
-        torc_step=module_command("torc_slurm.step.main"),
+        torc_step=step_command(),
         resource_monitor=MonitorPlan(True, "summary", 10, 60),
         execution=ExecutionPlan(),
         jobs=jobs,

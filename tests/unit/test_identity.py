@@ -52,7 +52,7 @@ def test_outside_slurm() -> None:
     assert (me.workflow_id, me.run_id, me.job_id, me.attempt_id) == (None, None, 1, None)
     assert (me.slurm_job_id, me.step_id, me.node) == (None, None, HOST)
     assert me.output_dir == os.path.abspath("torc_output")
-    assert me.starts_the_monitor
+    assert not me.shares_a_monitor
     assert not me.owns_its_cgroup
 
 
@@ -65,10 +65,38 @@ def test_in_a_step() -> None:
     assert os.path.basename(node_file_of(me)) == "resource_metrics_n1_slurm7_1.db" == adhoc_node_file_name("n1", 7, 1)
 
 
-def test_only_slurmstepds_own_tasks_share_a_monitor() -> None:
-    """A torc-step in a script that srun started four times is not one of the step's tasks."""
-    assert not step_of(**IN_STEP).parent_is_slurmstepd
-    assert not step_of(**IN_STEP).shares_a_monitor
+def test_the_tasks_of_a_step_share_a_monitor_whoever_their_parent_is() -> None:
+    """A script may stand between slurmstepd and torc-step; then the cgroup counts more than torc-step's tree."""
+    assert step_of(**IN_STEP).shares_a_monitor
+    assert not step_of(**IN_STEP).owns_its_cgroup
+    assert not step_of(**IN_STEP | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}).shares_a_monitor
+
+
+def test_a_further_torc_step_in_a_task_stands_alone() -> None:
+    me = step_of(**IN_STEP)
+    me.stand_alone()
+    assert not me.shares_a_monitor
+    assert (me.task_count, me.node_count) == (1, 1)
+
+
+def test_a_batch_script_where_no_cgroup_and_no_slurmstepd_is_to_be_seen() -> None:
+    assert step_of(SLURM_JOB_ID="7", ENVIRONMENT="BATCH").step_id == "batch"
+
+
+@pytest.mark.parametrize("missing", ["TORC_WORKFLOW_ID", "TORC_RUN_ID", "TORC_JOB_ID", "TORC_ATTEMPT_ID"])
+def test_half_an_identity_is_another_programs(missing: str) -> None:
+    """The Rust torc sets no run id: its names are not ours, and its job runs."""
+    me = step_of(**{name: value for name, value in OF_WORKFLOW.items() if name != missing})
+    assert (me.workflow_id, me.job_id, me.attempt_id) == (None, 1, None)
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(IN_STEP | OF_WORKFLOW | {"SLURM_RESTART_COUNT": ""})), st.text(max_size=8))
+)
+def test_no_environment_stops_a_job(environ: dict[str, str]) -> None:
+    me = step_of(**IN_STEP | environ)
+    assert me.local_task_count >= 1
+    assert isinstance(me.active_mark, str)
 
 
 def test_a_requeued_job_is_the_next_run() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from measured import TORC_STEP, environment
 
 from torc_slurm.errors import InputError
@@ -95,11 +98,21 @@ def test_options_go_before_the_environment() -> None:
     assert (options.identity, options.sample_interval_seconds, options.granularity) == ({}, 5.0, "time_series")
 
 
-def test_wrong_environment_is_named() -> None:
-    with pytest.raises(InputError, match=r"environment variable TORC_JOB_ID 'x' is not"):
-        parsed("--", "x", TORC_JOB_ID="x")
-    with pytest.raises(InputError, match=r"environment variable TORC_SAMPLE_INTERVAL_SECONDS '0' is not"):
-        parsed("--", "x", TORC_SAMPLE_INTERVAL_SECONDS="0")
+def test_a_wrong_environment_is_named_and_ignored() -> None:
+    options = parsed("--", "x", TORC_SAMPLE_INTERVAL_SECONDS="0", TORC_GRANULARITY="fine")
+    assert (options.sample_interval_seconds, options.granularity) == (10.0, "summary")
+    assert len(options.ignored) == 2
+    assert all("environment variable TORC_" in text for text in options.ignored)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(("WORKFLOW_ID", "RUN_ID", "JOB_ID", "ATTEMPT_ID", "JOB_NAME", "GRANULARITY", "READER")),
+        st.text(max_size=30),
+    )
+)
+def test_no_inherited_variable_stops_a_job(values: dict[str, str]) -> None:
+    assert parse(["--", "x"], {f"TORC_{name}": value for name, value in values.items()}).command == ["x"]
 
 
 def test_empty_variables_are_none() -> None:
@@ -139,8 +152,18 @@ def test_help_and_version() -> None:
     assert stdout.startswith("torc-step ")
 
 
-def test_a_wrong_variable_does_not_run_the_job() -> None:
-    assert said("--", "echo", "ran", TORC_RUN_ID="x")[:2] == (2, "")
+def test_a_wrong_variable_is_said_and_the_job_runs(tmp_path: Path) -> None:
+    status, stdout, stderr = said(f"--output-dir={tmp_path}", "--", "echo", "ran", TORC_GRANULARITY="fine")
+    assert (status, stdout) == (0, "ran\n")
+    assert "TORC_GRANULARITY 'fine' is not one of summary, time_series; it is ignored" in stderr
+
+
+def test_a_job_of_another_torc(tmp_path: Path) -> None:
+    """It has some of our names and no run id: recorded as a step of its own, and nothing is said."""
+    other = {"TORC_WORKFLOW_ID": "42", "TORC_JOB_ID": "123", "TORC_JOB_NAME": "train", "TORC_ATTEMPT_ID": "1"}
+    status, stdout, stderr = said("--", "sh", "-c", "echo ran; exit 7", TORC_OUTPUT_DIR=str(tmp_path), **other)
+    assert (status, stdout) == (7, "ran\n")
+    assert stderr.startswith("torc-step: recorded in ")
 
 
 def site(pattern: str, *more: str, **environ: str) -> Options:
@@ -185,11 +208,17 @@ def test_what_runs_although_the_options_are_wrong(arguments: list[str], command:
 
 
 def test_best_effort_runs_the_command_alone_and_says_why() -> None:
-    command = [TORC_STEP, "--best-effort", "--", "sh", "-c", "echo ran $TORC_STEP_ACTIVE; exit 3"]
-    wrong = environment() | {"TORC_GRANULARITY": "everything"}
-    done = subprocess.run(command, env=wrong, capture_output=True, text=True, check=False)
+    command = [
+        TORC_STEP,
+        "--best-effort",
+        "--granularity=everything",
+        "--",
+        "sh",
+        "-c",
+        "echo ran $TORC_STEP_ACTIVE; exit 3",
+    ]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "ran\n")
     assert done.stderr == (
-        "torc-step: the environment variable TORC_GRANULARITY 'everything' is not one of summary, time_series: "
-        "this step is not measured\n"
+        "torc-step: --granularity 'everything' is not one of summary, time_series: this step is not measured\n"
     )

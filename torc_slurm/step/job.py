@@ -25,6 +25,7 @@ else:
 OOM_SCORE_RAISE = 100
 _STDERR_WAIT_MILLISECONDS = 200
 _PIPE_BYTES = 4096  # PIPE_BUF: as much does not block where poll says that there is room
+_ASIDE = b"TORC_ASIDE_"  # as launcher/torc_step.c has it
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
@@ -44,13 +45,16 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     """Fork the job. This process has all signals blocked and adopts orphans when it returns.
 
     Where there can be no further process it becomes the job, unmeasured, and does not return.
+
+    Raises:
+        OSError: it could not be prepared; nothing is changed then.
     """
     gc.disable()  # nothing here makes cycles, and a collection would copy pages that the forks share
+    environment = given_environment() | {ACTIVE_VARIABLE.encode(): os.fsencode(identity.active_mark)}
     received_mask = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals()))
     received_sigchld = _signal.getsignal(_signal.SIGCHLD)
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # an ignored SIGCHLD would reap the job unseen
     kernel.adopt_orphans()
-    environment = given_environment() | {ACTIVE_VARIABLE.encode(): identity.active_mark.encode()}
     wrapper_pid, begin_time, begin_monotonic = os.getpid(), time.time(), time.monotonic()
     try:
         pid = os.fork()
@@ -78,8 +82,13 @@ def is_measured_already(identity: StepIdentity) -> bool:
 
 
 def given_environment() -> dict[bytes, bytes]:
-    """The environment that this process was started with: Python sets LC_CTYPE where the locale is C (PEP 538)."""
-    environment = dict(os.environb)
+    """The environment that torc-step was started with.
+
+    The launcher has set aside what a Python would obey; Python sets LC_CTYPE where the locale is C (PEP 538).
+    """
+    environment = {
+        name[len(_ASIDE) :] if name.startswith(_ASIDE) else name: value for name, value in os.environb.items()
+    }
     if b"LC_CTYPE" in environment:
         try:
             with open("/proc/self/environ", "rb", buffering=0) as file:

@@ -73,15 +73,6 @@ def keep_files_usable() -> None:
     os.umask(os.umask(0o077) & 0o077)
 
 
-def call_this_process(name: str) -> None:
-    """The name that ps and pkill know this process by; at most 15 characters; best effort."""
-    try:
-        with open("/proc/self/comm", "wb", buffering=0) as file:
-            file.write(name.encode())
-    except OSError:
-        pass  # no procfs: it keeps its parent's name
-
-
 def raise_oom_score(by: int) -> None:
     """Let the kernel take this process and its children before others of the cgroup; best effort."""
     try:

@@ -2,16 +2,20 @@
 
 wrapper -> monitor   ``begin`` and ``exit`` with the fields of Begin and Exit
 monitor -> wrapper   ``say <text>`` for the user's eyes; ``go`` (others still run); ``done`` (all is written);
-                     ``run <id>``, outside Slurm, the run id that was drawn; ``failed <why>`` as its last word
+                     ``run <id>``, outside Slurm, the run id that was drawn; ``failed <why>`` as its last word;
+                     ``welcome`` to a task that connected, or ``taken``: that task of the step has a wrapper already
 
 A wrapper that starts its own monitor shares a socket pair with it; the other tasks of a step connect to a socket in
-the node's own directory. The end of a connection without ``exit`` means that the wrapper was killed.
+the node's own directory, which the first of them to come claims. The end of a connection without ``exit`` means that
+the wrapper was killed.
 """
 
 from __future__ import annotations
 
 import _socket
+import fcntl
 import os
+import time
 
 from torc_slurm import node_local
 
@@ -31,6 +35,7 @@ class Begin:
         "job_pid",
         "wrapper_rss_bytes",
         "wrapper_cpu_seconds",
+        "waited_before_seconds",
         "own_storage_read_bytes",
         "own_storage_written_bytes",
         "own_read_chars",
@@ -46,6 +51,7 @@ class Begin:
     helper_pid: int  # the bare sentinel beside the task, 0 where the monitor is it
     job_pid: int
     wrapper_cpu_seconds: float  # so far
+    waited_before_seconds: float  # CPU of the children that its launcher waited for
     own_storage_read_bytes: int  # this and the next three: the wrapper's own /proc/self/io before the job used any
     own_storage_written_bytes: int
     own_read_chars: int
@@ -128,16 +134,81 @@ def hash_name(text: str) -> str:
     return f"{value:016x}"
 
 
-def listen(path: str) -> _socket.socket:
-    """The monitor's listening socket; what an earlier, killed one left there is replaced."""
-    socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+def claim(path: str) -> _socket.socket | None:
+    """The socket that a step's monitor is to listen on; None where one listens already.
+
+    What an earlier, killed one left there is replaced; tasks that come at the same time take turns.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    socket.bind(path)
-    socket.listen(_MOST_WAITING)
-    return socket
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = connect(path)
+        if other is not None:
+            other.close()
+            return None
+        socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        socket.bind(path)
+        socket.listen(_MOST_WAITING)
+        return socket
+    finally:
+        os.close(lock)
+
+
+class Use:
+    """One use of torc-step by the tasks of a step: its name in the records, and the tasks that registered so far.
+
+    It is kept beside the meeting place, so that a monitor that comes after another goes on with the same record, and a
+    task that runs torc-step a second time is another use.
+    """
+
+    def __init__(self, path: str | None, step_key: str) -> None:
+        self._path = None if path is None else path + ".tasks"
+        self.name = step_key
+        self.tasks: set[int] = set()
+        for line in self._lines():
+            if line.isdigit():
+                self.tasks.add(int(line))
+            elif line:
+                self.name = line
+
+    def _lines(self) -> list[str]:
+        try:
+            with open(self._path or "", encoding="utf-8", errors="surrogateescape") as file:
+                return file.read().split("\n")
+        except OSError:
+            return []
+
+    def register(self, task: int) -> None:
+        """The first task of a monitor: where it had registered before, it begins another use."""
+        if task in self.tasks:
+            self.name = f"{self.name.partition(' ')[0]} {time.time_ns()}"
+            self.tasks = set()
+        self.tasks.add(task)
+        if self._path is None:
+            return
+        try:
+            with open(self._path, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write("\n".join([self.name, *map(str, sorted(self.tasks))]))
+        except OSError:
+            pass  # a full disk: a monitor after this one will not know of it
+
+
+def sweep(path: str, older_than_seconds: float) -> None:
+    """Remove what uses of other steps left beside a meeting place long ago."""
+    place = os.path.dirname(path)
+    try:
+        for name in os.listdir(place):
+            if os.stat(os.path.join(place, name)).st_mtime < time.time() - older_than_seconds:
+                os.unlink(os.path.join(place, name))
+    except OSError:
+        pass  # another sweeps too
 
 
 def accept(listener: _socket.socket) -> _socket.socket:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from torc_slurm.errors import InputError
+from torc_slurm.process_name import set_command_line, set_process_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def _ignore_users_pythonpath() -> None:
 def main() -> int:
     """Run ``sys.argv``; returns only for help, version and wrong input: else the process ends as its job ended."""
     _ignore_users_pythonpath()
+    set_process_name("torc-step")
     from torc_slurm.step.options import USAGE, parse, unmeasured_command
 
     try:
@@ -54,20 +56,28 @@ def _run_unmeasured(command: list[str], why: str) -> None:
 def _run(options: Options) -> int:
     """Start the job, watch it, and end this process as it ended; a step that is measured already just becomes it."""
     from torc_slurm.identity import identify
-    from torc_slurm.step.job import become, die, given_environment, is_measured_already, start_job
+    from torc_slurm.step.job import become, die, given_environment, is_measured_already, say, start_job
 
-    identity = identify(dict(os.environ), options.identity)
-    if is_measured_already(identity):
+    for text in options.ignored:
+        say(f"{text}; it is ignored")
+    try:
+        identity = identify(dict(os.environ), options.identity)
+        if is_measured_already(identity):
+            become(options.command, given_environment())
+        job = start_job(options.command, identity)
+    except Exception as error:
+        say(f"the command runs without being measured ({type(error).__name__}: {error})")
         become(options.command, given_environment())
-    job = start_job(options.command, identity)
+    set_command_line(["torc-step", *_own_words(options)])
     from torc_slurm.step.wrapper import Wrapper  # only now: the job runs
 
-    wrapper = Wrapper(options, identity, job)
-    wrapper.start()
-    wrapper.watch()
-    wrapper.finish()
-    signal, code = wrapper.signal_and_code
+    signal, code = Wrapper(options, identity, job).run()
     return die(signal, code)
+
+
+def _own_words(options: Options) -> list[str]:
+    """The command line without COMMAND: what is aimed at that by ``pkill -f`` must not hit the wrapper too."""
+    return sys.argv[1 : len(sys.argv) - len(options.command)]
 
 
 if __name__ == "__main__":

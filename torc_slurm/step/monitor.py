@@ -11,12 +11,13 @@ import os
 import select
 import time
 
-from torc_slurm.step import kernel, link
+from torc_slurm.identity import proc_is_ours
+from torc_slurm.step import link
 from torc_slurm.step.cgroup import find_step_cgroup
 from torc_slurm.step.flush import Flusher, Target
 from torc_slurm.step.process_tree import ProcfsTree, is_supported
-from torc_slurm.step.record import exit_row, invocation_name, new_batch
-from torc_slurm.step.sampler import Sampler, Task, cpu_percent, own_cpu_seconds
+from torc_slurm.step.record import exit_row, new_batch, own_invocation
+from torc_slurm.step.sampler import Sampler, Task, own_cpu_seconds
 from torc_slurm.step.schedule import Schedule
 
 TYPE_CHECKING = False
@@ -29,17 +30,32 @@ if TYPE_CHECKING:
 FINAL_WRITE_SECONDS = 2.5
 FIRST_FLUSH_SECONDS = 0.7
 _LEAST_FLUSH_GAP_SECONDS = 1.0
+_LATE_TASK_SECONDS = 1.0  # after the first task's begin; all tasks of a step start together
+_LATE_TASK_LOOK_SECONDS = 0.1
+_USES_KEPT_SECONDS = 30 * 86400.0
 
 
-def run_monitor(options: Options, identity: StepIdentity, socket: _socket.socket, wake: int) -> None:
-    """Watch the step on this node until its last task here has ended and all is written."""
-    Monitor(options, identity, socket, wake).run()
+def run_monitor(
+    options: Options, identity: StepIdentity, socket: _socket.socket, wake: int, listener: _socket.socket | None
+) -> None:
+    """Watch the step on this node until its last task here has ended and all is written.
+
+    ``socket`` leads to the wrapper that started it; on ``listener`` the step's other tasks connect.
+    """
+    Monitor(options, identity, socket, wake, listener).run()
 
 
 class Monitor:
     """One step's monitor on one node."""
 
-    def __init__(self, options: Options, identity: StepIdentity, socket: _socket.socket, wake: int) -> None:
+    def __init__(
+        self,
+        options: Options,
+        identity: StepIdentity,
+        socket: _socket.socket,
+        wake: int,
+        listener: _socket.socket | None,
+    ) -> None:
         self._options = options
         self._identity = identity
         self._sockets: dict[int, _socket.socket] = {socket.fileno(): socket}
@@ -47,7 +63,9 @@ class Monitor:
         self._task_of: dict[int, Task] = {}  # by the descriptor of the wrapper's socket, while it is open
         self._poll = select.poll()
         self._wake = wake
-        self._listener: _socket.socket | None = None
+        self._listener = listener
+        self._use: link.Use | None = None
+        self._is_finished = False
         self._notes: list[tuple[float, str]] = []
         self._untold: list[str] = []
         self._sampler = _make_sampler(options, identity)
@@ -58,16 +76,15 @@ class Monitor:
         self._last_flush = 0.0
         self._poll.register(socket.fileno(), select.POLLIN)
         self._poll.register(wake, select.POLLIN)
-        if identity.shares_a_monitor:
-            self._open_meeting_place()
-
-    def _open_meeting_place(self) -> None:
-        path = link.meeting_place(self._identity.step_key)
-        if path is None:
+        if self._sampler is not None and self._sampler.reader_name == "none":
+            self._note(
+                "process numbers in /proc are not ours here (a PID namespace without its own /proc): "
+                "only what wait4 and the cgroup tell is measured"
+            )
+        if listener is not None:
+            self._poll.register(listener.fileno(), select.POLLIN)
+        elif identity.shares_a_monitor:
             self._note("the tasks of this node have no directory to meet in: only the first is sampled")
-            return
-        self._listener = link.listen(path)
-        self._poll.register(self._listener.fileno(), select.POLLIN)
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -79,10 +96,14 @@ class Monitor:
                 self._take_sample()
             if self._tasks and now >= self._next_flush:
                 self._flush()
+        if self._tasks and not self._is_finished:
+            self._finish()
 
     def _wait(self) -> None:
         due = min(self._schedule.next_time, self._next_flush)
         remaining = due - time.monotonic() if self._tasks else 1.0
+        if self._tasks and self._all_have_ended():
+            remaining = min(remaining, _LATE_TASK_LOOK_SECONDS)
         # rounded up: woken before it is due, it would poll again and again until then
         timeout = int(remaining * 1000) + 1 if remaining > 0 else 0
         for descriptor, _ in self._poll.poll(timeout):
@@ -116,10 +137,12 @@ class Monitor:
             self._end(descriptor, message)
 
     def _begin(self, descriptor: int, begin: link.Begin) -> None:
+        if self._identity.shares_a_monitor and not self._is_welcome(descriptor, begin):
+            return
         task = self._task_of[descriptor] = Task(begin)
         self._tasks.append(task)
         if self._flusher is None:
-            self._invocation = invocation_name(self._identity, begin.wrapper_pid, begin.begin_time)
+            self._invocation = self._use.name if self._use else own_invocation(self._identity, begin)
             target = Target(self._identity, bool(self._options.site_output_dir))
             self._flusher = Flusher(target, self._invocation, self._tell, self._tell_run_id)
             self._schedule.begin()
@@ -127,6 +150,21 @@ class Monitor:
         if self._sampler is not None:
             self._sampler.task_began(task)
         self._take_sample()
+
+    def _is_welcome(self, descriptor: int, begin: link.Begin) -> bool:
+        """Whether the task is one of this use of torc-step: not a second torc-step in the same task."""
+        if self._use is None:
+            path = link.meeting_place(self._identity.step_key)
+            if path is not None:
+                link.sweep(path, _USES_KEPT_SECONDS)
+            self._use = link.Use(path, self._identity.step_key)
+            self._use.register(begin.local_task)
+            return True  # it started this monitor
+        is_new = begin.local_task not in self._use.tasks
+        if is_new:
+            self._use.register(begin.local_task)
+        link.send(self._sockets[descriptor], b"welcome" if is_new else b"taken")
+        return is_new
 
     def _end(self, descriptor: int, end: link.Exit) -> None:
         task = self._task_of[descriptor]
@@ -137,7 +175,7 @@ class Monitor:
             self._finish()
             self._answer(descriptor, b"done")
         else:
-            if all(known.exit is not None or known.gone for known in self._tasks):
+            if self._all_have_ended():
                 self._write_now()
             self._flush_soon()
             self._answer(descriptor, b"go")
@@ -160,13 +198,21 @@ class Monitor:
     def _is_over(self) -> bool:
         if not self._tasks:
             return not self._sockets
-        if any(task.exit is None and not task.gone for task in self._tasks):
-            return False
-        return not (self._identity.shares_a_monitor and self._more_may_come())
+        return self._all_have_ended() and not (self._identity.shares_a_monitor and self._more_may_come())
+
+    def _all_have_ended(self) -> bool:
+        return all(task.exit is not None or task.gone for task in self._tasks)
 
     def _more_may_come(self) -> bool:
-        """Tasks of this node that have not registered, while slurmstepd has children that are no wrapper we know."""
+        """Tasks of this node may yet register: in the first moments, and while slurmstepd has children unknown to us.
+
+        With hidepid on /proc, or a script before torc-step, slurmstepd's children are not to be seen.
+        """
         if len(self._tasks) >= self._identity.local_task_count:
+            return False
+        if time.monotonic() - min(task.begin.begin_monotonic for task in self._tasks) < _LATE_TASK_SECONDS:
+            return True
+        if not self._identity.parent_is_slurmstepd:
             return False
         begins = [task.begin for task in self._tasks]
         known = {begin.wrapper_pid for begin in begins} | {os.getpid()}
@@ -220,6 +266,7 @@ class Monitor:
     def _finish(self) -> None:
         """The last look, and the last batch; returns when it is written, or spooled, or given up."""
         assert self._flusher is not None
+        self._is_finished = True
         self._flusher.take_report()  # reaps the writer: its CPU is then known as ours
         self._take_sample(final=True)
         self._flusher.finish(self._batch(ended=True), FINAL_WRITE_SECONDS)
@@ -313,57 +360,13 @@ def _make_sampler(options: Options, identity: StepIdentity) -> Sampler | None:
 
 
 def make_reader(name: str) -> TreeReader:
-    """``auto``: procfs where the kernel has child lists, psutil elsewhere."""
+    """``auto``: procfs where the kernel has child lists, psutil elsewhere; neither where /proc is not ours."""
+    if not proc_is_ours():
+        from torc_slurm.step.no_tree import NoTree
+
+        return NoTree()
     if name == "procfs" or (name == "auto" and is_supported()):
         return ProcfsTree()
     from torc_slurm.step.psutil_tree import PsutilTree
 
     return PsutilTree()
-
-
-def record_exit_alone(
-    options: Options,
-    identity: StepIdentity,
-    socket: _socket.socket,
-    begin: link.Begin,
-    monitor_end: str,
-    wait_seconds: float,
-) -> None:
-    """Write one task's exit where its monitor is dead or was never met; the exit comes through ``socket``.
-
-    What cannot be written within ``wait_seconds`` is spooled.
-    """
-    end = link.decode(link.receive(socket))
-    assert isinstance(end, link.Exit)
-    invocation = invocation_name(identity, begin.wrapper_pid, begin.begin_time)
-    batch = new_batch(options, identity, invocation, begin.begin_time)
-    batch.exits.append(exit_row(end, begin.local_task, begin.wrapper_rss_bytes))
-    why = f"the sampler {monitor_end}" if monitor_end else "no sampler was met"
-    batch.notes.append((time.time(), f"{why}: what it had not yet written of task {end.task} is lost"))
-    if not identity.shares_a_monitor:
-        batch.step["end_time"] = end.end_time
-        batch.usage_at_exit = _usage_at_exit(end, begin.wrapper_rss_bytes)
-    untold: list[str] = []
-    target = Target(identity, bool(options.site_output_dir))
-    Flusher(target, invocation, untold.append).finish(batch, wait_seconds)
-    for text in untold:
-        link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
-
-
-def _usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
-    from torc_slurm.step.memory import MemoryFigures
-
-    memory = MemoryFigures()
-    memory.see_exit(end.max_rss_bytes, wrapper_rss_bytes)
-    peak_bytes, peak_source = memory.peak()
-    cpu_seconds = end.user_cpu_seconds + end.system_cpu_seconds + end.orphans_cpu_seconds
-    return {
-        "elapsed_seconds": end.elapsed_seconds,
-        "cpu_seconds": cpu_seconds,
-        "cpu_source": "wait4",
-        "avg_cpu_percent": cpu_percent(cpu_seconds, end.elapsed_seconds, len(kernel.allowed_cpus(os.getpid())) or 1),
-        "peak_memory_bytes": peak_bytes,
-        "peak_memory_source": peak_source,
-        "memory_floor_bytes": memory.floor.bytes,
-        "memory_floor_source": memory.floor.source,
-    }

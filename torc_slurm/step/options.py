@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from torc_slurm.errors import InputError
+from torc_slurm.identity import IDENTITY_NUMBERS, ids_in_environment, whole_number
 
 USAGE = """\
 usage: torc-step [options] -- COMMAND [ARG...]
@@ -26,7 +27,7 @@ options (each goes before its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE
   --no-sampling                   record exits only
   --site-output-dir PATTERN       as --output-dir, where TORC_OUTPUT_DIR is not set: a directory that the site keeps for
                                   this user (%u: name, %U: uid); used only where no one else can write in it
-  --best-effort                   where an option or a TORC_* variable is wrong, say so and run COMMAND unmeasured
+  --best-effort                   where an option is wrong, say so and run COMMAND unmeasured
   --workflow-id N --run-id N --job-id N --job-name NAME --attempt-id N
                                   which job of a workflow this is; torc sets them
   --help, --version
@@ -34,7 +35,6 @@ options (each goes before its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE
 
 DEFAULT_SAMPLE_INTERVAL_SECONDS = 10.0
 DEFAULT_FLUSH_INTERVAL_SECONDS = 60.0
-IDENTITY_NUMBERS = ("workflow_id", "run_id", "job_id", "attempt_id")
 _IDENTITY_TEXTS = ("output_dir", "job_name")
 _CHOICES = {"granularity": ("summary", "time_series"), "reader": ("auto", "procfs", "psutil")}
 _LEAST = {"sample_interval_seconds": 0.1, "flush_interval_seconds": 1.0}
@@ -51,6 +51,7 @@ class Options:
         "given",
         "granularity",
         "identity",
+        "ignored",
         "reader",
         "sample_interval_seconds",
         "sampling",
@@ -66,13 +67,16 @@ class Options:
         self.sample_interval_seconds = DEFAULT_SAMPLE_INTERVAL_SECONDS
         self.flush_interval_seconds = DEFAULT_FLUSH_INTERVAL_SECONDS
         self.identity: dict[str, str | int] = {}
+        self.ignored: list[str] = []  # what is wrong in the environment: it was meant for others, or is a slip
         self.sampling = True
         self.site_output_dir = ""  # what --site-output-dir comes to, where it is the output directory
         self.wants = "run"  # or help, version
 
 
 def parse(arguments: list[str], environ: dict[str, str]) -> Options:
-    """Read the command line, and check the numbers in ``TORC_*`` that it leaves to the environment.
+    """Read the command line, and the ``TORC_*`` variables that it leaves to the environment.
+
+    A bad value in the environment never stops a job: it stands in ``ignored``.
 
     Raises:
         InputError: an unknown option, a bad value, no command.
@@ -192,23 +196,22 @@ def _seconds(name: str, value: str, least: float) -> float:
 
 
 def _positive(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit()) or len(value) > 18:
+    number = whole_number(value)
+    if number is None:
         raise InputError(f"{name} {value!r} is not a whole number")
-    return int(value)
+    return number
 
 
 def _check_environment(options: Options, environ: dict[str, str]) -> None:
     for key in (*_CHOICES, *_LEAST):
         variable = f"TORC_{key.upper()}"
         if key not in options.given and environ.get(variable):
-            _set_value(options, key, f"the environment variable {variable}", environ[variable])
-    known = set(options.identity)
-    for key in IDENTITY_NUMBERS:
-        variable = f"TORC_{key.upper()}"
-        if key not in options.identity and environ.get(variable):
-            _positive(f"the environment variable {variable}", environ[variable])
-            known.add(key)
-    if "workflow_id" in known:
+            try:
+                _set_value(options, key, f"the environment variable {variable}", environ[variable])
+            except InputError as error:
+                options.ignored.append(str(error))
+    if "workflow_id" in options.identity:
+        known = options.identity.keys() | ids_in_environment(environ).keys()
         for key in ("run_id", "job_id", "attempt_id"):
             if key not in known:
                 raise InputError(f"a workflow id was given without --{key.replace('_', '-')}; torc sets them all")

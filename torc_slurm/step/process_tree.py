@@ -300,7 +300,7 @@ class ProcfsTree:
                 swap = int(line.split()[1]) * 1024
         return high_water + swap
 
-    def proportional_bytes(self, pid: int) -> int:
+    def proportional_bytes(self, pid: int | str) -> int:
         """PSS and SwapPss: shared pages are counted once over all who share them."""
         total = 0
         for line in self._read_file(f"{pid}/smaps_rollup", 8192).splitlines():
@@ -308,7 +308,7 @@ class ProcfsTree:
                 total += int(line.split()[1]) * 1024
         return total
 
-    def anonymous_bytes(self, pid: int) -> int:
+    def anonymous_bytes(self, pid: int | str) -> int:
         """PSS of anonymous memory: what a cgroup is charged for a process, pages shared by a fork once over all."""
         for line in self._read_file(f"{pid}/smaps_rollup", 8192).splitlines():
             if line.startswith(b"Pss_Anon:"):

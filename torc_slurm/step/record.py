@@ -10,7 +10,7 @@ from torc_slurm.database.batch import Batch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from torc_slurm.identity import StepIdentity
-    from torc_slurm.step.link import Exit
+    from torc_slurm.step.link import Begin, Exit
     from torc_slurm.step.options import Options
 
 _MOST_COMMAND_CHARACTERS = 1000
@@ -66,11 +66,9 @@ def new_batch(options: Options, identity: StepIdentity, invocation: str, begin_t
     return Batch(step_row(options, identity, invocation, begin_time))
 
 
-def invocation_name(identity: StepIdentity, wrapper_pid: int, begin_time: float) -> str:
-    """What tells this use of torc-step from any other; tasks that share a monitor share it."""
-    if identity.shares_a_monitor:
-        return identity.step_key
-    return f"{identity.node}.{wrapper_pid}.{int(begin_time * 1000)}"
+def own_invocation(identity: StepIdentity, begin: Begin) -> str:
+    """What tells this use of torc-step, by one task, from any other."""
+    return f"{identity.node}.{begin.wrapper_pid}.{int(begin.begin_time * 1000)}"
 
 
 def _program(command: list[str]) -> str:

@@ -13,7 +13,7 @@ from torc_slurm.step import kernel
 from torc_slurm.step.cpu_ledger import CpuLedger
 from torc_slurm.step.half_time import HalfTime
 from torc_slurm.step.memory import MemoryFigures, RationedPss
-from torc_slurm.step.series import Counters, Series
+from torc_slurm.step.series import Counters, Series, cpu_percent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Sampler:
         self, reader: TreeReader, cgroup: StepCgroup | None, owns_cgroup: bool, local_task_count: int = 1
     ) -> None:
         self._reader = reader
+        self._is_blind = reader.name == "none"  # nothing that it does not tell may stand as 0
         self._cgroup = cgroup
         self._own_cgroup = cgroup if owns_cgroup else None
         self._local_task_count = local_task_count
@@ -137,15 +138,18 @@ class Sampler:
         if not tree.is_unchanged or final:
             self._take_cpu(tree)
         best_bytes, source = self._take_memory(tree, now)
-        self.num_processes_peak = max(self.num_processes_peak or 0, tree.num_processes)
-        self.num_threads_peak = max(self.num_threads_peak or 0, tree.num_threads)
-        self.major_faults = max(self.major_faults, tree.major_faults)
+        if not self._is_blind:
+            self.num_processes_peak = max(self.num_processes_peak or 0, tree.num_processes)
+            self.num_threads_peak = max(self.num_threads_peak or 0, tree.num_threads)
+            self.major_faults = max(self.major_faults, tree.major_faults)
         if thorough or final:
             self.look_at_high_water_marks()
             self._io.take(tree, self._tasks)
         self.sample_count += 1
         if tree.num_processes:
             self._last_tree = tree
+        if self._is_blind:
+            return  # no series: no look has all figures of a row
         self._half_time.note(now - self.begin_monotonic, self._cpu_seconds)
         self._close_interval(began, now, tree, best_bytes, source, final)
 
@@ -159,7 +163,10 @@ class Sampler:
         if task.exit is not None:
             used = task.exit.user_cpu_seconds + task.exit.system_cpu_seconds
             return used + task.exit.orphans_cpu_seconds
-        return 0.0 if task.gone else self._reader.waited_cpu_seconds(task.begin.wrapper_pid)
+        if task.gone:
+            return 0.0
+        waited = self._reader.waited_cpu_seconds(task.begin.wrapper_pid)
+        return max(0.0, waited - task.begin.waited_before_seconds)
 
     def _cgroup_cpu_seconds(self) -> float | None:
         """What the cgroup was charged with less what wrappers, sentinels and monitor used.
@@ -195,9 +202,11 @@ class Sampler:
             if self.sample_count % _OWN_MEMORY_EVERY == 0:
                 self._own_bytes = self._measure_own_bytes()
             best_bytes, source = max(0, charged - self._own_bytes), self._own_cgroup.source
+        elif self._is_blind:
+            return self._last_memory
         else:
             best_bytes, source = self._pss.best_bytes(tree, now)
-        if not tree.num_processes:
+        if not tree.num_processes and not self._is_blind:
             return self._last_memory  # it has ended: what it had when it was last seen
         self._memory.see_sample(now, best_bytes, source, tree.rss_bytes)
         self._last_memory = best_bytes, source
@@ -300,7 +309,7 @@ class Sampler:
             "memory_best_source": best.source,
             "memory_ceiling_bytes": self._memory.ceiling.bytes,
             "memory_ceiling_source": self._memory.ceiling.source,
-            "sampled_rss_peak_bytes": self._memory.sampled_rss_peak_bytes,
+            "sampled_rss_peak_bytes": None if self._is_blind else self._memory.sampled_rss_peak_bytes,
             "avg_memory_bytes": average_bytes,
             "avg_memory_source": average_source,
             "memory_limit_bytes": self._limit_bytes,
@@ -313,13 +322,14 @@ class Sampler:
             "written_chars": written_chars,
             "major_faults": max([self.major_faults, *self._faults_at_exit()]),
             "sample_count": self.sample_count,
-            "last_half_cpu_seconds": self._half_time.last_half_cpu_seconds(elapsed_seconds, cpu_seconds),
+            "last_half_cpu_seconds": self._half_time.last_half_cpu_seconds(elapsed_seconds, cpu_seconds or 0.0),
         }
 
-    def _cpu_of_step(self, elapsed_seconds: float, ended: bool) -> tuple[float, str | None]:
+    def _cpu_of_step(self, elapsed_seconds: float, ended: bool) -> tuple[float | None, str | None]:
         """CPU seconds and their source; what the cgroup was charged with before the step began is not the step's."""
         if not ended:
-            return self._cpu_seconds, self._cpu_source
+            is_known = not self._is_blind or self._charged_seconds is not None
+            return (self._cpu_seconds, self._cpu_source) if is_known else (None, None)
         charged = self._cgroup_cpu_seconds()
         if charged is not None and charged > self._cpu_count * elapsed_seconds:
             charged = None
@@ -338,16 +348,6 @@ class Sampler:
         kills = self._cgroup.oom_kills()
         if kills is not None and self._oom_kills_before is not None:
             self._oom_kills = kills - self._oom_kills_before
-
-
-def cpu_percent(cpu_seconds: float, elapsed_seconds: float, cpus: int) -> float | None:
-    """CPU seconds over a time that so many CPUs were there; None where no time is known to have passed.
-
-    More than those CPUs could give is ticks of the kernel's clocks: they are not shown.
-    """
-    if elapsed_seconds <= 0:
-        return None
-    return min(cpu_seconds / elapsed_seconds, cpus) * 100
 
 
 def own_cpu_seconds() -> float:

@@ -13,6 +13,8 @@ import fcntl
 import os
 import time
 
+from torc_slurm.identity import proc_is_ours
+from torc_slurm.process_name import set_command_line, set_process_name
 from torc_slurm.step import kernel
 
 TYPE_CHECKING = False
@@ -43,7 +45,8 @@ def report_signals(pipe: int, wake: int = -1) -> None:
         if number == _signal.SIGTERM and wake >= 0:
             os.write(wake, b"t")
 
-    kernel.call_this_process(PROCESS_NAME)
+    set_process_name(PROCESS_NAME)
+    set_command_line([PROCESS_NAME])
     os.set_blocking(pipe, False)
     _signal.set_wakeup_fd(pipe, warn_on_full_buffer=False)
     for number in _signal.valid_signals() - _NOT_TO_BE_HANDLED - _FAULTS - {_signal.SIGPIPE}:
@@ -139,6 +142,8 @@ class SignalReports:
         return True
 
     def _is_pending(self, number: int) -> bool:
+        if not proc_is_ours():
+            return False
         try:
             with open(f"/proc/{self._sentinel_pid}/status", "rb", buffering=0) as file:
                 lines = file.read().splitlines()

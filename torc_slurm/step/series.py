@@ -123,3 +123,13 @@ class Series:
     def drop(self) -> None:
         """Granularity ``summary`` keeps no series; the last row stays, as the peak may yet be joined with it."""
         del self._rows[:-1]
+
+
+def cpu_percent(cpu_seconds: float | None, elapsed_seconds: float, cpus: int) -> float | None:
+    """CPU seconds over a time that so many CPUs were there; None where no time is known to have passed.
+
+    More than those CPUs could give is ticks of the kernel's clocks: they are not shown.
+    """
+    if cpu_seconds is None or elapsed_seconds <= 0:
+        return None
+    return min(cpu_seconds / elapsed_seconds, cpus) * 100

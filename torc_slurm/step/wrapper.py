@@ -12,11 +12,11 @@ import time
 
 from torc_slurm.step import kernel, link, sentinel
 from torc_slurm.step.job import say
+from torc_slurm.step.task_facts import begin_of, exit_of, how_it_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    import resource
     import signal as _signal
 
     from torc_slurm.identity import StepIdentity
@@ -30,7 +30,9 @@ _MONITOR_WAIT_SECONDS = 4.2  # the monitor gives up after 3.5 by itself; then th
 _LONE_WRITE_SECONDS = 2.5  # to record the exit without it, where that much is left
 _LEAST_LONE_WRITE_SECONDS = 0.4
 _SPOOL_SECONDS = 1.5  # what the recorder may need after that
+_WELCOME_WAIT_SECONDS = 1.0
 CONNECT_RETRY_SECONDS = 0.1
+CLAIM_SECONDS = 0.5  # the first local task starts the monitor; where it has not by then, the next does
 CONNECT_GIVE_UP_SECONDS = 10.0
 _SI_KERNEL = 0x80
 _FROM_TERMINALS = {_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGWINCH}
@@ -47,32 +49,82 @@ class Wrapper:
         self._job = job
         self._socket: _socket.socket | None = None
         self._reports: sentinel.SignalReports | None = None
-        self._begin = _begin(identity, job)
+        self._begin = begin_of(identity, job)
         self._monitor_pid = 0
         self._monitor_end = ""
         self._orphans_cpu_seconds = 0.0
         self._orphans_max_rss_bytes = 0
         self._exit: link.Exit | None = None
-        self._last_connect_try = 0.0
+        self._may_claim = True
+        self._ended_helpers: set[int] = set()
         self._deadline = 0.0
 
-    def start(self) -> None:
+    def run(self) -> tuple[int, int]:
+        """Of which signal the job died (0: none), and its exit code; whatever fails in here, it is waited for."""
+        for work in (self._start, self._watch):
+            try:
+                work()
+            except Exception as error:
+                say(f"this task is not measured from here on ({_in_words(error)})")
+        if self._exit is None:
+            self._wait_only()
+        try:
+            self._finish()
+        except Exception as error:
+            say(f"the exit record is lost ({_in_words(error)})")
+        assert self._exit is not None
+        return self._exit.signal, self._exit.return_code
+
+    def _wait_only(self) -> None:
+        """What is left where the watch has failed: signals are no longer passed on, the job is waited for."""
+        _, status, usage = os.wait4(self._job.pid, 0)
+        self._exit = exit_of(self._begin, status, usage)
+
+    def _start(self) -> None:
         """Start the monitor beside the job or, where another task of the step does that, a bare sentinel."""
         kernel.let_go_of_files(keep=(2,))
-        if self._identity.starts_the_monitor:
-            pipe_read, pipe_write = os.pipe()
-            self._fork_monitor(pipe_read, pipe_write)
-            os.close(pipe_write)
-            self._reports = sentinel.SignalReports(pipe_read, self._monitor_pid)
-        else:
+        if not self._identity.shares_a_monitor:
+            self._start_monitor(None)
+        elif self._identity.local_task != 0 or not self._claim_the_monitor():
             self._start_bare_sentinel()
             self._try_to_connect()
 
-    def _start_bare_sentinel(self) -> None:
-        """Where no monitor, or a living one no more, is beside the job."""
+    def _claim_the_monitor(self) -> bool:
+        """Start the monitor of the step's tasks on this node; False where another has done so, or nobody can."""
+        self._may_claim = False
+        path = link.meeting_place(self._identity.step_key)
+        try:
+            listener = None if path is None else link.claim(path)
+        except OSError as error:
+            say(f"the tasks of this node cannot meet ({error.strerror}); only the first is sampled")
+            path = listener = None
+        if listener is None and not (path is None and self._identity.local_task == 0):
+            return False
+        self._start_monitor(listener)
+        return True
+
+    def _start_monitor(self, listener: _socket.socket | None) -> None:
+        """It is this task's sentinel too."""
+        self._end_bare_sentinel()
+        pipe_read, pipe_write = os.pipe()
+        self._fork_monitor(pipe_read, pipe_write, listener)
+        os.close(pipe_write)
+        if listener is not None:
+            listener.close()
+        self._reports = sentinel.SignalReports(pipe_read, self._monitor_pid)
+
+    def _end_bare_sentinel(self) -> None:
+        if self._begin.helper_pid > 0:
+            self._kill(self._begin.helper_pid)
+            self._ended_helpers.add(self._begin.helper_pid)
+            self._begin.helper_pid = 0
         if self._reports is not None:
             self._reports.close()
             self._reports = None
+
+    def _start_bare_sentinel(self) -> None:
+        """Where no monitor, or a living one no more, is beside the job."""
+        self._end_bare_sentinel()
         pipe_read, pipe_write = os.pipe()
         try:
             self._begin.helper_pid = sentinel.start_bare_sentinel(pipe_write)
@@ -81,35 +133,36 @@ class Wrapper:
             os.close(pipe_read)  # a limit on processes: each signal counts as meant for the wrapper alone
         os.close(pipe_write)
 
-    def _fork_monitor(self, pipe_read: int, pipe_write: int) -> None:
+    def _fork_monitor(self, pipe_read: int, pipe_write: int, listener: _socket.socket | None) -> None:
         ours, theirs = link.pair()
-        self._monitor_pid = self._fork_orsay("sampler")
+        self._monitor_pid = self._fork_or_warn("sampler")
         if self._monitor_pid == 0:
             os.close(pipe_read)
             ours.close()
-            self._be_the_monitor(theirs, pipe_write)
+            self._be_the_monitor(theirs, pipe_write, listener)
         theirs.close()
         ours.settimeout(END_WAIT_SECONDS)
         self._socket = ours
         link.send(ours, link.encode(self._begin))
 
-    def _fork_orsay(self, what: str) -> int:
+    def _fork_or_warn(self, what: str) -> int:
         try:
             return os.fork()
         except OSError as error:  # a limit on processes: the job goes before its watcher
             say(f"the {what} could not be started ({error.strerror}); this task is not measured")
             return -1
 
-    def _be_the_monitor(self, socket: _socket.socket, pipe: int) -> None:
+    def _be_the_monitor(self, socket: _socket.socket, pipe: int, listener: _socket.socket | None) -> None:
         try:
             wake_read, wake_write = os.pipe()
             os.set_blocking(wake_write, False)
             sentinel.report_signals(pipe, wake_write)
             kernel.keep_files_usable()
-            kernel.let_go_of_files(keep=(pipe, socket.fileno(), wake_read, wake_write))
+            listening = () if listener is None else (listener.fileno(),)
+            kernel.let_go_of_files(keep=(pipe, socket.fileno(), wake_read, wake_write, *listening))
             from torc_slurm.step.monitor import run_monitor
 
-            run_monitor(self._options, self._identity, socket, wake_read)
+            run_monitor(self._options, self._identity, socket, wake_read, listener)
         except BaseException as error:
             link.send(socket, f"failed {type(error).__name__}: {error}".encode("utf-8", "backslashreplace"))
         finally:
@@ -117,16 +170,28 @@ class Wrapper:
 
     def _try_to_connect(self) -> None:
         """Register with the step's monitor, which another task of the node starts; retried while the job runs."""
-        self._last_connect_try = time.monotonic()
         path = link.meeting_place(self._identity.step_key)
-        self._socket = None if path is None else link.connect(path)
-        if self._socket is not None:
-            self._socket.settimeout(END_WAIT_SECONDS)
-            link.send(self._socket, link.encode(self._begin))
+        socket = None if path is None else link.connect(path)
+        if socket is None:
+            return
+        socket.settimeout(_WELCOME_WAIT_SECONDS)
+        link.send(socket, link.encode(self._begin))
+        try:
+            answer = link.receive(socket)
+        except OSError:
+            answer = b"welcome"  # it is slow, and hears of this task when it can
+        if answer == b"welcome":
+            socket.settimeout(END_WAIT_SECONDS)
+            self._socket = socket
+            return
+        socket.close()
+        if answer == b"taken":
+            self._identity.stand_alone()
+            self._start_monitor(None)
 
     # --- while the job runs --------------------------------------------------------------------------------------
 
-    def watch(self) -> None:
+    def _watch(self) -> None:
         """Pass signals on and reap until the job has ended."""
         while self._exit is None:
             signal = _signal.sigtimedwait(_signal.valid_signals(), 0) or self._wait_for_signal()
@@ -140,7 +205,8 @@ class Wrapper:
         everything = _signal.valid_signals()
         if self._wants_to_connect():
             signal = _signal.sigtimedwait(everything, CONNECT_RETRY_SECONDS)
-            self._try_to_connect()
+            if time.monotonic() - self._job.begin_monotonic < CLAIM_SECONDS or not self._claim_the_monitor():
+                self._try_to_connect()
         else:
             signal = _signal.sigwaitinfo(everything)
         if self._reports is not None:
@@ -150,7 +216,8 @@ class Wrapper:
     def _wants_to_connect(self) -> bool:
         return (
             self._socket is None
-            and not self._identity.starts_the_monitor
+            and self._may_claim
+            and self._identity.shares_a_monitor
             and time.monotonic() - self._job.begin_monotonic < CONNECT_GIVE_UP_SECONDS
         )
 
@@ -178,12 +245,12 @@ class Wrapper:
             if os.WIFSTOPPED(status):
                 self._stop_as_the_job(pid, os.WSTOPSIG(status))
             elif pid == self._job.pid:
-                self._note_exit(status, usage)
+                self._exit = exit_of(self._begin, status, usage)
             elif pid == self._monitor_pid:
                 self._monitor_pid = -1
-                self._monitor_end = _how_it_ended(status)
+                self._monitor_end = how_it_ended(status)
                 self._start_bare_sentinel()
-            elif pid != self._begin.helper_pid:
+            elif pid != self._begin.helper_pid and pid not in self._ended_helpers:
                 self._orphans_cpu_seconds += usage.ru_utime + usage.ru_stime
                 self._orphans_max_rss_bytes = max(self._orphans_max_rss_bytes, usage.ru_maxrss * 1024)
 
@@ -197,21 +264,9 @@ class Wrapper:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
             _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
-    def _note_exit(self, status: int, usage: resource.struct_rusage) -> None:
-        end = self._exit = link.Exit()
-        end.task, end.job_pid = self._begin.task, self._job.pid
-        end.begin_time = self._begin.begin_time
-        end.elapsed_seconds = time.monotonic() - self._job.begin_monotonic
-        end.end_time = end.begin_time + end.elapsed_seconds
-        end.signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        end.return_code = 128 + end.signal if end.signal else os.WEXITSTATUS(status)
-        end.user_cpu_seconds, end.system_cpu_seconds = usage.ru_utime, usage.ru_stime
-        end.max_rss_bytes = usage.ru_maxrss * 1024
-        end.major_faults = usage.ru_majflt
-
     # --- the end -------------------------------------------------------------------------------------------------
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Have the record written, by the monitor or without it; never longer than END_WAIT_SECONDS."""
         assert self._exit is not None
         self._exit.orphans_cpu_seconds = self._orphans_cpu_seconds
@@ -234,11 +289,13 @@ class Wrapper:
         self._end_helpers(answer)
 
     def _connect_at_last(self) -> None:
-        """A job of milliseconds can end before the step's monitor listens: give it a moment."""
+        """A job of milliseconds can end before the step's monitor listens: give it a moment, then start it."""
         give_up = time.monotonic() + LAST_CONNECT_SECONDS
-        while self._socket is None and not self._identity.starts_the_monitor and time.monotonic() < give_up:
+        while self._socket is None and self._may_claim and self._identity.shares_a_monitor:
             self._try_to_connect()
-            if self._socket is None:
+            if self._socket is None and time.monotonic() > give_up:
+                self._claim_the_monitor()
+            elif self._socket is None:
                 time.sleep(0.005)
 
     def _tell_the_monitor(self) -> bytes:
@@ -265,7 +322,7 @@ class Wrapper:
     def _record_without_monitor(self) -> None:
         """The monitor is dead, or was never met: another process writes the exit record (it too might hang)."""
         ours, theirs = link.pair()
-        self._monitor_pid = self._fork_orsay("recorder")
+        self._monitor_pid = self._fork_or_warn("recorder")
         if self._monitor_pid == 0:
             self._be_the_recorder(theirs)
         theirs.close()
@@ -276,7 +333,7 @@ class Wrapper:
     def _tell_a_late_monitor(self) -> None:
         """One that listens only now, on a busy node, has to know of this end before slurmstepd kills it."""
         self._socket = None
-        if not self._identity.starts_the_monitor:
+        if self._identity.shares_a_monitor:
             self._try_to_connect()
             self._tell_the_monitor()
 
@@ -284,7 +341,7 @@ class Wrapper:
         try:
             kernel.let_go_of_files(keep=(socket.fileno(),))
             kernel.keep_files_usable()
-            from torc_slurm.step.monitor import record_exit_alone
+            from torc_slurm.step.lone_exit import record_exit_alone
 
             wait_seconds = min(_LONE_WRITE_SECONDS, self._deadline - time.monotonic() - _SPOOL_SECONDS)
             record_exit_alone(
@@ -304,12 +361,6 @@ class Wrapper:
             link.send(socket, b"done")
             os._exit(0)
 
-    @property
-    def signal_and_code(self) -> tuple[int, int]:
-        """Of which signal the job died (0: none), and its exit code."""
-        assert self._exit is not None
-        return self._exit.signal, self._exit.return_code
-
     def _end_helpers(self, answer: bytes) -> None:
         """See them off: where slurmstepd still meets a process after the last task's end, it waits a whole second."""
         self._kill(self._begin.helper_pid)
@@ -328,33 +379,15 @@ class Wrapper:
                 pass  # it has ended
 
 
+def _in_words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+
+
 def _has_ended(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
         return True  # reaped already
-
-
-def _begin(identity: StepIdentity, job: Job) -> link.Begin:
-    begin = link.Begin()
-    begin.task, begin.local_task = identity.task, identity.local_task
-    begin.parent_pid, begin.wrapper_pid, begin.helper_pid, begin.job_pid = os.getppid(), os.getpid(), 0, job.pid
-    begin.begin_time, begin.begin_monotonic = job.begin_time, job.begin_monotonic
-    begin.wrapper_rss_bytes = kernel.resident_bytes()
-    begin.wrapper_cpu_seconds = time.process_time()
-    (
-        begin.own_storage_read_bytes,
-        begin.own_storage_written_bytes,
-        begin.own_read_chars,
-        begin.own_written_chars,
-    ) = kernel.own_io()
-    return begin
-
-
-def _how_it_ended(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"was killed by signal {os.WTERMSIG(status)}"
-    return f"ended early with status {os.WEXITSTATUS(status)}"
 
 
 def _has_terminal() -> bool:

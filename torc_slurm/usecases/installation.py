@@ -33,6 +33,17 @@ def module_command(module: str, python: str | None = None) -> tuple[str, ...]:
     return (chosen, "-I", "-c", f"import sys; sys.path[:0] = {hidden!r}; from {module} import main; sys.exit(main())")
 
 
+def step_command(python: str | None = None) -> tuple[str, ...]:
+    """The words that run torc-step: its launcher beside the interpreter, which shields Python from the job's variables.
+
+    Where that does not find this package by itself (found by PYTHONPATH, ``pip install --user``), the module.
+    """
+    launcher = os.path.join(os.path.dirname(interpreter() if python is None else python), "torc-step")
+    if os.access(launcher, os.X_OK) and not hidden_from_isolation():
+        return (launcher,)
+    return module_command("torc_slurm.step.main", python)
+
+
 def hidden_from_isolation() -> list[str]:
     """The directories that an isolated interpreter would have to be told of; none where it finds us by itself."""
     given = [os.path.abspath(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]

@@ -13,7 +13,7 @@ from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, UserDatum
 from torc_slurm.plan_settings import action, job_settings_of
 from torc_slurm.spec.workflow import Action
 from torc_slurm.units import parse_iso_duration, parse_memory, step_memory_mib
-from torc_slurm.usecases.installation import module_command
+from torc_slurm.usecases.installation import step_command
 
 
 def plan_of(connection: sqlite3.Connection, workflow: Row, *, run_id: int, output_dir: str, python: str) -> Plan:
@@ -35,7 +35,7 @@ def plan_of(connection: sqlite3.Connection, workflow: Row, *, run_id: int, outpu
         output_dir=output_dir,
         working_dir=str(workflow["working_dir"]),
         python=python,
-        torc_step=module_command("torc_slurm.step.main", python),
+        torc_step=step_command(python),
         resource_monitor=MonitorPlan(
             enabled=bool(workflow["monitor_enabled"]),
             granularity=str(workflow["granularity"]),

@@ -1,0 +1,203 @@
+/* torc-step: starts the wrapper's Python so that nothing that is meant for the job reaches it.
+ *
+ * The job's environment can break a Python before its first line (PYTHONHOME, another library in LD_LIBRARY_PATH, a
+ * library in LD_PRELOAD that starts a thread). The variables that a dynamic linker, the C library or Python would obey
+ * are handed over under another name (ASIDE); the wrapper gives them back to the job unchanged. Where no Python can be
+ * started, the command runs as it would alone. Linked statically where the system offers that.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ASIDE "TORC_ASIDE_"
+
+extern char **environ;
+
+/* Runs in Python, isolated and without site packages (4 ms): where the package is not beside this program (an editable
+ * or a user's installation) it is looked for as Python itself would. */
+static const char *const BOOT =
+    "import sys\n"
+    "sys.path.append('%s/../lib/python%d.%d/site-packages' % (sys.argv.pop(1), *sys.version_info[:2]))\n"
+    "try:\n"
+    "    try:\n"
+    "        from torc_slurm.step.main import main\n"
+    "    except ModuleNotFoundError:\n"
+    "        import os, site\n"
+    "        sys.modules.pop('torc_slurm', None)\n"
+    "        sys.path.pop()\n"
+    "        site.main()\n"
+    "        if sys.prefix == sys.base_prefix: site.addsitedir(site.getusersitepackages())\n"
+    "        given = os.environ.get('" ASIDE "PYTHONPATH', '').split(os.pathsep)\n"
+    "        sys.path += [place for place in given if os.path.isdir(place + '/torc_slurm')]\n"
+    "        from torc_slurm.step.main import main\n"
+    "except BaseException as error:\n"
+    "    import os\n"
+    "    words = sys.argv[1:]\n"
+    "    while words and words[0][:1] == '-' and words[0] not in ('-', '--'):\n"
+    "        del words[: 1 if '=' in words[0] or words[0] in ('--no-sampling', '--best-effort') else 2]\n"
+    "    words = words[words[:1] == ['--'] :]\n"
+    "    text = f'torc-step: torc-slurm cannot be loaded ({error}); the command runs without being measured\\n'\n"
+    "    os.write(2, text.encode('utf-8', 'backslashreplace'))\n"
+    "    if not words: sys.exit(1)\n"
+    "    given = {n[n.startswith(b'" ASIDE "') and 11 :]: v for n, v in os.environb.items()}\n"
+    "    import signal\n"
+    "    for number in (signal.SIGPIPE, signal.SIGXFSZ): signal.signal(number, signal.SIG_DFL)\n"
+    "    try:\n"
+    "        os.execvpe(words[0], words, given)\n"
+    "    except Exception as error:\n"
+    "        os.write(2, f'torc-step: {error}\\n'.encode('utf-8', 'backslashreplace'))\n"
+    "        os._exit(127 if isinstance(error, FileNotFoundError) else 126)\n"
+    "sys.exit(main())\n";
+
+static int is_for_the_job_only(const char *entry) {
+    return !strncmp(entry, "LD_", 3) || !strncmp(entry, "PYTHON", 6) || !strncmp(entry, "MALLOC_", 7) ||
+           !strncmp(entry, "GLIBC_TUNABLES=", 15) || !strncmp(entry, "GCONV_PATH=", 11) ||
+           !strncmp(entry, "LOCPATH=", 8);
+}
+
+/* The environment with such variables under another name, each in its place; NULL where there is no memory. */
+static char **set_aside(const char *kept) {
+    size_t count = 0, kept_length = strlen(kept);
+    while (environ[count]) count++;
+    char **aside = calloc(count + 1, sizeof *aside);
+    for (size_t i = 0; aside && i < count; i++) {
+        aside[i] = environ[i];
+        if (!is_for_the_job_only(environ[i]) || (kept_length && !strncmp(environ[i], kept, kept_length))) continue;
+        size_t size = strlen(environ[i]) + sizeof ASIDE;
+        aside[i] = malloc(size);
+        if (!aside[i]) return NULL;
+        strcpy(aside[i], ASIDE);
+        strcat(aside[i], environ[i]);
+    }
+    return aside;
+}
+
+/* torc-step's own options end at "--" or at the first word that is none. */
+static char **command_of(char **words) {
+    for (words++; *words; words++) {
+        if (!strcmp(*words, "--")) return words + 1;
+        if (**words != '-' || !strcmp(*words, "-")) return words;
+        if (!strchr(*words, '=') && strcmp(*words, "--no-sampling") && strcmp(*words, "--best-effort") && words[1])
+            words++;
+    }
+    return words;
+}
+
+static int run_alone(char **argv, const char *why, const char *what) {
+    char **command = command_of(argv);
+    dprintf(2, "torc-step: %s%s%s; the command runs without being measured\n", why, *what ? ": " : "", what);
+    if (!*command) return 2;
+    execvpe(*command, command, environ);
+    dprintf(2, "torc-step: %s: %s\n", *command, strerror(errno));
+    return errno == ENOENT ? 127 : 126;
+}
+
+/* What a child says on stdout, with its stderr closed; returns its exit status, -1 where it could not be started. */
+static int ask(const char *path, char **words, char **environment, char *answer, size_t size) {
+    int pipe_ends[2], status = -1;
+    if (pipe2(pipe_ends, O_CLOEXEC)) return -1;
+    pid_t child = fork();
+    if (child == 0) {
+        int null = open("/dev/null", O_RDWR);
+        dup2(null, 0), dup2(pipe_ends[1], 1), dup2(null, 2);
+        execve(path, words, environment);
+        _exit(127);
+    }
+    close(pipe_ends[1]);
+    size_t length = 0;
+    ssize_t got;
+    while (child > 0 && (got = read(pipe_ends[0], answer + length, size - 1 - length)) > 0) length += got;
+    answer[length] = 0;
+    close(pipe_ends[0]);
+    if (child > 0 && waitpid(child, &status, 0) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+    return -1;
+}
+
+/* Whether the dynamic linker finds all that the interpreter needs, in this environment. */
+static int finds_its_libraries(const char *python, char **environment) {
+    static char answer[65536];
+    size_t count = 0;
+    while (environment[count]) count++;
+    char **traced = calloc(count + 2, sizeof *traced), *words[] = {(char *)python, "-I", "-S", "-c", "", NULL};
+    if (!traced) return 1;
+    memcpy(traced, environment, count * sizeof *traced);
+    traced[count] = "LD_TRACE_LOADED_OBJECTS=1";
+    int status = ask(python, words, traced, answer, sizeof answer);
+    return status < 0 || (status == 0 && !strstr(answer, "not found"));
+}
+
+static int starts(const char *python, char **environment) {
+    static char answer[64];
+    char *words[] = {(char *)python, "-I", "-S", "-c", "", NULL};
+    return ask(python, words, environment, answer, sizeof answer) <= 0;
+}
+
+static int is_limited(void) {
+    struct rlimit limit;
+    return (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY) ||
+           (!getrlimit(RLIMIT_DATA, &limit) && limit.rlim_cur != RLIM_INFINITY);
+}
+
+/* The interpreter that the first line of the command "torc", installed beside this one, names. */
+static int read_interpreter(const char *directory, char *python) {
+    char path[PATH_MAX], text[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/torc", directory) >= (int)sizeof path) return 0;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0) close(file);
+    if (length < 3 || strncmp(text, "#!", 2)) return 0;
+    text[length] = 0;
+    char *begin = text + 2, *end;
+    if (!strncmp(text, "#!/bin/sh\n'''exec' ", 19)) { /* a path with a space or too long for the kernel */
+        begin = text + 19;
+        end = *begin == '"' ? strchr(++begin, '"') : strpbrk(begin, " \n");
+    } else {
+        while (*begin == ' ') begin++;
+        end = strpbrk(begin, "\n");
+        char *option = strstr(begin, " -");
+        if (option && end && option < end) end = option;
+    }
+    if (!end || *begin != '/') return 0;
+    *end = 0;
+    strcpy(python, begin);
+    return 1;
+}
+
+static int find_python(char *directory, char *python) {
+    ssize_t length = readlink("/proc/self/exe", directory, PATH_MAX - 1);
+    if (length <= 0) return 0;
+    directory[length] = 0;
+    *strrchr(directory, '/') = 0;
+    char mark[PATH_MAX + 32];
+    snprintf(mark, sizeof mark, "%s/../pyvenv.cfg", directory);
+    if ((access(mark, F_OK) || access(strcat(strcpy(python, directory), "/python"), X_OK)) &&
+        !read_interpreter(directory, python))
+        strcat(strcpy(python, directory), "/python3");
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    static char directory[PATH_MAX], python[2 * PATH_MAX];
+    if (!find_python(directory, python)) return run_alone(argv, "/proc does not tell where torc-step is installed", "");
+    if (access(python, X_OK)) return run_alone(argv, strerror(errno), python);
+    char **environment = set_aside(""), **words = calloc(argc + 7, sizeof *words);
+    if (!environment || !words) return run_alone(argv, strerror(ENOMEM), "");
+    if (getenv("LD_LIBRARY_PATH") && !finds_its_libraries(python, environment)) {
+        environment = set_aside("LD_LIBRARY_PATH="); /* this Python was built to be found so */
+        if (!environment || !finds_its_libraries(python, environment))
+            return run_alone(argv, "libraries of its Python are not found", python);
+    }
+    if (is_limited() && !starts(python, environment)) return run_alone(argv, "its Python cannot start", python);
+    char *begin[] = {python, "-I", "-S", "-c", (char *)BOOT, directory};
+    memcpy(words, begin, sizeof begin);
+    memcpy(words + 6, argv + 1, argc * sizeof *words);
+    execve(python, words, environment);
+    return run_alone(argv, strerror(errno), python);
+}

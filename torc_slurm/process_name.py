@@ -1,0 +1,41 @@
+"""What ps, pkill and killall know torc's processes by: a job that tidies up with ``pkill python`` means its own.
+
+Standard library only, and of that only ``os``: ``torc-step`` loads this before the job starts.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Fields 48 and 49 of /proc/PID/stat (proc(5)), counted from the state, which is field 3.
+_ARG_START, _ARG_END = 45, 46
+
+
+def set_process_name(name: str) -> None:
+    """The name that ``pkill NAME`` and ``killall`` look at; at most 15 characters; best effort."""
+    try:
+        with open("/proc/self/comm", "wb", buffering=0) as file:
+            file.write(name.encode())
+    except OSError:
+        pass  # no procfs: it keeps its name
+
+
+def set_command_line(words: list[str]) -> None:
+    """The words that ``ps`` shows and ``pkill -f`` looks at, cut to the room that the present ones have; best effort.
+
+    They are written over the process's own arguments in its memory; the kernel reads them there (proc(5), cmdline).
+    """
+    try:
+        with open("/proc/self/stat", "rb", buffering=0) as file:
+            fields = file.read(4096).rpartition(b")")[2].split()
+        begin, end = int(fields[_ARG_START]), int(fields[_ARG_END])
+        room = end - begin
+        text = b"\0".join(os.fsencode(word) for word in words)[: max(0, room - 1)]
+        memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            if text:
+                os.pwrite(memory, text.ljust(room, b"\0"), begin)
+        finally:
+            os.close(memory)
+    except (OSError, ValueError, IndexError):
+        pass  # no procfs, or a kernel that forbids it

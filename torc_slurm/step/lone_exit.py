@@ -1,0 +1,69 @@
+"""Records one task's exit without a monitor: the step's is dead, or was never met. Runs in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from torc_slurm.step import kernel, link
+from torc_slurm.step.flush import Flusher, Target
+from torc_slurm.step.record import exit_row, new_batch, own_invocation
+from torc_slurm.step.series import cpu_percent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    from torc_slurm.identity import StepIdentity
+    from torc_slurm.step.options import Options
+
+
+def record_exit_alone(
+    options: Options,
+    identity: StepIdentity,
+    socket: _socket.socket,
+    begin: link.Begin,
+    monitor_end: str,
+    wait_seconds: float,
+) -> None:
+    """Write one task's exit where its monitor is dead or was never met; the exit comes through ``socket``.
+
+    What cannot be written within ``wait_seconds`` is spooled.
+    """
+    end = link.decode(link.receive(socket))
+    assert isinstance(end, link.Exit)
+    if identity.shares_a_monitor:
+        invocation = link.Use(link.meeting_place(identity.step_key), identity.step_key).name
+    else:
+        invocation = own_invocation(identity, begin)
+    batch = new_batch(options, identity, invocation, begin.begin_time)
+    batch.exits.append(exit_row(end, begin.local_task, begin.wrapper_rss_bytes))
+    why = f"the sampler {monitor_end}" if monitor_end else "no sampler was met"
+    batch.notes.append((time.time(), f"{why}: what it had not yet written of task {end.task} is lost"))
+    if not identity.shares_a_monitor:
+        batch.step["end_time"] = end.end_time
+        batch.usage_at_exit = _usage_at_exit(end, begin.wrapper_rss_bytes)
+    untold: list[str] = []
+    target = Target(identity, bool(options.site_output_dir))
+    Flusher(target, invocation, untold.append).finish(batch, wait_seconds)
+    for text in untold:
+        link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
+
+
+def _usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
+    from torc_slurm.step.memory import MemoryFigures
+
+    memory = MemoryFigures()
+    memory.see_exit(end.max_rss_bytes, wrapper_rss_bytes)
+    peak_bytes, peak_source = memory.peak()
+    cpu_seconds = end.user_cpu_seconds + end.system_cpu_seconds + end.orphans_cpu_seconds
+    return {
+        "elapsed_seconds": end.elapsed_seconds,
+        "cpu_seconds": cpu_seconds,
+        "cpu_source": "wait4",
+        "avg_cpu_percent": cpu_percent(cpu_seconds, end.elapsed_seconds, len(kernel.allowed_cpus(os.getpid())) or 1),
+        "peak_memory_bytes": peak_bytes,
+        "peak_memory_source": peak_source,
+        "memory_floor_bytes": memory.floor.bytes,
+        "memory_floor_source": memory.floor.source,
+    }

@@ -1,0 +1,54 @@
+"""What a wrapper tells of its task, as the kernel has it: its begin, and its end."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from torc_slurm.step import kernel, link
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import resource
+
+    from torc_slurm.identity import StepIdentity
+    from torc_slurm.step.job import Job
+
+
+def begin_of(identity: StepIdentity, job: Job) -> link.Begin:
+    begin = link.Begin()
+    begin.task, begin.local_task = identity.task, identity.local_task
+    begin.parent_pid, begin.wrapper_pid, begin.helper_pid, begin.job_pid = os.getppid(), os.getpid(), 0, job.pid
+    begin.begin_time, begin.begin_monotonic = job.begin_time, job.begin_monotonic
+    begin.wrapper_rss_bytes = kernel.resident_bytes()
+    begin.wrapper_cpu_seconds = time.process_time()
+    times = os.times()
+    begin.waited_before_seconds = times.children_user + times.children_system
+    (
+        begin.own_storage_read_bytes,
+        begin.own_storage_written_bytes,
+        begin.own_read_chars,
+        begin.own_written_chars,
+    ) = kernel.own_io()
+    return begin
+
+
+def exit_of(begin: link.Begin, status: int, usage: resource.struct_rusage) -> link.Exit:
+    """From what ``wait4`` has just said of the job."""
+    end = link.Exit()
+    end.task, end.job_pid = begin.task, begin.job_pid
+    end.begin_time = begin.begin_time
+    end.elapsed_seconds = time.monotonic() - begin.begin_monotonic
+    end.end_time = end.begin_time + end.elapsed_seconds
+    end.signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    end.return_code = 128 + end.signal if end.signal else os.WEXITSTATUS(status)
+    end.user_cpu_seconds, end.system_cpu_seconds = usage.ru_utime, usage.ru_stime
+    end.max_rss_bytes = usage.ru_maxrss * 1024
+    end.major_faults = usage.ru_majflt
+    return end
+
+
+def how_it_ended(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"was killed by signal {os.WTERMSIG(status)}"
+    return f"ended early with status {os.WEXITSTATUS(status)}"
