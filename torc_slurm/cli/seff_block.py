@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table, coloured, lines_of
 from torc_slurm.sizing.job_use import ENDED_FROM_OUTSIDE, JobUse, StepUse
 from torc_slurm.sizing.thresholds import Level, level_of
-from torc_slurm.slurm.job_query import MaxRssMeaning
+from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.text import printable
 from torc_slurm.units import format_memory, format_run_time
 from torc_slurm.usecases.efficiency import JobGroup

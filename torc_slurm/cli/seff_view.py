@@ -13,7 +13,7 @@ from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table
 from torc_slurm.sizing.advice import CPUS, TIME, Advice
 from torc_slurm.sizing.job_use import JobUse, StepUse
 from torc_slurm.sizing.thresholds import Level, level_of
-from torc_slurm.slurm.job_query import MaxRssMeaning
+from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.text import printable
 from torc_slurm.units import format_memory, format_run_time, parse_slurm_time
 from torc_slurm.usecases.efficiency import JobGroup, group_of, grouped

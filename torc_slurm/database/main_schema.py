@@ -219,4 +219,5 @@ MAIN_SCHEMA: Schema = (
         tuple(f"ALTER TABLE {table} ADD COLUMN last_half_cpu_seconds REAL" for table in ("results", "step_nodes")),
     ),
     ("settings of workflows and jobs, user data", TORC_FILES),
+    ("time that Slurm had a step suspended", ("ALTER TABLE slurm_stats ADD COLUMN suspended_seconds REAL",)),
 )

@@ -212,4 +212,5 @@ NODE_SCHEMA: Schema = (
     ("CPU of the last half of the time", ("ALTER TABLE step_usage ADD COLUMN last_half_cpu_seconds REAL",)),
     # JSON: [[node, CPUs, MiB or null], ...]
     ("what a run had on each node", ("ALTER TABLE runs ADD COLUMN node_sizes TEXT",)),
+    ("time that Slurm had a step suspended", ("ALTER TABLE slurm_stats ADD COLUMN suspended_seconds REAL",)),
 )

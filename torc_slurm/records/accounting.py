@@ -129,14 +129,19 @@ class AccountingRecord(NamedTuple):
     gather_frequency: Annotated[str | None, Field()] = None
     backend: Annotated[str | None, Field()] = None
     queried_at: Annotated[float | None, Field()] = None
+    # elapsed_seconds does not count it
+    suspended_seconds: Annotated[float | None, Field("Suspended", "duration", merge=LARGEST, asked=WHERE_KNOWN)] = None
     # What tells records apart, and what a list of jobs shows.
     het_component: Annotated[int | None, NOT_KEPT] = None
     shown_job_id: Annotated[str, Field("JobID", column="")] = ""
     user_name: Annotated[str | None, Field("User", column="")] = None
     submit_time: Annotated[float | None, Field("Submit", "moment", column="")] = None
     restart_count: Annotated[int | None, Field("Restarts", "count", column="", asked=WHERE_KNOWN)] = None
-    suspended_seconds: Annotated[float | None, Field("Suspended", "duration", column="", asked=FOR_LISTS)] = None
+    cluster: Annotated[str | None, Field("Cluster", column="", asked=FOR_LISTS)] = None
     partition: Annotated[str | None, Field("Partition", column="", asked=FOR_LISTS)] = None
+    account: Annotated[str | None, Field("Account", column="", asked=FOR_LISTS)] = None
+    allocated_cpus: Annotated[int | None, Field("AllocCPUS", "count", column="", merge=SUM, asked=FOR_LISTS)] = None
+    node_count: Annotated[int | None, Field("NNodes", "count", column="", asked=FOR_LISTS)] = None
     pending_reason: Annotated[str | None, Field("Reason", column="", asked=FOR_LISTS)] = None
     submit_line: Annotated[str | None, Field("SubmitLine", column="", asked=FOR_LISTS)] = None
     working_dir: Annotated[str | None, Field("WorkDir", column="", asked=FOR_LISTS)] = None

@@ -140,7 +140,8 @@ def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
     found: list[AccountingRecord] = []
     cut_off = None
     try:
-        for record in sacct.parse_stream(sacct.query(["-j", allocation.job_argument], timeout_seconds=limit), problems):
+        pieces = sacct.query(["-j", allocation.job_argument], timeout_seconds=limit)
+        for record in sacct.parse_stream(pieces, problems):
             found.append(record)
     except ParseError as error:
         if not found:
@@ -211,7 +212,10 @@ class _Context:
             "run_id": allocation.run_id,
             "backend": backend,
             "queried_at": now,
-            **facts._asdict(),
+            "slurm_version": facts.slurm_version,
+            "gather_type": facts.gather_type,
+            "gather_params": facts.gather_params,
+            "gather_frequency": facts.gather_frequency,
         }
         if record is not None:
             common |= {

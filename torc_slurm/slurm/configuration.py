@@ -22,6 +22,7 @@ class SlurmFacts(NamedTuple):
     gather_type: str | None = None
     gather_params: str | None = None
     gather_frequency: str | None = None
+    cgroup_plugin: str | None = None
 
     @property
     def gathers(self) -> bool:
@@ -49,6 +50,7 @@ def parse_config(text: str) -> SlurmFacts:
         gather_type=NO_GATHERING if settings.get("jobacctgathertype") == "(null)" else setting("jobacctgathertype"),
         gather_params=setting("jobacctgatherparams"),
         gather_frequency=setting("jobacctgatherfrequency"),
+        cgroup_plugin=setting("cgroupplugin"),
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm import sacct
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
-from torc_slurm.slurm.configuration import SlurmFacts
 
 # torc's verdicts that are not Slurm's words, and words that people use, as sacct's --state takes them.
 _STATES = {
@@ -67,39 +66,3 @@ def job_rows(
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     answer = sacct.query(question.arguments(), timeout_seconds=limit, for_list=True)
     yield from sacct.parse_stream(answer, problems)
-
-
-@dataclass(frozen=True)
-class MaxRssMeaning:
-    """What this cluster's MaxRSS is: ``text`` in one line; whether page cache is in it, and whether it is polled."""
-
-    text: str
-    has_page_cache: bool
-    is_polled: bool
-    poll_interval_seconds: float | None = None
-
-
-def max_rss_meaning(facts: SlurmFacts) -> MaxRssMeaning:
-    """From Slurm's version and gather plugin, as docs/accounting.md has it; what is not known is taken to be polled."""
-    every = facts.gather_interval_seconds
-    polled = "polled" if every is None else f"polled every {every:g} s" if every else "read at the end only"
-    gather = facts.gather_type or ""
-    if not facts.gathers:
-        return MaxRssMeaning("this cluster measures no steps", has_page_cache=False, is_polled=True)
-    if gather.endswith("linux"):
-        text = f"Slurm's MaxRSS here is the resident memory of one task's processes, added up and {polled}"
-        return MaxRssMeaning(text, has_page_cache=False, is_polled=True, poll_interval_seconds=every)
-    version = _version(facts.slurm_version)
-    if gather.endswith("cgroup") and version >= (24, 11) and "no_file_cache" not in (facts.gather_params or ""):
-        text = "Slurm's MaxRSS here is the kernel's own peak of a task, page cache included"
-        return MaxRssMeaning(text, has_page_cache=True, is_polled=False)
-    if gather.endswith("cgroup") and (23, 11) <= version < (24, 11):
-        text = f"Slurm's MaxRSS here is all that is charged to a task, page cache included, {polled}"
-        return MaxRssMeaning(text, has_page_cache=True, is_polled=True, poll_interval_seconds=every)
-    text = f"Slurm's MaxRSS here is the memory of one task without page cache, {polled}"
-    return MaxRssMeaning(text, has_page_cache=False, is_polled=True, poll_interval_seconds=every)
-
-
-def _version(text: str | None) -> tuple[int, ...]:
-    numbers: Sequence[str] = (text or "").split(".")[:2]
-    return tuple(int(number) for number in numbers if number.isdecimal())

@@ -103,14 +103,14 @@ def _without_own_end(record: JobRecord, row: AccountingRecord, now: float) -> Ju
 
 
 def _ended(row: AccountingRecord, facts: SlurmFacts) -> Judgement:
-    blank = _not_measured(row, facts)
+    blank = positions_not_measured(row, facts)
     if not row.max_rss_bytes:
         return Judgement("partial", _why_nothing_was_polled(row, facts), row, blank)
     return Judgement("found", _LOWER_BOUND if row.state == "OUT_OF_MEMORY" else None, row, blank)
 
 
-def _not_measured(row: AccountingRecord, facts: SlurmFacts) -> tuple[int, ...]:
-    """The fields whose zeros Slurm prints for what it did not measure."""
+def positions_not_measured(row: AccountingRecord, facts: SlurmFacts) -> tuple[int, ...]:
+    """Positions of the fields whose zeros Slurm prints for what it did not measure."""
     blank: tuple[int, ...] = ()
     if not row.max_rss_bytes:
         blank += _ALL_POLLED

@@ -58,7 +58,7 @@ _LONGEST_CELL_SHOWN = 40
 def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = False) -> Iterator[bytes]:
     """What sacct prints for a selection (``["-j", "12"]``), in pieces as it comes: one query to Slurm's database.
 
-    ``-j`` looks from the epoch on, so midnight is no trouble; ``-D`` brings the records of requeued jobs too.
+    ``-j`` looks from the epoch on, so midnight is no trouble.
 
     Args:
         for_list: ask also for the columns that only lists of jobs show, and of a requeued job for its last run alone.

@@ -19,7 +19,8 @@ from torc_slurm.errors import TorcError
 from torc_slurm.sizing.advice import Advice, advise, sbatch_lines
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.slurm.configuration import slurm_facts
-from torc_slurm.slurm.job_query import JobQuestion, MaxRssMeaning, job_rows, max_rss_meaning
+from torc_slurm.slurm.job_query import JobQuestion, job_rows
+from torc_slurm.slurm.max_rss import MaxRssMeaning, max_rss_meaning
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.job_uses import job_uses
 

@@ -30,7 +30,7 @@ from torc_slurm.sizing.job_use import (
     JobUse,
     StepUse,
 )
-from torc_slurm.slurm.job_query import MaxRssMeaning
+from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.slurm.node_list import expand_node_list
 from torc_slurm.slurm.tres import parse_resources
 
