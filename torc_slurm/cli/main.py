@@ -63,6 +63,10 @@ app.add_typer(workflows.app, name="workflows")
 workflows.app.command("correct-resources", epilog=correct.correct_example("torc workflows correct-resources"))(
     correct.correct_resources
 )
+workflows.app.command("check-resources", epilog=reports.check_example("torc workflows check-resources"))(
+    reports.check_resource_utilization
+)
+workflows.app.command("get", epilog=workflows.show_example("torc workflows get"))(workflows.show)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(results.app, name="results")
 app.add_typer(user_data.app, name="user-data")
@@ -73,6 +77,10 @@ slurm.app.add_typer(slurm_plugin.app, name="plugin")
 app.command("check", epilog=reports.check_example("torc check"))(reports.check_resource_utilization)
 app.command("correct", epilog=correct.correct_example("torc correct"))(correct.correct_resources)
 app.command("recover", epilog=recover.RECOVER_EXAMPLE)(recover.recover)
+app.command("create", epilog=workflows.create_example("torc create"))(workflows.create)
+app.command("status", epilog=workflows.status_example("torc status"))(workflows.status)
+app.command("cancel", epilog=workflows.cancel_example("torc cancel"))(workflows.cancel)
+app.command("delete", epilog=workflows.delete_example("torc delete"))(workflows.delete)
 app.command("stats", epilog=slurm.stats_example("torc stats"))(slurm.stats)
 app.command("plot-resources", epilog=plot.EXAMPLE)(plot.plot_resources)
 

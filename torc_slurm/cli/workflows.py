@@ -25,7 +25,7 @@ app = typer.Typer(
 
 _CREATE_EXAMPLE = """\b
 Example:
-  torc workflows create workflow.yaml && torc submit
+  {command} workflow.yaml && torc submit
 """
 _LIST_EXAMPLE = """\b
 Example:
@@ -33,21 +33,46 @@ Example:
 """
 _SHOW_EXAMPLE = """\b
 Example:
-  torc workflows show 3
+  {command} 3
 """
 _STATUS_EXAMPLE = """\b
 Examples:
-  torc workflows status
-  torc workflows status 3 --wait && echo all done
+  {command}
+  {command} 3 --wait && echo all done
 """
 _CANCEL_EXAMPLE = """\b
 Example:
-  torc workflows cancel 3
+  {command} 3
 """
 _DELETE_EXAMPLE = """\b
 Example:
-  torc workflows delete 3
+  {command} 3
 """
+
+
+def create_example(command: str) -> str:
+    """The examples under the help of this command, by the name it was called."""
+    return _CREATE_EXAMPLE.format(command=command)
+
+
+def show_example(command: str) -> str:
+    """The examples under the help of this command, by the name it was called."""
+    return _SHOW_EXAMPLE.format(command=command)
+
+
+def status_example(command: str) -> str:
+    """The examples under the help of this command, by the name it was called."""
+    return _STATUS_EXAMPLE.format(command=command)
+
+
+def cancel_example(command: str) -> str:
+    """The examples under the help of this command, by the name it was called."""
+    return _CANCEL_EXAMPLE.format(command=command)
+
+
+def delete_example(command: str) -> str:
+    """The examples under the help of this command, by the name it was called."""
+    return _DELETE_EXAMPLE.format(command=command)
 
 
 @app.callback()
@@ -55,7 +80,7 @@ def group(context: typer.Context, format_: FormatOption = None, output_dir: Outp
     remember(context, format_, output_dir)
 
 
-@app.command(epilog=_CREATE_EXAMPLE)
+@app.command(epilog=create_example("torc workflows create"))
 def create(
     context: typer.Context,
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="A workflow file: YAML, or JSON by its name.")],
@@ -109,7 +134,7 @@ def list_(context: typer.Context, format_: FormatOption = None, output_dir: Outp
     write(workflows_answer(rows, statuses), chosen_format)
 
 
-@app.command(epilog=_SHOW_EXAMPLE)
+@app.command(epilog=show_example("torc workflows show"))
 def show(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
@@ -133,7 +158,7 @@ def show(
     write(workflow_answer(current.workflow, status, requirements, found, runs), chosen_format)
 
 
-@app.command(epilog=_STATUS_EXAMPLE)
+@app.command(epilog=status_example("torc workflows status"))
 def status(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
@@ -163,7 +188,7 @@ def status(
         raise typer.Exit(1)
 
 
-@app.command(epilog=_CANCEL_EXAMPLE)
+@app.command(epilog=cancel_example("torc workflows cancel"))
 def cancel(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
@@ -182,7 +207,7 @@ def cancel(
     write(done_answer(current.workflow_id, "cancelled", lines or ["no run is active"]), chosen_format)
 
 
-@app.command(epilog=_DELETE_EXAMPLE)
+@app.command(epilog=delete_example("torc workflows delete"))
 def delete(
     context: typer.Context,
     workflow_id: Annotated[int, typer.Argument(metavar="ID", help="A workflow's id.", min=1)],

@@ -22,13 +22,17 @@ SAVING_AMOUNTS = ("asked", "used", "wasted", "lost", "asked_after", "reserved", 
 
 def utilization_document(report: Utilization) -> Document:
     """What ``check-resource-utilization`` answers."""
-    return {
+    document: Document = {
         "workflow_id": report.workflow_id,
         "run_id": report.run_id,
         "total_results": report.total_results,
         "over_utilization_count": report.violations,
         "violations": [violation(use) for use in report.uses],
     }
+    if report.violating_jobs is not None:
+        document["resource_violations_count"] = len(report.violating_jobs)
+        document["resource_violations"] = list(report.violating_jobs)
+    return document
 
 
 def violation(use: Use) -> Document:

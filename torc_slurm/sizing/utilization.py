@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, show_asked, show_used
 from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, by_id
+from torc_slurm.sizing.violating_jobs import violating_jobs
 from torc_slurm.units import format_change
 
 
@@ -33,7 +35,7 @@ class Utilization:
     """``uses`` are the violations, or with ``show_all`` those within their limits too; by job, then resource.
 
     ``run_id`` is None where the latest attempt of each job counts, whatever its run. ``unmeasured`` counts jobs of
-    which some figure that had a request is missing.
+    which some figure that had a request is missing. ``violating_jobs`` are objects of JSON, with ``include_failed``.
     """
 
     workflow_id: int
@@ -42,6 +44,7 @@ class Utilization:
     violations: int
     uses: tuple[Use, ...]
     unmeasured: int
+    violating_jobs: tuple[dict[str, Any], ...] | None = None
 
 
 def check(
@@ -64,7 +67,10 @@ def check(
     violations = sum(use.is_violation for use in found)
     shown = tuple(use for use in found if show_all or use.is_violation)
     unmeasured = sum(any(True for _ in _missing(job, attempt)) for job, attempt in chosen)
-    return Utilization(facts.workflow_id, run_id, len(chosen), violations, shown, unmeasured)
+    jobs = None
+    if include_failed:
+        jobs = tuple(violating_jobs(chosen, [(use.job_id, use.resource_type) for use in found if use.is_violation]))
+    return Utilization(facts.workflow_id, run_id, len(chosen), violations, shown, unmeasured, jobs)
 
 
 def _chosen(facts: Facts, run_id: int | None, *, include_failed: bool) -> Iterator[tuple[Job, Attempt]]:
