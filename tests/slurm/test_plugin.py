@@ -288,6 +288,22 @@ def check_alike(name: str, expected: dict[str, Any], found: dict[str, Any]) -> N
             assert abs(one - other) <= max(floor, part * one), (name, key, one, other)
 
 
+# --- without the plugin --------------------------------------------------------------------------------------------
+
+
+def test_two_recipes_for_users_without_root(site: PluginLab) -> None:
+    own = site.lab.directory / "own_bin"
+    own.mkdir(exist_ok=True)
+    shutil.copy(Path(__file__).resolve().parents[2] / "plugin" / "srun", own)
+    with_own = {"PATH": f"{own}:{site.lab.path}"}
+    assert not site.is_measured(env=with_own)
+    assert site.is_measured("--", env=with_own)
+    assert not site.is_measured("--", env=with_own | {"TORC_STEP": "/no/such/torc-step"})
+    said = site.batch(f"srun $TORC {IN_STEP}\n", "-n1", "--mem=100M", env={"TORC": "torc-step --"})
+    assert said.startswith("slurm ")
+    assert site.batch(f"srun $TORC {IN_STEP}\n", "-n1", "--mem=100M") == "alone\n"
+
+
 # --- what can be wrong ---------------------------------------------------------------------------------------------
 
 
@@ -381,7 +397,10 @@ def test_a_plugin_for_another_slurm_is_not_loaded(site: PluginLab) -> None:
     environment = os.environ | {"LIBDIR": str(other), "TORC_STEP": "/bin/false", "SLURM_INCLUDE": str(include)}
     subprocess.run(["sh", sources / "build.sh"], env=environment, check=True)
     site.configure(ON, library=other / "spank_torc.so")
-    ran_alone(site)
+    assert any("spank_torc.so" in line and "version" in line for line in ran_alone(site))
+    unknown = site.srun("--torc", "true")
+    assert unknown.returncode != 0
+    assert "unrecognized option '--torc'" in unknown.stderr
 
 
 # --- where it is recorded ------------------------------------------------------------------------------------------
