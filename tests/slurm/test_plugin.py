@@ -182,7 +182,7 @@ def test_it_runs_and_ends_as_without_the_plugin(site: PluginLab, name: str) -> N
 def environment_of(site: PluginLab, *options: str) -> dict[str, str]:
     done = site.srun(*options, "-w", site.lab.nodes[0], "env", "-0", env={"ODD": "a\nb", "TORC_GRANULARITY": "summary"})
     changing = (
-        *("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_TASK_PID", "SLURM_JOB_START", "SLURM_JOB_END"),
+        *("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_TASK_PID", "SLURM_JOB_START", "SLURM_JOB_END", "SLURM_JOB_SLUID"),
         *("SLURM_SRUN_COMM", "SLURM_STEP_LAUNCHER_PORT", "SRUN_"),
     )
     pairs = (entry.partition("=") for entry in done.stdout.split("\0") if entry)
@@ -311,7 +311,7 @@ def ran_alone(site: PluginLab, *options: str, env: dict[str, str] | None = None)
     """Four tasks ran, unmeasured; returns what was said, without srun's own words."""
     done = site.srun("-n4", *options, *PROBE, env=env)
     assert (done.returncode, done.stdout) == (0, "alone\n" * 4), done.stderr
-    return done.stderr.splitlines()
+    return [line for line in done.stderr.splitlines() if not line.startswith("srun: job ")]  # queued, allocated
 
 
 def test_a_plugin_that_is_not_there_changes_nothing(site: PluginLab) -> None:
