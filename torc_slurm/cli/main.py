@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 could not, 2 wrong input, 130 interrupted.
     """
     _never_fail_at_encoding()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
     try:
         status = app(None if arguments is None else list(arguments), prog_name="torc", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -116,6 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         return _report(error)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    """End in order, so that what is temporary is deleted."""
+    raise SystemExit(128 + number)
 
 
 def _never_fail_at_encoding() -> None:

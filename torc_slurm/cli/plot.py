@@ -16,6 +16,7 @@ from torc_slurm.identity import PLOTS_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
+    from torc_slurm.database.series import SeriesFile, SeriesFiles
     from torc_slurm.plots.model import Run
     from torc_slurm.plots.write import Wanted, Written
 
@@ -131,27 +132,33 @@ def opened_run(paths: Sequence[str], *, needs_series: bool = True) -> Iterator[R
         InputError: a file is not there, or they are of different runs, or none holds a series though one is needed.
         DatabaseError: a file cannot be read as a node file.
     """
-    from torc_slurm.database.series import open_series
+    from torc_slurm.database.series import SeriesFiles
     from torc_slurm.plots.gather import gather
     from torc_slurm.plots.words import HOW_TO_GET_A_SERIES
-    from torc_slurm.usecases.attempts_of_files import judge
+    from torc_slurm.usecases.attempts_of_files import outcomes_of
 
-    with contextlib.ExitStack() as stack:
-        files = []
-        for path in paths:
-            try:
-                files.append(stack.enter_context(open_series(path)))
-            except FileNotFoundError:
-                raise InputError(
-                    f"there is no node file {path}; they are in <output_dir>/resource_utilization"
-                ) from None
-            except OSError as error:
-                raise TorcError(f"{path} cannot be read: {error.strerror or error}") from error
-        run = gather(files, judge(files))
+    with SeriesFiles() as opened:
+        files = [_read(opened, path) for path in paths]
+        run = gather(files, outcomes_of(files))
         if needs_series and not any(file.has_samples for file in files):
             named = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
             raise InputError(f"{named}: no time series there (only summaries); {HOW_TO_GET_A_SERIES}")
         yield run
+
+
+def _read(files: SeriesFiles, path: str) -> SeriesFile:
+    """One node file.
+
+    Raises:
+        InputError: it is not there.
+        TorcError: it cannot be read.
+    """
+    try:
+        return files.read(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no node file {path}; they are in <output_dir>/resource_utilization") from None
+    except OSError as error:
+        raise TorcError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _say_what_is_left_out(run: Run, wanted: Wanted) -> None:

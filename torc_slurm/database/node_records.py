@@ -126,15 +126,27 @@ def copied_node_file(path: str) -> Iterator[tuple[sqlite3.Connection | None, str
     Raises:
         NodeFileBusy, DatabaseError, OSError: as `read_node_file`; also for what the body meets in it.
     """
-    with snapshot(path) as (copy, fingerprint), closing(_connect(copy)) as connection:
+    with snapshot(path) as (copy, fingerprint), closing(connect_to_copy(copy)) as connection:
         try:
-            if _is_empty(connection, copy, path):
-                yield None, fingerprint
-                return
-            _check(connection, path)
-            yield connection, fingerprint
+            yield (connection if is_checked(connection, copy, path) else None), fingerprint
         except sqlite3.Error as error:
             raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
+
+
+def is_checked(connection: sqlite3.Connection, copy: str, path: str) -> bool:
+    """Check a private copy of the node file at ``path``, and bring it to this version's schema.
+
+    Returns:
+        Whether there is anything in it: its writer may have only just created it.
+
+    Raises:
+        DatabaseError: it is not a node file, is damaged, or of a newer version.
+        sqlite3.Error: it cannot be read.
+    """
+    if _is_empty(connection, copy, path):
+        return False
+    _check(connection, path)
+    return True
 
 
 def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) -> NodeRecords:
@@ -153,7 +165,8 @@ def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) ->
     )
 
 
-def _connect(copy: str) -> sqlite3.Connection:
+def connect_to_copy(copy: str) -> sqlite3.Connection:
+    """A connection to a private copy; text that is not UTF-8 is replaced."""
     connection = sqlite3.connect(copy, isolation_level=None)
     connection.row_factory = sqlite3.Row
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")

@@ -5,16 +5,21 @@ A node file of the reference's own making, which has only its two tables, is rea
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from torc_slurm.database.node_records import NodeRecords, StepRecord, copied_node_file, read_records
+from torc_slurm.database.node_records import (
+    NodeRecords,
+    StepRecord,
+    connect_to_copy,
+    is_checked,
+    read_records,
+)
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
 from torc_slurm.identity import RESOURCE_DIR
@@ -22,7 +27,9 @@ from torc_slurm.identity import RESOURCE_DIR
 Number = int | float
 Column = list[Number | None]
 
-_CACHE_KIB = 32_000
+MOST_OPEN = 16
+_CACHE_KIB = 8_000
+_ROWS_AT_ONCE = 20_000
 _MANY_STEPS = 3  # from here on an index costs less than the scans that it spares
 _INDEX_SAMPLES = """
 CREATE INDEX samples_by_range ON job_resource_samples
@@ -35,6 +42,13 @@ WHERE job_id = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp
 """
 _CHARGED = """
 SELECT timestamp, memory_bytes FROM job_memory_samples
+WHERE job_id = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp
+"""
+_INDEX_IO = """
+CREATE INDEX io_by_range ON job_io_samples (job_id, timestamp, read_chars, written_chars)
+"""
+_IO = """
+SELECT timestamp, read_chars, written_chars FROM job_io_samples
 WHERE job_id = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp
 """
 _HAS_SAMPLES = "SELECT EXISTS (SELECT 1 FROM job_resource_samples)"
@@ -79,18 +93,25 @@ class Charged(NamedTuple):
     memory_bytes: Column
 
 
+class Read(NamedTuple):
+    """Characters read and written since the step began, over time, where that was recorded."""
+
+    times: list[float]
+    read_chars: Column
+    written_chars: Column
+
+
 class SeriesFile(NamedTuple):
-    """One node file, open for reading by range; ``is_reference`` where it has only the reference's two tables."""
+    """One node file: its records, and its series, which ``files`` reads when they are asked for.
+
+    ``is_reference`` where it has only the reference's two tables.
+    """
 
     path: str
     records: NodeRecords
-    connection: sqlite3.Connection | None
+    files: SeriesFiles | None
     is_reference: bool = False
-
-    @property
-    def has_samples(self) -> bool:
-        """Whether there is any time series in it."""
-        return self.connection is not None and bool(self.connection.execute(_HAS_SAMPLES).fetchone()[0])
+    has_samples: bool = False
 
     def samples(self, job_id: int, begin_time: float, end_time: float) -> Samples:
         """The job's samples from ``begin_time`` to ``end_time`` (Unix), both included."""
@@ -102,69 +123,116 @@ class SeriesFile(NamedTuple):
             return Charged([], [])
         return Charged(*self._columns(_CHARGED, 2, (job_id, begin_time, end_time)))
 
+    def io(self, job_id: int, begin_time: float, end_time: float) -> Read:
+        """What the job had read and written until each time within that."""
+        if self.is_reference:
+            return Read([], [], [])
+        return Read(*self._columns(_IO, 3, (job_id, begin_time, end_time)))
+
     def _columns(self, query: str, count: int, span: tuple[int, float, float]) -> list[Any]:
-        rows = [] if self.connection is None else self.connection.execute(query, span).fetchall()
-        if not rows:
-            return [[] for _ in range(count)]
-        return [_numbers(column) for column in zip(*map(tuple, rows), strict=True)]
+        columns: list[list[object]] = [[] for _ in range(count)]
+        if self.files is None or not self.has_samples:
+            return columns
+        cursor = self.files.connection(self.path).cursor()
+        cursor.row_factory = None  # tuples
+        cursor.execute(query, span)
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+                column += values
+        return list(map(_numbers, columns))
 
 
-def _numbers(column: Sequence[object]) -> list[float]:
+def _numbers(column: list[Any]) -> list[Any]:
     """The column with None for what is no number: SQLite lets any column hold anything."""
     kinds = set(map(type, column))
-    if kinds <= {int, float} and math.isfinite(sum(column)):  # type: ignore[arg-type]  # just asked
-        return list(column)  # type: ignore[arg-type]
-    return [value if isinstance(value, (int, float)) and math.isfinite(value) else None for value in column]  # type: ignore[misc]
+    if kinds <= {int, float} and math.isfinite(sum(column)):
+        return column
+    return [value if isinstance(value, (int, float)) and math.isfinite(value) else None for value in column]
 
 
-@contextlib.contextmanager
-def open_series(path: str) -> Iterator[SeriesFile]:
-    """Open a private copy of the node file at ``path`` for reading by range.
+class SeriesFiles:
+    """Node files read one after another: at most `MOST_OPEN` private copies are open, the latest used.
 
-    Raises:
-        NodeFileBusy: it is being written just now.
-        DatabaseError: it is not a node file, is damaged, or of a newer version.
-        OSError: it cannot be read or copied.
+    A copy is deleted as soon as it is open: it takes room until it is closed, and nothing of it stays, however this
+    process ends. To be used as a context.
     """
-    with contextlib.ExitStack() as stack:
-        yield _open_reference(stack, path) or _open_own(stack, path)
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, sqlite3.Connection] = OrderedDict()
+
+    def __enter__(self) -> SeriesFiles:
+        """Nothing is open yet."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Close all of them."""
+        for connection in self._open.values():
+            connection.close()
+        self._open.clear()
+
+    def read(self, path: str) -> SeriesFile:
+        """The records of the node file at ``path``, and whether it has a series.
+
+        Raises:
+            NodeFileBusy: it is being written just now.
+            DatabaseError: it is not a node file, is damaged, or of a newer version.
+            OSError: it cannot be read or copied.
+        """
+        try:
+            with snapshot(path) as (copy, condition):
+                return self._read(path, copy, condition)
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
+
+    def connection(self, path: str) -> sqlite3.Connection:
+        """To a copy of a file that was read before; a new copy where the last one has been closed.
+
+        Raises:
+            DatabaseError, OSError: as `read`.
+        """
+        if path in self._open:
+            self._open.move_to_end(path)
+        else:
+            self.read(path)
+        return self._open[path]
+
+    def _read(self, path: str, copy: str, condition: str) -> SeriesFile:
+        connection = connect_to_copy(copy)
+        try:
+            is_reference = _is_reference(connection)
+            if is_reference:
+                steps = tuple(_reference_step(row, path) for row in connection.execute(_REFERENCE_JOBS))
+                records = NodeRecords(path, condition, steps, ())
+            elif is_checked(connection, copy, path):
+                records = read_records(connection, path, condition)
+            else:
+                connection.close()
+                return SeriesFile(path, NodeRecords(path, condition, (), ()), None)
+            _prepare(connection, len(records.steps), with_charged=not is_reference)
+            has_samples = bool(connection.execute(_HAS_SAMPLES).fetchone()[0])
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(path, connection)
+        return SeriesFile(path, records, self, is_reference, has_samples)
+
+    def _keep(self, path: str, connection: sqlite3.Connection) -> None:
+        self._open[path] = connection
+        while len(self._open) > MOST_OPEN:
+            self._open.popitem(last=False)[1].close()
 
 
-def _open_own(stack: contextlib.ExitStack, path: str) -> SeriesFile:
-    connection, condition = stack.enter_context(copied_node_file(path))
-    if connection is None:
-        return SeriesFile(path, NodeRecords(path, condition, (), ()), None)
-    records = read_records(connection, path, condition)
-    _prepare(connection, len(records.steps))
-    if len(records.steps) > _MANY_STEPS:
-        connection.execute(_INDEX_CHARGED)
-    return SeriesFile(path, records, connection)
-
-
-def _prepare(connection: sqlite3.Connection, steps: int) -> None:
-    """Make ready for many reads by range: the copy is ours, and nobody misses it after a crash."""
+def _prepare(connection: sqlite3.Connection, steps: int, *, with_charged: bool) -> None:
+    """Make ready for many reads by range, and for being deleted: the copy is ours, and needs no journal."""
+    connection.execute("PRAGMA journal_mode = OFF").fetchone()
     connection.execute("PRAGMA synchronous = OFF")
+    connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     if steps > _MANY_STEPS:
         connection.execute(_INDEX_SAMPLES)
-
-
-def _open_reference(stack: contextlib.ExitStack, path: str) -> SeriesFile | None:
-    """The file, if it has the reference's two tables and nothing of ours; one record for each of its jobs."""
-    copies = stack.enter_context(contextlib.ExitStack())
-    copy, condition = copies.enter_context(snapshot(path))
-    connection = copies.enter_context(closing(sqlite3.connect(copy, isolation_level=None)))
-    connection.row_factory = sqlite3.Row
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    if not _is_reference(connection):
-        copies.close()
-        return None
-    try:
-        steps = [_reference_step(row, path) for row in connection.execute(_REFERENCE_JOBS)]
-        _prepare(connection, len(steps))
-    except sqlite3.Error as error:
-        raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
-    return SeriesFile(path, NodeRecords(path, condition, tuple(steps), ()), connection, is_reference=True)
+        if with_charged:
+            connection.execute(_INDEX_CHARGED)
+            connection.execute(_INDEX_IO)
 
 
 def _is_reference(connection: sqlite3.Connection) -> bool:

@@ -14,25 +14,25 @@ from torc_slurm.plan import JobPlan, plan_path, read_plan
 from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Number, Part, Request, Run
 from torc_slurm.slurm.tres import Resources, parse_resources
 from torc_slurm.units import MIB
-from torc_slurm.usecases.attempts_of_files import Judged
+from torc_slurm.usecases.attempts_of_files import Outcomes
 
 _Key = tuple[int, int, int]  # job, run, attempt
 Plans = Mapping[tuple[int, int], JobPlan]  # by run and job
 
 
-def gather(files: Sequence[SeriesFile], judged: Judged) -> Run:
+def gather(files: Sequence[SeriesFile], outcomes: Outcomes) -> Run:
     """The run that these node files are of.
 
     Args:
         files: node files of one workflow, one allocation or one record outside Slurm; several runs are attempts.
-        judged: what `torc_slurm.usecases.attempts_of_files.judge` says of them.
+        outcomes: what `torc_slurm.usecases.attempts_of_files.outcomes_of` says of them.
 
     Raises:
         InputError: they are of different workflows or allocations, or hold nothing.
     """
     workflow_id, slurm_job_id = _what_they_are_of(files)
     parts = _parts(files)
-    rows = {_key_of(row): row for row in judged.attempts}
+    rows = {_key_of(row): row for row in outcomes.attempts}
     plans = _plans(files, workflow_id)
     attempts: defaultdict[int, list[Attempt]] = defaultdict(list)
     for key, members in parts.items():
@@ -42,7 +42,7 @@ def gather(files: Sequence[SeriesFile], judged: Judged) -> Run:
     return Run(
         title=_title(files, workflow_id, slurm_job_id),
         jobs=tuple(jobs),
-        capacity=_capacity(judged) if judged.attempts else Capacity(),
+        capacity=_capacity(outcomes) if outcomes.attempts else Capacity(),
         capacities=_capacities(files),
         word="job" if slurm_job_id is None else "step",
     )
@@ -203,11 +203,11 @@ def _capacities(files: Sequence[SeriesFile]) -> dict[str, Capacity]:
     return found
 
 
-def _capacity(judged: Judged) -> Capacity:
+def _capacity(outcomes: Outcomes) -> Capacity:
     """Per node, of the one allocation that all ran in: what Slurm gave its ``extern`` or ``batch`` step, which have
     all of a node; else what was asked for, which every row of accounting repeats.
     """
-    rows = [*judged.unmeasured, *map(_slurm_side, judged.attempts)]
+    rows = [*outcomes.unmeasured, *map(_slurm_side, outcomes.attempts)]
     if len({row["slurm_job_id"] for row in rows if row["requested_tres"]}) != 1:
         return Capacity()
     row = max(rows, key=_knows_the_node)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from torc_slurm.database.series import SeriesFile
 from torc_slurm.usecases.verdict import signal_name
@@ -152,7 +153,7 @@ class Run:
         """What the run had on a node."""
         return self.capacities.get(node, self.capacity)
 
-    @property
+    @cached_property
     def run_ids(self) -> list[int]:
         return sorted({attempt.run_id for job in self.jobs for attempt in job.attempts})
 
@@ -164,10 +165,16 @@ class Run:
         )
         return replace(self, jobs=tuple(job for job in jobs if job.attempts))
 
-    @property
+    @cached_property
     def spans(self) -> list[tuple[float, float]]:
         """(begin, end) of each stretch of time in which there was a run; between them nobody had the nodes."""
-        runs = sorted((run.begin_time, run.end_time) for run in map(self.of_run, self.run_ids))
+        begins: dict[int, float] = {}
+        ends: dict[int, float] = {}
+        for job in self.jobs:
+            for each in job.attempts:
+                begins[each.run_id] = min(begins.get(each.run_id, each.begin_time), each.begin_time)
+                ends[each.run_id] = max(ends.get(each.run_id, each.end_time), each.end_time)
+        runs = sorted((begins[run_id], ends[run_id]) for run_id in begins)
         found: list[tuple[float, float]] = []
         for begin, end in runs:
             if found and begin <= found[-1][1]:
@@ -176,10 +183,15 @@ class Run:
                 found.append((begin, end))
         return found
 
-    @property
+    @cached_property
+    def nodes(self) -> list[str]:
+        """The nodes that it ran on, by name."""
+        return sorted({part.node for job in self.jobs for part in job.parts})
+
+    @cached_property
     def begin_time(self) -> float:
         return min(attempt.begin_time for job in self.jobs for attempt in job.attempts)
 
-    @property
+    @cached_property
     def end_time(self) -> float:
         return max(attempt.end_time for job in self.jobs for attempt in job.attempts)

@@ -55,25 +55,26 @@ class Overview:
 
     run: Run
     over_time: Run | None = None
-    lines: list[Line] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
     loads: dict[str, NodeLoad] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """How much room each job has, and which are drawn by themselves."""
+        self._lines: dict[int, list[Line]] = {}
+        self._bars: dict[int, Bar] = {}
         self._points = points_for_each(count_lines(self.run.jobs))
         self.on_nodes = self.over_time or self.run
         self._run_ids = frozenset(self.on_nodes.run_ids)
         self._grid = Grid.over(self.on_nodes.begin_time, self.on_nodes.end_time)
         self._alone = _largest_of_each_node(self.on_nodes)
+        self._drawn = frozenset(self.on_nodes.nodes[:MOST_NODES])
 
     def add(self, job: Job, measured: Sequence[Measured]) -> None:
         """Take what is needed of a job."""
-        self.lines += lines_of(job, measured, self._points)
-        self.bars.append(bar_of(job, measured))
+        self._lines[job.job_id] = lines_of(job, measured, self._points)
+        self._bars[job.job_id] = bar_of(job, measured)
         attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
         for attempt, each in zip(attempts, measured, strict=True):
-            if attempt.run_id not in self._run_ids:
+            if attempt.run_id not in self._run_ids or each.part.node not in self._drawn:
                 continue
             node = each.part.node
             load = self.loads.setdefault(node, NodeLoad(node, self._grid))
@@ -81,6 +82,16 @@ class Overview:
                 job_label(job.job_id, job.name, 32), use_of(each, self._grid), alone=job.job_id in self._alone[node]
             )
             load.ask(attempt, each.part)
+
+    @property
+    def lines(self) -> list[Line]:
+        """Of all jobs, by number."""
+        return [line for job_id in sorted(self._lines) for line in self._lines[job_id]]
+
+    @property
+    def bars(self) -> list[Bar]:
+        """Of all jobs, by number."""
+        return [self._bars[job_id] for job_id in sorted(self._bars)]
 
     def nodes(self) -> list[NodeLoad]:
         """What ran on each node, by its name."""
@@ -99,10 +110,15 @@ def _largest_of_each_node(run: Run) -> dict[str, set[int]]:
 def read_overview(run: Run, progress: Progress) -> Overview:
     """Read all jobs for the overview figures alone; of several runs, which can lie days apart, nodes show the last."""
     overview = Overview(run, over_time=run.of_run(run.run_ids[-1]))
-    for number, job in enumerate(run.jobs, start=1):
+    for number, job in enumerate(file_by_file(run.jobs), start=1):
         overview.add(job, read_job(job, with_charged=False))
         progress(number, len(run.jobs))
     return overview
+
+
+def file_by_file(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs in an order in which each node file is read once: by the file of their first part, then by number."""
+    return sorted(jobs, key=lambda job: (job.parts[0].file.path if job.parts else "", job.job_id))
 
 
 def write_pages(run: Run, wanted: Wanted, progress: Progress) -> list[Written]:
@@ -120,7 +136,7 @@ def write_pages(run: Run, wanted: Wanted, progress: Progress) -> list[Written]:
     overview = Overview(chosen)
     with_pages = wanted.job_ids is not None or wanted.all_job_pages or len(chosen.jobs) <= MOST_JOB_PAGES
     written: list[Written] = []
-    for number, job in enumerate(chosen.jobs, start=1):
+    for number, job in enumerate(file_by_file(chosen.jobs), start=1):
         measured = read_job(job, with_charged=with_pages)
         overview.add(job, measured)
         if with_pages:
@@ -128,6 +144,7 @@ def write_pages(run: Run, wanted: Wanted, progress: Progress) -> list[Written]:
                 _write(wanted, f"job_{job.job_id}", "job", _job_html(run, job, measured, wanted), job.job_id)
             )
         progress(number, len(chosen.jobs))
+    written.sort(key=lambda page: page.job_id or 0)
     return written + _write_overview(overview, wanted)
 
 
@@ -208,7 +225,7 @@ def allocation_page(overview: Overview, prefix: str) -> Page:
     run = overview.on_nodes
     return Page(
         heading=f"Nodes over time · {run.title}",
-        lead=f"{counted(len(run.jobs), run.word)} on {counted(len(overview.loads), 'node')}.",
+        lead=f"{counted(len(run.jobs), run.word)} on {counted(len(run.nodes), 'node')}.",
         sections=[
             Section("gantt", figures=[gantt_figure(run)]),
             Section("nodes", figures=packing_figures(overview.nodes(), run)),
@@ -224,8 +241,9 @@ def packing_notes(overview: Overview) -> list[str]:
     notes = ["Each point stands for a 400th of the time: CPU is its mean, memory the highest in it."]
     if all(overview.on_nodes.capacity_of(node).cpus is None for node in overview.loads):
         notes.append("What there was on the nodes is not known: a workflow's run tells it, or Slurm's accounting.")
-    if len(overview.loads) > MOST_NODES:
-        notes.append(f"{len(overview.loads) - MOST_NODES} more nodes are not drawn.")
+    more = len(overview.on_nodes.nodes) - MOST_NODES
+    if more > 0:
+        notes.append(f"{counted(more, 'more node')} not drawn by themselves.")
     return notes
 
 

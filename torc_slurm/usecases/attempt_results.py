@@ -19,10 +19,25 @@ def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> 
     """Compute the figures and the status of these attempts anew from what their nodes and Slurm said."""
     for attempt in sorted(attempts):
         found = evidence_of(connection, attempt)
-        nodes, journal = found.nodes, found.journal
-        figures = merge_nodes(nodes, found.exits) if nodes or journal is None else unmeasured_figures(journal)
-        judged = judge_attempt(figures, nodes, found.accounting)
-        update_result(connection, attempt, figures | with_journal(judged, journal, run_ended=found.run_ended))
+        figures = attempt_figures(found.nodes, found.exits, found.accounting, found.journal, run_ended=found.run_ended)
+        update_result(connection, attempt, figures)
+
+
+def attempt_figures(
+    nodes: Sequence[Row], exits: Sequence[Row], accounting: Row | None, journal: Row | None, *, run_ended: bool
+) -> dict[str, Value]:
+    """The figures and the status of one attempt, as columns of ``results``; pure.
+
+    Args:
+        nodes: what its nodes wrote; none where no wrapper could write anything.
+        exits: the exit records of its tasks.
+        accounting: its row of ``slurm_stats``.
+        journal: the runner's row of it.
+        run_ended: whether its run is over.
+    """
+    figures = merge_nodes(nodes, exits) if nodes or journal is None else unmeasured_figures(journal)
+    judged = judge_attempt(figures, nodes, accounting)
+    return figures | with_journal(judged, journal, run_ended=run_ended)
 
 
 def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:

@@ -1,7 +1,7 @@
-"""What became of the attempts in some node files, decided as collect decides it.
+"""What became of the attempts in some node files: by the output directory's database, else as collect decides.
 
-The records go into a main database in memory, on top of a copy of the output directory's own where there is one, so
-that late accounting counts too.
+The database has late accounting and other nodes' files. Where it has no row of an attempt, or an older one than the
+files, the same pure functions decide from the files alone.
 """
 
 from __future__ import annotations
@@ -9,58 +9,139 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
+from torc_slurm.database.attempts import AttemptKey, attempt_key
 from torc_slurm.database.main import MAIN_DATABASE_NAME
 from torc_slurm.database.main_schema import MAIN_SCHEMA
+from torc_slurm.database.merge import last_seen
 from torc_slurm.database.migrations import migrate, schema_version
-from torc_slurm.database.node_records import Row
-from torc_slurm.database.selection import Selection, select_attempts, select_unmeasured
+from torc_slurm.database.node_records import NodeRecords, Row, StepRecord, Value
+from torc_slurm.database.selection import (
+    LAST_FLUSH_COLUMN,
+    SLURM_PREFIX,
+    Selection,
+    select_attempts,
+    select_unmeasured,
+)
 from torc_slurm.database.series import SeriesFile, output_dir_of
 from torc_slurm.database.snapshot import snapshot
-from torc_slurm.database.store import store_node_records
 from torc_slurm.errors import DatabaseError
-from torc_slurm.identity import RESOURCE_DIR
-from torc_slurm.usecases.attempt_results import rebuild_results
+from torc_slurm.records.accounting import COLUMN_NAMES
+from torc_slurm.usecases.attempt_results import attempt_figures
+
+_NOT_MEASURED = ("extern", "batch")
+_NO_ACCOUNTING: Row = dict.fromkeys(COLUMN_NAMES)
 
 
-class Judged(NamedTuple):
+class Outcomes(NamedTuple):
     """Rows of `select_attempts`, and of accounting for steps that nobody measured (``batch``, ``extern``)."""
 
     attempts: list[Row]
     unmeasured: list[Row]
 
 
-def judge(files: Sequence[SeriesFile]) -> Judged:
-    """What became of the attempts in these node files.
-
-    Raises:
-        DatabaseError: a file contradicts itself.
-    """
-    directory = output_dir_of([file.path for file in files])
-    try:
-        return _judge(files, directory)
-    except sqlite3.Error:  # the directory's own database is none of ours: the node files alone must do
-        return _judge(files, None)
-
-
-def _judge(files: Sequence[SeriesFile], output_dir: str | None) -> Judged:
-    with closing(_memory_database(output_dir)) as connection:
-        for file in files:
-            if not file.is_reference:
-                _store(connection, file)
-        return _select(connection, files)
+def outcomes_of(files: Sequence[SeriesFile]) -> Outcomes:
+    """What became of the attempts in these node files."""
+    known = _recorded(files)
+    accounting = _accounting(files)
+    by_key = {_key_of_row(row): row for row in known.attempts}
+    for key, members in _by_attempt(files).items():
+        row = by_key.get(key)
+        steps = [record.step for _, record in members]
+        if row is None or float(row[LAST_FLUSH_COLUMN] or 0) < last_seen(steps):
+            own = _slurm_side(row) if row is not None else accounting.get((key.slurm_job_id, key.run_id, key.step_id))
+            by_key[key] = _decided(key, members, own)
+    unmeasured = known.unmeasured or [row for row in accounting.values() if row["step_id"] in _NOT_MEASURED]
+    return Outcomes(list(by_key.values()), unmeasured)
 
 
-def _select(connection: sqlite3.Connection, files: Sequence[SeriesFile]) -> Judged:
+def _by_attempt(files: Sequence[SeriesFile]) -> dict[AttemptKey, list[tuple[NodeRecords, StepRecord]]]:
+    found: defaultdict[AttemptKey, list[tuple[NodeRecords, StepRecord]]] = defaultdict(list)
+    for file in files:
+        for record in () if file.is_reference else file.records.steps:
+            found[_workflow_key(attempt_key(record.step))].append((file.records, record))
+    return found
+
+
+def _workflow_key(key: AttemptKey) -> AttemptKey:
+    """The key, without what does not identify an attempt at a workflow's job."""
+    return key if key.workflow_id is None else key._replace(slurm_job_id=None, step_id=None)
+
+
+def _key_of_row(row: Row) -> AttemptKey:
+    return _workflow_key(AttemptKey(*(row[name] for name in AttemptKey._fields)))
+
+
+def _accounting(files: Sequence[SeriesFile]) -> dict[tuple[Value, Value, Value], Row]:
+    """What the epilog kept of Slurm's accounting in these files, by Slurm job, run and step."""
+    rows = [record.as_row() for file in files for record in file.records.slurm_stats]
+    return {(row["slurm_job_id"], row["run_id"], row["step_id"]): row for row in rows}
+
+
+def _decided(key: AttemptKey, members: Sequence[tuple[NodeRecords, StepRecord]], accounting: Row | None) -> Row:
+    """A row as of `select_attempts`, decided from these files alone."""
+    steps = [record.step for _, record in members]
+    exits = [record for _, each in members for record in each.exits]
+    journals = (row for records, _ in members for row in records.job_states if _is_of(row, key))
+    ended = any(
+        run["run_id"] == key.run_id and run["workflow_id"] == key.workflow_id and run["end_time"] is not None
+        for records, _ in members
+        for run in records.runs
+    )
+    figures = attempt_figures(steps, exits, accounting, next(journals, None), run_ended=ended)
+    slurm = {SLURM_PREFIX + name: value for name, value in (accounting or _NO_ACCOUNTING).items()}
+    return {**steps[0], **slurm, **key._asdict(), **_of_slurm(steps[0]), **figures, LAST_FLUSH_COLUMN: last_seen(steps)}
+
+
+def _of_slurm(step: Row) -> Row:
+    return {name: step[name] for name in ("slurm_job_id", "step_id")}
+
+
+def _is_of(row: Row, key: AttemptKey) -> bool:
+    return all(row[name] == getattr(key, name) for name in ("workflow_id", "run_id", "job_id", "attempt_id"))
+
+
+def _slurm_side(row: Row) -> Row | None:
+    """Slurm's row beside a row of `select_attempts`; None where there is none."""
+    found = {name: row[SLURM_PREFIX + name] for name in COLUMN_NAMES}
+    return None if found["status"] is None else found
+
+
+def _recorded(files: Sequence[SeriesFile]) -> Outcomes:
+    """What the output directory's own database has of them; nothing where there is none, or it cannot be read."""
     attempts: dict[object, Row] = {}
     unmeasured: dict[object, Row] = {}
-    for selection in _selections(files):
-        attempts |= {row["id"]: row for row in select_attempts(connection, selection)}
-        unmeasured |= {row["id"]: row for row in select_unmeasured(connection, selection)}
-    return Judged(list(attempts.values()), list(unmeasured.values()))
+    with contextlib.suppress(OSError, sqlite3.Error, DatabaseError), _main_copy(files) as connection:
+        for selection in _selections(files):
+            attempts |= {row["id"]: row for row in select_attempts(connection, selection)}
+            unmeasured |= {row["id"]: row for row in select_unmeasured(connection, selection)}
+    return Outcomes(list(attempts.values()), list(unmeasured.values()))
+
+
+@contextlib.contextmanager
+def _main_copy(files: Sequence[SeriesFile]) -> Iterator[sqlite3.Connection]:
+    """A private copy of the database of the output directory that the files are in.
+
+    Raises:
+        OSError, sqlite3.Error, DatabaseError: there is none, or it is none of ours.
+    """
+    directory = output_dir_of([file.path for file in files])
+    if directory is None:
+        raise DatabaseError("they are in no output directory")
+    with (
+        snapshot(os.path.join(directory, MAIN_DATABASE_NAME)) as (copy, _),
+        closing(sqlite3.connect(copy)) as connection,
+    ):
+        connection.isolation_level = None
+        connection.row_factory = sqlite3.Row
+        if schema_version(connection) > len(MAIN_SCHEMA):
+            raise DatabaseError("it was written by a newer version")
+        migrate(connection, MAIN_SCHEMA)
+        yield connection
 
 
 def _selections(files: Sequence[SeriesFile]) -> list[Selection]:
@@ -83,31 +164,3 @@ def _selections(files: Sequence[SeriesFile]) -> list[Selection]:
 
 def _whole(value: object) -> int:
     return int(value) if isinstance(value, (int, float)) else 0
-
-
-def _store(connection: sqlite3.Connection, file: SeriesFile) -> None:
-    try:
-        stored = store_node_records(connection, file.records, f"{RESOURCE_DIR}/{os.path.basename(file.path)}")
-        rebuild_results(connection, stored.attempts)
-    except (sqlite3.IntegrityError, OverflowError) as error:
-        raise DatabaseError(f"{file.path} contradicts itself: {error}") from error
-
-
-def _memory_database(output_dir: str | None) -> sqlite3.Connection:
-    """A main database in memory: a copy of the directory's own, if that can be read; else an empty one."""
-    memory = sqlite3.connect(":memory:", isolation_level=None)
-    memory.row_factory = sqlite3.Row
-    path = os.path.join(output_dir or "", MAIN_DATABASE_NAME)
-    with contextlib.suppress(OSError, sqlite3.Error, DatabaseError):  # then the node files alone must do
-        if output_dir is not None:
-            _copy_into(memory, path)
-    if schema_version(memory) > len(MAIN_SCHEMA):
-        memory.close()
-        return _memory_database(None)
-    migrate(memory, MAIN_SCHEMA)
-    return memory
-
-
-def _copy_into(memory: sqlite3.Connection, path: str) -> None:
-    with snapshot(path) as (copy, _), closing(sqlite3.connect(copy)) as source:
-        source.backup(memory)
