@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "torc_slurm.database.batch",
             "torc_slurm.database.node_file",
             "torc_slurm.database.spool",
+            "torc_slurm.database.plain_spool",
             "torc_slurm.database.journal",
         ),
     ),

@@ -69,3 +69,17 @@ def subdirectory(name: str) -> str | None:
     except OSError:
         return None
     return path
+
+
+def file_name_of(text: str) -> str:
+    """A file's name for a text of any length in any alphabet: its end as far as it is plain, and a digest of it all."""
+    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in text)
+    return f"{plain[-120:]}.{digest(text)}"
+
+
+def digest(text: str) -> str:
+    """A short name that is the same in every process (unlike ``hash``): 16 hex digits of FNV-1a."""
+    value = 0xCBF29CE484222325
+    for byte in os.fsencode(text):
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"

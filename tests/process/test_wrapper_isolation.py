@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -15,6 +16,7 @@ from measured import (
     WAIT_LIMIT_SECONDS,
     Record,
     await_that,
+    children_of,
     environment,
     is_alive,
     job_of_a_workflow,
@@ -108,6 +110,65 @@ def test_the_sampler_stopped(tmp_path: Path) -> None:
     assert "did not answer" in said
     await_that(lambda: not is_alive(job.monitor), "the stopped sampler ended")
     assert the_record(tmp_path).exit["return_code"] == 7
+
+
+class Killer:
+    """Kills children of a process as they come: writers of the monitor, recorders of the wrapper."""
+
+    def __init__(self, parent: int, spared: set[int], most: int) -> None:
+        self.killed = 0
+        self._parent, self._spared, self._most = parent, spared, most
+
+    def hunt_until_end(self, wrapper: subprocess.Popen[bytes]) -> None:
+        """Until the wrapper has ended, or so many were killed."""
+        while wrapper.poll() is None and self.killed < self._most:
+            for pid in set(children_of(self._parent)) - self._spared:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    self._spared.add(pid)
+                    self.killed += 1
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 1000])
+def test_a_writer_that_is_killed_is_followed_by_another(most: int, tmp_path: Path) -> None:
+    """At the last flush: what was not committed is written again, spooled, or said to be lost."""
+    job = Held(tmp_path)
+    first_flush(tmp_path)
+    await_that(lambda: not children_of(job.monitor), "the first writer's end")
+    killer = Killer(job.monitor, set(), most)
+    assert job.wrapper.stdin is not None
+    job.wrapper.stdin.write(b"go\n")
+    job.wrapper.stdin.flush()
+    killer.hunt_until_end(job.wrapper)
+    _, said = job.wrapper.communicate(timeout=WAIT_LIMIT_SECONDS)
+    assert job.wrapper.returncode == 7
+    recorded = [exits["return_code"] for record in records(node_files(tmp_path)[0]) for exits in record.exits]
+    if b"recorded in" in said:
+        assert recorded == [7]
+    else:
+        assert killer.killed > 1
+        assert b"lost" in said or b"kept in" in said
+    if most == 1:
+        assert b"recorded in" in said
+
+
+@pytest.mark.parametrize("most", [1, 1000])
+def test_a_recorder_that_is_killed_is_followed_by_another(most: int, tmp_path: Path) -> None:
+    job = Held(tmp_path)
+    first_flush(tmp_path)
+    await_that(lambda: not children_of(job.monitor), "the first writer's end")
+    os.kill(job.monitor, signal.SIGKILL)
+    await_that(lambda: not state_of(job.monitor), "the sampler reaped")
+    await_that(lambda: len(children_of(job.wrapper.pid)) > 1, "the sentinel that takes its place")
+    killer = Killer(job.wrapper.pid, set(children_of(job.wrapper.pid)), most)
+    assert job.wrapper.stdin is not None
+    job.wrapper.stdin.write(b"go\n")
+    job.wrapper.stdin.flush()
+    killer.hunt_until_end(job.wrapper)
+    _, said = job.wrapper.communicate(timeout=WAIT_LIMIT_SECONDS)
+    assert job.wrapper.returncode == 7
+    recorded = [exits["return_code"] for record in records(node_files(tmp_path)[0]) for exits in record.exits]
+    assert recorded == [7] or b"exit record is lost" in said
 
 
 BROKEN_LIBRARY = {

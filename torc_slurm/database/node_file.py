@@ -191,8 +191,7 @@ def release_lock(path: str, lock: int) -> None:
 
 def _lock_file(path: str) -> str | None:
     place = node_local.subdirectory("locks")
-    name = "".join(character if character.isalnum() or character in "._-" else "_" for character in path)
-    return None if place is None else os.path.join(place, name[-200:] + ".lock")
+    return None if place is None else os.path.join(place, f"{node_local.file_name_of(path)}.lock")
 
 
 def _is_still_there(lock: int, place: str) -> bool:

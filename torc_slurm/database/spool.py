@@ -11,6 +11,7 @@ from torc_slurm import node_local
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.journal import move_journal, write_journal
 from torc_slurm.database.node_file import SqliteError, read_batches, release_lock, take_lock, write_batch
+from torc_slurm.database.plain_spool import ENDING, read_plain_spool
 from torc_slurm.errors import DatabaseError
 
 TYPE_CHECKING = False
@@ -62,11 +63,34 @@ def bring_over(target_prefix: str = "") -> list[str]:
     place = node_local.subdirectory(_PLACE)
     brought = []
     for name in sorted(os.listdir(place)) if place is not None else []:
+        path = os.path.join(place or "", name)
+        target = None
         if name.endswith(".target"):
-            target = _bring_one(os.path.join(place or "", name[: -len(".target")]), target_prefix)
-            if target is not None:
-                brought.append(target)
+            target = _bring_one(path[: -len(".target")], target_prefix)
+        elif name.endswith(ENDING):
+            target = _bring_plain(path, target_prefix)
+        if target is not None:
+            brought.append(target)
     return brought
+
+
+def _bring_plain(path: str, target_prefix: str) -> str | None:
+    try:
+        lock = take_lock(path, wait_seconds=0.0)
+    except OSError:
+        return None
+    try:
+        target, batches = read_plain_spool(path)
+        if not target.startswith(target_prefix):
+            return None
+        for batch in batches:
+            write_batch(target, batch, lock_wait_seconds=5.0, may_be_there=True)
+        os.unlink(path)
+    except (DatabaseError, OSError, SqliteError):
+        return None  # it stays for the next try
+    finally:
+        release_lock(path, lock)
+    return target
 
 
 def _bring_one(stem: str, target_prefix: str) -> str | None:

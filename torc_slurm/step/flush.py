@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from torc_slurm.identity import StepIdentity
 
 _SPOOL_WAIT_SECONDS = 1.0
+_MOST_TRIES = 4  # writers for the last batch, should each be killed
+_MOST_SPOOL_TRIES = 2
+_MOST_REPORT_BYTES = 4096
 
 
 class Flusher:
@@ -43,8 +46,11 @@ class Flusher:
         self._tell = tell
         self._tell_run_id = tell_run_id
         self._writer: _Writer | None = None
+        self._unconfirmed: list[Batch] = []  # no writer has said yet where these are
+        self._was_killed = False  # a writer of theirs: a part of them may be in the file
         self._told: set[str] = set()
         self._spooled = ""  # where the record is kept, until it was brought over
+        self._is_lost = False
 
     @staticmethod
     def load() -> None:
@@ -53,19 +59,22 @@ class Flusher:
         What has run only to start, and SQLite, which only the writers run, is no longer this process's memory then.
         """
         if "torc_slurm.database.node_file" not in sys.modules:
-            from torc_slurm.database import node_file  # noqa: F401
-
+            try:
+                from torc_slurm.database import node_file  # noqa: F401
+            except ImportError:
+                return  # no SQLite: the writers say so, and keep the record without it
             kernel.give_back_code()
 
     @property
     def written_path(self) -> str | None:
-        """The node file's path, where all was written to it."""
-        return None if self._spooled else self._target.path
+        """The node file's path, where a writer has said that all was committed to it."""
+        is_written = not (self._spooled or self._is_lost or self._unconfirmed)
+        return self._target.path if is_written else None
 
     @property
     def report_descriptor(self) -> int | None:
         """To be polled: readable when the last writer has ended and ``take_report`` will not wait."""
-        return None if self._writer is None else self._writer.pipe
+        return None if self._writer is None or self._writer.pipe < 0 else self._writer.pipe
 
     def take_report(self) -> None:
         """Take in the last writer's report, if it has ended."""
@@ -73,35 +82,58 @@ class Flusher:
 
     def start(self, batch: Batch) -> None:
         """Write in the background; while an earlier batch still hangs this one goes to the spool."""
+        self._unconfirmed.append(batch)
         if self._is_done(0.0):
-            self._writer = self._fork(lambda: self._write(batch), batch)
+            self._start_writer()
         else:
-            self._give_up_writer(batch, "the write before it has not ended")
+            self._give_up_writer("the write before it has not ended")
 
     def finish(self, batch: Batch, wait_seconds: float) -> None:
-        """The last batch: written or spooled when this returns, at most a little over ``wait_seconds`` later."""
+        """The last batch: written, spooled or said to be lost when this returns, a little over ``wait_seconds`` later.
+
+        A writer that ends without a word, because it was killed, is followed by another.
+        """
         deadline = time.monotonic() + wait_seconds
-        if self._is_done(wait_seconds):
-            self._writer = self._fork(lambda: self._write(batch), batch)
-        if not self._is_done(deadline - time.monotonic()):
-            self._give_up_writer(batch, f"nothing could be written for {wait_seconds:g} s")
+        self._unconfirmed.append(batch)
+        tries = 0
+        while self._is_done(deadline - time.monotonic()) and self._unconfirmed and tries < _MOST_TRIES:
+            tries += 1
+            self._start_writer()
+        if self._unconfirmed:
+            hangs = self._writer is not None
+            self._give_up_writer(
+                f"nothing could be written for {wait_seconds:g} s" if hangs else f"{tries} writers were killed"
+            )
         if self._spooled:
             self._tell_once(self._spooled)
 
-    def _give_up_writer(self, batch: Batch, why: str) -> None:
-        """Kill the writer that hangs, lest it writes old figures when it can; spool its batch and this one.
+    def _start_writer(self) -> None:
+        batches = tuple(self._unconfirmed)
+        self._writer = self._fork(lambda: self._write(batches), batches)
+
+    def _give_up_writer(self, why: str) -> None:
+        """Kill the writer that hangs, lest it writes old figures when it can; spool its batches and the last one.
 
         Until it has really ended, which a hung file system can put off, no other is sent after it.
         """
-        hanging, batches = self._writer, [batch]
-        if hanging is not None and hanging.batch not in (None, batch):
-            batches.insert(0, hanging.batch)
+        hanging, batches = self._writer, tuple(self._unconfirmed)
         if hanging is not None:
             hanging.give_up()
-        self._writer = self._fork(lambda: self._spool(batches, why), None)
-        if not self._is_done(_SPOOL_WAIT_SECONDS):
-            self._tell_once(f"{why}, and its spool hangs too: the record is incomplete")
+        for _ in range(_MOST_SPOOL_TRIES):
+            self._writer = self._fork(lambda: self._spool(batches, why), batches)
+            if not self._is_done(_SPOOL_WAIT_SECONDS):
+                self._lose(f"{why}, and its spool hangs too: the record is incomplete")
+                break
+            if not self._unconfirmed:
+                break
+        else:
+            self._lose(f"{why}, and so were those of its spool: the record is lost")
         self._writer = hanging
+
+    def _lose(self, text: str) -> None:
+        self._is_lost = True
+        self._unconfirmed.clear()
+        self._tell_once(text)
 
     def _is_done(self, wait_seconds: float) -> bool:
         """Whether the last writer has ended, within the time given; takes in its report."""
@@ -110,7 +142,11 @@ class Flusher:
         report = self._writer.report(wait_seconds)
         if report is None:
             return False
-        self._writer = None
+        batches, self._writer = self._writer.batches, None
+        if not report:
+            self._was_killed = True
+            return True
+        self._unconfirmed = [batch for batch in self._unconfirmed if batch not in batches]
         for line in report.splitlines():
             self._take_in(line)
         return True
@@ -119,11 +155,14 @@ class Flusher:
         kind, _, text = line.partition(" ")
         if kind == "run":
             self._target.know(int(text))
+        elif kind == "written":
+            self._was_killed = False
         elif kind == "spooled":
             self._spooled = text
         elif kind == "brought":
             self._spooled = ""
         else:
+            self._is_lost = self._is_lost or kind == "lost"
             self._tell_once(text)
 
     def _tell_once(self, text: str) -> None:
@@ -131,90 +170,102 @@ class Flusher:
             self._told.add(text)
             self._tell(text)
 
-    def _fork(self, work: Callable[[], list[str]], batch: Batch | None) -> _Writer:
+    def _fork(self, work: Callable[[], list[str]], batches: tuple[Batch, ...]) -> _Writer:
         self.load()
-        pipe_read, pipe_write = os.pipe()
+        pipe_read = -1
         try:
+            pipe_read, pipe_write = os.pipe()
             pid = sentinel.fork_deaf()
-        except OSError:  # a limit on processes: better written here, where a file system can hang, than not at all
-            _report(work, pipe_write)
-            pid = 0
-        else:
-            if pid == 0:
-                try:
-                    _report(work, pipe_write)
-                finally:
-                    os._exit(0)
+        except OSError:  # a limit on processes or files: better written here, where a file system can hang, than not
+            if pipe_read >= 0:
+                os.close(pipe_read)
+                os.close(pipe_write)
+            return _Writer(0, -1, batches, _report(work))
+        if pid == 0:
+            try:
+                os.write(pipe_write, _report(work).encode("utf-8", "backslashreplace")[:_MOST_REPORT_BYTES])
+            finally:
+                os._exit(0)
         os.close(pipe_write)
-        return _Writer(pid, pipe_read, batch)
+        return _Writer(pid, pipe_read, batches, "")
 
     # --- in the writer -------------------------------------------------------------------------------------------
 
-    def _write(self, batch: Batch) -> list[str]:
+    def _write(self, batches: tuple[Batch, ...]) -> list[str]:
         """Write to the node file, else to the spool; returns the lines of the report."""
-        from torc_slurm.database.node_file import write_batch
-
         try:
-            path = self._target.draw(batch)
-            self._tell_run_id(int(str(batch.step["run_id"])))
-            write_batch(path, batch)
+            from torc_slurm.database.node_file import write_batch
+
+            path = self._target.draw(batches[0])
+            for batch in batches:
+                batch.step["run_id"] = batches[0].step["run_id"]
+            self._tell_run_id(int(str(batches[0].step["run_id"])))
+            for batch in batches:
+                write_batch(path, batch, may_be_there=self._was_killed)
         except DatabaseError as error:
-            return self._spool([batch], str(error))
+            return self._spool(batches, str(error))
         except OSError as error:
-            return self._spool([batch], f"cannot write to {self._target.directory}: {error.strerror}")
-        report = [f"run {batch.step['run_id']}"]
+            return self._spool(batches, f"cannot write to {self._target.directory}: {error.strerror}")
+        report = [f"run {batches[0].step['run_id']}", "written"]
         if self._spooled:
             from torc_slurm.database.spool import bring_over
 
             report += ["brought"] if bring_over(path) else []
         return report
 
-    def _spool(self, batches: list[Batch], why: str) -> list[str]:
-        from torc_slurm.database.spool import write_to_spool
-
+    def _spool(self, batches: tuple[Batch, ...], why: str) -> list[str]:
         target = [self._target.assume(batch) for batch in batches][-1]
         known = f"run {batches[-1].step['run_id']}"
         try:
-            path = [write_to_spool(target, self._spool_name, batch) for batch in batches][-1]
+            path = self._write_spool(target, batches)
         except (DatabaseError, OSError) as error:
-            return [known, f"say {why}, and no spool ({error}): the record is lost"]
+            return [known, f"lost {why}, and no spool ({error}): the record is lost"]
         later = f"until torc slurm collect --output-dir {self._target.output_dir} can write there, on this node"
         return [known, f"spooled {why}; the record is kept in {path} {later}"]
 
+    def _write_spool(self, target: str, batches: tuple[Batch, ...]) -> str:
+        try:
+            from torc_slurm.database.spool import write_to_spool
+        except ImportError:
+            from torc_slurm.database.plain_spool import write_plain_spool
 
-def _report(work: Callable[[], list[str]], pipe: int) -> None:
+            return write_plain_spool(target, self._spool_name, batches)
+        return [write_to_spool(target, self._spool_name, batch) for batch in batches][-1]
+
+
+def _report(work: Callable[[], list[str]]) -> str:
     try:
-        text = "\n".join(work())
+        return "\n".join(work())
     except Exception as error:
-        text = f"say a batch is lost ({type(error).__name__}: {error})"
-    os.write(pipe, text.encode("utf-8", "backslashreplace")[:4096])
+        return f"lost a batch is lost ({type(error).__name__}: {error})"
 
 
 class _Writer:
     """A forked writer (pid 0: the work is done already) and the pipe that its report comes through."""
 
-    def __init__(self, pid: int, pipe: int, batch: Batch | None) -> None:
+    def __init__(self, pid: int, pipe: int, batches: tuple[Batch, ...], text: str) -> None:
         self._pid = pid
         self.pipe = pipe
-        self.batch = batch  # what is lost should it be killed; None where that is spooled
+        self.batches = batches  # what its report answers for
+        self._text = text
 
     def give_up(self) -> None:
-        self.batch = None
+        self.batches = ()
         if self._pid:
             os.kill(self._pid, 9)
 
     def report(self, wait_seconds: float) -> str | None:
-        """What it wrote before it ended; None where it has not ended within the time."""
+        """What it wrote before it ended, empty where it was killed; None where it has not ended within the time."""
+        if self.pipe < 0:
+            return self._text
         poll = select.poll()
         poll.register(self.pipe, select.POLLIN)
         if not poll.poll(max(0, round(wait_seconds * 1000))):
             return None
-        text = os.read(self.pipe, 4096)
+        text = os.read(self.pipe, _MOST_REPORT_BYTES)
         os.close(self.pipe)
         if self._pid:
             os.waitpid(self._pid, 0)
-        if not text and self.batch is not None:
-            return "say a writer was killed: its batch of samples is lost"
         return text.decode("utf-8", "replace")
 
 

@@ -146,3 +146,18 @@ def let_go_of_files(keep: tuple[int, ...]) -> None:
                 os.close(descriptor)
             except OSError:
                 pass  # listdir's own descriptor, closed already
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True  # reaped already
+
+
+def has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

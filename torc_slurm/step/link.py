@@ -21,6 +21,7 @@ from torc_slurm import node_local
 
 _MOST_BYTES = 4096
 _MOST_WAITING = 1024
+_MOST_PATH_BYTES = 100  # sun_path has room for 107
 
 
 class Begin:
@@ -123,15 +124,8 @@ def meeting_place(step_key: str) -> str | None:
     """The socket's path for the step's tasks on this node; None where there is no private directory for it."""
     place = node_local.subdirectory("steps")
     path = None if place is None else os.path.join(place, step_key + ".sock")
-    return path if path is None or len(path) < 100 else os.path.join(place or "", f"{hash_name(step_key)}.sock")
-
-
-def hash_name(text: str) -> str:
-    """A short name that is the same in every process (unlike ``hash``): 16 hex digits of FNV-1a."""
-    value = 0xCBF29CE484222325
-    for byte in text.encode():
-        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    return f"{value:016x}"
+    is_short = path is None or len(os.fsencode(path)) < _MOST_PATH_BYTES
+    return path if is_short else os.path.join(place or "", f"{node_local.digest(step_key)}.sock")
 
 
 def claim(path: str) -> _socket.socket | None:

@@ -29,6 +29,7 @@ END_WAIT_SECONDS = 5.0
 _MONITOR_WAIT_SECONDS = 4.2  # the monitor gives up after 3.5 by itself; then the exit is recorded without it
 _LONE_WRITE_SECONDS = 2.5  # to record the exit without it, where that much is left
 _LEAST_LONE_WRITE_SECONDS = 0.4
+_MOST_RECORDERS = 2  # one that ends without a word, because it was killed, is followed by another
 _SPOOL_SECONDS = 1.5  # what the recorder may need after that
 _WELCOME_WAIT_SECONDS = 1.0
 CONNECT_RETRY_SECONDS = 0.1
@@ -259,7 +260,7 @@ class Wrapper:
 
         Where there is no terminal nobody would continue the wrapper when the job is continued.
         """
-        if pid == self._job.pid and _has_terminal():
+        if pid == self._job.pid and kernel.has_terminal():
             os.kill(os.getpid(), number)  # merged with the terminal's own, which may be waiting: one stop, not two
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
             _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
@@ -321,14 +322,21 @@ class Wrapper:
 
     def _record_without_monitor(self) -> None:
         """The monitor is dead, or was never met: another process writes the exit record (it too might hang)."""
-        ours, theirs = link.pair()
-        self._monitor_pid = self._fork_or_warn("recorder")
-        if self._monitor_pid == 0:
-            self._be_the_recorder(theirs)
-        theirs.close()
-        self._socket = ours
-        if self._monitor_pid > 0 and self._tell_the_monitor() == b"late":
+        answer = b""
+        for _ in range(_MOST_RECORDERS):
+            ours, theirs = link.pair()
+            self._monitor_pid = self._fork_or_warn("recorder")
+            if self._monitor_pid == 0:
+                self._be_the_recorder(theirs)
+            theirs.close()
+            self._socket = ours
+            answer = self._tell_the_monitor() if self._monitor_pid > 0 else b"done"
+            if answer != b"gone":
+                break
+        if answer == b"late":
             say("its exit record could not be written in time")
+        elif answer == b"gone":
+            say(f"{_MOST_RECORDERS} processes that were to write it were killed: its exit record is lost")
 
     def _tell_a_late_monitor(self) -> None:
         """One that listens only now, on a busy node, has to know of this end before slurmstepd kills it."""
@@ -368,7 +376,7 @@ class Wrapper:
             self._kill(self._monitor_pid)
         give_up = time.monotonic() + LAST_BREATH_SECONDS
         for pid in (self._begin.helper_pid, 0 if answer == b"go" else self._monitor_pid):
-            while pid > 0 and not _has_ended(pid) and time.monotonic() < give_up:
+            while pid > 0 and not kernel.has_ended(pid) and time.monotonic() < give_up:
                 time.sleep(0.0005)
 
     def _kill(self, pid: int) -> None:
@@ -381,18 +389,3 @@ class Wrapper:
 
 def _in_words(error: Exception) -> str:
     return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-
-
-def _has_ended(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return True  # reaped already
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True

@@ -1,0 +1,66 @@
+"""A spool that needs no SQLite: JSON, for a Python whose SQLite cannot be loaded among a job's libraries.
+
+``<node's own directory>/spool/<name>.json`` holds the path that it is meant for and the batches; `spool.bring_over`
+brings it over as the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from torc_slurm import node_local
+from torc_slurm.database.batch import Batch
+from torc_slurm.errors import DatabaseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ENDING = ".json"
+_ROWS = ("samples", "io_samples", "memory_samples", "notes")
+
+
+def write_plain_spool(target: str, name: str, batches: Sequence[Batch]) -> str:
+    """Add the batches to the spool called ``name``; returns its path.
+
+    Raises:
+        DatabaseError: the node has no place for it, or it cannot be written.
+    """
+    place = node_local.subdirectory("spool")
+    if place is None:
+        raise DatabaseError("this node has no directory for a spool (/tmp, /dev/shm, /var/tmp)")
+    path = os.path.join(place, name + ENDING)
+    try:
+        before = read_plain_spool(path)[1] if os.path.exists(path) else []
+        text = json.dumps({"target": target, "batches": [vars(batch) for batch in [*before, *batches]]})
+        with open(path + ".new", "w", encoding="ascii") as file:
+            file.write(text)
+        os.replace(path + ".new", path)
+    except OSError as error:
+        raise DatabaseError(f"cannot write the spool {path}: {error.strerror}") from error
+    return path
+
+
+def read_plain_spool(path: str) -> tuple[str, list[Batch]]:
+    """The path that it is meant for, and its batches.
+
+    Raises:
+        DatabaseError: it is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            document = json.load(file)
+        return document["target"], [_batch(values) for values in document["batches"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatabaseError(f"{path} is damaged: {error}") from error
+
+
+def _batch(values: dict[str, object]) -> Batch:
+    batch = Batch({})
+    for name, value in values.items():
+        if name in _ROWS and isinstance(value, list):
+            value = [tuple(row) for row in value]
+        setattr(batch, name, value)
+    return batch
