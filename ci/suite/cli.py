@@ -79,7 +79,8 @@ def _chosen(names: Sequence[str], pytest_arguments: Sequence[str]) -> list[Part]
 def _run(parts: Sequence[Part]) -> int:
     began = time.monotonic()
     report.say("-- what the machine needs: programs and the environment")
-    machine.install_programs()
+    if any(part.tests for part in parts):
+        machine.install_programs()
     environment = machine.environment()
     with tempfile.TemporaryDirectory(prefix="torc-ci-") as logs:
         runs = schedule.run_all(parts, Path(logs), environment, report.tell)

@@ -59,6 +59,7 @@ PARTS = [
     Part("lint", "ruff and shellcheck", shell(f"ruff check .; ruff format --check .; {SHELL_SCRIPTS}")),
     Part("types", "mypy --strict", shell("mypy; mypy tests/slurm/*.py")),
     Part("package", "the installed package finds its templates", shell(PACKAGE)),
+    Part("docs", "the documentation as a site, its links", shell('site=$(mktemp -d); ci/docs "$site"; rm -r "$site"')),
     Part("units", "pure functions", tests=("tests/unit", "tests/test_layers.py")),
     Part("processes", "real processes", tests=("tests/process",), workers=2, cores=2),
     Part("browser", "a real browser", tests=("tests/browser",)),

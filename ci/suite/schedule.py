@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,31 @@ class Run:
         return self.process.poll() is not None
 
 
+class _Interrupts:
+    """Signals that ask this process to end raise `Interrupted`; not while a part starts and is not in a list yet."""
+
+    deferring = False
+    deferred: int | None = None
+
+    def receive(self, number: int, _: object) -> None:
+        if not self.deferring:
+            raise Interrupted(number)
+        self.deferred = number
+
+    @contextlib.contextmanager
+    def wait(self) -> Iterator[None]:
+        self.deferring = True
+        try:
+            yield
+        finally:
+            self.deferring = False
+        if self.deferred is not None:
+            raise Interrupted(self.deferred)
+
+
+_interrupts = _Interrupts()
+
+
 class Interrupted(BaseException):
     """A signal asked this process to end."""
 
@@ -59,7 +85,8 @@ def run_all(parts: Sequence[Part], logs: Path, env: Mapping[str, str], said: Cal
             for part in [part for part in waiting if has_room(part, running)]:
                 if has_room(part, running):
                     waiting.remove(part)
-                    running.append(start(part, logs, env))
+                    with _interrupts.wait():
+                        running.append(start(part, logs, env))
                     said("starts", running[-1])
             time.sleep(POLL_SECONDS)
             for run in [run for run in running if run.has_ended()]:
@@ -106,13 +133,9 @@ def end(runs: Sequence[Run]) -> None:
 
 def set_signals() -> None:
     """Ignore what the caller ignores (nohup), end in order on the rest; programs start with the defaults."""
-
-    def interrupt(number: int, _: object) -> None:
-        raise Interrupted(number)
-
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         ignored = signal.getsignal(number) == signal.SIG_IGN
         # A handler and not SIG_IGN: an exec puts handlers back to the default and leaves SIG_IGN as it is.
-        signal.signal(number, (lambda *_: None) if ignored else interrupt)
+        signal.signal(number, (lambda *_: None) if ignored else _interrupts.receive)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
