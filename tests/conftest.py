@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-_NEEDS = {"slurm": "a real Slurm", "browser": "headless Chromium", "root": "root"}
+_NEEDS = {"slurm": "a real Slurm", "cluster": "a cluster of ci/cluster", "browser": "headless Chromium", "root": "root"}
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
