@@ -1,8 +1,8 @@
 """What the Slurm plugin costs a step: a real Slurm (ci/slurm-lab), one allocation, steps that do nothing. Wall time.
 
 ``srun true`` with the plugin in plugstack.conf and without it: the median difference of 200 pairs, and what chance
-alone makes of it (the spread of the differences over the root of their number). Then ``srun --torc true`` and ``srun
-torc-step -- true``. Needs root: without it the case is left out.
+alone makes of it (two standard errors of that median). Then ``srun --torc true`` and ``srun torc-step -- true``. Needs
+root: without it the case is left out.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def _time_steps(context: Context, place: Path) -> dict[str, list[float]]:
 
 
 def _rows(found: dict[str, list[float]]) -> list[Row]:
-    differences = [loaded - bare for loaded, bare in zip(found["loaded"], found["bare"], strict=True)]
-    mean = sum(differences) / len(differences)
-    spread = (sum((each - mean) ** 2 for each in differences) / (len(differences) - 1)) ** 0.5
-    chance = 2 * spread / len(differences) ** 0.5
+    differences = sorted(loaded - bare for loaded, bare in zip(found["loaded"], found["bare"], strict=True))
+    count = len(differences)
+    quartiles = differences[3 * count // 4] - differences[count // 4]
+    chance = 2 * 1.2533 * quartiles / 1.349 / count**0.5  # two standard errors of a median
     cost, bare = median(differences) or 0.0, median(found["beside"]) or 0.0
     case = "slurm-plugin"
     goal = f"\N{LESS-THAN OR EQUAL TO} {chance * 1000:.2g} ms, what chance makes of it"

@@ -17,7 +17,8 @@ from pathlib import Path
 
 def seconds_of(*words: str) -> float:
     begin = time.monotonic()
-    subprocess.run(["srun", *words], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    # beside a step that has ended and whose node Slurm has not yet given back, it would wait a second
+    subprocess.run(["srun", "--overlap", *words], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return time.monotonic() - begin
 
 

@@ -136,9 +136,38 @@ def test_the_steps_of_a_workflow_are_the_runners(site: PluginLab) -> None:
     assert node_file.name.endswith(f"_{submitted['workflow_id']}_1.db")  # and nothing ad hoc
 
 
+OCI_RUNTIME = """\
+import json, os, sys
+process = json.load(open(sys.argv[1] + "/config.json"))["process"]
+os.execvpe(process["args"][0], process["args"], dict(pair.split("=", 1) for pair in process["env"]))
+"""
+OCI_STATE = {"ociVersion": "1.0.0", "id": "x", "status": "stopped", "bundle": "x"}
+OCI_CONFIG = {
+    "ociVersion": "1.0.0",
+    "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "env": ["PATH=/usr/bin:/bin"], "cwd": "/"},
+    "root": {"path": "rootfs"},
+    "mounts": [],
+}
+
+
 def test_a_step_in_a_container_is_left_alone(site: PluginLab) -> None:
-    site.configure(ON)
-    assert not site.is_measured(env={"SLURM_CONTAINER": ""} | {"SLURM_CONTAINER_ID": "c1"})
+    """Slurm's own --container; its runtime runs the bundle's command, as OCI's does, but in the node's root."""
+    bundle, query = site.place / "bundle", site.place / "query"
+    (bundle / "rootfs").mkdir(parents=True)
+    (bundle / "config.json").write_text(json.dumps(OCI_CONFIG))
+    (site.place / "runtime.py").write_text(OCI_RUNTIME)
+    query.write_text(f"#!/bin/sh\necho '{json.dumps(OCI_STATE)}'\n")
+    query.chmod(0o755)
+    run = f"{sys.executable} {site.place}/runtime.py %b"
+    lines = [f'RunTimeRun="{run}"', f'RunTimeQuery="{query}"', 'RunTimeKill="true"', 'RunTimeDelete="true"']
+    oci_conf = Path(site.lab.env["SLURM_CONF"]).with_name("oci.conf")
+    oci_conf.write_text("\n".join(lines) + "\n")
+    try:
+        site.configure(ON)
+        assert not site.is_measured(f"--container={bundle}")
+        assert not site.is_measured("--torc", f"--container={bundle}")
+    finally:
+        oci_conf.unlink()
 
 
 # --- nothing else is different -------------------------------------------------------------------------------------
@@ -246,6 +275,17 @@ def test_pmi(site: PluginLab) -> None:
     inside = 'test -S /proc/self/fd/$PMI_FD && echo "$PMI_RANK of $PMI_SIZE ${TORC_STEP_ACTIVE%% *}"'
     done = site.srun("--torc", "--mpi=pmi2", "-n2", "sh", "-c", inside)
     assert sorted(done.stdout.splitlines()) == ["0 of 2 slurm", "1 of 2 slurm"], done.stderr
+
+
+def test_pmix(site: PluginLab) -> None:
+    """Where it is built and its library is installed; else both are refused alike."""
+    ranks = ["sh", "-c", 'echo "$PMIX_RANK of $SLURM_NTASKS"; env | grep -c ^PMIX_']
+    bare, wrapped = (site.srun(option, "--mpi=pmix", "-n2", *ranks) for option in ("--torc=off", "--torc"))
+    assert (wrapped.returncode, sorted(wrapped.stdout.splitlines())) == (
+        bare.returncode,
+        sorted(bare.stdout.splitlines()),
+    )
+    assert bare.returncode or "1 of 2" in bare.stdout
 
 
 # --- the figures ---------------------------------------------------------------------------------------------------
