@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "torc_slurm.units",
             "torc_slurm.identity",
+            "torc_slurm.output_names",
             "torc_slurm.records.*",
             "torc_slurm.node_local",
             "torc_slurm.shared_directory",

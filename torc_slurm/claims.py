@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torc_slurm.errors import ParseError
 from torc_slurm.liveness import Process, this_process
-from torc_slurm.plan import plan_path
+from torc_slurm.output_names import claim_path
 from torc_slurm.whole_files import create_exclusively
 
 SUPERSEDED = "superseded"  # the purpose of a claim that only keeps others away
@@ -67,11 +67,6 @@ def claim_of_this_process(environ: Mapping[str, str]) -> Claim:
         slurm_job_id=int(job) if job.isdecimal() else None,
         restart_count=int(restarts) if restarts.isdecimal() else 0,
     )
-
-
-def claim_path(output_dir: str, workflow_id: int, run_id: int) -> str:
-    """Beside the plan: ``<output_dir>/plans/wf<W>_r<R>.claim``."""
-    return plan_path(output_dir, workflow_id, run_id).removesuffix(".json") + ".claim"
 
 
 def claim_run(output_dir: str, workflow_id: int, run_id: int, claim: Claim) -> bool:

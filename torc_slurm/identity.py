@@ -1,4 +1,4 @@
-"""Who a step is and where its record goes: from the environment, the cgroup and the parent; and every file name.
+"""Who a step is and where its record goes: from the environment, the cgroup and the parent.
 
 Standard library only, and of that only ``os``: ``torc-step`` loads this before the job starts.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 
-PLOTS_DIR = "resource_plots"
-RESOURCE_DIR = "resource_utilization"
-DEFAULT_OUTPUT_DIR = "torc_output"
+from torc_slurm.output_names import DEFAULT_OUTPUT_DIR, node_file_path
 
 # Set for the job by the wrapper: what is measured here, so that a wrapper inside it knows.
 ACTIVE_VARIABLE = "TORC_STEP_ACTIVE"
@@ -99,16 +97,6 @@ class StepIdentity:
     def step_key(self) -> str:
         """Names the step on this node in file and socket names: ``<job>.<step>.<restart>.<node>``."""
         return f"{self.slurm_job_id}.{self.step_id}.{self.run_id}.{self.node}"
-
-
-def node_file_path(output_dir: str, node: str, run_part: str, run_id: int) -> str:
-    """The node file of ``node``; ``run_part`` is the workflow id, ``slurm<job id>`` or ``local``."""
-    return os.path.join(output_dir, RESOURCE_DIR, f"resource_metrics_{node}_{run_part}_{run_id}.db")
-
-
-def adhoc_node_file_name(hostname: str, slurm_job_id: int, run_id: int) -> str:
-    """The name of an ad hoc node file: ``resource_metrics_<hostname>_slurm<slurm_job_id>_<run_id>.db``."""
-    return os.path.basename(node_file_path("", hostname, f"slurm{slurm_job_id}", run_id))
 
 
 def node_file_of(identity: StepIdentity) -> str:

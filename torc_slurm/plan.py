@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torc_slurm.errors import ParseError, TorcError
+from torc_slurm.output_names import parse_run_file_name, plan_path, run_file_names
 from torc_slurm.plan_settings import ORDINARY, action, job_settings, said
 from torc_slurm.spec.workflow import Action, JobSettings
 from torc_slurm.whole_files import create_exclusively, private_mode
 
 PLAN_FORMAT = 1
-PLANS_DIR = "plans"
 
 
 class PlanExistsError(TorcError):
@@ -121,19 +119,10 @@ class Plan:
         return plan_path(self.output_dir, self.workflow_id, self.run_id)
 
 
-def plan_path(output_dir: str, workflow_id: int, run_id: int) -> str:
-    """The plan of a run: ``<output_dir>/plans/wf<W>_r<R>.json``."""
-    return os.path.join(output_dir, PLANS_DIR, f"wf{workflow_id}_r{run_id}.json")
-
-
 def plan_run_ids(output_dir: str, workflow_id: int) -> list[int]:
     """The runs of a workflow that have a plan; a script given to sbatch again makes one on its own."""
-    pattern = re.compile(rf"wf{workflow_id}_r([0-9]{{1,9}})\.json")
-    try:
-        names = os.listdir(os.path.join(output_dir, PLANS_DIR))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
+    parsed = map(parse_run_file_name, run_file_names(output_dir))
+    return sorted(each[1] for each in parsed if each is not None and (each[0], each[2]) == (workflow_id, "json"))
 
 
 def next_plan(plan: Plan, completed: Collection[int], run_id: int | None = None) -> Plan:

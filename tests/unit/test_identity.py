@@ -12,14 +12,13 @@ from torc_slurm.identity import (
     ACTIVE_VARIABLE,
     StepIdentity,
     absolute_output_dir,
-    adhoc_node_file_name,
     identify,
     node_file_of,
-    node_file_path,
     step_from_cgroup,
     step_from_title,
     tasks_per_node,
 )
+from torc_slurm.output_names import adhoc_node_file_name, node_file_path
 
 HOST = os.uname().nodename.partition(".")[0]
 IN_STEP = {

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from torc_slurm.claims import Claim, claim_path, claim_run, read_claim
+from torc_slurm.claims import Claim, claim_run, read_claim
 from torc_slurm.errors import ParseError
+from torc_slurm.output_names import claim_path
 from torc_slurm.plan import (
     ExecutionPlan,
     JobPlan,

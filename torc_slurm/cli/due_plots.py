@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torc_slurm.cli.options import say
 from torc_slurm.errors import TorcError
-from torc_slurm.identity import PLOTS_DIR
+from torc_slurm.output_names import PLOTS_DIR, run_plots_name
 
 if TYPE_CHECKING:
     from torc_slurm.database.series import DueRun
@@ -48,7 +48,7 @@ def _due(output_dir: str) -> list[DueRun]:
 
 
 def _directory(output_dir: str, run: DueRun) -> str:
-    return os.path.join(output_dir, PLOTS_DIR, f"wf{run.workflow_id}_r{run.run_id}")
+    return os.path.join(output_dir, PLOTS_DIR, run_plots_name(run.workflow_id, run.run_id))
 
 
 def _plot(output_dir: str, run: DueRun) -> None:

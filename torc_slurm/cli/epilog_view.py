@@ -36,9 +36,9 @@ def _summary(report: EpilogReport, output_dir: str) -> list[str]:
     Raises:
         TorcError, OSError: its plan or a node file cannot be read.
     """
-    from torc_slurm.database.exit_records import node_files_of_run
     from torc_slurm.database.node_records import read_node_file
-    from torc_slurm.plan import plan_path, read_plan
+    from torc_slurm.output_names import node_files_of_run, plan_path
+    from torc_slurm.plan import read_plan
     from torc_slurm.reports.summary import summary_lines, summary_rows
 
     workflow = report.allocation.workflow_id

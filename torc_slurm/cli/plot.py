@@ -12,7 +12,7 @@ import typer
 from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.errors import InputError, TorcError
-from torc_slurm.identity import PLOTS_DIR
+from torc_slurm.output_names import PLOTS_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer

@@ -158,8 +158,8 @@ def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResul
 
 def _summary_lines(output_dir: str, plan: Plan, result: RunResult) -> Iterator[str]:
     """Made only where they are shown: node files are read for them."""
-    from torc_slurm.database.exit_records import node_files_of_run
     from torc_slurm.database.node_records import read_node_file
+    from torc_slurm.output_names import node_files_of_run
     from torc_slurm.reports.summary import summary_lines, summary_rows
 
     records = [read_node_file(path) for path in node_files_of_run(output_dir, plan.workflow_id, plan.run_id)]

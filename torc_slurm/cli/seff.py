@@ -15,7 +15,7 @@ from torc_slurm.cli.moments import parse_moment
 from torc_slurm.cli.options import OutputDirOption, Settings, resolve_columns, say
 from torc_slurm.configuration import section
 from torc_slurm.errors import InputError
-from torc_slurm.identity import RESOURCE_DIR
+from torc_slurm.output_names import RESOURCE_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.usecases.efficiency import JobFilter

@@ -225,24 +225,25 @@ def delete(
     from torc_slurm.errors import TorcError
     from torc_slurm.text import printable
     from torc_slurm.units import format_memory
-    from torc_slurm.usecases.current import current_workflow
-    from torc_slurm.usecases.delete import plots_of, remove_plots, remove_workflow, size_of
+    from torc_slurm.usecases import delete as deletion
 
     chosen_format, directory = resolve(context, format_, output_dir)
-    with current_workflow(directory, workflow_id, on_wait=say) as current:
-        plots = plots_of(directory, workflow_id)
+    plots = deletion.plots_of(directory, workflow_id)
+
+    def confirm(name: str) -> None:
         if not yes and sys.stdin.isatty() and sys.stdout.isatty():
             also = f" and {len(plots)} directories of plots" if plots and purge else ""
-            question = f"Delete workflow {workflow_id} ({printable(str(current.workflow['name']))}), its results{also}?"
-            if not typer.confirm(question):
+            if not typer.confirm(f"Delete workflow {workflow_id} ({printable(name)}), its results{also}?"):
                 raise TorcError("nothing was deleted")
-        remove_workflow(current)
+
+    deletion.delete(directory, workflow_id, confirm=confirm, on_wait=say)
     lines = [f"workflow {workflow_id} is deleted; the outputs of its jobs stay"]
     if purge:
-        remove_plots(plots)
+        deletion.remove_plots(plots)
         lines += [f"deleted {path}" for path in plots]
     else:
-        lines += [f"its plots stay in {path} ({format_memory(size_of(path))}): --purge deletes them" for path in plots]
+        sizes = [(path, format_memory(deletion.size_of(path))) for path in plots]
+        lines += [f"its plots stay in {path} ({size}): --purge deletes them" for path, size in sizes]
     write(done_answer(workflow_id, "deleted", lines), chosen_format)
 
 

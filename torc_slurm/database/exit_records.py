@@ -4,13 +4,11 @@ and what the next run of a workflow has to know.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from torc_slurm.database.node_records import copied_node_file
-from torc_slurm.identity import RESOURCE_DIR, node_file_path
 
 _ATTEMPT = """
 SELECT s.task_count, u.oom_kills, e.return_code, e.end_time FROM steps s
@@ -36,18 +34,6 @@ class AttemptExits(NamedTuple):
     @property
     def are_complete(self) -> bool:
         return 0 < self.expected <= len(self.return_codes)
-
-
-def node_files_of_run(output_dir: str, workflow_id: int, run_id: int) -> list[str]:
-    """The node files that a run of a workflow has left so far, of all nodes."""
-    directory = os.path.join(output_dir, RESOURCE_DIR)
-    beginning, _, ending = os.path.basename(node_file_path("", "*", str(workflow_id), run_id)).partition("*")
-    try:
-        names = sorted(os.listdir(directory))
-    except FileNotFoundError:
-        return []
-    fits = [name for name in names if name.startswith(beginning) and name.endswith(ending)]
-    return [os.path.join(directory, name) for name in fits]
 
 
 def attempt_exits(paths: Iterable[str], workflow_id: int, run_id: int, job_id: int, attempt_id: int) -> AttemptExits:

@@ -10,26 +10,35 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from torc_slurm.database.main_schema import MAIN_SCHEMA
-from torc_slurm.database.migrations import migrate, schema_version
+from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.database.write_lock import LOCK_SUFFIX, write_lock
 from torc_slurm.errors import DatabaseError, InputError
-from torc_slurm.identity import RESOURCE_DIR
+from torc_slurm.output_names import MAIN_DATABASE_NAME, PLANS_DIR, RESOURCE_DIR
 from torc_slurm.shared_directory import make_shared_directory
+from torc_slurm.whole_files import private_mode, remove_abandoned_drafts
 
-MAIN_DATABASE_NAME = "torc.db"
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 _BUSY_TIMEOUT_SECONDS = 10.0
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+_OURS = {"results", "schema_migrations"}
+_WORDS_OF_DAMAGE = ("decode", "malformed", "no such table", "no such column", "has no column")
+_WORDS_OF_A_FULL_DISK = ("is full", "disk I/O error")
+_Prepared = TypeVar("_Prepared")
+
+
+class DiskFullError(DatabaseError):
+    """The main database cannot be written because no space is left."""
 
 
 class MainDatabase(NamedTuple):
@@ -75,14 +84,19 @@ def open_main(
     path = main_database_path(output_dir)
     with contextlib.ExitStack() as stack:
         reason = _lock_or_reason(stack, path, timeout_seconds, on_wait)
-        is_new = not os.path.exists(path)
+        if reason is None:
+            _make(path)
+            remove_abandoned_drafts(output_dir)
+            remove_abandoned_drafts(os.path.join(output_dir, PLANS_DIR))
         connection = _named(path, _connect_copy if reason else _connect)
-        if is_new and reason is None:
-            _give_to_owner(path)
         stack.enter_context(closing(connection))
         try:
             yield MainDatabase(connection, output_dir, reason)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise _unusable(path, error) from error
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            if is_sound(connection):
+                raise  # the fault is not the file's
             raise _unusable(path, error) from error
 
 
@@ -188,10 +202,22 @@ def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.C
     """Connect; every error names the file."""
     try:
         return connect(path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _unusable(path, error) from error
     except OSError as error:
         raise DatabaseError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _make(path: str) -> None:
+    """An empty file where there is none yet: the values of ``env:`` come into it, so only its owner can read it."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, private_mode())
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise DatabaseError(f"{path} cannot be written: {error.strerror}") from error
+    os.close(descriptor)
+    _give_to_owner(path)
 
 
 def _give_to_owner(path: str) -> None:
@@ -201,10 +227,66 @@ def _give_to_owner(path: str) -> None:
         os.chown(path, directory.st_uid, directory.st_gid)
 
 
-def _unusable(path: str, error: sqlite3.Error) -> DatabaseError:
-    """SQLite says OperationalError for a full disk or a lock, and another error for a file that is damaged or none."""
-    remedy = "" if isinstance(error, sqlite3.OperationalError) else "; move it away and collect again"
-    return DatabaseError(f"{path} cannot be used: {error}{remedy}")
+def _unusable(path: str, error: Exception) -> DatabaseError:
+    """What to say of a database that cannot be used: it is full, or locked, or damaged."""
+    if is_full(error):
+        return DiskFullError(f"{path} cannot be written: no space is left for it ({error})")
+    if isinstance(error, sqlite3.OperationalError) and not any(word in str(error) for word in _WORDS_OF_DAMAGE):
+        return DatabaseError(f"{path} cannot be used: {error}")
+    return _damaged(path, _in_one_line(error))
+
+
+def _damaged(path: str, why: str) -> DatabaseError:
+    return DatabaseError(
+        f"{path} cannot be used: it is damaged ({why}); move it away, and torc slurm collect makes it again from the "
+        "node files, without the workflows' own rows"
+    )
+
+
+def _in_one_line(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return words if isinstance(error, sqlite3.Error) else f"{type(error).__name__}: {words}"
+
+
+def is_full(error: Exception) -> bool:
+    """Whether SQLite failed because the disk, or the user's share of it, is full."""
+    return isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in _WORDS_OF_A_FULL_DISK)
+
+
+def is_sound(connection: sqlite3.Connection) -> bool:
+    """Whether a main database is whole as far as SQLite can tell."""
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        return found == "ok" and missing_column(connection, MAIN_SCHEMA) is None
+    except (sqlite3.Error, UnicodeDecodeError):
+        return False
+
+
+@contextlib.contextmanager
+def open_prepared(
+    output_dir: str,
+    prepare: Callable[[MainDatabase], _Prepared],
+    *,
+    on_wait: Callable[[str], None] = lambda _message: None,
+) -> Iterator[tuple[MainDatabase, _Prepared]]:
+    """As `open_main`, after `prepare` has brought the database up to date; where the disk is too full for that, a copy
+    in memory is brought up to date instead, so that what is asked for is shown all the same.
+
+    Raises:
+        InputError, DatabaseError: as `open_main`.
+    """
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(open_main(output_dir, on_wait=on_wait))
+        try:
+            prepared = prepare(database)
+        except sqlite3.OperationalError as error:
+            if not is_full(error) or database.read_only_reason is not None:
+                raise
+            stack.close()
+            reason = f"{output_dir} cannot be written (no space is left)"
+            database = stack.enter_context(open_copy(output_dir, reason))
+            prepared = prepare(database)
+        yield database, prepared
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -229,6 +311,9 @@ def _ready(connection: sqlite3.Connection, path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         _check_ours(connection, path)
         migrate(connection, MAIN_SCHEMA)
+        lacking = missing_column(connection, MAIN_SCHEMA)
+        if lacking is not None:
+            raise _damaged(path, lacking)
     except BaseException:
         connection.close()
         raise
@@ -243,7 +328,9 @@ def _check_ours(connection: sqlite3.Connection, path: str) -> None:
             f"this one knows {len(MAIN_SCHEMA)}); use that version"
         )
     tables = {row[0] for row in connection.execute(_TABLES)}
-    if tables and not {"results", "schema_migrations"} <= tables:
+    if tables & _OURS and not tables >= _OURS:
+        raise _damaged(path, f"it has no table {sorted(_OURS - tables)[0]}")
+    if tables and not tables >= _OURS:
         raise DatabaseError(f"{path} is a SQLite file, but not a main database of torc-slurm; move it away")
 
 

@@ -197,6 +197,14 @@ CREATE TABLE node_files (
     problem TEXT
 )"""
 
+# A workflow that was deleted: its files are removed after the rows are, by this command or by a later one.
+_DELETED_WORKFLOWS = """
+CREATE TABLE deleted_workflows (
+    workflow_id INTEGER PRIMARY KEY,
+    deleted_at REAL NOT NULL,
+    is_finished INTEGER NOT NULL
+)"""
+
 MAIN_SCHEMA: Schema = (
     (
         "first schema",
@@ -220,4 +228,5 @@ MAIN_SCHEMA: Schema = (
     ),
     ("settings of workflows and jobs, user data", TORC_FILES),
     ("time that Slurm had a step suspended", ("ALTER TABLE slurm_stats ADD COLUMN suspended_seconds REAL",)),
+    ("deleted workflows", (_DELETED_WORKFLOWS,)),
 )

@@ -20,6 +20,10 @@ _CREATE_BOOKKEEPING = """
 CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at REAL NOT NULL)
 """
 _RECORD = "INSERT INTO schema_migrations (version, name, applied_at) VALUES (?, ?, ?)"
+_COLUMNS = """
+SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c WHERE m.type = 'table'
+"""
+_EXPECTED: dict[Schema, dict[str, set[str]]] = {}
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -68,3 +72,35 @@ def _apply(connection: sqlite3.Connection, number: int, name: str, statements: t
         connection.execute(statement)
     connection.execute(_RECORD, (number, name, time.time()))
     connection.execute(f"PRAGMA user_version = {number}")
+
+
+def missing_column(connection: sqlite3.Connection, schema: Schema) -> str | None:
+    """The first table or column of the schema that a file of its version lacks, in words; None: it has them all."""
+    found = _columns(connection)
+    for table, names in _expected_columns(connection, schema).items():
+        if table not in found:
+            return f"it has no table {table}"
+        lacking = sorted(names - found[table])
+        if lacking:
+            return f"table {table} has no column {lacking[0]}"
+    return None
+
+
+def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for table, column in connection.execute(_COLUMNS):
+        found.setdefault(str(table), set()).add(str(column))
+    return found
+
+
+def _expected_columns(connection: sqlite3.Connection, schema: Schema) -> dict[str, set[str]]:
+    """By the schema itself, made in memory once."""
+    known = _EXPECTED.get(schema)
+    if known is None:
+        empty = type(connection)(":memory:", isolation_level=None)
+        try:
+            migrate(empty, schema)
+            known = _EXPECTED[schema] = _columns(empty)
+        finally:
+            empty.close()
+    return known

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
-from torc_slurm.database.migrations import migrate, schema_version
+from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
@@ -129,8 +129,9 @@ def copied_node_file(path: str) -> Iterator[tuple[sqlite3.Connection | None, str
     with snapshot(path) as (copy, fingerprint), closing(connect_to_copy(copy)) as connection:
         try:
             yield (connection if is_checked(connection, copy, path) else None), fingerprint
-        except sqlite3.Error as error:
-            raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
+        except (sqlite3.Error, UnicodeDecodeError, ValueError, LookupError) as error:
+            words = " ".join(str(error).split())
+            raise DatabaseError(f"{path} cannot be read as a node file: {words or type(error).__name__}") from error
 
 
 def is_checked(connection: sqlite3.Connection, copy: str, path: str) -> bool:
@@ -198,6 +199,9 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
             f"{len(NODE_SCHEMA)}); collect it with that version"
         )
     migrate(connection, NODE_SCHEMA)
+    lacking = missing_column(connection, NODE_SCHEMA)
+    if lacking is not None:
+        raise DatabaseError(f"{path} is damaged: {lacking}")
 
 
 def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:

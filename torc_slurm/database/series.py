@@ -22,7 +22,7 @@ from torc_slurm.database.node_records import (
 )
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
-from torc_slurm.identity import RESOURCE_DIR
+from torc_slurm.output_names import output_dir_of_node_file, parse_node_file_name
 
 Number = int | float
 Column = list[Number | None]
@@ -238,33 +238,26 @@ def _prepare(connection: sqlite3.Connection, steps: int, *, with_charged: bool) 
 def _is_reference(connection: sqlite3.Connection) -> bool:
     try:
         tables = {row[0] for row in connection.execute(_TABLES)}
-    except sqlite3.Error:  # not a database at all: that is said where our own are opened
+    except (sqlite3.Error, UnicodeDecodeError):  # not a database at all: that is said where our own are opened
         return False
     return tables >= _REFERENCE_TABLES and "steps" not in tables
 
 
 def _reference_step(row: sqlite3.Row, path: str) -> StepRecord:
-    node, workflow_id, run_id = _parts_of_name(path)
+    name = parse_node_file_name(os.path.basename(path))
+    node, workflow_id, run_id = os.path.basename(path).removesuffix(".db"), None, 1
+    if name is not None:
+        node, workflow_id, run_id = name.node or node, name.workflow_id, name.run_id
     step: dict[str, Number | str | None] = dict(row)
     step |= {"workflow_id": workflow_id, "run_id": run_id, "attempt_id": 1, "node": node, "granularity": "time_series"}
     step |= {"last_flush_time": row["end_time"], "node_index": 0, "node_count": 1, "slurm_job_id": None}
     return StepRecord(step, (), ())
 
 
-def _parts_of_name(path: str) -> tuple[str, int | None, int]:
-    """(node, workflow id, run id) of ``resource_metrics_<hostname>_<workflow_id>_<run_id>.db``."""
-    stem = os.path.basename(path).removesuffix(".db").removeprefix("resource_metrics_")
-    node, workflow, run = (["", "", *stem.rsplit("_", 2)])[-3:]
-    return node or stem, int(workflow) if workflow.isdecimal() else None, int(run) if run.isdecimal() else 1
-
-
 def output_dir_of(paths: Sequence[str]) -> str | None:
     """The output directory that node files lie in; None where they lie somewhere else, or in several."""
-    directories = {os.path.dirname(os.path.abspath(path)) for path in paths}
-    if len(directories) != 1:
-        return None
-    directory = directories.pop()
-    return os.path.dirname(directory) if os.path.basename(directory) == RESOURCE_DIR else None
+    directories = {output_dir_of_node_file(path) for path in paths}
+    return directories.pop() if len(directories) == 1 else None
 
 
 def node_files_of(connection: sqlite3.Connection, workflow_id: int, run_id: int | None) -> list[str]:

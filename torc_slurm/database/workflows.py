@@ -8,13 +8,12 @@ import os
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torc_slurm.database.node_records import Row
 from torc_slurm.errors import InputError
-from torc_slurm.identity import RESOURCE_DIR
-from torc_slurm.plan import PLANS_DIR
+from torc_slurm.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
 from torc_slurm.plan_settings import job_settings_text, workflow_settings
 from torc_slurm.spec.workflow import Job, Requirement, Scheduler, Workflow
 
@@ -91,9 +90,16 @@ _RAISE_NUMBER = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
 _SET_NUMBER = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
 _LARGEST_WORKFLOW_RECORDED = "SELECT max(workflow_id) FROM results"
 _LARGEST_JOB_RECORDED = "SELECT max(job_id) FROM results WHERE workflow_id IS NOT NULL"
-_PLAN_NAME = re.compile(r"wf([0-9]{1,15})_r[0-9]{1,9}\.json")
-_NODE_FILE_NAME = re.compile(r".*_([0-9]{1,15})_[0-9]{1,9}\.db", re.DOTALL)
 _FORGET_NODE_FILE = "DELETE FROM node_files WHERE path = ?"
+_IS_RECORDED = """
+SELECT EXISTS (SELECT 1 FROM results WHERE workflow_id = :id)
+OR EXISTS (SELECT 1 FROM slurm_stats WHERE workflow_id = :id)
+OR EXISTS (SELECT 1 FROM job_states WHERE workflow_id = :id)
+OR EXISTS (SELECT 1 FROM deleted_workflows WHERE workflow_id = :id)
+"""
+_NOTE_DELETION = "INSERT OR REPLACE INTO deleted_workflows (workflow_id, deleted_at, is_finished) VALUES (?, ?, 0)"
+_DELETED = "SELECT workflow_id, is_finished FROM deleted_workflows"
+_FINISH_DELETION = "UPDATE deleted_workflows SET is_finished = 1 WHERE workflow_id = ?"
 
 
 def create_workflow(
@@ -147,12 +153,10 @@ def create_workflow(
 
 def _largest_on_disk(output_dir: str) -> int:
     """The largest workflow id in the names of plans and node files."""
-    largest = 0
-    for directory, pattern in ((PLANS_DIR, _PLAN_NAME), (RESOURCE_DIR, _NODE_FILE_NAME)):
-        path = os.path.join(output_dir, directory)
-        names = os.listdir(path) if os.path.isdir(path) else []
-        largest = max([largest, *(int(match[1]) for name in names if (match := pattern.fullmatch(name)))])
-    return largest
+    nodes = (parse_node_file_name(name) for name in node_file_names(output_dir))
+    runs = (parse_run_file_name(name) for name in run_file_names(output_dir))
+    measured = [each.workflow_id or 0 for each in nodes if each is not None]
+    return max([0, *measured, *(each[0] for each in runs if each is not None)])
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:
@@ -283,18 +287,43 @@ def _scheduler(settings: dict[str, Any]) -> Scheduler:
 def take_back_workflow(connection: sqlite3.Connection, workflow_id: int) -> None:
     """Remove a workflow that never came to be, so that the next one gets its numbers; must run inside a transaction."""
     is_last = connection.execute(_LAST_ID).fetchone()[0] == workflow_id
-    delete_workflow(connection, workflow_id, ())
+    delete_workflow(connection, workflow_id)
     if is_last:
         for table, key in _NUMBERED.items():
             connection.execute(_LAST_NUMBER.format(table=table, key=key))
 
 
-def delete_workflow(connection: sqlite3.Connection, workflow_id: int, node_files: Iterable[str]) -> None:
-    """Remove a workflow with its jobs, runs and results; must run inside a transaction.
+def is_recorded(connection: sqlite3.Connection, workflow_id: int) -> bool:
+    """Whether anything stands here of a workflow, be it the note that it was deleted."""
+    return bool(connection.execute(_IS_RECORDED, {"id": workflow_id}).fetchone()[0])
 
-    Args:
-        node_files: as ``node_files`` has them (relative to the output directory): they are forgotten too.
-    """
+
+def note_deletion(connection: sqlite3.Connection, workflow_id: int, now: float) -> None:
+    """Keep that a workflow was deleted: its files go afterwards, and what comes of it later is not taken up again."""
+    connection.execute(_NOTE_DELETION, (workflow_id, now))
+
+
+def deleted_workflows(connection: sqlite3.Connection) -> dict[int, bool]:
+    """The workflows that were deleted, and whether their files have been removed too."""
+    return {row[0]: bool(row[1]) for row in connection.execute(_DELETED)}
+
+
+def finish_deletion(connection: sqlite3.Connection, workflow_id: int) -> None:
+    """Note that no file of a deleted workflow is left."""
+    connection.execute(_FINISH_DELETION, (workflow_id,))
+
+
+def delete_workflow(connection: sqlite3.Connection, workflow_id: int) -> None:
+    """Remove a workflow with its jobs, runs and results; must run inside a transaction."""
     for statement in _DELETE:
         connection.execute(statement, (workflow_id,))
-    connection.executemany(_FORGET_NODE_FILE, ((path,) for path in node_files))
+
+
+def forget_node_file(connection: sqlite3.Connection, path: str) -> None:
+    """Forget a node file, as ``node_files`` has it (relative to the output directory)."""
+    connection.execute(_FORGET_NODE_FILE, (path,))
+
+
+def workflow_exists(connection: sqlite3.Connection, workflow_id: int) -> bool:
+    """Whether there is a workflow of that number."""
+    return connection.execute(_WORKFLOW, (workflow_id,)).fetchone() is not None

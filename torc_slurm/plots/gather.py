@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from torc_slurm.database.node_records import Row, StepRecord, Value
 from torc_slurm.database.series import SeriesFile, output_dir_of
 from torc_slurm.errors import InputError, ParseError
-from torc_slurm.plan import JobPlan, plan_path, read_plan
+from torc_slurm.output_names import plan_path
+from torc_slurm.plan import JobPlan, read_plan
 from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Number, Part, Request, Run
 from torc_slurm.slurm.tres import Resources, parse_resources
 from torc_slurm.units import MIB

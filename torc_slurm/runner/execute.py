@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 from torc_slurm.claims import Claim
 from torc_slurm.errors import CommandError, InputError, TorcError
-from torc_slurm.identity import identify, node_file_path
+from torc_slurm.identity import identify
+from torc_slurm.output_names import node_file_path
 from torc_slurm.plan import Plan
 from torc_slurm.runner.direct import DirectLauncher
 from torc_slurm.runner.journal import Journal

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from torc_slurm.database.exit_records import attempt_exits
 from torc_slurm.errors import CommandNotFound, DatabaseError, TorcError
-from torc_slurm.identity import node_file_path
+from torc_slurm.output_names import node_file_path
 from torc_slurm.plan import JobPlan, Plan
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
 from torc_slurm.runner.children import Children

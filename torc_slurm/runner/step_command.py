@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections.abc import Mapping
 
+from torc_slurm import output_names
+from torc_slurm.output_names import STDIO_DIR
 from torc_slurm.plan import Plan
 from torc_slurm.runner.attempts import Attempt
 from torc_slurm.runner.launcher import LaunchError
 from torc_slurm.shared_directory import make_shared_directory
-
-STDIO_DIR = "job_stdio"
 
 # The mark of a measured step around this process, if there is one: the steps started here are no part of it.
 NOT_INHERITED = ("TORC_STEP_ACTIVE",)
@@ -19,12 +19,12 @@ NOT_INHERITED = ("TORC_STEP_ACTIVE",)
 
 def attempt_name(plan: Plan, attempt: Attempt) -> str:
     """``wf<W>_j<J>_r<R>_a<A>``: the step's name, and what its output files are named by."""
-    return f"wf{plan.workflow_id}_j{attempt.job.job_id}_r{plan.run_id}_a{attempt.attempt_id}"
+    return output_names.attempt_name(plan.workflow_id, attempt.job.job_id, plan.run_id, attempt.attempt_id)
 
 
 def output_paths(plan: Plan, attempt: Attempt) -> tuple[str, str]:
     """Where the job's stdout and stderr go: two files, one for both, or nowhere (see ``stdio``)."""
-    stem = os.path.join(plan.output_dir, STDIO_DIR, f"job_{attempt_name(plan, attempt)}")
+    stem = output_names.stdio_stem(plan.output_dir, attempt_name(plan, attempt))
     stdout, stderr = _SUFFIXES[attempt.job.settings.stdio]
     return stem + stdout if stdout else os.devnull, stem + stderr if stderr else os.devnull
 

@@ -14,7 +14,8 @@ import time
 
 from torc_slurm import node_local
 from torc_slurm.errors import DatabaseError
-from torc_slurm.identity import RESOURCE_DIR, node_file_of, node_file_path
+from torc_slurm.identity import node_file_of
+from torc_slurm.output_names import RESOURCE_DIR, node_file_path
 from torc_slurm.shared_directory import make_shared_directory
 from torc_slurm.step import kernel, sentinel
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from torc_slurm.claims import SUPERSEDED, Claim, claim_path
-from torc_slurm.database.exit_records import node_files_of_run, run_has_ended
+from torc_slurm.claims import SUPERSEDED, Claim
+from torc_slurm.database.exit_records import run_has_ended
 from torc_slurm.errors import DatabaseError
 from torc_slurm.liveness import Life, Process, life_of, process_here
+from torc_slurm.output_names import claim_path, is_attempt_of_run, node_files_of_run
 from torc_slurm.slurm import steps
 
 
@@ -76,9 +77,8 @@ def _in_this_allocation(run: RunName, claim: Claim, me: Claim) -> Activity:
         return Activity(False, f"Slurm job {claim.slurm_job_id} was started again since")
     if claim.process != me.process and life_of(claim.process) in (Life.runs, Life.not_known):
         return Activity(True, f"process {claim.pid} of this allocation runs it", processes=(claim.process,))
-    prefix, suffix = f"wf{run.workflow_id}_j", f"_r{run.run_id}_a"
     names = steps.running_steps(claim.slurm_job_id or 0)
-    left = [name for name in names if name.startswith(prefix) and suffix in name]
+    left = [name for name in names if is_attempt_of_run(name, run.workflow_id, run.run_id)]
     if left:
         return Activity(True, f"its runner has died, and {len(left)} of its steps still run")
     return Activity(False, f"process {claim.pid} of this allocation has ended")

@@ -15,7 +15,6 @@ from contextlib import closing
 from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key
-from torc_slurm.database.main import MAIN_DATABASE_NAME
 from torc_slurm.database.main_schema import MAIN_SCHEMA
 from torc_slurm.database.merge import last_seen
 from torc_slurm.database.migrations import migrate, schema_version
@@ -30,9 +29,11 @@ from torc_slurm.database.selection import (
 from torc_slurm.database.series import SeriesFile, output_dir_of
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
+from torc_slurm.output_names import MAIN_DATABASE_NAME
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.usecases.attempt_results import attempt_figures
 
+_CANNOT_BE_READ = (OSError, sqlite3.Error, UnicodeDecodeError, DatabaseError)
 _NOT_MEASURED = ("extern", "batch")
 _NO_ACCOUNTING: Row = dict.fromkeys(COLUMN_NAMES)
 
@@ -115,7 +116,10 @@ def _recorded(files: Sequence[SeriesFile]) -> Outcomes:
     """What the output directory's own database has of them; nothing where there is none, or it cannot be read."""
     attempts: dict[object, Row] = {}
     unmeasured: dict[object, Row] = {}
-    with contextlib.suppress(OSError, sqlite3.Error, DatabaseError), _main_copy(files) as connection:
+    with (
+        contextlib.suppress(OSError, sqlite3.Error, UnicodeDecodeError, DatabaseError),
+        _main_copy(files) as connection,
+    ):
         for selection in _selections(files):
             attempts |= {row["id"]: row for row in select_attempts(connection, selection)}
             unmeasured |= {row["id"]: row for row in select_unmeasured(connection, selection)}

@@ -7,19 +7,26 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from torc_slurm.database.main import MainDatabase, savepoint, transaction
 from torc_slurm.database.node_records import NodeRecords, read_node_file
-from torc_slurm.database.snapshot import fingerprint
+from torc_slurm.database.snapshot import JOURNAL_SUFFIX, fingerprint
 from torc_slurm.database.spool import bring_over
 from torc_slurm.database.store import Stored, store_node_records
+from torc_slurm.database.workflows import deleted_workflows, finish_deletion
 from torc_slurm.errors import DatabaseError, NodeFileBusy
-from torc_slurm.identity import RESOURCE_DIR
+from torc_slurm.output_names import (
+    PLANS_DIR,
+    RESOURCE_DIR,
+    node_file_names,
+    parse_node_file_name,
+    parse_run_file_name,
+    run_file_names,
+)
 from torc_slurm.usecases.attempt_results import rebuild_results
-
-_PREFIX, _SUFFIX = "resource_metrics_", ".db"
+from torc_slurm.usecases.user_data import user_data_files
 
 _KNOWN_FILES = "SELECT path, fingerprint, problem FROM node_files"
 _REMEMBER = """
@@ -28,6 +35,16 @@ ON CONFLICT (path) DO UPDATE SET fingerprint = excluded.fingerprint, collected_a
 problem = excluded.problem
 WHERE node_files.fingerprint <> excluded.fingerprint OR node_files.problem IS NOT excluded.problem
 """
+# The main database itself is sound: what a node file holds does not fit together.
+WHAT_A_FILE_CAN_DO = (
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 _UNREADABLE = ""  # the fingerprint of a file that could not even be looked at: never equal to a real one
 
 
@@ -64,9 +81,59 @@ def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
     known = {
         row["path"]: Known(row["fingerprint"], row["problem"]) for row in database.connection.execute(_KNOWN_FILES)
     }
-    paths = node_file_paths(database.output_dir)
+    remove_deleted(database)
+    deleted = deleted_workflows(database.connection)
+    paths = [path for path in node_file_paths(database.output_dir) if _workflow_of(path) not in deleted]
     with transaction(database.connection):
         return [_collect(database, path, known) for path in paths]
+
+
+def remove_deleted(database: MainDatabase) -> list[tuple[str, str]]:
+    """Remove what is left of deleted workflows; returns what could not be removed, and why."""
+    deleted = deleted_workflows(database.connection)
+    if not deleted or database.read_only_reason is not None:
+        return []
+    left = [(path, why) for path in _files_of(database.output_dir, deleted) if (why := _remove(path))]
+    kept = {_workflow_of(path) for path, _ in left}
+    with transaction(database.connection):
+        for workflow_id, is_finished in deleted.items():
+            if not is_finished and workflow_id not in kept:
+                finish_deletion(database.connection, workflow_id)
+    return left
+
+
+def _files_of(output_dir: str, deleted: Mapping[int, bool]) -> Iterator[str]:
+    """The node files of deleted workflows, and their plans where these have not been removed yet."""
+    for path in node_file_paths(output_dir):
+        if _workflow_of(path) in deleted:
+            yield path + JOURNAL_SUFFIX  # first: alone it says nothing
+            yield path
+    if not all(deleted.values()):
+        for name in run_file_names(output_dir):
+            found = parse_run_file_name(name)
+            if found is not None and not deleted.get(found[0], True):
+                yield os.path.join(output_dir, PLANS_DIR, name)
+        for workflow_id, is_finished in deleted.items():
+            if not is_finished:
+                yield from user_data_files(output_dir, workflow_id)
+
+
+def _workflow_of(path: str) -> int | None:
+    name = os.path.basename(path).removesuffix(JOURNAL_SUFFIX)
+    node_file = parse_node_file_name(name)
+    run_file = parse_run_file_name(name)
+    return node_file.workflow_id if node_file is not None else run_file[0] if run_file is not None else None
+
+
+def _remove(path: str) -> str | None:
+    """Remove a file; returns why it could not be."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def node_file_paths(output_dir: str) -> list[str]:
@@ -77,15 +144,9 @@ def node_file_paths(output_dir: str) -> list[str]:
     """
     directory = os.path.join(output_dir, RESOURCE_DIR)
     try:
-        return [os.path.join(directory, name) for name in sorted(_node_file_names(directory))]
-    except FileNotFoundError:
-        return []
+        return [os.path.join(directory, name) for name in node_file_names(output_dir)]
     except OSError as error:
         raise DatabaseError(f"{directory} cannot be read: {error.strerror}") from error
-
-
-def _node_file_names(directory: str) -> Iterator[str]:
-    return (name for name in os.listdir(directory) if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
 
 
 def _collect(database: MainDatabase, path: str, known: dict[str, Known]) -> FileOutcome:
@@ -114,7 +175,7 @@ def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> S
             rebuild_results(connection, stored.attempts)
             connection.execute(_REMEMBER, (name, records.fingerprint, time.time(), None))
             return stored
-    except (sqlite3.IntegrityError, OverflowError) as error:
+    except WHAT_A_FILE_CAN_DO as error:
         raise DatabaseError(f"{records.path} contradicts itself: {error}") from error
 
 

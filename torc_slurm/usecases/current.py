@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torc_slurm.database.job_states import unfinished_workflows
-from torc_slurm.database.main import MainDatabase, open_main, transaction
+from torc_slurm.database.main import MainDatabase, open_prepared, transaction
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED
 from torc_slurm.database.workflows import workflow_row, workflow_rows
@@ -44,11 +44,15 @@ def current_workflow(
         InputError: there is no such workflow, or no output directory.
         DatabaseError: as `open_main`.
     """
-    with open_main(output_dir, on_wait=on_wait) as database:
+
+    def refresh(database: MainDatabase) -> tuple[Row, list[RunState], list[FileOutcome]]:
         workflow = workflow_row(database.connection, workflow_id)
         files = collect_node_files(database)
         with transaction(database.connection):
             runs = refresh_workflow(database.connection, output_dir, int(workflow["workflow_id"] or 0))
+        return workflow, runs, files
+
+    with open_prepared(output_dir, refresh, on_wait=on_wait) as (database, (workflow, runs, files)):
         yield Current(database, workflow, runs, files)
 
 
@@ -61,11 +65,14 @@ def current_workflows(
     Raises:
         InputError, DatabaseError: as `open_main`.
     """
-    with open_main(output_dir, on_wait=on_wait) as database:
+
+    def refresh(database: MainDatabase) -> None:
         collect_node_files(database)
         unfinished = set(unfinished_workflows(database.connection))  # also where the run is known to have ended by now
         for row in workflow_rows(database.connection):
             if row["run_status"] not in (None, ENDED) or row["workflow_id"] in unfinished:
                 with transaction(database.connection):
                     refresh_workflow(database.connection, output_dir, int(row["workflow_id"] or 0))
+
+    with open_prepared(output_dir, refresh, on_wait=on_wait) as (database, _):
         yield database

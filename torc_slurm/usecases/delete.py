@@ -1,34 +1,58 @@
-"""Deletes a workflow with all that is recorded of it."""
+"""Deletes a workflow with all that is recorded of it: its rows at once, its files afterwards.
+
+A killed command leaves the note that the workflow was deleted; the next collect, or another delete, removes the rest.
+What comes of it still later (a spool of another node) is removed by the next collect too.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 
 from torc_slurm.claims import supersede
-from torc_slurm.database.main import transaction
+from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.runs import GENERATED
-from torc_slurm.database.snapshot import JOURNAL_SUFFIX
-from torc_slurm.database.workflows import delete_workflow
+from torc_slurm.database.workflows import delete_workflow, is_recorded, note_deletion, workflow_exists
 from torc_slurm.errors import TorcError
-from torc_slurm.identity import PLOTS_DIR
-from torc_slurm.plan import PLANS_DIR
-from torc_slurm.usecases.collect import node_file_paths
-from torc_slurm.usecases.current import Current
-from torc_slurm.usecases.user_data import delete_user_data
+from torc_slurm.output_names import PLOTS_DIR, workflow_of_run_plots
+from torc_slurm.usecases.collect import remove_deleted
+from torc_slurm.usecases.current import Current, current_workflow
 
 
-def remove_workflow(current: Current) -> None:
+def delete(
+    output_dir: str,
+    workflow_id: int,
+    *,
+    confirm: Callable[[str], None] = lambda _name: None,
+    on_wait: Callable[[str], None] = lambda _message: None,
+) -> None:
     """Delete a workflow with all that is recorded of it; what its jobs wrote stays.
 
+    Also one of which only records are left: its node files were collected without its ``torc.db``, or an earlier delete
+    was killed.
+
+    Args:
+        confirm: is given the workflow's name, and raises where it is not to be deleted.
+
     Raises:
-        TorcError: a run of it is active, or the database cannot be written.
+        InputError: there is no such workflow.
+        TorcError: a run of it is active, the database cannot be written, or a file cannot be removed.
     """
-    if current.database.read_only_reason is not None:
-        raise TorcError(current.database.read_only_reason)
+    with open_main(output_dir, on_wait=on_wait) as database:
+        is_leftover = not workflow_exists(database.connection, workflow_id)
+        is_leftover = is_leftover and is_recorded(database.connection, workflow_id)
+        if is_leftover:
+            _delete(database, workflow_id)
+            return
+    with current_workflow(output_dir, workflow_id, on_wait=on_wait) as current:
+        confirm(str(current.workflow["name"]))
+        _refuse_if_active(current)
+        _delete(current.database, workflow_id)
+
+
+def _refuse_if_active(current: Current) -> None:
     active = current.active_run
     if active is not None:
         raise TorcError(
@@ -38,35 +62,28 @@ def remove_workflow(current: Current) -> None:
     for run in current.runs:
         if run.status == GENERATED and not supersede(current.database.output_dir, current.workflow_id, run.run_id):
             raise TorcError(f"run {run.run_id} of workflow {current.workflow_id} has begun in this very moment")
-    node_files = list(_node_files(current))
-    names = [os.path.relpath(path, current.database.output_dir) for path in node_files]
-    with transaction(current.database.connection):
-        delete_workflow(current.database.connection, current.workflow_id, names)
-    delete_user_data(current.database.output_dir, current.workflow_id)
-    journals = [path + JOURNAL_SUFFIX for path in node_files]
-    for path in [*node_files, *journals, *_plan_files(current)]:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
 
 
-def _node_files(current: Current) -> Iterator[str]:
-    ending = re.compile(rf".*_{current.workflow_id}_[0-9]+\.db", re.DOTALL)
-    return (path for path in node_file_paths(current.database.output_dir) if ending.fullmatch(path))
-
-
-def _plan_files(current: Current) -> Iterator[str]:
-    directory = os.path.join(current.database.output_dir, PLANS_DIR)
-    of_workflow = re.compile(rf"wf{current.workflow_id}_r[0-9]+(?:_s[0-9]+)?\.(?:json|claim|sbatch)")
-    if os.path.isdir(directory):
-        yield from (os.path.join(directory, name) for name in os.listdir(directory) if of_workflow.fullmatch(name))
+def _delete(database: MainDatabase, workflow_id: int) -> None:
+    if database.read_only_reason is not None:
+        raise TorcError(database.read_only_reason)
+    with transaction(database.connection):
+        delete_workflow(database.connection, workflow_id)
+        note_deletion(database.connection, workflow_id, time.time())
+    left = remove_deleted(database)
+    if left:
+        names = ", ".join(os.path.relpath(path, database.output_dir) for path, _ in left)
+        raise TorcError(
+            f"workflow {workflow_id} is deleted, but {names} cannot be removed ({left[0][1]}); the next torc slurm "
+            "collect tries again"
+        )
 
 
 def plots_of(output_dir: str, workflow_id: int) -> list[str]:
     """The directories of pages that torc drew of a workflow's runs by itself."""
     directory = os.path.join(output_dir, PLOTS_DIR)
-    of_workflow = re.compile(rf"wf{workflow_id}_r[0-9]+")
     names = os.listdir(directory) if os.path.isdir(directory) else []
-    return sorted(os.path.join(directory, name) for name in names if of_workflow.fullmatch(name))
+    return sorted(os.path.join(directory, name) for name in names if workflow_of_run_plots(name) == workflow_id)
 
 
 def size_of(directory: str) -> int:

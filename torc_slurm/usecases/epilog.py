@@ -18,7 +18,7 @@ from torc_slurm.database.node_records import Row, read_node_file
 from torc_slurm.database.slurm_stats import write_slurm_stats
 from torc_slurm.database.spool import bring_over
 from torc_slurm.errors import InputError, TorcError
-from torc_slurm.identity import RESOURCE_DIR, node_file_path
+from torc_slurm.output_names import RESOURCE_DIR, node_file_path, node_files_of_run
 from torc_slurm.plan import plan_run_ids
 from torc_slurm.records.accounting import FINAL_STATUSES, AccountingRecord
 from torc_slurm.slurm.accounting import fetch_runs
@@ -148,22 +148,14 @@ def _noting(report: EpilogReport) -> Iterator[None]:
 
 def _recorded_runs(output_dir: str, allocation: Allocation, report: EpilogReport) -> Iterator[_Run]:
     for part, run_id in allocation.run_parts(output_dir):
-        steps = [step for path in _node_files(output_dir, part, run_id) for step in _steps_of(path, allocation, report)]
+        paths = node_files_of_run(output_dir, part, run_id)
+        steps = [step for path in paths for step in _steps_of(path, allocation, report)]
         if steps:
             yield _Run(
                 node_file=node_file_path(output_dir, allocation.node, part, run_id),
                 key=_key(allocation, run_id, steps),
                 step_ids=tuple(dict.fromkeys(str(step["step_id"]) for step in steps)),
             )
-
-
-def _node_files(output_dir: str, part: str, run_id: int) -> list[str]:
-    """The node files of one run, of all nodes."""
-    directory = os.path.join(output_dir, RESOURCE_DIR)
-    ending = os.path.basename(node_file_path("", "", part, run_id)).removeprefix("resource_metrics_")
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(ending))
-    return []
 
 
 def _steps_of(path: str, allocation: Allocation, report: EpilogReport) -> list[Row]:

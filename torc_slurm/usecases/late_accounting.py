@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from torc_slurm.database.main import MainDatabase, open_main, transaction
+from torc_slurm.database.main import MainDatabase, open_prepared, transaction
 from torc_slurm.database.selection import Selection, latest
 from torc_slurm.database.slurm_stats import steps_without_final_row, unmeasured_without_final_row
 from torc_slurm.database.store import store_accounting
@@ -80,18 +80,26 @@ def up_to_date(
     Raises:
         InputError, DatabaseError: as `open_main`.
     """
-    with open_main(output_dir, on_wait=on_wait) as database:
+
+    def collect(database: MainDatabase) -> tuple[list[FileOutcome], Selection, list[Question]]:
         files = collect_node_files(database)
-        if latest_only and selection.is_empty:
-            selection = latest(database.connection, selection) or selection
-        questions = open_questions(database.connection, selection, all_steps=all_steps) if ask_accounting else []
+        meant = latest(database.connection, selection) if latest_only and selection.is_empty else None
+        chosen = meant or selection
+        questions = open_questions(database.connection, chosen, all_steps=all_steps) if ask_accounting else []
+        return files, chosen, questions
+
+    with open_prepared(output_dir, collect, on_wait=on_wait) as (database, (files, chosen, questions)):
         if not questions or database.read_only_reason:  # a copy in memory holds nobody up
             answers = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
-            yield _stored(database, selection, files, questions, answers)
+            yield _stored(database, chosen, files, questions, answers)
             return
     answers = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
-    with open_main(output_dir, on_wait=on_wait) as database:
-        yield _stored(database, selection, files, questions, answers)
+
+    def store(database: MainDatabase) -> UpToDate:
+        return _stored(database, chosen, files, questions, answers)
+
+    with open_prepared(output_dir, store, on_wait=on_wait) as (_, stored):
+        yield stored
 
 
 def open_questions(connection: sqlite3.Connection, selection: Selection, *, all_steps: bool = False) -> list[Question]:

@@ -14,6 +14,7 @@ from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import GENERATED
 from torc_slurm.database.workflows import create_workflow, schedulers, workflow_row
 from torc_slurm.errors import CommandError, MisfitError, ParseError, TorcError
+from torc_slurm.output_names import allocation_output_name
 from torc_slurm.plan import Plan
 from torc_slurm.plan_settings import pools_of
 from torc_slurm.slurm import submission
@@ -190,7 +191,7 @@ def _collector(plan: Plan, scheduler: Scheduler, defaults: Mapping[str, str | bo
 
 
 def _output(plan: Plan) -> str:
-    return output_pattern(plan.output_dir, f"slurm_output_wf{plan.workflow_id}_sl%j.o")
+    return output_pattern(plan.output_dir, allocation_output_name(plan.workflow_id))
 
 
 def _script(

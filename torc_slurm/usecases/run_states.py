@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from torc_slurm.claims import Claim, claim_path, read_claim
+from torc_slurm.claims import Claim, read_claim
 from torc_slurm.database.job_states import attempts_without_end, refresh_job_statuses, unfinished_workflows
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
 from torc_slurm.errors import CommandError, ParseError
 from torc_slurm.liveness import Process
+from torc_slurm.output_names import claim_path
 from torc_slurm.plan import plan_run_ids
 from torc_slurm.slurm.submission import active_jobs
 from torc_slurm.usecases.activity import RunName, activity_of_claim

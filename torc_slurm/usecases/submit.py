@@ -20,7 +20,8 @@ from torc_slurm.database.main import open_copy, open_main, open_to_write, transa
 from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, update_run
 from torc_slurm.database.workflows import take_back_workflow
 from torc_slurm.errors import CommandError, CommandTimeout, InputError, ParseError, TorcError
-from torc_slurm.plan import Plan, create_plan_file, plan_path
+from torc_slurm.output_names import plan_path
+from torc_slurm.plan import Plan, create_plan_file
 from torc_slurm.slurm import submission
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases import templates
@@ -28,6 +29,7 @@ from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.installation import module_command
 from torc_slurm.usecases.prepare_submit import Prepared, Request, is_active_words, prepare
 from torc_slurm.usecases.stages import write_stage
+from torc_slurm.whole_files import private_mode
 
 _DRY = "nothing is created (--dry-run)"
 
@@ -233,7 +235,9 @@ def _write_scripts(prepared: Prepared) -> None:
     for number, allocation in enumerate(prepared.allocations, 1):
         if len(prepared.allocations) > 1:
             write_stage(prepared.plan, number, allocation.run_id)
-        with open(allocation.script_path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(allocation.script_path, flags, private_mode())
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(allocation.script)
 
 

@@ -18,7 +18,8 @@ from typing import Any
 from torc_slurm.database.main import open_main
 from torc_slurm.database.workflows import user_data_rows, user_datum_row, workflow_row
 from torc_slurm.errors import InputError, TorcError
-from torc_slurm.plan import Plan, plan_path, read_plan
+from torc_slurm.output_names import plan_path
+from torc_slurm.plan import Plan, read_plan
 from torc_slurm.whole_files import private_mode, replace_file
 
 USER_DATA_DIR = "user_data"
@@ -94,11 +95,9 @@ def list_user_data(output_dir: str, workflow_id: int | None) -> list[UserData]:
     ]
 
 
-def delete_user_data(output_dir: str, workflow_id: int) -> None:
-    """Remove what a workflow's jobs have written."""
-    for path in glob.glob(os.path.join(glob.escape(output_dir), USER_DATA_DIR, f"wf{workflow_id}_d*.json")):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+def user_data_files(output_dir: str, workflow_id: int) -> list[str]:
+    """The files that a workflow's jobs have written."""
+    return glob.glob(os.path.join(glob.escape(output_dir), USER_DATA_DIR, f"wf{workflow_id}_d*.json"))
 
 
 def _path(output_dir: str, workflow_id: int, user_data_id: int) -> str:

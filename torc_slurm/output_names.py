@@ -1,0 +1,169 @@
+"""Every name under an output directory: made here, and taken apart here.
+
+Only ``os`` is loaded: ``torc-step`` uses this before the job starts. The part of a node file's name after the host says
+whose run it is of: a workflow's id, ``slurm<job id>`` for an ad hoc allocation, or ``local``.
+"""
+
+from __future__ import annotations
+
+import os
+
+MAIN_DATABASE_NAME = "torc.db"
+RESOURCE_DIR = "resource_utilization"
+PLANS_DIR = "plans"
+PLOTS_DIR = "resource_plots"
+STDIO_DIR = "job_stdio"
+DEFAULT_OUTPUT_DIR = "torc_output"
+
+_NODE_PREFIX, _NODE_SUFFIX = "resource_metrics_", ".db"
+_MOST_DIGITS = 15
+
+
+class NodeFileName:
+    """What the name of a node file says; ``workflow_id`` is None for an ad hoc allocation and for a local record."""
+
+    __slots__ = ("node", "run_id", "run_part")
+
+    def __init__(self, node: str, run_part: str, run_id: int) -> None:
+        self.node = node
+        self.run_part = run_part
+        self.run_id = run_id
+
+    @property
+    def workflow_id(self) -> int | None:
+        """The workflow that the file is of."""
+        return _number(self.run_part)
+
+
+def node_file_path(output_dir: str, node: str, run_part: str, run_id: int) -> str:
+    """The node file of ``node``; ``run_part`` is the workflow id, ``slurm<job id>`` or ``local``."""
+    return os.path.join(output_dir, RESOURCE_DIR, f"{_NODE_PREFIX}{node}_{run_part}_{run_id}{_NODE_SUFFIX}")
+
+
+def adhoc_node_file_name(hostname: str, slurm_job_id: int, run_id: int) -> str:
+    """The name of an ad hoc node file: ``resource_metrics_<hostname>_slurm<slurm_job_id>_<run_id>.db``."""
+    return os.path.basename(node_file_path("", hostname, f"slurm{slurm_job_id}", run_id))
+
+
+def is_node_file_name(name: str) -> bool:
+    """Whether a file of that name is collected: also one that somebody renamed, as long as its ends are these."""
+    return name.startswith(_NODE_PREFIX) and name.endswith(_NODE_SUFFIX)
+
+
+def parse_node_file_name(name: str) -> NodeFileName | None:
+    """The parts of ``resource_metrics_<hostname>_<run part>_<run id>.db``; None: it is not named so."""
+    if not is_node_file_name(name):
+        return None
+    parts = name[len(_NODE_PREFIX) : -len(_NODE_SUFFIX)].rsplit("_", 2)
+    run_id = _number(parts[-1])
+    return None if len(parts) != 3 or run_id is None else NodeFileName(parts[0], parts[1], run_id)
+
+
+def node_file_names(output_dir: str) -> list[str]:
+    """The names of the node files of an output directory, sorted; none where nothing has been measured yet.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    try:
+        return sorted(filter(is_node_file_name, os.listdir(os.path.join(output_dir, RESOURCE_DIR))))
+    except FileNotFoundError:
+        return []
+
+
+def node_files_of_run(output_dir: str, run_part: str | int, run_id: int) -> list[str]:
+    """The paths of the node files that a run has left so far, of all nodes; ``run_part`` as in `node_file_path`.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    found = []
+    for name in node_file_names(output_dir):
+        parts = parse_node_file_name(name)
+        if parts is not None and (parts.run_part, parts.run_id) == (str(run_part), run_id):
+            found.append(os.path.join(output_dir, RESOURCE_DIR, name))
+    return found
+
+
+def output_dir_of_node_file(path: str) -> str | None:
+    """The output directory that a node file lies in; None where it lies somewhere else."""
+    directory = os.path.dirname(os.path.abspath(path))
+    return os.path.dirname(directory) if os.path.basename(directory) == RESOURCE_DIR else None
+
+
+def plan_path(output_dir: str, workflow_id: int, run_id: int) -> str:
+    """The plan of a run: ``<output_dir>/plans/wf<W>_r<R>.json``."""
+    return _run_path(output_dir, workflow_id, run_id, "json")
+
+
+def claim_path(output_dir: str, workflow_id: int, run_id: int) -> str:
+    """Beside the plan: ``<output_dir>/plans/wf<W>_r<R>.claim``."""
+    return _run_path(output_dir, workflow_id, run_id, "claim")
+
+
+def script_path(output_dir: str, workflow_id: int, run_id: int) -> str:
+    """What was given to sbatch: ``<output_dir>/plans/wf<W>_r<R>.sbatch``."""
+    return _run_path(output_dir, workflow_id, run_id, "sbatch")
+
+
+def _run_path(output_dir: str, workflow_id: int, run_id: int, ending: str) -> str:
+    return os.path.join(output_dir, PLANS_DIR, f"wf{workflow_id}_r{run_id}.{ending}")
+
+
+def parse_run_file_name(name: str) -> tuple[int, int, str] | None:
+    """The workflow, the run and the ending of ``wf<W>_r<R>.<ending>``; None: it is not named so.
+
+    Of ``wf<W>_r<R>_s<S>.<ending>``, which belongs to a stage of that run, the ending is ``s<S>.<ending>``.
+    """
+    stem, dot, ending = name.partition(".")
+    beginning, _, run = stem.partition("_r")
+    run, _, stage = run.partition("_s")
+    ending = f"s{stage}.{ending}" if stage else ending
+    workflow_id = _number(beginning[2:]) if beginning.startswith("wf") else None
+    run_id = _number(run)
+    return None if workflow_id is None or run_id is None or not dot else (workflow_id, run_id, ending)
+
+
+def run_plots_name(workflow_id: int, run_id: int) -> str:
+    """The directory below `PLOTS_DIR` where torc draws a run by itself."""
+    return f"wf{workflow_id}_r{run_id}"
+
+
+def workflow_of_run_plots(name: str) -> int | None:
+    """The workflow whose run a directory of that name shows; None: it is not named so."""
+    found = parse_run_file_name(name + ".")
+    return None if found is None or found[2] else found[0]
+
+
+def run_file_names(output_dir: str) -> list[str]:
+    """The names of the files in the directory of the plans; none where it is not there."""
+    try:
+        return sorted(os.listdir(os.path.join(output_dir, PLANS_DIR)))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def attempt_name(workflow_id: int, job_id: int, run_id: int, attempt_id: int) -> str:
+    """``wf<W>_j<J>_r<R>_a<A>``: the step's name, and what a job's output files are named by."""
+    return f"wf{workflow_id}_j{job_id}_r{run_id}_a{attempt_id}"
+
+
+def is_attempt_of_run(name: str, workflow_id: int, run_id: int) -> bool:
+    """Whether a step of that name is an attempt of a job of that run."""
+    parts = name.split("_")
+    ours = len(parts) == 4 and (parts[0], parts[2]) == (f"wf{workflow_id}", f"r{run_id}")
+    return ours and parts[1].startswith("j") and parts[3].startswith("a")
+
+
+def stdio_stem(output_dir: str, attempt: str) -> str:
+    """Where the output of a job goes, without ``.o`` and ``.e``; ``attempt`` is an `attempt_name`."""
+    return os.path.join(output_dir, STDIO_DIR, f"job_{attempt}")
+
+
+def allocation_output_name(workflow_id: int) -> str:
+    """The name of an allocation's own output, as sbatch takes it: Slurm puts its job id for ``%j``."""
+    return f"slurm_output_wf{workflow_id}_sl%j.o"
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
