@@ -13,6 +13,7 @@ from typing import Any
 
 from torc_slurm.database.node_records import Row
 from torc_slurm.errors import InputError
+from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
 from torc_slurm.plan_settings import job_settings_text, workflow_settings
 from torc_slurm.spec.workflow import Job, Requirement, Scheduler, Workflow
@@ -102,6 +103,7 @@ _DELETED = "SELECT workflow_id, is_finished FROM deleted_workflows"
 _FINISH_DELETION = "UPDATE deleted_workflows SET is_finished = 1 WHERE workflow_id = ?"
 
 
+@no_search_for_cycles()
 def create_workflow(
     connection: sqlite3.Connection,
     workflow: Workflow,

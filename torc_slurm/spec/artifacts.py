@@ -45,7 +45,11 @@ class Artifacts:
         """Put paths into the commands of all jobs, and find out what they read and make of one another's."""
         problems: list[tuple[int, str]] = []
         used: list[tuple[dict[tuple[str, str], None], dict[tuple[str, str], None]]] = []
+        nothing: tuple[dict[tuple[str, str], None], dict[tuple[str, str], None]] = {}, {}
         for job in jobs:
+            if not job.lists and not job.env and "${" not in job.command:
+                used.append(nothing)
+                continue
             read: dict[tuple[str, str], None] = {}
             made: dict[tuple[str, str], None] = {}
             try:

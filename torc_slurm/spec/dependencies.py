@@ -101,7 +101,7 @@ def find_cycle(depends_on: Sequence[Sequence[int]]) -> list[int] | None:
     """Indices of jobs that wait for one another in a circle, the first again at the end; None where all can run."""
     done = [False] * len(depends_on)
     for start in range(len(depends_on)):
-        cycle = None if done[start] else _walk(start, depends_on, done)
+        cycle = _walk(start, depends_on, done) if depends_on[start] and not done[start] else None
         if cycle is not None:
             return cycle
     return None

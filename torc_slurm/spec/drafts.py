@@ -31,6 +31,7 @@ LISTS = (
     "output_user_data_regexes",
 )
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)(?::[^{}]*)?\}", re.ASCII)
+_LISTS = frozenset(LISTS)
 _NOTHING: tuple[str, ...] = ()
 
 Parametrized = JobModel | FileModel | DatasetModel | UserDataModel
@@ -144,7 +145,8 @@ def job_drafts(source: int, job: JobModel, shared: Shared) -> Iterator[JobDraft]
         InputError: its parameters are wrong, or a command becomes too long.
     """
     found = shared.combinations(job, f"job {job.name!r}")
-    lists = {key: tuple(names) for key in LISTS if (names := getattr(job, key))}
+    listed = _LISTS & job.model_fields_set
+    lists = {key: tuple(names) for key in LISTS if key in listed and (names := getattr(job, key))} if listed else {}
     whole = _joined(job.invocation_script, job.command)
     if found is None:
         yield JobDraft(
@@ -162,30 +164,24 @@ def job_drafts(source: int, job: JobModel, shared: Shared) -> Iterator[JobDraft]
         return
     names, combinations = found
     pattern = braces_of(sorted(names))
-    templates = {
-        key: None if text is None else Template(text, pattern)
-        for key, text in (
-            ("name", job.name),
-            ("command", whole),
-            ("requirement", job.resource_requirements),
-            ("working_dir", job.working_dir),
-            ("scheduler", job.scheduler),
-            ("failure_handler", job.failure_handler),
-        )
-    }
+    of_name, of_command = Template(job.name, pattern), Template(whole, pattern)
+    requirement, working_dir, scheduler, failure_handler = (
+        None if text is None else Template(text, pattern)
+        for text in (job.resource_requirements, job.working_dir, job.scheduler, job.failure_handler)
+    )
     of_env = {name: Template(text, pattern) for name, text in job.env.items()}
     of_options = [Template(text, pattern) for text in job.srun_options]
     of_lists = {key: [Template(text, pattern) for text in texts] for key, texts in lists.items()}
     for chosen in combinations:
-        text = {key: None if each is None else each.fill(chosen) for key, each in templates.items()}
+        name = of_name.fill(chosen)
         yield JobDraft(
             source,
-            text["name"] or "",
-            _fits(text["command"] or "", text["name"] or ""),
-            text["requirement"],
-            text["working_dir"],
-            text["scheduler"],
-            text["failure_handler"],
+            name,
+            _fits(of_command.fill(chosen), name),
+            None if requirement is None else requirement.fill(chosen),
+            None if working_dir is None else working_dir.fill(chosen),
+            None if scheduler is None else scheduler.fill(chosen),
+            None if failure_handler is None else failure_handler.fill(chosen),
             {name: each.fill(chosen) for name, each in of_env.items()} if of_env else {},
             tuple(each.fill(chosen) for each in of_options) if of_options else _NOTHING,
             {key: tuple(each.fill(chosen) for each in texts) for key, texts in of_lists.items()},

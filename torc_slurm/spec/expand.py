@@ -300,6 +300,10 @@ def _settings(
     rules: dict[str, tuple[Rule, ...]],
 ) -> JobSettings:
     stdio = execution.stdio if job.stdio is None else job.stdio
+    if not (output_paths or scheduler or draft.failure_handler or job.priority or stdio.model_fields_set) and (
+        job.cancel_on_blocking_job_failure
+    ):
+        return _ORDINARY
     found = JobSettings(
         scheduler=scheduler,
         priority=job.priority,

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ValidationError
 
 from torc_slurm.errors import InputError, SpecError
+from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.spec.dependencies import nearest, nearest_of
 from torc_slurm.spec.document import DocumentError, Path, Value, line_of, parse_yaml
 from torc_slurm.spec.expand import Problem, check_workflow, warnings_of
@@ -37,6 +38,7 @@ def form_of(path: str) -> Form:
     return _FORMS.get(os.path.splitext(path)[1].lower(), "yaml")
 
 
+@no_search_for_cycles()
 def load_workflow(path: str) -> Workflow:
     """The workflow in a YAML, JSON, JSON5 or KDL file (see `form_of`).
 

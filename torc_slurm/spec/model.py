@@ -118,7 +118,7 @@ class ExecutionModel(_Model):
 
     limit_resources: Truth = True
     enforce_runtime: Truth = False
-    srun_options: Options = []
+    srun_options: Options = Field(default_factory=list)
     srun_termination_signal: Text | None = None
     timeout_exit_code: Annotated[Whole, Field(ge=1, le=255)] = 152
     oom_exit_code: Annotated[Whole, Field(ge=1, le=255)] = 137
@@ -169,8 +169,8 @@ class SchedulerModel(_Model):
     tmp: Text | None = None
     exclusive: Truth | None = None
     walltime: Annotated[str, AfterValidator(understood(wall_time_seconds))] | None = None
-    extra: Options = []
-    setup: Annotated[list[AnyText], BeforeValidator(lines)] = []
+    extra: Options = Field(default_factory=list)
+    setup: Annotated[list[AnyText], BeforeValidator(lines)] = Field(default_factory=list)
     collect_afterwards: Truth = False
     serialize_allocations: Unused = None
 
@@ -201,7 +201,7 @@ class UserDataModel(_Parametrized):
 class RuleModel(_Model):
     """One rule of a failure handler."""
 
-    exit_codes: Numbers = []
+    exit_codes: Numbers = Field(default_factory=list)
     match_all_exit_codes: Truth = False
     recovery_script: Text | None = None
     max_retries: CountFromZero = 3
@@ -235,9 +235,9 @@ class ActionModel(_Model):
         BeforeValidator(exact),
     ]
     action_type: Annotated[Literal["run_commands", "schedule_nodes"], BeforeValidator(exact)]
-    jobs: Names = []
-    job_name_regexes: Names = []
-    commands: Names = []
+    jobs: Names = Field(default_factory=list)
+    job_name_regexes: Names = Field(default_factory=list)
+    commands: Names = Field(default_factory=list)
     scheduler: Text | None = None
     scheduler_type: Annotated[Literal["slurm"], BeforeValidator(exact)] = "slurm"
     num_allocations: Count = 1
@@ -252,26 +252,26 @@ class JobModel(_Parametrized):
     command: Annotated[str, AfterValidator(text_), AfterValidator(command)]
     invocation_script: AnyText | None = None
     resource_requirements: Text | None = None
-    depends_on: Names = []
-    depends_on_regexes: Names = []
+    depends_on: Names = Field(default_factory=list)
+    depends_on_regexes: Names = Field(default_factory=list)
     cancel_on_blocking_job_failure: Truth = True
     failure_handler: Text | None = None
     scheduler: Text | None = None
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = 0
-    env: Environment = {}
+    env: Environment = Field(default_factory=dict)
     working_dir: Text | None = None
-    srun_options: Options = []
+    srun_options: Options = Field(default_factory=list)
     stdio: StdioModel | None = None
-    input_files: Names = []
-    input_file_regexes: Names = []
-    output_files: Names = []
-    output_file_regexes: Names = []
-    input_datasets: Names = []
-    output_datasets: Names = []
-    input_user_data: Names = []
-    input_user_data_regexes: Names = []
-    output_user_data: Names = []
-    output_user_data_regexes: Names = []
+    input_files: Names = Field(default_factory=list)
+    input_file_regexes: Names = Field(default_factory=list)
+    output_files: Names = Field(default_factory=list)
+    output_file_regexes: Names = Field(default_factory=list)
+    input_datasets: Names = Field(default_factory=list)
+    output_datasets: Names = Field(default_factory=list)
+    input_user_data: Names = Field(default_factory=list)
+    input_user_data_regexes: Names = Field(default_factory=list)
+    output_user_data: Names = Field(default_factory=list)
+    output_user_data_regexes: Names = Field(default_factory=list)
     supports_termination: Unused = None
 
 
@@ -283,17 +283,17 @@ class WorkflowModel(_Model):
     parameters: Parameters | None = None
     parameters_file: Text | None = None
     variables: Any = None  # put into the other texts before this is read
-    env: Environment = {}
+    env: Environment = Field(default_factory=dict)
     resource_monitor: MonitorModel = MonitorModel()
     execution_config: ExecutionModel = ExecutionModel()
-    resource_requirements: list[RequirementModel] = []
-    slurm_schedulers: list[SchedulerModel] = []
-    slurm_defaults: Annotated[dict[str, Any], AfterValidator(defaults)] = {}
-    files: list[FileModel] = []
-    datasets: list[DatasetModel] = []
-    user_data: list[UserDataModel] = []
-    failure_handlers: list[FailureHandlerModel] = []
-    actions: list[ActionModel] = []
+    resource_requirements: list[RequirementModel] = Field(default_factory=list)
+    slurm_schedulers: list[SchedulerModel] = Field(default_factory=list)
+    slurm_defaults: Annotated[dict[str, Any], AfterValidator(defaults)] = Field(default_factory=dict)
+    files: list[FileModel] = Field(default_factory=list)
+    datasets: list[DatasetModel] = Field(default_factory=list)
+    user_data: list[UserDataModel] = Field(default_factory=list)
+    failure_handlers: list[FailureHandlerModel] = Field(default_factory=list)
+    actions: list[ActionModel] = Field(default_factory=list)
     jobs: Annotated[list[JobModel], Field(min_length=1)]
     user: Unused = None
     project: Unused = None

@@ -105,9 +105,15 @@ class Template:
     """
 
     def __init__(self, text: str, pattern: re.Pattern[str]) -> None:
+        """Split the text.
+
+        Raises:
+            InputError: a format would make it too wide.
+        """
         self._parts: list[str | tuple[str, str, str | None]] = []
         end = 0
         for match in pattern.finditer(text):
+            _check_width(match[0], match[2])
             self._parts += [text[end : match.start()], (match[0], match[1], match[2])]
             end = match.end()
         self._parts.append(text[end:])
@@ -127,8 +133,10 @@ class Template:
         if self.text is not None:
             return self.text
         return "".join(
-            part if isinstance(part, str) else _formatted(part[0], combination[part[1]], part[2])
-            for part in self._parts
+            [
+                part if isinstance(part, str) else _formatted(part[0], combination[part[1]], part[2])
+                for part in self._parts
+            ]
         )
 
 
@@ -165,11 +173,15 @@ def setting_of(text: str) -> Setting:
     return Setting(text, float(text) if _REAL.fullmatch(text) else text)
 
 
+def _check_width(shown: str, specification: str | None) -> None:
+    numbers = re.findall(r"[0-9]+", specification) if specification else ()
+    if any(len(number) > 6 or int(number) > _WIDEST for number in numbers):
+        raise InputError(f"{shown} would be wider than {_WIDEST} characters")
+
+
 def _formatted(shown: str, setting: Setting, specification: str | None) -> str:
     if not specification:
         return setting.text
-    if any(len(number) > 6 or int(number) > _WIDEST for number in re.findall(r"[0-9]+", specification)):
-        raise InputError(f"{shown} would be wider than {_WIDEST} characters")
     try:
         return format(setting.value, specification)
     except (ValueError, OverflowError) as error:
@@ -188,6 +200,9 @@ def _read(name: str, given: object) -> _Range | list[Setting]:
 def _made(found: _Range | list[Setting]) -> Iterator[Setting]:
     if isinstance(found, list):
         return iter(found)
+    if not _has_fraction(found):
+        first, step = int(found.first), int(found.step)
+        return (Setting(str(value), value) for value in range(first, first + step * found.values, step))
     return (_of_decimal(found.first + index * found.step) for index in range(found.values))
 
 
@@ -271,6 +286,11 @@ def _range(name: str, text: str) -> _Range:
     if count > MOST_JOBS:
         raise InputError(f"parameter {name!r}: {text!r} has {count} values; at most {MOST_JOBS} are possible")
     return _Range(first, step, count)
+
+
+def _has_fraction(found: _Range) -> bool:
+    """Whether it is written with decimal places, ``1.0:3.0``: then its values are too."""
+    return found.first.as_tuple().exponent != 0 or found.step.as_tuple().exponent != 0
 
 
 def _of_decimal(number: Decimal) -> Setting:

@@ -57,6 +57,8 @@ def text_(value: str) -> str:
 def _no_nul(value: str) -> str:
     if "\0" in value:
         raise ValueError("holds a NUL character, which no program can be given")
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -65,7 +67,7 @@ def _no_nul(value: str) -> str:
 
 
 def command(value: str) -> str:
-    size = len(value.encode())
+    size = len(value) if value.isascii() else len(value.encode())
     if size > LONGEST_COMMAND_BYTES:
         raise ValueError(f"has {size} bytes; the kernel takes {LONGEST_COMMAND_BYTES}: put it into a script")
     return value

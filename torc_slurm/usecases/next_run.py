@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Collection, Sequence
@@ -75,8 +76,19 @@ def _actions(
     return tuple(found) if run_id == 1 else actions_left(found, [job for job in job_ids if job not in completed])
 
 
+@functools.lru_cache(maxsize=1024)
+def _memory(text: str | None) -> tuple[int | None, int | None]:
+    """A request in bytes and in a step's MiB; jobs share few of them."""
+    return (None, None) if text is None else (parse_memory(text), step_memory_mib(text))
+
+
+@functools.lru_cache(maxsize=1024)
+def _seconds(text: str | None) -> int | None:
+    return None if text is None else parse_iso_duration(text)
+
+
 def _job_plan(row: Row, depends_on: tuple[int, ...]) -> JobPlan:
-    memory = None if row["memory"] is None else str(row["memory"])
+    memory_bytes, memory_mib = _memory(None if row["memory"] is None else str(row["memory"]))
     return JobPlan(
         job_id=int(row["job_id"] or 0),
         name=str(row["name"]),
@@ -88,9 +100,9 @@ def _job_plan(row: Row, depends_on: tuple[int, ...]) -> JobPlan:
         num_gpus=int(row["num_gpus"] or 0),
         num_nodes=int(row["num_nodes"] or 1),
         ntasks_per_node=int(row["ntasks_per_node"] or 1),
-        memory_bytes=None if memory is None else parse_memory(memory),
-        memory_mib=None if memory is None else step_memory_mib(memory),
-        runtime_seconds=None if row["runtime"] is None else parse_iso_duration(str(row["runtime"])),
+        memory_bytes=memory_bytes,
+        memory_mib=memory_mib,
+        runtime_seconds=_seconds(None if row["runtime"] is None else str(row["runtime"])),
         srun_options=() if row["srun_options"] == "[]" else tuple(json.loads(str(row["srun_options"]))),
         has_requirements=row["resource_requirements_id"] is not None,
         settings=job_settings_of(str(row["settings"])),
