@@ -37,6 +37,7 @@ class Claim:
     boot_id: str = ""
     pid_namespace: str = ""
     process_start: str = ""
+    cluster: str | None = None
 
     @property
     def process(self) -> Process:
@@ -44,7 +45,9 @@ class Claim:
         return Process(self.host, self.pid, self.boot_id, self.pid_namespace, self.process_start, self.claimed_at)
 
 
-def claim_by(process: Process, *, slurm_job_id: int | None = None, restart_count: int = 0) -> Claim:
+def claim_by(
+    process: Process, *, slurm_job_id: int | None = None, restart_count: int = 0, cluster: str | None = None
+) -> Claim:
     """The claim that a process makes now."""
     return Claim(
         claimed_at=time.time(),
@@ -55,6 +58,7 @@ def claim_by(process: Process, *, slurm_job_id: int | None = None, restart_count
         boot_id=process.boot_id,
         pid_namespace=process.pid_namespace,
         process_start=process.start_ticks,
+        cluster=cluster,
     )
 
 
@@ -66,6 +70,7 @@ def claim_of_this_process(environ: Mapping[str, str]) -> Claim:
         this_process(),
         slurm_job_id=int(job) if job.isdecimal() else None,
         restart_count=int(restarts) if restarts.isdecimal() else 0,
+        cluster=(environ.get("SLURM_CLUSTER_NAME") or None) if job.isdecimal() else None,
     )
 
 

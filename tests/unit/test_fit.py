@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from torc_slurm.errors import ParseError
 from torc_slurm.plan import JobPlan
+from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.slurm.fit import misfits, too_few_nodes
 from torc_slurm.slurm.submission import (
     Nodes,
     nodes_of,
     parse_active_jobs,
-    parse_job_id,
     parse_nodes,
+    read_answer,
     time_limit_of,
 )
 from torc_slurm.spec.workflow import Scheduler
@@ -89,15 +92,36 @@ def test_another_form_is_refused() -> None:
         parse_nodes("debug|2\n")
 
 
-@pytest.mark.parametrize(("text", "job_id"), [("12\n", 12), ("12;cluster\n", 12), ("note of the site\n7\n", 7)])
-def test_job_ids(text: str, job_id: int) -> None:
-    assert parse_job_id(text) == job_id
+@pytest.mark.parametrize(
+    ("text", "job", "others"),
+    [
+        ("12\n", SlurmJob(12), []),
+        ("12;cluster\n", SlurmJob(12, "cluster"), []),
+        ("note of the site\n7\n", SlurmJob(7), ["note of the site"]),
+        ("7\nyour quota: 80 % used\n\n", SlurmJob(7), ["your quota: 80 % used"]),
+        (" 7;east \nthank you\n", SlurmJob(7, "east"), ["thank you"]),
+    ],
+)
+def test_the_job_in_what_sbatch_printed(text: str, job: SlurmJob, others: list[str]) -> None:
+    assert read_answer(text) == (job, others)
 
 
-@pytest.mark.parametrize("text", ["", "Submitted batch job", "12x"])
-def test_what_is_no_job_id(text: str) -> None:
-    with pytest.raises(ParseError, match="squeue --me"):
-        parse_job_id(text)
+@pytest.mark.parametrize("text", ["", "Submitted batch job", "12x", "12\n13\n", "Submitted batch job 12"])
+def test_what_is_no_job_id_or_more_than_one_is_not_guessed(text: str) -> None:
+    assert read_answer(text) == (None, text.split("\n")[: text.count("\n")] or list(filter(None, [text])))
+
+
+@given(
+    st.lists(st.text(alphabet=st.characters(exclude_categories=["Cc", "Nd", "Z"]), min_size=1)),
+    st.lists(st.text(alphabet="abc :é", min_size=1)),
+)
+def test_whatever_stands_around_it_the_job_is_found(before: list[str], after: list[str]) -> None:
+    text = "\n".join([*before, "4711;west", *after])
+    assert read_answer(text)[0] == SlurmJob(4711, "west")
+
+
+def test_headings_of_other_clusters_are_no_answer() -> None:
+    assert parse_active_jobs("CLUSTER: west\n1|PENDING\n\nCLUSTER: east\n2|RUNNING\n") == {1: "PENDING", 2: "RUNNING"}
 
 
 def test_only_jobs_that_hold_their_place_are_active() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.slurm.srun import SrunWords, StepRequest, srun_command, step_environment
+from torc_slurm.slurm.environment import step_environment
+from torc_slurm.slurm.srun import SrunWords, StepRequest, srun_command
 
 STEP = StepRequest("wf1_j2_r3_a1", ("n1", "n2"), tasks_per_node=2, cpus_per_task=3, memory_mib=528)
 

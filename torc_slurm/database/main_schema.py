@@ -229,4 +229,5 @@ MAIN_SCHEMA: Schema = (
     ("settings of workflows and jobs, user data", TORC_FILES),
     ("time that Slurm had a step suspended", ("ALTER TABLE slurm_stats ADD COLUMN suspended_seconds REAL",)),
     ("deleted workflows", (_DELETED_WORKFLOWS,)),
+    ("the cluster of a run's Slurm job", ("ALTER TABLE runs ADD COLUMN cluster TEXT",)),
 )

@@ -11,12 +11,13 @@ GENERATED, SUBMITTED, RUNNING, ENDED = "generated", "submitted", "running", "end
 
 _RUNS = "SELECT * FROM runs WHERE workflow_id = ? ORDER BY run_id"
 _INSERT = """
-INSERT INTO runs (workflow_id, run_id, status, created_at, scheduler, slurm_job_id, script)
-VALUES (:workflow_id, :run_id, :status, :created_at, :scheduler, :slurm_job_id, :script)
+INSERT INTO runs (workflow_id, run_id, status, created_at, scheduler, slurm_job_id, script, cluster)
+VALUES (:workflow_id, :run_id, :status, :created_at, :scheduler, :slurm_job_id, :script, :cluster)
 """
 _UPDATE = """
 UPDATE runs SET status = coalesce(:status, status), slurm_job_id = coalesce(:slurm_job_id, slurm_job_id),
-note = coalesce(:note, note) WHERE workflow_id = :workflow_id AND run_id = :run_id
+cluster = coalesce(:cluster, cluster), note = coalesce(:note, note)
+WHERE workflow_id = :workflow_id AND run_id = :run_id
 """
 _FROM_JOURNAL = """
 INSERT INTO runs (workflow_id, run_id, status, created_at, slurm_job_id, host, pid, launcher, nodes, claim_time,
@@ -48,6 +49,7 @@ def insert_run(
     scheduler: str | None = None,
     slurm_job_id: int | None = None,
     script: str | None = None,
+    cluster: str | None = None,
 ) -> None:
     """Note a run; ``script`` is the path of what was given to sbatch.
 
@@ -66,6 +68,7 @@ def update_run(
     *,
     status: str | None = None,
     slurm_job_id: int | None = None,
+    cluster: str | None = None,
     note: str | None = None,
 ) -> None:
     """Change what is given; None leaves a column as it is."""

@@ -31,8 +31,9 @@ WHERE slurm_job_id = :slurm_job_id AND run_id = :run_id AND step_id = :step_id
 AND (attempt_id IS NULL OR attempt_id > :attempt_id)
 """
 _FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL_STATUSES))
+_CLUSTER = "(SELECT c.cluster FROM runs c WHERE c.workflow_id = r.workflow_id AND c.run_id = r.run_id) AS cluster"
 _WITHOUT_FINAL_ROW = f"""
-SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id, r.step_id, r.start_time
+SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id, {_CLUSTER}, r.step_id, r.start_time
 FROM results r LEFT JOIN slurm_stats s
 ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
 WHERE r.slurm_job_id IS NOT NULL AND r.step_id IS NOT NULL
@@ -42,7 +43,7 @@ ORDER BY r.slurm_job_id DESC, r.run_id DESC, r.job_id
 """  # noqa: S608 - constants
 # The batch step stands for all that an allocation has beside its measured steps: it is the last of them to end.
 _UNMEASURED_WITHOUT_FINAL_ROW = f"""
-SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id, 'batch' AS step_id,
+SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id, {_CLUSTER}, 'batch' AS step_id,
 min(r.start_time) AS start_time FROM results r
 WHERE r.slurm_job_id IS NOT NULL AND {ATTEMPT_IS_SELECTED} AND (NOT EXISTS (
   SELECT 1 FROM slurm_stats s WHERE s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = 'batch'
@@ -61,6 +62,7 @@ class UnaccountedStep(NamedTuple):
     run_id: int
     user_name: str | None
     workflow_id: int | None
+    cluster: str | None
     step_id: str
     start_time: float
 

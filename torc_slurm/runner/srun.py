@@ -28,6 +28,7 @@ from torc_slurm.runner.placement import Demand, Node
 from torc_slurm.runner.step_command import attempt_name, open_outputs, step_command, step_environment
 from torc_slurm.slurm import srun, steps
 from torc_slurm.slurm.allocation import Allocation
+from torc_slurm.slurm.environment import step_environment as srun_environment
 
 # How many sruns may wait for the controller at a time: it makes steps one after another, and more at once only wait.
 MOST_STARTING = 16
@@ -116,7 +117,7 @@ class SrunLauncher:
         self._srun = found
         self._plan = plan
         self._allocation = allocation
-        self._environment = srun.step_environment(environ)
+        self._environment = srun_environment(environ)
         self._loop = loop
         self.children = Children(loop)
         self._on_room: Callable[[], None] = lambda: None

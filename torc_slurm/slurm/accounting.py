@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError, ParseError, TorcError
 from torc_slurm.records.accounting import INDEX, AccountingRecord
 from torc_slurm.slurm import pyslurm_backend, sacct
+from torc_slurm.slurm.clusters import cluster_arguments
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.configuration import SlurmFacts, slurm_facts
 from torc_slurm.slurm.job_records import AllocationKey, JobRecord, job_records, select_record
@@ -101,7 +102,7 @@ def fetch_runs(
     """As `fetch_allocation` for several runs in one and the same allocation, all from one query."""
     backend = chosen_backend(backend, os.environ)
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
-    facts = slurm_facts()
+    facts = slurm_facts(*(name for name in [questions[0][0].cluster] if cluster_arguments(name)))
     try:
         answer = _records(questions[0][0], backend, limit)
     except (CommandError, ParseError) as error:
@@ -127,6 +128,9 @@ class _Answer(NamedTuple):
 
 def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
     note = None
+    other = cluster_arguments(allocation.cluster)
+    if other:
+        backend = "sacct"  # pyslurm asks the local cluster alone
     if backend == "auto" and not pyslurm_backend.is_installed():
         note = "pyslurm is not installed: sacct was asked"
     elif backend != "sacct":
@@ -140,7 +144,7 @@ def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
     found: list[AccountingRecord] = []
     cut_off = None
     try:
-        pieces = sacct.query(["-j", allocation.job_argument], timeout_seconds=limit)
+        pieces = sacct.query(["-j", allocation.job_argument, *other], timeout_seconds=limit)
         for record in sacct.parse_stream(pieces, problems):
             found.append(record)
     except ParseError as error:

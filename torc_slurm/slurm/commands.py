@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError
+from torc_slurm.slurm import environment
 
 LOGIN_TIMEOUT_SECONDS = 60.0
 EPILOG_TIMEOUT_SECONDS = 20.0
@@ -28,10 +29,6 @@ _TIMEOUT_REMEDY = f"try again later, or allow it more time with {TIMEOUT_VARIABL
 _AFTER_KILL_SECONDS = 2.0
 _PIECE_BYTES = 1 << 18
 _MOST_MESSAGES_BYTES = 1 << 16
-
-# What a query's output looks like must not depend on the user's settings: language, time zone, time format, fields.
-_QUERY_ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard"}
-_DROPPED_PREFIXES = ("SACCT_", "SCONTROL_", "SINFO_", "SQUEUE_")
 
 
 def sacct_timeout_seconds(default: float) -> float:
@@ -53,9 +50,8 @@ def sacct_timeout_seconds(default: float) -> float:
 
 
 def query_environment() -> dict[str, str]:
-    """This process's environment with all that would change how Slurm's queries print: times come in UTC."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED_PREFIXES)}
-    return kept | _QUERY_ENVIRONMENT
+    """This process's environment for a question to Slurm (see `environment.query_environment`)."""
+    return environment.query_environment(os.environ)
 
 
 def sacct(arguments: Sequence[str], *, timeout_seconds: float) -> str:

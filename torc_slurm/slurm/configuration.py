@@ -23,6 +23,7 @@ class SlurmFacts(NamedTuple):
     gather_params: str | None = None
     gather_frequency: str | None = None
     cgroup_plugin: str | None = None
+    cluster_name: str | None = None
 
     @property
     def gathers(self) -> bool:
@@ -51,13 +52,15 @@ def parse_config(text: str) -> SlurmFacts:
         gather_params=setting("jobacctgatherparams"),
         gather_frequency=setting("jobacctgatherfrequency"),
         cgroup_plugin=setting("cgroupplugin"),
+        cluster_name=setting("clustername"),
     )
 
 
-@functools.lru_cache(maxsize=1)
-def slurm_facts() -> SlurmFacts:
-    """The cluster's facts, asked once per process; all None where scontrol cannot tell."""
+@functools.cache
+def slurm_facts(cluster: str | None = None) -> SlurmFacts:
+    """The facts of a cluster (None: the local one), asked once per process; all None where scontrol cannot tell."""
+    chosen = [] if cluster is None else [f"--clusters={cluster}"]
     try:
-        return parse_config(commands.scontrol(["show", "config"]))
+        return parse_config(commands.scontrol([*chosen, "show", "config"]))
     except CommandError:
         return SlurmFacts()

@@ -20,6 +20,7 @@ class AllocationKey:
     ``slurm_array`` is ``<array job>_<task>``: the bare id of an array's first task means the whole array to sacct.
     ``run_id`` goes into the rows. A requeued or recycled job id has several records: ``user_name`` and
     ``earliest_begin_time`` (Unix time of the first step) tell which is meant, ``restart_count`` where times do not.
+    ``cluster`` None: the local one.
     """
 
     slurm_job_id: int
@@ -28,6 +29,7 @@ class AllocationKey:
     user_name: str | None = None
     earliest_begin_time: float | None = None
     restart_count: int | None = None
+    cluster: str | None = None
 
     @property
     def job_argument(self) -> str:

@@ -1,4 +1,4 @@
-"""srun's command line for one step, what its environment must not inherit, and what it says on stderr; all pure.
+"""srun's command line for one step, and what it says on stderr; all pure.
 
 `--exact` with `--ntasks` and `--nodelist` spelled out gives each step its own CPUs on the nodes chosen for it; what is
 inherited from the batch script's own allocation would change or break it (seen on 22.05).
@@ -7,37 +7,9 @@ inherited from the batch script's own allocation would change or break it (seen 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torc_slurm.units import slurm_time_limit
-
-# Options of the allocation that srun would take as those of the step.
-_NOT_INHERITED = frozenset(
-    (
-        "SLURM_CPUS_PER_TASK",
-        "SLURM_CPUS_PER_GPU",
-        "SLURM_DISTRIBUTION",
-        "SLURM_EXACT",
-        "SLURM_EXCLUSIVE",
-        "SLURM_EXPORT_ENV",
-        "SLURM_GPUS",
-        "SLURM_GPUS_PER_NODE",
-        "SLURM_GPUS_PER_SOCKET",
-        "SLURM_GPUS_PER_TASK",
-        "SLURM_GRES",
-        "SLURM_HINT",
-        "SLURM_NPROCS",
-        "SLURM_OVERLAP",
-        "SLURM_STEP_GRES",
-        "SLURM_THREADS_PER_CORE",
-        "SLURM_TRES_PER_TASK",
-        "SLURM_WHOLE",
-    )
-)
-_NOT_INHERITED_PREFIXES = ("SLURM_MEM_PER_", "SLURM_NTASKS")
-# Set by Slurm in a step (srun --pty bash): the binding of that step. Without the second a user has set the first.
-_BINDINGS = (("SLURM_CPU_BIND", "SLURM_CPU_BIND_TYPE"), ("SLURM_MEM_BIND", "SLURM_MEM_BIND_TYPE"))
 
 _STEP = re.compile(r"launching StepId=[0-9]+\.([0-9]+)")
 _RAN = re.compile(r"_task_start|tasks? started|task [0-9,\-]+: ")
@@ -101,14 +73,6 @@ def srun_command(srun: str, request: StepRequest, stderr_path: str) -> list[str]
     if request.time_limit_seconds is not None:
         words.append(f"--time={slurm_time_limit(request.time_limit_seconds)}")
     return [*words, *request.options]
-
-
-def step_environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment for srun: without the options that sbatch or salloc left there for the allocation."""
-    prefixes = (*_NOT_INHERITED_PREFIXES, *(name for name, mark in _BINDINGS if mark in inherited))
-    return {
-        name: value for name, value in inherited.items() if name not in _NOT_INHERITED and not name.startswith(prefixes)
-    }
 
 
 class SrunWords:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from torc_slurm.errors import CommandError, CommandTimeout
+from torc_slurm.slurm.clusters import cluster_arguments, without_headings
 from torc_slurm.slurm.commands import query_environment, run
 from torc_slurm.slurm.states import may_have_processes
 
@@ -21,14 +22,15 @@ def running_steps(slurm_job_id: int) -> dict[str, str]:
     return {name: step.rpartition(".")[2] for step, _, name in (line.partition("|") for line in text.splitlines())}
 
 
-def job_state(slurm_job_id: int) -> str | None:
+def job_state(slurm_job_id: int, cluster: str | None = None) -> str | None:
     """``RUNNING``, ``COMPLETING``, …; None where the job is unknown, and so has ended long ago.
 
     Raises:
         CommandError, CommandNotFound, CommandTimeout: the controller does not answer.
     """
     try:
-        states = _squeue(["--states", "all", "--jobs", str(slurm_job_id), "--format", "%T"]).split()
+        chosen = [*cluster_arguments(cluster), "--states", "all", "--jobs", str(slurm_job_id), "--format", "%T"]
+        states = [line.strip() for line in without_headings(_squeue(chosen))]
     except CommandTimeout:
         raise
     except CommandError as error:
@@ -60,7 +62,7 @@ def signal_steps(slurm_job_id: int, steps: Collection[str], signal_name: str) ->
         run(
             ["scancel", "--ctld", f"--signal={signal_name}", *names],
             timeout_seconds=TIMEOUT_SECONDS,
-            environment=_environment(),
+            environment=query_environment(),
         )
     except CommandTimeout:
         raise
@@ -75,10 +77,4 @@ def _only_says_it_is_over(lines: Iterable[str]) -> bool:
 
 
 def _squeue(arguments: list[str]) -> str:
-    return run(["squeue", "--noheader", *arguments], timeout_seconds=TIMEOUT_SECONDS, environment=_environment())
-
-
-def _environment() -> dict[str, str]:
-    """Without the user's own filters and questions (SQUEUE_STATES, SCANCEL_INTERACTIVE, …)."""
-    kept = query_environment()
-    return {name: value for name, value in kept.items() if not name.startswith(("SQUEUE_", "SCANCEL_"))}
+    return run(["squeue", "--noheader", *arguments], timeout_seconds=TIMEOUT_SECONDS, environment=query_environment())

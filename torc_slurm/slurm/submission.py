@@ -5,27 +5,34 @@ Every call goes through `torc_slurm.slurm.commands`; what the answers mean is re
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from torc_slurm.errors import CommandError, ParseError
+from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments, without_headings
 from torc_slurm.slurm.commands import query_environment, run, run_with_messages
+from torc_slurm.slurm.environment import said_options, sbatch_environment
 from torc_slurm.slurm.states import described, has_ended
 from torc_slurm.units import parse_slurm_time
 
 SBATCH_TIMEOUT_SECONDS = 120.0
 QUERY_TIMEOUT_SECONDS = 20.0
 
-_JOB_ID = re.compile(r"([0-9]{1,18})(?:;\S*)?", re.ASCII)
+_JOB_ID = re.compile(r"([0-9]{1,18})(?:;(\S+))?", re.ASCII)
+_UNREAD_REMEDY = "look for it with squeue --me"
 _NODE_FORMAT = "%R|%P|%D|%c|%m|%l|%L|%G"
 _GPUS = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:([0-9]{1,9})", re.ASCII)
 
 
 class Submitted(NamedTuple):
-    """What sbatch gave: the job's number, and what it (or a plugin of the site's) said beside it."""
+    """What sbatch gave: the job, and what it (or a plugin or a wrapper of the site's) said beside it.
 
-    slurm_job_id: int
+    ``job`` None: sbatch accepted the script, and which job it became could not be read; ``messages`` say so.
+    """
+
+    job: SlurmJob | None
     messages: str
 
 
@@ -45,50 +52,74 @@ class Nodes(NamedTuple):
 def submit(script: str, arguments: Sequence[str] = (), script_arguments: Sequence[str] = ()) -> Submitted:
     """Give a script to sbatch; ``arguments`` go before the script's own #SBATCH lines, the others to the script.
 
+    Variables of the environment do not replace what the script or the arguments say.
+
     Raises:
         CommandNotFound: there is no sbatch here.
         CommandTimeout: it did not answer: whether the job was submitted is not known.
         CommandError: it refused; the message has its own words.
-        ParseError: it printed no job id.
     """
+    with open(script, encoding="utf-8", errors="surrogateescape") as file:
+        said = said_options(file.read(), arguments)
     stdout, messages = run_with_messages(
-        ["sbatch", "--parsable", *arguments, script, *script_arguments], timeout_seconds=SBATCH_TIMEOUT_SECONDS
+        ["sbatch", "--parsable", *arguments, script, *script_arguments],
+        timeout_seconds=SBATCH_TIMEOUT_SECONDS,
+        environment=sbatch_environment(os.environ, said),
     )
-    return Submitted(parse_job_id(stdout), messages.strip())
+    job, others = read_answer(stdout)
+    told = [messages.strip(), *others]
+    if job is None:
+        told.append(f"sbatch accepted {script}, and no line of what it printed is a job id: {_UNREAD_REMEDY}")
+    return Submitted(job, "\n".join(filter(None, told)))
 
 
-def parse_job_id(text: str) -> int:
-    """The number in ``12`` or ``12;cluster``, which ``sbatch --parsable`` prints in its last line.
+def read_answer(text: str) -> tuple[SlurmJob | None, list[str]]:
+    """The job in what ``sbatch --parsable`` printed (a line ``12`` or ``12;cluster``), and all other lines.
 
-    Raises:
-        ParseError: something else.
+    None where no line or more than one could be it: wrappers of sbatch and plugins print lines before and after it.
     """
-    lines = text.split()
-    match = _JOB_ID.fullmatch(lines[-1]) if lines else None
-    if match is None:
-        raise ParseError(f"sbatch --parsable printed {text!r} and no job id; look with squeue --me")
-    return int(match[1])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    found = {line: match for line in lines if (match := _JOB_ID.fullmatch(line))}
+    if len(found) != 1:
+        return None, lines
+    ((line, match),) = found.items()
+    return SlurmJob(int(match[1]), match[2]), [other for other in lines if other != line]
 
 
-def cancel(slurm_job_id: int) -> None:
+def cancel(job: SlurmJob) -> None:
     """scancel one job; one that has ended is no error.
 
     Raises:
         CommandError: Slurm refused or did not answer.
     """
-    run(["scancel", str(slurm_job_id)], timeout_seconds=QUERY_TIMEOUT_SECONDS)
+    run(
+        ["scancel", *cluster_arguments(job.cluster), str(job.slurm_job_id)],
+        timeout_seconds=QUERY_TIMEOUT_SECONDS,
+        environment=query_environment(),
+    )
 
 
-def active_jobs(slurm_job_ids: Iterable[int]) -> dict[int, str]:
-    """Slurm's state of those of the jobs that have not ended, as `states.described` shows it; asks squeue once.
+def active_jobs(jobs: Iterable[SlurmJob]) -> dict[SlurmJob, str]:
+    """Slurm's state of those of the jobs that have not ended, as `states.described` shows it.
+
+    Asks squeue once per cluster.
 
     Raises:
-        CommandError: squeue is not there, or the controller does not answer.
+        CommandError: squeue is not there, or a controller does not answer.
     """
-    wanted = sorted(set(slurm_job_ids))
-    if not wanted:
-        return {}
-    arguments = ["squeue", "-h", "-t", "all", "-j", ",".join(map(str, wanted)), "-o", "%A|%T"]
+    numbers: dict[str | None, set[int]] = {}
+    for job in jobs:
+        numbers.setdefault(job.cluster, set()).add(job.slurm_job_id)
+    return {
+        SlurmJob(number, cluster): state
+        for cluster, wanted in numbers.items()
+        for number, state in _active_jobs_of(cluster, sorted(wanted)).items()
+    }
+
+
+def _active_jobs_of(cluster: str | None, wanted: Sequence[int]) -> dict[int, str]:
+    chosen = ",".join(map(str, wanted))
+    arguments = ["squeue", *cluster_arguments(cluster), "-h", "-t", "all", "-j", chosen, "-o", "%A|%T"]
     try:
         text = run(arguments, timeout_seconds=QUERY_TIMEOUT_SECONDS, environment=query_environment())
     except CommandError as error:
@@ -100,19 +131,19 @@ def active_jobs(slurm_job_ids: Iterable[int]) -> dict[int, str]:
 
 def parse_active_jobs(text: str) -> dict[int, str]:
     """``{job: state}`` of the lines ``job|STATE`` whose state is not known to be an end."""
-    pairs = (line.split("|") for line in text.split())
+    pairs = (line.strip().split("|") for line in without_headings(text))
     return {int(job): described(state) for job, state in pairs if not has_ended(state)}
 
 
-def partition_nodes() -> list[Nodes]:
-    """What every partition's nodes have; asks sinfo once.
+def partition_nodes(cluster: str | None = None) -> list[Nodes]:
+    """What the nodes of every partition have, on a cluster (None: the local one); asks sinfo once.
 
     Raises:
         CommandError: sinfo is not there, or the controller does not answer.
         ParseError: it answered in another form.
     """
     text = run(
-        ["sinfo", "-h", "-e", "-o", _NODE_FORMAT],
+        ["sinfo", *cluster_arguments(cluster), "-h", "-e", "-o", _NODE_FORMAT],
         timeout_seconds=QUERY_TIMEOUT_SECONDS,
         environment=query_environment(),
     )
@@ -126,7 +157,7 @@ def parse_nodes(text: str) -> list[Nodes]:
         ParseError: a line of another form.
     """
     try:
-        return [_nodes(line.split("|")) for line in text.splitlines() if line.strip()]
+        return [_nodes(line.split("|")) for line in without_headings(text)]
     except (ValueError, IndexError) as error:
         raise ParseError(f"sinfo printed something else than {_NODE_FORMAT}: {error}") from error
 
@@ -165,8 +196,3 @@ def time_limit_of(nodes: Sequence[Nodes]) -> int | None:
     limits = [each.default_seconds if each.default_seconds is not None else each.max_seconds for each in nodes]
     known = [limit for limit in limits if limit is not None]
     return min(known, default=None)
-
-
-def states_text(states: Mapping[int, str]) -> str:
-    """``job 12 (RUNNING)``."""
-    return ", ".join(f"job {job} ({state})" for job, state in states.items())

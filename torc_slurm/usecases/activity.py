@@ -15,6 +15,7 @@ from torc_slurm.errors import DatabaseError
 from torc_slurm.liveness import Life, Process, life_of, process_here
 from torc_slurm.output_names import claim_path, is_attempt_of_run, node_files_of_run
 from torc_slurm.slurm import steps
+from torc_slurm.slurm.clusters import SlurmJob
 
 
 class Activity(NamedTuple):
@@ -55,10 +56,11 @@ def activity_of_claim(run: RunName, claim: Claim, me: Claim, allocation_state: s
     if claim.slurm_job_id == me.slurm_job_id:
         return _in_this_allocation(run, claim, me)
     if allocation_state is None:
-        return Activity(False, f"Slurm job {claim.slurm_job_id} has ended")
+        return Activity(False, f"{SlurmJob(claim.slurm_job_id, claim.cluster)} has ended")
+    where = SlurmJob(claim.slurm_job_id, claim.cluster)
     return Activity(
         True,
-        f"Slurm job {claim.slurm_job_id} is {allocation_state}",
+        f"{where} is {allocation_state}",
         is_ending=allocation_state == "COMPLETING",
     )
 

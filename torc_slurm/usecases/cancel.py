@@ -24,9 +24,9 @@ def cancel_runs(current: Current) -> list[str]:
 
 def _cancel(current: Current, run: RunState) -> str:
     what = f"run {run.run_id} of workflow {current.workflow_id}"
-    if run.slurm_job_id is not None:
-        submission.cancel(run.slurm_job_id)
-        return f"{what}: Slurm job {run.slurm_job_id} was told to end"
+    if run.job is not None:
+        submission.cancel(run.job)
+        return f"{what}: {run.job} was told to end"
     if run.claim is not None:
         return f"{what}: {_end_processes(run, run.claim)}"
     if run.status not in (GENERATED, SUBMITTED):

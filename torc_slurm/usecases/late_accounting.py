@@ -111,11 +111,11 @@ def open_questions(connection: sqlite3.Connection, selection: Selection, *, all_
         steps += unmeasured_without_final_row(connection, selection)
         steps.sort(key=lambda step: (step.slurm_job_id, step.run_id), reverse=True)
     questions = []
-    for (job, array, run_id, user, workflow_id), group in groupby(steps, key=lambda step: step[:5]):
+    for (job, array, run_id, user, workflow_id, cluster), group in groupby(steps, key=lambda step: step[:6]):
         members = list(group)
         begin = min(step.start_time for step in members)
         restarts = run_id - 1 if workflow_id is None else None
-        key = AllocationKey(job, array, run_id, user, begin, restarts)
+        key = AllocationKey(job, array, run_id, user, begin, restarts, cluster)
         questions.append(Question(key, tuple(dict.fromkeys(step.step_id for step in members))))
     return questions[:MOST_ALLOCATIONS]
 

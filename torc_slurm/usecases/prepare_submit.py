@@ -18,6 +18,7 @@ from torc_slurm.output_names import allocation_output_name
 from torc_slurm.plan import Plan
 from torc_slurm.plan_settings import pools_of
 from torc_slurm.slurm import submission
+from torc_slurm.slurm.environment import value_of
 from torc_slurm.slurm.fit import misfits, too_few_nodes
 from torc_slurm.slurm.sbatch_options import (
     Overrides,
@@ -103,10 +104,11 @@ def prepare(database: MainDatabase, request: Request) -> Prepared:
     plan, stages = _stages(connection, row, plan, request)
     warnings = [*check_inputs(plan)]
     allocations, too_large = [], []
-    known = _known_nodes()
+    known = _known_nodes(_cluster(row, request))
     for stage in stages:
         scheduler, defaults = _scheduler(connection, row, request, stage.scheduler)
-        nodes = submission.nodes_of(known, scheduler.partition or _text(defaults.get("partition")))
+        partition = scheduler.partition or _text(defaults.get("partition")) or request.environ.get("SBATCH_PARTITION")
+        nodes = submission.nodes_of(known, partition or None)
         too_large += misfits(stage.jobs, scheduler, nodes)
         warnings += too_few_nodes(scheduler, nodes)
         allocations.append(_allocation(plan, stage, len(stages), scheduler, defaults, nodes, request))
@@ -202,7 +204,8 @@ def _script(
     nodes: Sequence[submission.Nodes],
     request: Request,
 ) -> str:
-    limit = limit_seconds(scheduler.walltime or _text(defaults.get("time")))
+    told = scheduler.walltime or _text(defaults.get("time")) or request.environ.get("SBATCH_TIMELIMIT")
+    limit = limit_seconds(told or None)
     options = sbatch_options(
         scheduler,
         defaults,
@@ -229,9 +232,18 @@ def _text(value: str | bool | None) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _known_nodes() -> list[submission.Nodes]:
+def _cluster(workflow: Row, request: Request) -> str | None:
+    """The cluster that sbatch will submit to, as far as it is told one; ``a,b`` leaves it to Slurm."""
+    defaults = json.loads(str(workflow["slurm_defaults"]))
+    told = value_of("clusters", request.sbatch_arguments) or _text(defaults.get("clusters"))
+    return told or request.environ.get("SBATCH_CLUSTERS") or request.environ.get("SLURM_CLUSTERS") or None
+
+
+def _known_nodes(cluster: str | None) -> list[submission.Nodes]:
     """What the nodes have; nothing where Slurm cannot be asked: then the runner fails what does not fit."""
+    if cluster is not None and ("," in cluster or cluster == "all"):
+        return []
     try:
-        return submission.partition_nodes()
+        return submission.partition_nodes(cluster)
     except (CommandError, ParseError):
         return []

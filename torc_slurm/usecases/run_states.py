@@ -15,6 +15,7 @@ from torc_slurm.errors import CommandError, ParseError
 from torc_slurm.liveness import Process
 from torc_slurm.output_names import claim_path
 from torc_slurm.plan import plan_run_ids
+from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.slurm.submission import active_jobs
 from torc_slurm.usecases.activity import RunName, activity_of_claim
 from torc_slurm.usecases.attempt_results import rebuild_results
@@ -33,9 +34,14 @@ class RunState:
     run_id: int
     status: str
     reason: str
-    slurm_job_id: int | None = None
+    job: SlurmJob | None = None
     claim: Claim | None = None
     processes: tuple[Process, ...] = ()
+
+    @property
+    def slurm_job_id(self) -> int | None:
+        """Its Slurm job's number."""
+        return None if self.job is None else self.job.slurm_job_id
 
     @property
     def is_active(self) -> bool:
@@ -47,7 +53,7 @@ def settle_runs(
     connection: sqlite3.Connection,
     output_dir: str,
     workflow_id: int,
-    ask_slurm: Callable[[Iterable[int]], Mapping[int, str]] = active_jobs,
+    ask_slurm: Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]] = active_jobs,
 ) -> list[RunState]:
     """Bring the rows of a workflow's runs up to date and return where each run stands that had not ended before.
 
@@ -70,7 +76,7 @@ def refresh_workflow(
     connection: sqlite3.Connection,
     output_dir: str,
     workflow_id: int,
-    ask_slurm: Callable[[Iterable[int]], Mapping[int, str]] = active_jobs,
+    ask_slurm: Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]] = active_jobs,
 ) -> list[RunState]:
     """Settle a workflow's runs, then the status of each of its jobs; collect what the nodes wrote first."""
     states = settle_runs(connection, output_dir, workflow_id, ask_slurm)
@@ -116,18 +122,21 @@ def _adopt_plans(connection: sqlite3.Connection, output_dir: str, workflow_id: i
                 status=GENERATED,
                 created_at=time.time() if claim is None else claim.claimed_at,
                 slurm_job_id=None if claim is None else claim.slurm_job_id,
+                cluster=None if claim is None else claim.cluster,
             )
 
 
-def _slurm_job(row: Row, claim: Claim | None) -> int | None:
-    if claim is not None:
-        return claim.slurm_job_id
-    return None if row["slurm_job_id"] is None else int(row["slurm_job_id"])
+def _slurm_job(row: Row, claim: Claim | None) -> SlurmJob | None:
+    number = row["slurm_job_id"] if claim is None else claim.slurm_job_id
+    if number is None:
+        return None
+    cluster = (None if claim is None else claim.cluster) or row["cluster"]
+    return SlurmJob(int(number), None if cluster is None else str(cluster))
 
 
 def _ask(
-    ask_slurm: Callable[[Iterable[int]], Mapping[int, str]], jobs: list[int]
-) -> tuple[Mapping[int, str], str | None]:
+    ask_slurm: Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]], jobs: list[SlurmJob]
+) -> tuple[Mapping[SlurmJob, str], str | None]:
     """The active jobs, and why Slurm could not be asked."""
     if not jobs:
         return {}, None
@@ -148,7 +157,7 @@ def _claim_or_problem(run: RunName) -> Claim | str | None:
 
 
 def _state(
-    run: RunName, row: Row, claim: Claim | str | None, active: Mapping[int, str], trouble: str | None
+    run: RunName, row: Row, claim: Claim | str | None, active: Mapping[SlurmJob, str], trouble: str | None
 ) -> RunState:
     run_id = run.run_id
     if isinstance(claim, str):
@@ -157,19 +166,21 @@ def _state(
     if claim is None:
         return _unclaimed(row, run_id, job, active, trouble)
     if job is not None and trouble is not None:
-        return RunState(run_id, RUNNING, f"Slurm job {job}, of which {trouble}", job, claim)
+        return RunState(run_id, RUNNING, f"{job}, of which {trouble}", job, claim)
     activity = activity_of_claim(run, claim, _NOBODY, active.get(job) if job is not None else None)
     status = RUNNING if activity.is_active else ENDED
     return RunState(run_id, status, activity.reason, job, claim, activity.processes)
 
 
-def _unclaimed(row: Row, run_id: int, job: int | None, active: Mapping[int, str], trouble: str | None) -> RunState:
+def _unclaimed(
+    row: Row, run_id: int, job: SlurmJob | None, active: Mapping[SlurmJob, str], trouble: str | None
+) -> RunState:
     if job is not None:
         if trouble is not None:
-            return RunState(run_id, SUBMITTED, f"Slurm job {job}, of which {trouble}", job)
+            return RunState(run_id, SUBMITTED, f"{job}, of which {trouble}", job)
         if job in active:
-            return RunState(run_id, SUBMITTED, f"Slurm job {job} is {active[job]}", job)
-        return RunState(run_id, ENDED, f"Slurm job {job} has ended", job)
+            return RunState(run_id, SUBMITTED, f"{job} is {active[job]}", job)
+        return RunState(run_id, ENDED, f"{job} has ended", job)
     if row["status"] == SUBMITTED:
         return RunState(run_id, SUBMITTED, "torc submit was interrupted: look for its job with squeue --me")
     return RunState(run_id, GENERATED, "its script was generated and has not begun")
@@ -182,5 +193,6 @@ def _write(connection: sqlite3.Connection, workflow_id: int, state: RunState) ->
         state.run_id,
         status=state.status,
         slurm_job_id=state.slurm_job_id,
+        cluster=None if state.job is None else state.job.cluster,
         note=state.reason if state.status == ENDED else None,
     )

@@ -19,10 +19,11 @@ from torc_slurm.database.job_states import refresh_job_statuses
 from torc_slurm.database.main import open_copy, open_main, open_to_write, transaction
 from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, update_run
 from torc_slurm.database.workflows import take_back_workflow
-from torc_slurm.errors import CommandError, CommandTimeout, InputError, ParseError, TorcError
+from torc_slurm.errors import CommandError, CommandTimeout, InputError, TorcError
 from torc_slurm.output_names import plan_path
 from torc_slurm.plan import Plan, create_plan_file
 from torc_slurm.slurm import submission
+from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases import templates
 from torc_slurm.usecases.collect import collect_node_files
@@ -52,13 +53,16 @@ class Launched:
     collector_job_id: int | None = None
     later_job_ids: tuple[int, ...] = ()
     stage_count: int = 1
+    cluster: str | None = None
 
     @property
     def allocation(self) -> str:
         """The Slurm jobs that were submitted, in words."""
         collector = "" if self.collector_job_id is None else f", collected by job {self.collector_job_id} afterwards"
         later = "".join(f", then Slurm job {job}" for job in self.later_job_ids)
-        return f"Slurm job {self.slurm_job_id}{later}{collector}"
+        if self.slurm_job_id is None:
+            return "a Slurm job whose number could not be read"
+        return f"{SlurmJob(self.slurm_job_id, self.cluster)}{later}{collector}"
 
 
 def dry_run(output_dir: str, request: Request) -> Launched:
@@ -101,28 +105,41 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
     Raises:
         InputError: unknown ids or names, a job that can never fit, a text that no #SBATCH line can hold.
         TorcError: a run is active, or every job is completed.
-        CommandError: sbatch is not there or refused; nothing was created then.
+        CommandError: sbatch is not there or refused; nothing was created then. After it has accepted a script nothing
+            is taken back: what cannot be read of its answer is among the messages.
         CommandTimeout: sbatch did not answer; the run stays, because it may have been submitted.
     """
     prepared = _write_down(output_dir, request, SUBMITTED, on_wait)
     plan = prepared.plan
     answers: list[submission.Submitted] = []
+    jobs: list[SlurmJob] = []
     for allocation in prepared.allocations:
-        after = [f"--dependency=afterany:{answers[-1].slurm_job_id}"] if answers else []
+        if len(jobs) < len(answers):  # it cannot be said after which job the next one is to begin
+            break
+        after = [f"--dependency=afterany:{jobs[-1].slurm_job_id}"] if jobs else []
         try:
             answers.append(submission.submit(allocation.script_path, [*request.sbatch_arguments, *after]))
         except CommandTimeout as error:
             raise TorcError(_not_known(plan, error)) from error
-        except (CommandError, ParseError):
-            for answer in reversed(answers):
-                submission.cancel(answer.slurm_job_id)
+        except CommandError:
+            for job in reversed(jobs):
+                submission.cancel(job)
             _take_back(output_dir, prepared, on_wait)
             raise
-        with open_main(output_dir, on_wait=on_wait) as database, transaction(database.connection):
-            job = answers[-1].slurm_job_id
-            update_run(database.connection, plan.workflow_id, allocation.run_id, slurm_job_id=job)
-    jobs = [answer.slurm_job_id for answer in answers]
-    collector, trouble = _submit_collector(prepared, jobs[-1])
+        if (submitted := answers[-1].job) is not None:
+            jobs.append(submitted)
+            with open_main(output_dir, on_wait=on_wait) as database, transaction(database.connection):
+                number, cluster = submitted
+                update_run(
+                    database.connection, plan.workflow_id, allocation.run_id, slurm_job_id=number, cluster=cluster
+                )
+    collector, trouble = _submit_collector(prepared, jobs[-1]) if len(jobs) == len(prepared.allocations) else (None, ())
+    if len(answers) < len(prepared.allocations):
+        left = len(prepared.allocations) - len(answers)
+        trouble = (
+            *trouble,
+            f"{left} later allocations were not submitted: torc submit {plan.workflow_id} once it has ended",
+        )
     said = [line for answer in answers for line in answer.messages.splitlines()]
     return Launched(
         plan.workflow_id,
@@ -130,22 +147,24 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
         len(plan.jobs),
         prepared.script,
         prepared.allocations[0].script_path,
-        jobs[0],
+        jobs[0].slurm_job_id if jobs else None,
         (*prepared.warnings, *said, *trouble),
         collector,
-        tuple(jobs[1:]),
-        len(jobs),
+        tuple(job.slurm_job_id for job in jobs[1:]),
+        len(prepared.allocations),
+        jobs[0].cluster if jobs else None,
     )
 
 
-def _submit_collector(prepared: Prepared, slurm_job_id: int) -> tuple[int | None, tuple[str, ...]]:
+def _submit_collector(prepared: Prepared, job: SlurmJob) -> tuple[int | None, tuple[str, ...]]:
     """The job that collects the run afterwards, where one was asked for; or why there is none."""
     if _collector_of(prepared) is None:
         return None, ()
-    options, script, words = _collector_call(prepared, str(slurm_job_id))
+    options, script, words = _collector_call(prepared, str(job.slurm_job_id))
     try:
-        return submission.submit(script, options, words).slurm_job_id, ()
-    except (CommandError, ParseError) as error:
+        answer = submission.submit(script, [*cluster_arguments(job.cluster), *options], words)
+        return (None, (answer.messages,)) if answer.job is None else (answer.job.slurm_job_id, ())
+    except CommandError as error:
         return None, (f"no collector was submitted ({error}); torc slurm collect does the same later",)
 
 
