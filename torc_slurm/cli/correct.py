@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torc_slurm.cli import own_jobs
 from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.own_jobs import GroupByOption, NameOption, SinceOption, SlurmJobIdsOption
 from torc_slurm.cli.sizing_options import (
     DEFAULT_MULTIPLIER,
     CpuMultiplierOption,
@@ -36,6 +38,8 @@ _EXAMPLE = """\b
 Examples:
   {command} 3 --dry-run --explain                what it would do, and why
   {command} 3 --write-spec                       change the workflow file too, and show the difference
+  {command} --script job.sbatch --dry-run        your own script: from what its jobs used
+  {command} --since 1w --explain                 all your jobs of a week, grouped by name
   {command} 3 --no-downsize --max-memory 64g     only ask for more, but no more than 64 GB
 """
 
@@ -76,6 +80,14 @@ def correct_resources(
             "--partition", metavar="NAME", help="Ask for no more than its nodes have; default: the workflow's."
         ),
     ] = None,
+    script: Annotated[
+        str | None,
+        typer.Option("--script", metavar="FILE", help="Edit the #SBATCH lines of your own script from its jobs."),
+    ] = None,
+    slurm_job_id: SlurmJobIdsOption = None,
+    since: SinceOption = None,
+    name: NameOption = None,
+    group_by: GroupByOption = None,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
     format_: FormatOption = None,
@@ -92,6 +104,19 @@ def correct_resources(
     from torc_slurm.usecases.sizing_facts import sizing_facts
 
     chosen_format, directory = resolve(context, format_, output_dir)
+    chosen = own_jobs.Chosen(slurm_job_id, since, name, group_by)
+    own_jobs.refuse_workflow(workflow_id, chosen)
+    if script is not None:
+        edited = own_jobs.correct_script(script, chosen, directory, dry_run=dry_run, no_downsize=no_downsize)
+        write(edited, chosen_format)
+        return
+    if chosen.is_given:
+        groups = own_jobs.groups_from(chosen, directory)
+        write(
+            own_jobs.corrections_answer(groups, no_downsize=no_downsize, dry_run=dry_run, explain=explain),
+            chosen_format,
+        )
+        return
     if output is not None and not write_spec:
         raise InputError("-o FILE says where the workflow file goes; give --write-spec with it")
     guards = guards_of(

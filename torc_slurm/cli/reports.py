@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
 
+from torc_slurm.cli import own_jobs
 from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of
 from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.own_jobs import NameOption, SinceOption, SlurmJobIdsOption
 from torc_slurm.cli.sizing_options import (
     DEFAULT_MULTIPLIER,
     CpuMultiplierOption,
@@ -27,6 +30,7 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What jobs u
 _CHECK_EXAMPLE = """\b
 Examples:
   {command} 3
+  {command} --since 1w                                     your own Slurm jobs of a week
   {command} 3 --all -f json                                those within their limits too
   {command} --fail-on-violation --min-over-utilization 5   for scripts
 """
@@ -69,6 +73,9 @@ def check_resource_utilization(
     fail_on_violation: Annotated[
         bool, typer.Option("--fail-on-violation", help="Exit 3 where there is a violation.")
     ] = False,
+    slurm_job_id: SlurmJobIdsOption = None,
+    since: SinceOption = None,
+    name: NameOption = None,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
     format_: FormatOption = None,
@@ -86,14 +93,22 @@ def check_resource_utilization(
 
     chosen_format, directory = resolve(context, format_, output_dir)
     least = None if min_over_utilization is None else exact(min_over_utilization)
-    with sizing_facts(
-        directory, workflow_id, ask_accounting=not no_accounting, backend=backend_of(accounting_backend), on_wait=say
-    ) as found:
-        found.require_run(run_id)
-        report = check(
-            found.facts, run_id=run_id, show_all=show_all, include_failed=include_failed, min_over_percent=least
-        )
-    say_what_is_missing(found)
+    chosen = own_jobs.Chosen(slurm_job_id, since, name)
+    own_jobs.refuse_workflow(workflow_id, chosen)
+    with contextlib.ExitStack() as stack:
+        if chosen.is_given:
+            facts = own_jobs.facts_from(chosen, directory)
+        else:
+            asks = not no_accounting
+            backend = backend_of(accounting_backend)
+            found = stack.enter_context(
+                sizing_facts(directory, workflow_id, ask_accounting=asks, backend=backend, on_wait=say)
+            )
+            found.require_run(run_id)
+            facts = found.facts
+        report = check(facts, run_id=run_id, show_all=show_all, include_failed=include_failed, min_over_percent=least)
+    if not chosen.is_given:
+        say_what_is_missing(found)
     write(utilization_answer(report), chosen_format)
     if fail_on_violation and report.violations:
         raise typer.Exit(VIOLATIONS_EXIT_STATUS)
@@ -107,6 +122,9 @@ def savings(
     memory_multiplier: MemoryMultiplierOption = DEFAULT_MULTIPLIER,
     cpu_multiplier: CpuMultiplierOption = DEFAULT_MULTIPLIER,
     runtime_multiplier: RuntimeMultiplierOption = DEFAULT_MULTIPLIER,
+    slurm_job_id: SlurmJobIdsOption = None,
+    since: SinceOption = None,
+    name: NameOption = None,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
     format_: FormatOption = None,
@@ -125,6 +143,12 @@ def savings(
 
     chosen_format, directory = resolve(context, format_, output_dir)
     options = options_of(memory_multiplier, cpu_multiplier, runtime_multiplier, guards=guards_of())
+    chosen = own_jobs.Chosen(slurm_job_id, since, name)
+    own_jobs.refuse_workflow(workflow_id, chosen)
+    if chosen.is_given:
+        facts = own_jobs.facts_from(chosen, directory)
+        write(savings_answer(None, run_id, savings_of(facts, correct(facts, options), run_id)), chosen_format)
+        return
     with sizing_facts(
         directory, workflow_id, ask_accounting=not no_accounting, backend=backend_of(accounting_backend), on_wait=say
     ) as found:

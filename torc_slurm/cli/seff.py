@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import re
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +10,8 @@ import typer
 
 from torc_slurm.cli.moments import parse_moment
 from torc_slurm.cli.options import OutputDirOption, Settings, resolve_columns, say
-from torc_slurm.configuration import section
+from torc_slurm.cli.own_jobs import me, name_pattern, output_dirs
 from torc_slurm.errors import InputError
-from torc_slurm.output_names import RESOURCE_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.usecases.efficiency import JobFilter
@@ -73,7 +69,8 @@ def seff(
 
     chosen, columns, directory = resolve_columns(context, format_, output_dir, seff_view.COLUMN_NAMES)
     job_filter = _filter(jobs or [], user, since, until, state, partition, name, limit)
-    directories = _directories(directory, output_dir, context)
+    before: Settings = context.obj or Settings()
+    directories = output_dirs(directory, is_given=bool(output_dir or before.output_dir))
     found, meaning = job_efficiencies(job_filter, directories, on_problem=say)
     uses = list(found)
     if not uses:
@@ -97,12 +94,6 @@ def _filter(
     from torc_slurm.slurm.job_expressions import parse_jobs
     from torc_slurm.usecases.efficiency import JobFilter
 
-    pattern = None
-    if name is not None:
-        try:
-            pattern = re.compile(name)
-        except re.error as error:
-            raise InputError(f"--name {name!r} is not a regular expression: {error}") from None
     named = tuple(str(job) for job in parse_jobs(jobs))
     now = datetime.fromtimestamp(time.time()).astimezone()
     begin = parse_moment(since or _DEFAULT_SINCE, now, option="--since")
@@ -111,36 +102,14 @@ def _filter(
         raise InputError(f"--until {until} is before --since {since or _DEFAULT_SINCE}; give a later time")
     return JobFilter(
         jobs=named,
-        user=user or _me(),
+        user=user or me(),
         since=begin,
         until=end,
         states=tuple(word.strip() for word in (state or "").split(",") if word.strip()),
         partition=partition,
-        name=pattern,
+        name=name_pattern(name),
         limit=limit,
     )
-
-
-def _me() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        raise InputError(f"user id {os.getuid()} has no name here; give --user, or a job id") from None
-
-
-def _directories(directory: str, given: str | None, context: typer.Context) -> list[str]:
-    """Where records of torc-step may be: the output directory where there is one, and those of the configuration.
-
-    One that was given on the command line is used, and reported where it is not there.
-    """
-    before: Settings = context.obj or Settings()
-    further = section("seff").get("output_dirs", [])
-    if not isinstance(further, list) or not all(isinstance(path, str) for path in further):
-        raise InputError('[seff] output_dirs in the configuration is no list; write output_dirs = ["/scratch/me/out"]')
-    found = [os.path.abspath(os.path.expanduser(os.path.expandvars(path))) for path in further]
-    if given or before.output_dir or os.path.isdir(os.path.join(directory, RESOURCE_DIR)):
-        found.insert(0, directory)
-    return list(dict.fromkeys(found))
 
 
 def _nothing_found(job_filter: JobFilter) -> str:

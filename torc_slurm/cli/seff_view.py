@@ -185,7 +185,7 @@ def item(job: JobUse) -> dict[str, Any]:
         "gpu_count": job.gpu_count,
         "gpu_utilization_percent": job.gpu_utilization_percent,
         "gpu_memory_bytes": job.gpu_memory_bytes,
-        "advice": [each._asdict() for each in group.advice],
+        "advice": [each.item() for each in group.advice],
         "sbatch_lines": list(group.sbatch_lines),
         "steps": [_step_item(step) for step in job.steps],
     }

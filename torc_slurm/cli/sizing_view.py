@@ -92,12 +92,18 @@ def utilization_answer(report: Utilization) -> Answer:
 
 def _utilization_notes(report: Utilization) -> list[str]:
     what = "violation" if report.violations == 1 else "violations"
-    notes = [f"{report.violations} {what} in {report.total_results} jobs (workflow {report.workflow_id})."]
+    notes = [f"{report.violations} {what} in {report.total_results} jobs{_of_workflow(report.workflow_id)}."]
     if report.unmeasured:
         notes.append(f"{report.unmeasured} of them lack a figure; nothing is said about what was not measured.")
-    if report.violations:
+    if report.violations and report.workflow_id is not None:
         notes.append(f"See what to request instead: torc workflows correct-resources {report.workflow_id} --dry-run")
+    elif report.violations:
+        notes.append("See what to request instead: torc correct, with the same options")
     return notes
+
+
+def _of_workflow(workflow_id: int | None) -> str:
+    return "" if workflow_id is None else f" (workflow {workflow_id})"
 
 
 def _use_cells(report: Utilization, index: int) -> tuple[str, ...]:
@@ -161,7 +167,7 @@ def _edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:
     return lines
 
 
-def savings_answer(workflow_id: int, run_id: int | None, rows: Sequence[Saving]) -> Answer:
+def savings_answer(workflow_id: int | None, run_id: int | None, rows: Sequence[Saving]) -> Answer:
     """One row per requirement, and the workflow's sum."""
     items = [saving_item(each) for each in rows]
     notes = [

@@ -121,6 +121,7 @@ def save_corrections(connection: sqlite3.Connection, corrections: Corrections, *
     Raises:
         DatabaseError: a requirement is no longer what was looked at.
     """
+    assert corrections.workflow_id is not None  # only a workflow's requirements are in the database
     after_run_id = last_run_id(connection, corrections.workflow_id)
     for decision in corrections.decisions:
         if decision.direction != KEPT:

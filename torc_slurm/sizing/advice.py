@@ -51,15 +51,34 @@ class Advice(NamedTuple):
     suggested: str | int
     reason: str
     confidence: str
+    is_more: bool = False
+
+    def item(self) -> dict[str, str | int | None]:
+        """For JSON."""
+        return {name: getattr(self, name) for name in ("resource", "current", "suggested", "reason", "confidence")}
 
 
 def advise(jobs: Sequence[JobUse]) -> list[Advice]:
-    """What to change in the request that these jobs share: at most one suggestion for each of memory, CPUs and time."""
-    telling = [job for job in jobs if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
+    """What to change in the request of the latest of these jobs: at most one suggestion each for memory, CPUs and time.
+
+    A job that was killed for memory, or ended for time, with less than is asked for now has been answered: it does not
+    count.
+    """
+    ordered = sorted(jobs, key=lambda job: (job.submit_time or 0.0, job.slurm_job_id))
+    telling = [job for job in ordered if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
     if not telling:
         return []
+    now = telling[-1]
+    telling = [job for job in telling if not _is_answered(job, now)]
     found = (_memory(telling), _cpus(telling), _time(telling))
     return [advice for advice in found if advice is not None]
+
+
+def _is_answered(job: JobUse, now: JobUse) -> bool:
+    """Whether the job failed for what is larger in the present request."""
+    if job.state == OUT_OF_MEMORY:
+        return (job.requested_memory_bytes or 0) < (now.requested_memory_bytes or 0)
+    return job.state == TIMEOUT and (job.time_limit_seconds or 0) < (now.time_limit_seconds or 0)
 
 
 def sbatch_lines(advice: Iterable[Advice], jobs: Sequence[JobUse]) -> list[str]:
@@ -79,7 +98,7 @@ def sbatch_lines(advice: Iterable[Advice], jobs: Sequence[JobUse]) -> list[str]:
 
 
 def _memory(jobs: Sequence[JobUse]) -> Advice | None:
-    requested = _largest(job.requested_memory_bytes for job in jobs)
+    requested = jobs[-1].requested_memory_bytes
     if not requested:
         return None
     current = slurm_memory(requested, exactly=True)
@@ -93,7 +112,9 @@ def _memory(jobs: Sequence[JobUse]) -> Advice | None:
     suggested = _rounded_memory(scaled(peak, HEADROOM))
     words = f"{_of_largest(jobs)}{format_memory(peak)} of {format_memory(requested)}{_source(largest)}"
     if peak > _TOO_CLOSE * requested and suggested > requested and not largest.memory_is_upper_bound:
-        return Advice(MEMORY, current, slurm_memory(suggested), f"Memory was nearly full: {words}.", _sureness(jobs))
+        return Advice(
+            MEMORY, current, slurm_memory(suggested), f"Memory was nearly full: {words}.", _sureness(jobs), True
+        )
     if not _all_completed(jobs) or len(peaks) < len(jobs) or suggested > _WORTH_LESS * requested:
         return None
     if any(map(_is_hardly_polled, jobs)):
@@ -109,7 +130,7 @@ def _memory_after_kill(killed: Sequence[JobUse], requested: int, current: str) -
         f"{_count(killed, 'job')} killed for memory at {format_memory(requested)}{reached}; what it needs is not "
         "known, so double the request once and look again."
     )
-    return Advice(MEMORY, current, slurm_memory(suggested), reason[0].upper() + reason[1:], MEDIUM)
+    return Advice(MEMORY, current, slurm_memory(suggested), reason[0].upper() + reason[1:], MEDIUM, True)
 
 
 def _is_hardly_polled(job: JobUse) -> bool:
@@ -146,7 +167,7 @@ def slurm_memory(amount_bytes: int, *, exactly: bool = False) -> str:
 
 
 def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
-    allocated = _largest(job.allocated_cpus for job in jobs)
+    allocated = jobs[-1].allocated_cpus
     if allocated is None or allocated <= 1 or not _all_completed(jobs):
         return None
     needs = [_cores_needed(job) for job in jobs]
@@ -191,7 +212,7 @@ def _cpus_per_task(cpus: int, jobs: Sequence[JobUse]) -> int:
 
 
 def _time(jobs: Sequence[JobUse]) -> Advice | None:
-    limit = _largest(job.time_limit_seconds for job in jobs)
+    limit = jobs[-1].time_limit_seconds
     if not limit:
         return None
     current = format_slurm_time(limit)
@@ -204,8 +225,8 @@ def _time(jobs: Sequence[JobUse]) -> Advice | None:
         )
         if all((job.cpu_efficiency_percent or 0.0) < _IDLE_PERCENT for job in ended):
             reason += " It used almost no CPU: find out first what it waited for."
-            return Advice(TIME, current, format_slurm_time(suggested), reason[0].upper() + reason[1:], LOW)
-        return Advice(TIME, current, format_slurm_time(suggested), reason[0].upper() + reason[1:], MEDIUM)
+            return Advice(TIME, current, format_slurm_time(suggested), reason[0].upper() + reason[1:], LOW, True)
+        return Advice(TIME, current, format_slurm_time(suggested), reason[0].upper() + reason[1:], MEDIUM, True)
     used = [job.elapsed_seconds for job in jobs if job.elapsed_seconds is not None]
     if len(used) < len(jobs) or not _all_completed(jobs):
         return None
@@ -213,9 +234,8 @@ def _time(jobs: Sequence[JobUse]) -> Advice | None:
     suggested = rounded_time(scaled(longest, HEADROOM))
     words = f"{_of_largest(jobs)}{format_run_time(longest)} of {format_run_time(limit)}"
     if exact(longest) > _TOO_CLOSE * exact(limit) and suggested > limit:
-        return Advice(
-            TIME, current, format_slurm_time(suggested), f"The time limit was nearly reached: {words}.", _by_count(jobs)
-        )
+        reason = f"The time limit was nearly reached: {words}."
+        return Advice(TIME, current, format_slurm_time(suggested), reason, _by_count(jobs), True)
     if suggested > _WORTH_LESS * exact(limit):
         return None
     return Advice(TIME, current, format_slurm_time(suggested), f"Run time was {words}.", _by_count(jobs))

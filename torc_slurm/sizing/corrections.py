@@ -32,7 +32,7 @@ class Corrections:
     ``jobs_analyzed`` counts the jobs with a request of their own of which at least one attempt says something.
     """
 
-    workflow_id: int
+    workflow_id: int | None
     options: Options
     jobs_analyzed: int
     decisions: tuple[Decision, ...]

@@ -109,7 +109,7 @@ def _real(value: Decimal | None) -> float | None:
     return None if value is None else float(value)
 
 
-def savings_document(workflow_id: int, run_id: int | None, rows: Sequence[Saving]) -> Document:
+def savings_document(workflow_id: int | None, run_id: int | None, rows: Sequence[Saving]) -> Document:
     """What ``savings`` answers: one item per requirement, and the workflow's ``total``."""
     items = [saving_item(each) for each in rows]
     return {"workflow_id": workflow_id, "run_id": run_id, "items": items[:-1], "total": items[-1]}

@@ -161,9 +161,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Facts:
-    """A workflow as right-sizing sees it."""
+    """A workflow as right-sizing sees it; ``workflow_id`` None: jobs of one's own, grouped."""
 
-    workflow_id: int
+    workflow_id: int | None
     requirements: tuple[Requirement, ...]
     jobs: tuple[Job, ...] = field(default=())
 

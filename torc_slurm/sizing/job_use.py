@@ -81,6 +81,7 @@ class JobUse:
     memory_is_sampled: bool = False
     poll_interval_seconds: float | None = None
     requested_memory_bytes: int | None = None
+    submit_line: str | None = None
     gpu_count: int | None = None
     gpu_utilization_percent: float | None = None
     gpu_memory_bytes: int | None = None

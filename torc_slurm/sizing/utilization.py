@@ -38,7 +38,7 @@ class Utilization:
     which some figure that had a request is missing. ``violating_jobs`` are objects of JSON, with ``include_failed``.
     """
 
-    workflow_id: int
+    workflow_id: int | None
     run_id: int | None
     total_results: int
     violations: int

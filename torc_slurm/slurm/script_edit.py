@@ -112,6 +112,21 @@ def _options(line: str, start: int, source: str) -> list[Option]:
     return found
 
 
+def read_options(words: Sequence[str]) -> list[tuple[str, str]]:
+    """The options in the words of a command line of sbatch, up to its script: long name and value."""
+    found: list[tuple[str, str]] = []
+    index = 0
+    while index < len(words) and words[index].startswith("-"):
+        name, value, _ = _split(words[index])
+        index += 1
+        if name is not None and value is None and name not in _WITHOUT_VALUE and index < len(words):
+            value = words[index]
+            index += 1
+        if name is not None:
+            found.append((_SHORT_NAMES.get(name, name), value or ""))
+    return found
+
+
 def _words(line: str) -> list[tuple[str, int, int]]:
     """The words after ``#SBATCH`` up to a comment, with where each stands in the line."""
     words = []

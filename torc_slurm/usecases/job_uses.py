@@ -127,6 +127,7 @@ def job_use(
         memory_is_sampled=source in (SLURM_MAXRSS, SLURM_TASK_SUM) and meaning.is_polled,
         poll_interval_seconds=meaning.poll_interval_seconds,
         requested_memory_bytes=memory_total // (node_count or 1) if memory_total else None,
+        submit_line=job.submit_line,
         gpu_count=allocated.gpus,
         gpu_utilization_percent=_largest(step.gpu_utilization_percent for step in steps),
         gpu_memory_bytes=_largest_int(step.gpu_memory_bytes for step in steps),

@@ -31,6 +31,7 @@ class SizingFacts:
 
     @property
     def workflow_id(self) -> int:
+        assert self.facts.workflow_id is not None
         return self.facts.workflow_id
 
     @property

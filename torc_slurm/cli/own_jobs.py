@@ -1,0 +1,238 @@
+"""Right-sizing of one's own jobs: the options that choose them, and what `check`, `correct` and `savings` do with
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from torc_slurm.cli.moments import parse_moment
+from torc_slurm.cli.options import say
+from torc_slurm.configuration import section
+from torc_slurm.errors import InputError
+from torc_slurm.output_names import RESOURCE_DIR
+
+if TYPE_CHECKING:
+    from torc_slurm.cli.answer import Answer
+    from torc_slurm.sizing.facts import Facts
+    from torc_slurm.sizing.job_groups import Group
+    from torc_slurm.sizing.job_use import JobUse
+    from torc_slurm.usecases.efficiency import JobFilter
+
+SlurmJobIdsOption = Annotated[
+    str | None,
+    typer.Option("--slurm-job-id", metavar="IDS", help="Your own Slurm jobs in place of a workflow: 12,15_[1-4]."),
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Your own Slurm jobs since then: 2d, 1w, 2026-11-01.")
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="REGEX", help="Of your own Slurm jobs those of that name.")
+]
+GroupByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="KEYS",
+        help="What makes jobs the same one: user,name,partition,memory,cpus,time,array,job.",
+        show_default="user,name,memory,cpus,time",
+    ),
+]
+_DEFAULT_SINCE = "2w"
+_MOST_WORDS = 3
+
+
+class Chosen(NamedTuple):
+    """What the options say of one's own jobs."""
+
+    slurm_job_id: str | None
+    since: str | None
+    name: str | None
+    group_by: str | None = None
+
+    @property
+    def is_given(self) -> bool:
+        return (self.slurm_job_id, self.since, self.name) != (None, None, None)
+
+
+def me() -> str:
+    """This user's name.
+
+    Raises:
+        InputError: the account has none.
+    """
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise InputError(f"user id {os.getuid()} has no name here; give --user, or a job id") from None
+
+
+def name_pattern(name: str | None) -> re.Pattern[str] | None:
+    """--name as a regular expression.
+
+    Raises:
+        InputError: it is none.
+    """
+    if name is None:
+        return None
+    try:
+        return re.compile(name)
+    except re.error as error:
+        raise InputError(f"--name {name!r} is not a regular expression: {error}") from None
+
+
+def output_dirs(directory: str, *, is_given: bool) -> list[str]:
+    """Where records of torc-step may be: the output directory where there is one, and those of the configuration.
+
+    One that was given on the command line is used in any case, and reported where it is not there.
+    """
+    further = section("seff").get("output_dirs", [])
+    if not isinstance(further, list) or not all(isinstance(path, str) for path in further):
+        raise InputError('[seff] output_dirs in the configuration is no list; write output_dirs = ["/scratch/me/out"]')
+    found = [os.path.abspath(os.path.expanduser(os.path.expandvars(path))) for path in further]
+    if is_given or os.path.isdir(os.path.join(directory, RESOURCE_DIR)):
+        found.insert(0, directory)
+    return list(dict.fromkeys(found))
+
+
+def filter_of(chosen: Chosen) -> JobFilter:
+    """The jobs that the options mean; without ids those of this user since then, two weeks by default."""
+    from torc_slurm.slurm.job_expressions import parse_jobs
+    from torc_slurm.usecases.efficiency import JobFilter
+
+    now = datetime.fromtimestamp(time.time()).astimezone()
+    named = () if chosen.slurm_job_id is None else tuple(map(str, parse_jobs([chosen.slurm_job_id])))
+    return JobFilter(
+        jobs=named,
+        user=me(),
+        since=parse_moment(chosen.since or _DEFAULT_SINCE, now, option="--since"),
+        name=name_pattern(chosen.name),
+    )
+
+
+def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
+    """The jobs that the options mean, with what they used.
+
+    Raises:
+        InputError: an option is wrong, or no job fits.
+    """
+    from torc_slurm.usecases.efficiency import job_efficiencies
+
+    found, _ = job_efficiencies(filter_of(chosen), output_dirs(directory, is_given=False), on_problem=say)
+    jobs = list(found)
+    if not jobs:
+        raise InputError(f"Slurm's accounting has no job of {me()} that fits; check the ids, or give --since 4w")
+    return jobs
+
+
+def groups_from(chosen: Chosen, directory: str) -> list[Group]:
+    """The jobs that the options mean, in groups.
+
+    Raises:
+        InputError: as `jobs_of`, or nothing to group by.
+    """
+    from torc_slurm.sizing.job_groups import DEFAULT_GROUP_BY, groups_of
+
+    by = DEFAULT_GROUP_BY if chosen.group_by is None else tuple(chosen.group_by.replace(" ", "").split(","))
+    return groups_of(jobs_of(chosen, directory), by)
+
+
+def facts_from(chosen: Chosen, directory: str) -> Facts:
+    """The jobs that the options mean as facts for `check` and `savings`.
+
+    Raises:
+        InputError: as `groups_from`.
+    """
+    from torc_slurm.usecases.own_jobs import facts_of_groups
+
+    return facts_of_groups(groups_from(chosen, directory))
+
+
+def refuse_workflow(workflow_id: int | None, chosen: Chosen) -> None:
+    """A workflow and one's own jobs are two questions.
+
+    Raises:
+        InputError: both are given.
+    """
+    if workflow_id is not None and chosen.is_given:
+        raise InputError(
+            f"workflow {workflow_id} and --slurm-job-id, --since or --name are two questions: ask one of them"
+        )
+
+
+# --- what to ask for ----------------------------------------------------------------------------------------------
+
+
+def corrections_answer(groups: Sequence[Group], *, no_downsize: bool, dry_run: bool, explain: bool) -> Answer:
+    """One row a group: how many jobs, what they used, what to ask for."""
+    from torc_slurm.cli.answer import Answer
+    from torc_slurm.cli.seff_view import short_advice
+    from torc_slurm.cli.table import Column, Table
+    from torc_slurm.sizing.group_documents import correction_items, corrections_document, group_notes, group_row
+    from torc_slurm.usecases.own_jobs import corrections_of
+
+    found = corrections_of(groups, downsize=not no_downsize)
+    columns = (
+        Column("Group", least=10),
+        Column("Jobs", right=True),
+        Column("Memory median", right=True, optional=5, key="memory_median"),
+        Column("p95", right=True, optional=4, key="memory_p95"),
+        Column("Most", right=True, key="memory_max"),
+        Column("CPUs", right=True),
+        Column("Time", right=True),
+        Column("Ask for", key="ask"),
+    )
+    rows = [(*group_row(each.group), short_advice(each.advice)) for each in found]
+    notes: list[str] = []
+    for each in found:
+        notes += group_notes(each.group, each.advice, explain=explain)
+    for each in found:
+        if each.sbatch_lines:
+            notes += ["", f"{each.group.name}:", *each.sbatch_lines]
+    document = corrections_document([(each.group, each.advice) for each in found], no_downsize=no_downsize)
+    return Answer(
+        keys=("group", "job_count", "resource", "current", "suggested", "reason", "confidence"),
+        document=document | {"dry_run": dry_run},
+        csv_items=correction_items([(each.group, each.advice) for each in found]),
+        tables=[Table(columns, rows)],
+        notes=notes,
+    )
+
+
+def correct_script(path: str, chosen: Chosen, directory: str, *, dry_run: bool, no_downsize: bool) -> Answer:
+    """Edit the #SBATCH lines of a script from the jobs that ran it."""
+    from torc_slurm.cli.answer import Answer
+    from torc_slurm.usecases.script_correction import job_name_of, script_edit, write_script
+
+    if not chosen.slurm_job_id and not chosen.name:
+        chosen = chosen._replace(name=re.escape(job_name_of(path)))
+    edit = script_edit(path, jobs_of(chosen, directory), downsize=not no_downsize)
+    is_changed = edit.before != edit.after
+    if is_changed and not dry_run:
+        write_script(edit)
+    said = "would change" if dry_run else "changed"
+    lines = [*edit.notes, *(f"{each.reason} Confidence: {each.confidence}." for each in edit.advice)]
+    document = {
+        "status": "success",
+        "script": path,
+        "dry_run": dry_run,
+        "changed": is_changed,
+        "advice": [each.item() for each in edit.advice],
+        "notes": list(edit.notes),
+        "diff": edit.diff,
+    }
+    summary = f"{path}: {said}" if is_changed else f"{path}: nothing to change"
+    return Answer(
+        keys=("script", "changed"),
+        items=[document],
+        document=document,
+        notes=[*lines, *edit.diff.splitlines(), summary],
+    )
