@@ -129,7 +129,10 @@ def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
     found, _ = job_efficiencies(filter_of(chosen), output_dirs(directory, is_given=False), on_problem=say)
     jobs = list(found)
     if not jobs:
-        raise InputError(f"Slurm's accounting has no job of {me()} that fits; check the ids, or give --since 4w")
+        raise InputError(
+            f"Slurm's accounting has no job of {me()} that fits (one that ended seconds ago may not be there yet); "
+            "check the ids, or give --since 4w"
+        )
     return jobs
 
 

@@ -101,6 +101,12 @@ def _adjustment(number: int, group: Group, advice: Sequence[Advice]) -> dict[str
         "job_names": [job.name for job in group.jobs],
         "max_peak_memory_bytes": None if memory is None else int(memory.maximum),
     }
+    changed = {each.resource for each in advice}
+    values |= {
+        "memory_adjusted": MEMORY in changed,
+        "runtime_adjusted": TIME in changed,
+        "cpu_adjusted": CPUS in changed,
+    }
     for resource, word in ((MEMORY, "memory"), (TIME, "runtime"), (CPUS, "cpus")):
         for each in advice:
             if each.resource == resource:

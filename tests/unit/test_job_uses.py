@@ -1,0 +1,146 @@
+"""One job of Slurm's records and torc-step's: what adds up, and which of the two is believed."""
+
+from __future__ import annotations
+
+import pytest
+
+from torc_slurm.database.own_records import OwnRecord
+from torc_slurm.records.accounting import AccountingRecord
+from torc_slurm.sizing.job_groups import groups_of, spread, two_clusters
+from torc_slurm.sizing.job_use import JobUse
+from torc_slurm.slurm.configuration import SlurmFacts
+from torc_slurm.slurm.max_rss import MaxRssMeaning, max_rss_meaning
+from torc_slurm.usecases.job_uses import job_use
+
+POLLED: MaxRssMeaning = max_rss_meaning(SlurmFacts("slurm 22.05.8", "jobacct_gather/linux", None, "30"))
+JOB = AccountingRecord(
+    7,
+    name="job",
+    shown_job_id="7",
+    state="COMPLETED",
+    start_time=100.0,
+    end_time=200.0,
+    elapsed_seconds=100.0,
+    time_limit_seconds=600.0,
+    total_cpu_seconds=150.0,
+    allocated_tres="billing=4,cpu=4,mem=8G,node=2",
+    node_list="n[1-2]",
+)
+
+
+def step(step_id: str, begin: float, end: float, max_rss: int, **more: object) -> AccountingRecord:
+    values = {"state": "COMPLETED", "task_count": 1, "node_list": "n1", "total_cpu_seconds": 1.0} | more
+    return AccountingRecord(7, step_id, start_time=begin, end_time=end, max_rss_bytes=max_rss, **values)  # type: ignore[arg-type] # fields by name
+
+
+def own(step_id: str = "0", **more: object) -> OwnRecord:
+    values: dict[str, object] = {
+        "slurm_job_id": 7,
+        "step_id": step_id,
+        "name": None,
+        "command": "./a.out",
+        "status": "completed",
+        "return_code": 0,
+        "return_signal": None,
+        "start_time": 100.5,
+        "end_time": 199.5,
+        "cpu_seconds": 90.0,
+        "peak_cpu_percent": 200.0,
+        "peak_memory_bytes": 5000,
+        "peak_memory_source": "cgroup_v2",
+        "is_partial": False,
+    }
+    return OwnRecord(**values | more)  # type: ignore[arg-type] # fields by name
+
+
+def test_memory_is_per_node_and_cpus_are_of_the_allocation() -> None:
+    use = job_use(JOB, [step("0", 100, 200, 1000)], [], POLLED)
+    assert (use.requested_memory_bytes, use.allocated_cpus, use.node_count) == (4 * 2**30, 4, 2)
+    assert use.cpu_efficiency_percent == pytest.approx(150 / 400 * 100)
+    assert use.time_efficiency_percent == pytest.approx(100 / 6)
+    assert (use.peak_memory_bytes, use.peak_memory_source) == (1000, "slurm_maxrss")
+
+
+def test_steps_at_the_same_time_on_one_node_add_up() -> None:
+    steps = [step("0", 100, 150, 1000), step("1", 120, 180, 2000), step("2", 150, 200, 1500)]
+    assert job_use(JOB, steps, [], POLLED).peak_memory_bytes == 3500
+
+
+def test_steps_one_after_another_or_on_other_nodes_do_not() -> None:
+    assert job_use(JOB, [step("0", 100, 150, 1000), step("1", 150, 180, 2000)], [], POLLED).peak_memory_bytes == 2000
+    apart = [step("0", 100, 150, 1000), step("1", 100, 150, 2000, node_list="n2")]
+    assert job_use(JOB, apart, [], POLLED).peak_memory_bytes == 2000
+
+
+def test_of_several_tasks_the_sum_of_their_peaks_counts() -> None:
+    use = job_use(JOB, [step("0", 100, 200, 1000, task_count=4, total_rss_bytes=3900)], [], POLLED)
+    assert (use.peak_memory_bytes, use.peak_memory_source) == (3900, "slurm_task_sum")
+    assert use.memory_is_upper_bound
+
+
+def test_torc_steps_figures_take_the_place_of_slurms() -> None:
+    use = job_use(JOB, [step("0", 100, 200, 9000, name="torc-step", total_cpu_seconds=95.0)], [own()], POLLED)
+    assert (use.peak_memory_bytes, use.peak_memory_source, use.is_measured) == (5000, "cgroup_v2", True)
+    assert use.peak_cpu_percent == 200.0
+    assert use.steps[0].name == "./a.out"
+
+
+def test_not_where_torc_step_saw_only_a_part() -> None:
+    use = job_use(JOB, [step("0", 100, 200, 9000)], [own(is_partial=True)], POLLED)
+    assert (use.peak_memory_bytes, use.is_measured) == (9000, False)
+
+
+def test_a_batch_step_that_used_a_little_more_than_its_commands_stays_measured() -> None:
+    use = job_use(JOB, [step("batch", 100, 200, 5500)], [own("batch")], POLLED)
+    assert (use.peak_memory_bytes, use.peak_memory_source) == (5500, "cgroup_v2")
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_signal", "uid", "verdict"),
+    [
+        ("CANCELLED", 11, None, "FAILED"),
+        ("CANCELLED", 15, 1000, "CANCELLED"),
+        ("OUT_OF_MEMORY", 125, None, "OUT_OF_MEMORY"),
+    ],
+)
+def test_a_steps_state_is_a_verdict(state: str, exit_signal: int, uid: int | None, verdict: str) -> None:
+    row = step("0", 100, 150, 1000, state=state, exit_signal=exit_signal, exit_code=0, cancelled_by_uid=uid)
+    assert job_use(JOB, [row], [], POLLED).steps[0].state == verdict
+
+
+def test_a_step_that_its_jobs_time_limit_ended_is_a_timeout() -> None:
+    job = JOB._replace(state="TIMEOUT")
+    row = step("0", 100, 201, 1000, state="CANCELLED", exit_signal=15, exit_code=0)
+    use = job_use(job, [row], [own(status="failed", return_code=143)], POLLED)
+    assert (use.state, use.steps[0].state) == ("TIMEOUT", "TIMEOUT")
+
+
+def test_a_job_that_failed_since_a_step_ran_out_of_memory_says_so() -> None:
+    row = step("0", 100, 150, 1000, state="OUT_OF_MEMORY", exit_signal=125)
+    use = job_use(JOB._replace(state="FAILED"), [row], [], POLLED)
+    assert (use.state, use.slurm_state) == ("OUT_OF_MEMORY", "FAILED")
+
+
+def test_nothing_known_is_none_and_never_0() -> None:
+    use = job_use(AccountingRecord(8, state="PENDING", shown_job_id="8"), [], [], POLLED)
+    figures = (use.peak_memory_bytes, use.cpu_seconds, use.cpu_efficiency_percent, use.memory_efficiency_percent)
+    assert figures == (None, None, None, None)
+
+
+def use_of(number: int, name: str, peak: int | None) -> JobUse:
+    return JobUse(number, str(number), name=name, peak_memory_bytes=peak, state="COMPLETED", submit_time=float(number))
+
+
+def test_groups_are_of_one_name_and_request_oldest_first() -> None:
+    groups = groups_of([use_of(3, "b", 1), use_of(2, "a", 1), use_of(1, "a", 1)])
+    assert [(group.name, [job.slurm_job_id for job in group.jobs]) for group in groups] == [("a", [1, 2]), ("b", [3])]
+
+
+def test_spread_and_clusters() -> None:
+    found = spread([None, *range(1, 101)])
+    assert found is not None
+    assert (found.number, found.median, found.p95, found.maximum) == (100, 50.5, 95, 100)
+    assert spread([None]) is None
+    assert two_clusters([10, 11, 12, 50, 52, 55]) == ([10, 11, 12], [50, 52, 55])
+    assert two_clusters([10, 11, 12, 13, 14, 15]) is None
+    assert two_clusters([1, 2, 4, 8, 16, 32]) is None
