@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SECOND_SLURM = tuple(f"tests/slurm/test_{name}.py" for name in ("sizing", "runner", "step", "plots", "side_by_side"))
+# What starts torc again and again: half of the time of tests/process. The rest of it runs, measures and ends processes.
+COMMANDS = ("workflow_commands", "sizing_commands", "plot_resources", "cli", "collect", "release", "slurm_plugin_build")
+SECOND_SLURM = ("sizing", "runner", "step", "plots", "side_by_side")
 
 
 @dataclass(frozen=True)
 class Part:
     """A command of the checkout's environment, run in the checkout; or `tests`: pytest on these files and directories.
 
-    `workers` spreads the tests over that many processes. `cores` is how many of the two cores the part keeps busy; a
+    `cores` is how many of the two cores the part keeps busy; a
     part with 0 mostly waits, and two such run beside the others. `limit_seconds` ends one that hangs. A part that
     `may_fail` is reported and does not fail the run.
     """
@@ -26,7 +28,6 @@ class Part:
     what: str
     command: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
-    workers: int = 0
     cores: int = 1
     limit_seconds: int = 1200
     may_fail: bool = False
@@ -35,18 +36,30 @@ class Part:
         """The command; pytest's counts and times go to the file `junit`."""
         if not self.tests:
             return list(self.command)
-        workers = ["--numprocesses", str(self.workers)] if self.workers else []
-        return ["pytest", "-p", "no:cacheprovider", f"--junitxml={junit}", *workers, *self.tests]
+        return ["pytest", "-p", "no:cacheprovider", f"--junitxml={junit}", *self.tests]
 
 
 def shell(script: str) -> tuple[str, ...]:
     return ("bash", "-euo", "pipefail", "-c", script)
 
 
-def first_slurm() -> tuple[str, ...]:
-    files = sorted(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "tests" / "slurm").glob("test_*.py"))
-    return tuple(path for path in files if path not in SECOND_SLURM)
+def halves(directory: str, second: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A directory's test files in two lists; `second` names those of the second one, without `test_`.
 
+    pytest-xdist is not used: tests of inherited descriptors take the numbers on which it talks to its workers.
+    """
+    there = (CHECKOUT / "tests" / directory).glob("test_*.py")
+    first = sorted(path.name for path in there if path.stem.removeprefix("test_") not in second)
+    names = (first, [f"test_{name}.py" for name in second])
+    return tuple(f"tests/{directory}/{name}" for name in names[0]), tuple(
+        f"tests/{directory}/{name}" for name in names[1]
+    )
+
+
+# Not in ci/test: it builds machines first. To run it: ci/environment test, then pytest --all tests/cluster.
+BY_HAND = ("tests/cluster",)
+SLURM = halves("slurm", SECOND_SLURM)
+PROCESSES = halves("process", COMMANDS)
 
 # Every shell script says in its first line that it is one.
 SHELL_SCRIPTS = "git grep -lE '^#!.*(bash|/sh)' -- ci .ci bench 'sbatch_templates/*.sh' | xargs shellcheck"
@@ -54,14 +67,15 @@ SHELL_SCRIPTS = "git grep -lE '^#!.*(bash|/sh)' -- ci .ci bench 'sbatch_template
 PACKAGE = f'cd /; torc slurm generate --dry-run {shlex.quote(str(CHECKOUT))}/examples/quick.yaml | grep "^#SBATCH"'
 
 PARTS = [
-    Part("slurm-1", "a real Slurm", tests=first_slurm(), cores=0),
-    Part("slurm-2", "a real Slurm", tests=SECOND_SLURM, cores=0),
+    Part("slurm-1", "a real Slurm", tests=SLURM[0], cores=0),
+    Part("slurm-2", "a real Slurm", tests=SLURM[1], cores=0),
     Part("lint", "ruff and shellcheck", shell(f"ruff check .; ruff format --check .; {SHELL_SCRIPTS}")),
     Part("types", "mypy --strict", shell("mypy; mypy tests/slurm/*.py")),
     Part("package", "the installed package finds its templates", shell(PACKAGE)),
     Part("docs", "the documentation as a site, its links", shell('site=$(mktemp -d); ci/docs "$site"; rm -r "$site"')),
     Part("units", "pure functions", tests=("tests/unit", "tests/test_layers.py")),
-    Part("processes", "real processes", tests=("tests/process",), workers=2, cores=2),
+    Part("processes", "real processes: steps, measuring, runs", tests=PROCESSES[0]),
+    Part("commands", "real processes: torc's commands", tests=PROCESSES[1]),
     Part("browser", "a real browser", tests=("tests/browser",)),
     # Last: it does nothing where the lock has the newest versions, and else runs units and processes once more.
     Part("newest", "the newest versions of what a user installs", ("ci/test-versions", "newest"), may_fail=True),

@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .parts import CHECKOUT
+from .parts import CHECKOUT, PROCESSES
 
 LOCK = CHECKOUT / "ci" / "requirements.lock"
-TESTS = ["tests/unit", "tests/process"]
+# Two runs of pytest side by side.
+TESTS = [["tests/unit", *PROCESSES[1]], [*PROCESSES[0]]]
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 COMPILE = [
     "pip",
@@ -36,6 +37,7 @@ COMPILE = [
 # What the package needs, what its tests need, and what builds it.
 INPUTS = ["pyproject.toml", "--extra", "test", "--group", "build"]
 NAMED = 3
+LINES_OF_A_FAILURE = 400
 
 
 class StepFailed(Exception):
@@ -84,25 +86,53 @@ class Workshop:
         constraints.write_text("".join(f"{name}=={version}\n" for name, version in rest.items()))
         return pins(self.call(*COMPILE, *INPUTS, "--constraints", constraints))
 
-    def test(self, name: str, versions: Mapping[str, str], arguments: Sequence[str], failed_in: str = "") -> list[str]:
-        """Run the tests, or those that failed in another run, with these versions; return those that fail."""
-        cache = self.place / f"{name}-cache"
-        again: list[str] = []
-        if failed_in:
-            shutil.copytree(self.place / f"{failed_in}-cache", cache)
-            again = ["--last-failed", "--quiet"]
+    def test(
+        self, name: str, versions: Mapping[str, str], runs: Sequence[Sequence[str]], failed_in: str = ""
+    ) -> list[str]:
+        """Run pytest with these versions, each of `runs` beside the others; return the tests that fail.
+
+        With `failed_in` only the tests that failed in that other run, and quietly.
+        """
         binaries = self.environment(name, versions)
-        command = [str(binaries / "pytest"), "-o", f"cache_dir={cache}", "--tb=short", *again, *arguments]
         env = {**os.environ, "PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}", "PYTHONDONTWRITEBYTECODE": "1"}
         if os.geteuid() == 0:
             env["TORC_TEST_ALL"] = "1"
-        output = subprocess.PIPE if failed_in else None
-        status = subprocess.run(command, cwd=CHECKOUT, env=env, stdin=subprocess.DEVNULL, stdout=output, check=False)
-        last_failed = cache / "v" / "cache" / "lastfailed"
-        failed = sorted(json.loads(last_failed.read_text())) if last_failed.exists() else []
-        if status.returncode and not failed:
-            raise StepFailed(f"pytest ended with {status.returncode} and says of no test that it failed")
-        return failed if status.returncode else []
+        started = []
+        for number, arguments in enumerate(runs):
+            cache = self.place / f"{name}-cache-{number}"
+            again: list[str] = []
+            if failed_in:
+                before = self.place / f"{failed_in}-cache-{number}"
+                if not failed_tests(before):
+                    continue
+                shutil.copytree(before, cache)
+                again = ["--last-failed"]
+            command = [str(binaries / "pytest"), "-q", "-o", f"cache_dir={cache}", "--tb=short", *again, *arguments]
+            log = self.place / f"{name}-{number}.log"
+            with open(log, "wb") as out:
+                process = subprocess.Popen(
+                    command, cwd=CHECKOUT, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                )
+            started.append((process, log, cache))
+        failed: list[str] = []
+        for process, log, cache in started:
+            status = process.wait()
+            lines = log.read_text(errors="replace").splitlines()
+            if not failed_in:
+                print("\n".join(lines[-LINES_OF_A_FAILURE:] if status else lines[-1:]), flush=True)
+            here = failed_tests(cache) if status else []
+            if status and not here:
+                raise StepFailed(
+                    f"pytest ended with {status} and says of no test that it failed:\n" + "\n".join(lines[-20:])
+                )
+            failed += here
+        return failed
+
+
+def failed_tests(cache: Path) -> list[str]:
+    """The tests that failed in the run of pytest that had this cache directory."""
+    record = cache / "v" / "cache" / "lastfailed"
+    return sorted(json.loads(record.read_text())) if record.exists() else []
 
 
 def pins(text: str) -> dict[str, str]:
@@ -114,14 +144,14 @@ def moved(versions: Mapping[str, str], locked: Mapping[str, str]) -> dict[str, s
     return {name: version for name, version in versions.items() if locked.get(name) != version}
 
 
-def blame(workshop: Workshop, which: str, versions: Mapping[str, str], arguments: Sequence[str]) -> list[str]:
+def blame(workshop: Workshop, which: str, versions: Mapping[str, str], runs: Sequence[Sequence[str]]) -> list[str]:
     """One line for each package that breaks tests by itself, or one that says that none does."""
     locked = workshop.locked()
-    if failed := workshop.test("lock", locked, arguments, failed_in=which):
+    if failed := workshop.test("lock", locked, runs, failed_in=which):
         return [f"with the versions of the lock too: {named(failed)}"]
     lines = []
     for name, version in sorted(moved(versions, locked).items()):
-        if failed := workshop.test(f"with-{name}", {**locked, name: version}, arguments, failed_in=which):
+        if failed := workshop.test(f"with-{name}", {**locked, name: version}, runs, failed_in=which):
             lines.append(f"{which} {name} {version} breaks {named(failed)}")
     return lines or [f"the {which} versions break tests only together: {described(moved(versions, locked))}"]
 
@@ -139,20 +169,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="ci/test-versions",
         description=__doc__,
-        epilog="Arguments for pytest follow --; without them: tests/unit tests/process, on two cores.",
+        epilog="Arguments for pytest follow --; without them: tests/unit and tests/process, on two cores.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("which", choices=("oldest", "newest"))
     parser.add_argument("pytest", nargs="*", metavar="-- PYTEST-ARGUMENT")
     options = parser.parse_args(arguments)
     try:
-        return _run(options.which, options.pytest or ["--numprocesses=2", *TESTS])
+        return _run(options.which, [options.pytest] if options.pytest else TESTS)
     except StepFailed as error:
         print(f"ci/test-versions: {error}", file=sys.stderr)
         return 1
 
 
-def _run(which: str, arguments: Sequence[str]) -> int:
+def _run(which: str, runs: Sequence[Sequence[str]]) -> int:
     made = subprocess.run(
         [CHECKOUT / "ci" / "environment", "--only", "tools"], stdout=subprocess.PIPE, text=True, check=False
     )
@@ -166,8 +196,8 @@ def _run(which: str, arguments: Sequence[str]) -> int:
             print(f"the lock has the {which} version of everything: nothing to test")
             return 0
         print(f"not as in the lock: {described(changed)}", flush=True)
-        if not workshop.test(which, versions, arguments):
+        if not workshop.test(which, versions, runs):
             print(f"the {which} versions pass")
             return 0
-        print("\n".join(blame(workshop, which, versions, arguments)))
+        print("\n".join(blame(workshop, which, versions, runs)))
         return 1

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from suite import report, schedule
-from suite.parts import CHECKOUT, PARTS, Part
+from suite.parts import BY_HAND, CHECKOUT, PARTS, Part
 
 PYTHON = ("python3", "-S", "-c")
 
 
 def test_each_test_file_belongs_to_exactly_one_part() -> None:
-    covered = [path for part in PARTS for test in part.tests for path in files_of(CHECKOUT / test)]
+    tests = [*(test for part in PARTS for test in part.tests), *BY_HAND]
+    covered = [path for test in tests for path in files_of(CHECKOUT / test)]
     assert sorted(covered) == sorted(files_of(CHECKOUT / "tests"))
 
 
