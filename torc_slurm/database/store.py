@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create_attempt
-from torc_slurm.database.job_states import journal_of, run_has_ended, store_job_states
+from torc_slurm.database.job_states import store_job_states
 from torc_slurm.database.node_records import (
     EXIT_COLUMNS,
     NodeRecords,
@@ -17,9 +18,9 @@ from torc_slurm.database.node_records import (
     columns_of,
 )
 from torc_slurm.database.runs import store_journal_runs
-from torc_slurm.database.slurm_stats import accounting_of, adopt_slurm_stats, upsert_slurm_stats
+from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stats
 from torc_slurm.figures import MONITOR_COLUMNS, USAGE_COLUMNS
-from torc_slurm.records.accounting import AccountingRecord
+from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord
 
 # What every node says alike of an attempt; the first to be collected is heard.
 _DESCRIPTION = (
@@ -72,12 +73,32 @@ INSERT INTO task_exits (step_node, {", ".join(EXIT_COLUMNS)}) VALUES (?, {", ".j
 """  # noqa: S608 - constants
 _INSERT_NOTE = "INSERT OR IGNORE INTO step_notes (step_node, time, note) VALUES (?, ?, ?)"
 
-_ATTEMPT = "SELECT * FROM results WHERE id = ?"
-_NODES = "SELECT * FROM step_nodes WHERE result = ? ORDER BY node_index, node"
-_EXITS = """
-SELECT e.* FROM task_exits e JOIN step_nodes n ON n.id = e.step_node WHERE n.result = ?
-ORDER BY e.task, e.step_node
+_CHOSEN = """
+SELECT r.id, r.workflow_id, r.job_id, r.run_id, r.attempt_id, r.slurm_job_id, r.step_id, u.status = 'ended' AS run_ended
+FROM json_each(:ids) c JOIN results r ON r.id = c.value
+LEFT JOIN runs u ON u.workflow_id = r.workflow_id AND u.run_id = r.run_id ORDER BY r.id
 """
+_NODE_COUNTS = """
+SELECT c.value, 1 + (SELECT count(*) FROM step_nodes n WHERE n.result = c.value) FROM json_each(:ids) c
+"""
+_ROWS_AT_ONCE = 1000
+_NODES = """
+SELECT n.* FROM json_each(:ids) c JOIN step_nodes n ON n.result = c.value ORDER BY n.result, n.node_index, n.node
+"""
+_EXITS = """
+SELECT n.result, e.* FROM json_each(:ids) c JOIN step_nodes n ON n.result = c.value
+JOIN task_exits e ON e.step_node = n.id ORDER BY n.result, e.task, e.step_node
+"""
+_JOURNAL = """
+SELECT r.id AS result, s.* FROM json_each(:ids) c JOIN results r ON r.id = c.value
+JOIN job_states s ON s.workflow_id = r.workflow_id AND s.run_id = r.run_id AND s.job_id = r.job_id
+AND s.attempt_id = r.attempt_id
+"""
+_ACCOUNTING = f"""
+SELECT r.id AS result, s.attempt_id, {", ".join(f"s.{name}" for name in COLUMN_NAMES)}
+FROM json_each(:ids) c JOIN results r ON r.id = c.value
+JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
+"""  # noqa: S608 - constants
 _ATTEMPTS_OF_STEP = "SELECT id FROM results WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?"
 
 
@@ -126,26 +147,64 @@ class Evidence(NamedTuple):
     run_ended: bool
 
 
-def evidence_of(connection: sqlite3.Connection, attempt_id: int) -> Evidence:
-    """What is known of one attempt (``results.id``); gives Slurm's row of its step to it first."""
-    attempt = connection.execute(_ATTEMPT, (attempt_id,)).fetchone()
-    adopt_slurm_stats(connection, attempt)
-    return Evidence(
-        nodes=connection.execute(_NODES, (attempt_id,)).fetchall(),
-        exits=connection.execute(_EXITS, (attempt_id,)).fetchall(),
-        journal=journal_of(connection, attempt),
-        accounting=accounting_of(connection, attempt),
-        run_ended=run_has_ended(connection, attempt),
-    )
+def evidence_of(connection: sqlite3.Connection, attempts: Sequence[int]) -> Iterator[tuple[int, Evidence]]:
+    """What is known of each of these attempts (``results.id``), in ascending order; must run inside a transaction.
+
+    Slurm's row of an attempt's step is given to the attempt where it has none yet. One query for each kind of evidence,
+    however many attempts there are.
+    """
+    chosen = {"ids": json.dumps(sorted(attempts))}
+    ids = {row["id"]: row for row in connection.execute(_CHOSEN, chosen)}
+    nodes = _by_result(connection.execute(_NODES, chosen))
+    exits = _by_result(connection.execute(_EXITS, chosen))
+    journal = {row["result"]: row for row in connection.execute(_JOURNAL, chosen)}
+    accounting = {row["result"]: row for row in connection.execute(_ACCOUNTING, chosen)}
+    for attempt_id, attempt in ids.items():
+        slurm = accounting.get(attempt_id)
+        if slurm is not None and (slurm["attempt_id"] is None or slurm["attempt_id"] > attempt["attempt_id"]):
+            adopt_slurm_stats(connection, attempt)
+        yield (
+            attempt_id,
+            Evidence(
+                nodes=nodes.get(attempt_id, []),
+                exits=exits.get(attempt_id, []),
+                journal=journal.get(attempt_id),
+                accounting=slurm,
+                run_ended=bool(attempt["run_ended"]),
+            ),
+        )
 
 
-def update_result(connection: sqlite3.Connection, attempt_id: int, figures: Mapping[str, Value]) -> None:
-    """Set these columns of an attempt's row of ``results``."""
-    assignments = ", ".join(f"{name} = :{name}" for name in figures)
-    connection.execute(
-        f"UPDATE results SET {assignments} WHERE id = :id",  # noqa: S608 - names of columns, not data
-        {**figures, "id": attempt_id},
-    )
+def in_portions(connection: sqlite3.Connection, attempts: Iterable[int]) -> Iterator[list[int]]:
+    """The attempts in ascending order, in portions of which each one's evidence fits into little memory."""
+    counts = dict(connection.execute(_NODE_COUNTS, {"ids": json.dumps(list(attempts))}).fetchall())
+    portion: list[int] = []
+    rows = 0
+    for attempt, count in sorted(counts.items()):
+        if portion and rows + count > _ROWS_AT_ONCE:
+            yield portion
+            portion, rows = [], 0
+        portion.append(attempt)
+        rows += count
+    if portion:
+        yield portion
+
+
+def _by_result(rows: Iterable[Row]) -> dict[Value, list[Row]]:
+    found: dict[Value, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["result"], []).append(row)
+    return found
+
+
+def update_results(connection: sqlite3.Connection, figures: Iterable[tuple[int, Mapping[str, Value]]]) -> None:
+    """Set columns of rows of ``results``, each given by its ``id`` and a value for each column's name."""
+    by_columns: dict[tuple[str, ...], list[tuple[Value, ...]]] = {}
+    for attempt_id, values in figures:
+        by_columns.setdefault(tuple(values), []).append((*values.values(), attempt_id))
+    for columns, rows in by_columns.items():
+        assignments = ", ".join(f"{name} = ?" for name in columns)
+        connection.executemany(f"UPDATE results SET {assignments} WHERE id = ?", rows)  # noqa: S608 - names of columns
 
 
 def _attempts_of(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> set[int]:

@@ -10,17 +10,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from torc_slurm.database.job_states import unmeasured_figures, with_journal
 from torc_slurm.database.merge import last_seen, merge_nodes
 from torc_slurm.database.node_records import Row, Value
-from torc_slurm.database.store import evidence_of, update_result
+from torc_slurm.database.store import Evidence, evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.usecases.verdict import SlurmView, WrapperView, attempt_status
 
 
 def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> None:
-    """Compute the figures and the status of these attempts anew from what their nodes and Slurm said."""
-    for attempt in sorted(attempts):
-        found = evidence_of(connection, attempt)
-        figures = attempt_figures(found.nodes, found.exits, found.accounting, found.journal, run_ended=found.run_ended)
-        update_result(connection, attempt, figures)
+    """Compute the figures and the status of these attempts anew from what their nodes and Slurm said.
+
+    Once for an attempt, after all files were read: it reads what every node wrote of it.
+    """
+    for portion in in_portions(connection, attempts):
+        found = evidence_of(connection, portion)
+        update_results(connection, [(attempt, _figures_of(evidence)) for attempt, evidence in found])
+
+
+def _figures_of(found: Evidence) -> dict[str, Value]:
+    return attempt_figures(found.nodes, found.exits, found.accounting, found.journal, run_ended=found.run_ended)
 
 
 def attempt_figures(

@@ -85,7 +85,9 @@ def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
     deleted = deleted_workflows(database.connection)
     paths = [path for path in node_file_paths(database.output_dir) if _workflow_of(path) not in deleted]
     with transaction(database.connection):
-        return [_collect(database, path, known) for path in paths]
+        outcomes = [_collect(database, path, known) for path in paths]
+        rebuild_results(database.connection, {each for outcome in outcomes for each in outcome.changed_attempts})
+    return outcomes
 
 
 def remove_deleted(database: MainDatabase) -> list[tuple[str, str]]:
@@ -172,7 +174,6 @@ def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> S
     try:
         with savepoint(connection):
             stored = store_node_records(connection, records, name)
-            rebuild_results(connection, stored.attempts)
             connection.execute(_REMEMBER, (name, records.fingerprint, time.time(), None))
             return stored
     except WHAT_A_FILE_CAN_DO as error:

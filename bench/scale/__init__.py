@@ -1,0 +1,1 @@
+"""How cost grows with the work: node files and workflows of growing size, and what each command takes for them."""
