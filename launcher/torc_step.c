@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define ASIDE "TORC_ASIDE_"
+#define LEAST_DESCRIPTORS 4
 
 extern char **environ;
 
@@ -56,6 +57,15 @@ static const char *const BOOT =
     "        os._exit(127 if isinstance(error, FileNotFoundError) else 126)\n"
     "sys.exit(main())\n";
 
+/* `torc-step --run-torc ARG...` runs torc itself in the same way: what it starts (srun, the jobs) gets all of it back. */
+static const char *const RUN_TORC =
+    "import os, sys\n"
+    "del sys.argv[1:3]\n"
+    "for name in list(os.environb):\n"
+    "    if name.startswith(b'" ASIDE "'): os.environb[name[11:]] = os.environb.pop(name)\n"
+    "from torc_slurm.cli.start import main\n"
+    "sys.exit(main())\n";
+
 static int is_for_the_job_only(const char *entry) {
     return !strncmp(entry, "LD_", 3) || !strncmp(entry, "PYTHON", 6) || !strncmp(entry, "MALLOC_", 7) ||
            !strncmp(entry, "GLIBC_TUNABLES=", 15) || !strncmp(entry, "GCONV_PATH=", 11) ||
@@ -90,7 +100,13 @@ static char **command_of(char **words) {
     return words;
 }
 
+static int is_torc_itself(char **argv) { return argv[1] && !strcmp(argv[1], "--run-torc"); }
+
 static int run_alone(char **argv, const char *why, const char *what) {
+    if (is_torc_itself(argv)) {
+        dprintf(2, "torc: its Python cannot be started: %s%s%s\n", why, *what ? ": " : "", what);
+        return 1;
+    }
     char **command = command_of(argv);
     dprintf(2, "torc-step: %s%s%s; the command runs without being measured\n", why, *what ? ": " : "", what);
     if (!*command) return 2;
@@ -133,10 +149,19 @@ static int finds_its_libraries(const char *python, char **environment) {
     return status < 0 || (status == 0 && !strstr(answer, "not found"));
 }
 
-static int starts(const char *python, char **environment) {
+static int starts(const char *python, char **environment, char *directory) {
     static char answer[64];
-    char *words[] = {(char *)python, "-I", "-S", "-c", "", NULL};
-    return ask(python, words, environment, answer, sizeof answer) <= 0;
+    char *words[] = {(char *)python, "-I", "-S", "-c", (char *)BOOT, directory, "--version", NULL};
+    int status = ask(python, words, environment, answer, sizeof answer);
+    return status < 0 || (status == 0 && strstr(answer, "torc-step "));
+}
+
+/* Python and the wrapper open files before the job starts; where they could not, the job alone may well run. */
+static int has_descriptors(void) {
+    int opened[LEAST_DESCRIPTORS], count = 0;
+    while (count < LEAST_DESCRIPTORS && (opened[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) count++;
+    for (int i = 0; i < count; i++) close(opened[i]);
+    return count == LEAST_DESCRIPTORS;
 }
 
 static int is_limited(void) {
@@ -187,6 +212,7 @@ int main(int argc, char **argv) {
     static char directory[PATH_MAX], python[2 * PATH_MAX];
     if (!find_python(directory, python)) return run_alone(argv, "/proc does not tell where torc-step is installed", "");
     if (access(python, X_OK)) return run_alone(argv, strerror(errno), python);
+    if (!has_descriptors()) return run_alone(argv, "no free file descriptors for its Python", "");
     char **environment = set_aside(""), **words = calloc(argc + 7, sizeof *words);
     if (!environment || !words) return run_alone(argv, strerror(ENOMEM), "");
     if (getenv("LD_LIBRARY_PATH") && !finds_its_libraries(python, environment)) {
@@ -194,8 +220,9 @@ int main(int argc, char **argv) {
         if (!environment || !finds_its_libraries(python, environment))
             return run_alone(argv, "libraries of its Python are not found", python);
     }
-    if (is_limited() && !starts(python, environment)) return run_alone(argv, "its Python cannot start", python);
+    if (is_limited() && !starts(python, environment, directory)) return run_alone(argv, "its Python cannot start", python);
     char *begin[] = {python, "-I", "-S", "-c", (char *)BOOT, directory};
+    if (is_torc_itself(argv)) begin[2] = "-I", begin[4] = (char *)RUN_TORC;
     memcpy(words, begin, sizeof begin);
     memcpy(words + 6, argv + 1, argc * sizeof *words);
     execve(python, words, environment);

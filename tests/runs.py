@@ -122,7 +122,7 @@ def wrappers_below(directory: Path) -> list[int]:
             words = Path("/proc", name, "cmdline").read_bytes()
         except OSError:
             continue
-        if words.startswith(b"torc-step\0") and os.fsencode(directory) in words:
+        if words.startswith(b"torc-step ") and os.fsencode(directory) in words:
             found.append(int(name))
     return found
 

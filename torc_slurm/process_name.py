@@ -23,18 +23,19 @@ def set_process_name(name: str) -> None:
 def set_command_line(words: list[str]) -> None:
     """The words that ``ps`` shows and ``pkill -f`` looks at, cut to the room that the present ones have; best effort.
 
-    They are written over the process's own arguments in its memory; the kernel reads them there (proc(5), cmdline).
+    They are written over the process's own arguments in its memory, where the kernel reads them (proc(5), cmdline); it
+    takes one text instead of words where the last of their bytes is not NUL, as setproctitle(3) leaves it.
     """
     try:
         with open("/proc/self/stat", "rb", buffering=0) as file:
             fields = file.read(4096).rpartition(b")")[2].split()
         begin, end = int(fields[_ARG_START]), int(fields[_ARG_END])
         room = end - begin
-        text = b"\0".join(os.fsencode(word) for word in words)[: max(0, room - 1)]
+        text = b" ".join(os.fsencode(word) for word in words)[: max(0, room - 2)]
         memory = os.open("/proc/self/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
             if text:
-                os.pwrite(memory, text.ljust(room, b"\0"), begin)
+                os.pwrite(memory, text.ljust(room - 1, b"\0") + b"*", begin)
         finally:
             os.close(memory)
     except (OSError, ValueError, IndexError):

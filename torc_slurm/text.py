@@ -17,6 +17,16 @@ def printable(text: str, most: int | None = None) -> str:
     return "".join(character if character.isprintable() else _escape(character) for character in kept)
 
 
+def storable(value: object) -> object:
+    """A text as SQLite and JSON take it, in UTF-8: bytes that were none stand as \\xNN; any other value as it is."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    try:
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character that came from no bytes
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def shortened(text: str, most: int) -> str:
     """The text in at most ``most`` characters, cut out of the middle: names that belong together differ at the end."""
     if len(text) <= most:

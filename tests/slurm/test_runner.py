@@ -349,7 +349,7 @@ def test_a_stop_asks_every_job_once_keeps_the_results_and_ends_in_time(either: W
 def test_a_runner_that_is_killed_leaves_its_jobs_to_slurm_and_the_next_run_goes_on(work: Work) -> None:
     job = _begin(work)
     work.lab.wait_for(lambda: work.journal().get("deaf"), "the journal")
-    found = work.lab.run(["pgrep", "-u", work.lab.user, "-f", "torc_slurm.cli.main run --plan"]).stdout.split()
+    found = work.lab.run(["pgrep", "-u", work.lab.user, "-f", "^torc run --plan"]).stdout.split()
     work.lab.run(["kill", "-9", *found])
     work.lab.wait_ended(job)
     assert work.statuses()["done"] == "completed"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torc_slurm.database.migrations import migrate
 from torc_slurm.database.node_file import LOCK_WAIT_SECONDS, NodeFileWriter
 from torc_slurm.database.node_schema import NODE_SCHEMA
+from torc_slurm.text import storable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ def write_journal(
         DatabaseError: the node file cannot be written; nothing of it is written then.
     """
     with NodeFileWriter(path, lock_wait_seconds) as connection:
-        connection.executemany(_PUT_RUN, [dict(row) for row in runs])
-        connection.executemany(_PUT_JOB_STATE, [dict(row) for row in job_states])
+        connection.executemany(_PUT_RUN, [{name: storable(value) for name, value in row.items()} for row in runs])
+        connection.executemany(
+            _PUT_JOB_STATE, [{name: storable(value) for name, value in row.items()} for row in job_states]
+        )
 
 
 def move_journal(source: str, target: str) -> None:

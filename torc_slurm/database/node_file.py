@@ -19,6 +19,7 @@ from torc_slurm.database.migrations import migrate_within
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.errors import DatabaseError
 from torc_slurm.shared_directory import make_shared_directory
+from torc_slurm.text import storable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ else:
 SqliteError = sqlite3.Error
 LOCK_WAIT_SECONDS = 30.0
 _LOCK_RETRY_SECONDS = 0.005
+
+_PLAIN_IN_URI = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-")
 
 _STEP_OF_INVOCATION = "SELECT id, attempt_id FROM steps WHERE invocation = ?"
 _LAST_FLUSH = "SELECT last_flush_time FROM steps WHERE invocation = ?"
@@ -90,8 +93,9 @@ def write_batch(
         DatabaseError: it cannot be written; the message names the file and the reason. Nothing of it is written then.
     """
     with NodeFileWriter(path, lock_wait_seconds) as connection:
-        is_latest = _is_latest(connection, batch.step)
-        step = _put_step(connection, batch.step)
+        step_row = _storable(batch.step)
+        is_latest = _is_latest(connection, step_row)
+        step = _put_step(connection, step_row)
         if batch.usage is not None and is_latest:
             _put(connection, "step_usage", {"step": step, **batch.usage})
         if batch.usage_at_exit is not None:
@@ -100,12 +104,16 @@ def write_batch(
             _put(connection, "monitor_usage", {"step": step, **batch.monitor})
         for row in batch.exits:
             _put(connection, "task_exits", {"step": step, **row})
-        connection.executemany(_PUT_NOTE, [(step, when, note) for when, note in batch.notes])
+        connection.executemany(_PUT_NOTE, [(step, when, storable(note)) for when, note in batch.notes])
         for name, (table, columns) in _SERIES.items():
             rows = getattr(batch, name)
             if may_be_there and rows:
                 rows = _without_those_there(connection, table, batch.step["job_id"], rows)
             _add_series(connection, table, columns, batch.step["job_id"], rows)
+
+
+def _storable(row: Row) -> Row:
+    return {name: storable(value) for name, value in row.items()}
 
 
 class NodeFileWriter:
@@ -220,7 +228,7 @@ def _is_latest(connection: sqlite3.Connection, step: Row) -> bool:
 
 
 def _uri(path: str, parameters: str) -> str:
-    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    quoted = "".join(chr(byte) if chr(byte) in _PLAIN_IN_URI else f"%{byte:02x}" for byte in os.fsencode(path))
     return f"file:{quoted}?{parameters}"
 
 

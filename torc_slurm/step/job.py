@@ -76,6 +76,17 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     return Job(pid, begin_time, begin_monotonic)
 
 
+def wait_only(job: Job) -> tuple[int, int]:
+    """Of which signal the job died (0: none), and its exit code; all that is left where the wrapper cannot work."""
+    try:
+        _, status = os.waitpid(job.pid, 0)
+    except ChildProcessError:
+        say("the command's exit status is lost: 1 stands for it")
+        return 0, 1
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return number, 128 + number if number else os.WEXITSTATUS(status)
+
+
 def is_measured_already(identity: StepIdentity) -> bool:
     """Whether an outer torc-step measures this very step: its tree includes this process."""
     return os.environ.get(ACTIVE_VARIABLE) == identity.active_mark

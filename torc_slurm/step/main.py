@@ -34,6 +34,9 @@ def main() -> int:
             _run_unmeasured(command, str(error))
         sys.stderr.write(f"torc-step: {error}\n")
         return error.exit_status
+    except Exception as error:  # no memory: the launcher's rule for where the command begins has to do
+        _run_unmeasured(sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:], str(error))
+        raise
     if options.wants == "help":
         sys.stdout.write(USAGE)
         return 0
@@ -55,8 +58,10 @@ def _run_unmeasured(command: list[str], why: str) -> None:
 
 def _run(options: Options) -> int:
     """Start the job, watch it, and end this process as it ended; a step that is measured already just becomes it."""
+    import resource  # noqa: F401 - os.wait4 loads it: where there is no free descriptor for that, the status is lost
+
     from torc_slurm.identity import identify
-    from torc_slurm.step.job import become, die, given_environment, is_measured_already, say, start_job
+    from torc_slurm.step.job import become, die, given_environment, is_measured_already, say, start_job, wait_only
 
     for text in options.ignored:
         say(f"{text}; it is ignored")
@@ -68,11 +73,15 @@ def _run(options: Options) -> int:
     except Exception as error:
         say(f"the command runs without being measured ({type(error).__name__}: {error})")
         become(options.command, given_environment())
-    set_command_line(["torc-step", *_own_words(options)])
-    from torc_slurm.step.wrapper import Wrapper  # only now: the job runs
+    try:
+        set_command_line(["torc-step", *_own_words(options)])
+        from torc_slurm.step.wrapper import Wrapper  # only now: the job runs
 
-    signal, code = Wrapper(options, identity, job).run()
-    return die(signal, code)
+        wrapper = Wrapper(options, identity, job)
+    except Exception as error:
+        say(f"this task is not measured ({type(error).__name__}: {error})")
+        return die(*wait_only(job))
+    return die(*wrapper.run())
 
 
 def _own_words(options: Options) -> list[str]:

@@ -34,7 +34,7 @@ def step_row(options: Options, identity: StepIdentity, invocation: str, begin_ti
         "node_count": identity.node_count,
         "local_task_count": identity.local_task_count,
         "task_count": identity.task_count,
-        "command": _printable(" ".join(options.command))[:_MOST_COMMAND_CHARACTERS],
+        "command": " ".join(options.command)[:_MOST_COMMAND_CHARACTERS],
         "working_dir": _working_dir(),
         "granularity": options.granularity,
         "sample_interval_seconds": options.sample_interval_seconds if options.sampling else None,
@@ -72,17 +72,12 @@ def own_invocation(identity: StepIdentity, begin: Begin) -> str:
 
 
 def _program(command: list[str]) -> str:
-    return _printable(os.path.basename(command[0]))
-
-
-def _printable(text: str) -> str:
-    """SQLite takes UTF-8 only: bytes that are none stand as \\xNN."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return os.path.basename(command[0])
 
 
 def _working_dir() -> str | None:
     try:
-        return _printable(os.getcwd())
+        return os.getcwd()
     except OSError:
         return None
 

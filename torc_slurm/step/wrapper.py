@@ -11,7 +11,7 @@ import os
 import time
 
 from torc_slurm.step import kernel, link, sentinel
-from torc_slurm.step.job import say
+from torc_slurm.step.job import say, wait_only
 from torc_slurm.step.task_facts import begin_of, exit_of, how_it_ended
 
 TYPE_CHECKING = False
@@ -68,18 +68,13 @@ class Wrapper:
             except Exception as error:
                 say(f"this task is not measured from here on ({_in_words(error)})")
         if self._exit is None:
-            self._wait_only()
+            return wait_only(self._job)  # signals are no longer passed on
         try:
             self._finish()
         except Exception as error:
             say(f"the exit record is lost ({_in_words(error)})")
         assert self._exit is not None
         return self._exit.signal, self._exit.return_code
-
-    def _wait_only(self) -> None:
-        """What is left where the watch has failed: signals are no longer passed on, the job is waited for."""
-        _, status, usage = os.wait4(self._job.pid, 0)
-        self._exit = exit_of(self._begin, status, usage)
 
     def _start(self) -> None:
         """Start the monitor beside the job or, where another task of the step does that, a bare sentinel."""

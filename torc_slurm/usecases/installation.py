@@ -38,10 +38,25 @@ def step_command(python: str | None = None) -> tuple[str, ...]:
 
     Where that does not find this package by itself (found by PYTHONPATH, ``pip install --user``), the module.
     """
-    launcher = os.path.join(os.path.dirname(interpreter() if python is None else python), "torc-step")
-    if os.access(launcher, os.X_OK) and not hidden_from_isolation():
-        return (launcher,)
-    return module_command("torc_slurm.step.main", python)
+    launcher = _launcher(python)
+    return module_command("torc_slurm.step.main", python) if launcher is None else (launcher,)
+
+
+def torc_command(python: str | None = None) -> tuple[str, ...]:
+    """The words that run ``torc`` in a batch script: by the launcher too, as what ``setup`` loads is meant for jobs."""
+    launcher = _launcher(python)
+    return module_command("torc_slurm.cli.main", python) if launcher is None else (launcher, "--run-torc")
+
+
+def _launcher(python: str | None) -> str | None:
+    """The compiled one; where there was no compiler torc-step is a Python script, which shields nothing."""
+    path = os.path.join(os.path.dirname(interpreter() if python is None else python), "torc-step")
+    try:
+        with open(path, "rb") as file:
+            is_compiled = file.read(4) == b"\x7fELF"
+    except OSError:
+        return None
+    return path if is_compiled and os.access(path, os.X_OK) and not hidden_from_isolation() else None
 
 
 def hidden_from_isolation() -> list[str]:

@@ -33,7 +33,7 @@ from torc_slurm.slurm.sbatch_options import (
 from torc_slurm.spec.workflow import Scheduler, Workflow
 from torc_slurm.usecases.batch_script import ScriptValues, render_script
 from torc_slurm.usecases.inputs import check_inputs
-from torc_slurm.usecases.installation import interpreter, module_command
+from torc_slurm.usecases.installation import interpreter, torc_command
 from torc_slurm.usecases.next_run import plan_of
 from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow
 from torc_slurm.usecases.stages import PlannedStage, stage_path, staged
@@ -221,7 +221,7 @@ def _script(
         job_count=len(plan.jobs),
         directives=[directive(option) for option in options],
         setup="\n".join(scheduler.setup),
-        torc=module_command("torc_slurm.cli.main", plan.python),
+        torc=torc_command(plan.python),
         plan=plan_file,
         output_dir=plan.output_dir,
     )

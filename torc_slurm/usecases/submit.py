@@ -27,7 +27,7 @@ from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases import templates
 from torc_slurm.usecases.collect import collect_node_files
-from torc_slurm.usecases.installation import module_command
+from torc_slurm.usecases.installation import torc_command
 from torc_slurm.usecases.prepare_submit import Prepared, Request, is_active_words, prepare
 from torc_slurm.usecases.stages import write_stage
 from torc_slurm.whole_files import private_mode
@@ -172,7 +172,7 @@ def _collector_call(prepared: Prepared, job: str) -> tuple[Sequence[str], str, S
     """The options for sbatch, the script, and what the script is given."""
     plan = prepared.plan
     options = (f"--dependency=afterany:{job}", *(_collector_of(prepared) or ()))
-    torc = module_command("torc_slurm.cli.main", plan.python)
+    torc = torc_command(plan.python)
     return options, templates.find("afterany_collect.sh"), (job, plan.output_dir, *torc)
 
 

@@ -1,0 +1,212 @@
+"""What is meant for the job neither reaches torc-step's own Python nor is lost on its way to the job."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from measured import (
+    PROGRAMS,
+    TORC_STEP,
+    WAIT_LIMIT_SECONDS,
+    await_that,
+    environment,
+    monitor_of,
+    name_of,
+    start,
+    the_record,
+    under_torc_step,
+)
+
+SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 5"]
+SHOW_ENVIRONMENT = [
+    sys.executable,
+    "-ISc",
+    "import sys; sys.stdout.buffer.write(open('/proc/self/environ', 'rb').read())",
+]
+
+
+def ended(
+    command: list[str] | list[str | bytes],
+    env: dict[str, str] | dict[bytes, bytes],
+    prepare: Callable[[], object] | None = None,
+) -> tuple[int, bytes, list[bytes]]:
+    """Exit status, stdout, and the lines of stderr without the one that says where it is recorded."""
+    done = subprocess.run(
+        command, env=env, capture_output=True, check=False, timeout=WAIT_LIMIT_SECONDS, preexec_fn=prepare
+    )
+    said = [line for line in done.stderr.splitlines() if not line.startswith(b"torc-step: recorded in ")]
+    return done.returncode, done.stdout, said
+
+
+def library(directory: Path, name: str, code: str) -> None:
+    """A shared library, compiled."""
+    directory.mkdir(exist_ok=True)
+    words = ["cc", "-shared", "-fPIC", "-pthread", f"-Wl,-soname,{name}", "-x", "c", "-", "-o", str(directory / name)]
+    subprocess.run(words, input=code, text=True, check=True)
+
+
+PYTHON_VARIABLES = {
+    "PYTHONHOME": "/nowhere",
+    "PYTHONHASHSEED": "abc",
+    "PYTHONVERBOSE": "1",
+    "PYTHONWARNINGS": "error",
+    "PYTHONPROFILEIMPORTTIME": "1",
+    "PYTHONDEVMODE": "1",
+    "PYTHONINSPECT": "1",
+    "PYTHONMALLOC": "nonsense",
+    "PYTHONCOERCECLOCALE": "warn",
+    "PYTHONPLATLIBDIR": "lib64",
+    "PYTHONTRACEMALLOC": "nonsense",
+    "PYTHONUTF8": "7",
+    "PYTHONPATH": ":",
+}
+
+
+@pytest.mark.parametrize("name", PYTHON_VARIABLES)
+def test_variables_of_the_jobs_python(name: str, tmp_path: Path) -> None:
+    env = environment(**{name: PYTHON_VARIABLES[name]})
+    assert ended(under_torc_step(tmp_path, SCRIPT), env) == ended(SCRIPT, env)
+    assert the_record(tmp_path).exit["return_code"] == 5
+
+
+@pytest.mark.parametrize("module", ["sitecustomize", "usercustomize", "os", "signal", "encodings", "torc_slurm"])
+@pytest.mark.parametrize("code", ["print('hello from the site')", "raise SystemExit('no')"])
+def test_modules_on_the_jobs_pythonpath(module: str, code: str, tmp_path: Path) -> None:
+    (tmp_path / f"{module}.py").write_text(code)
+    env = environment(PYTHONPATH=str(tmp_path))
+    assert ended(under_torc_step(tmp_path / "out", SCRIPT), env) == ended(SCRIPT, env)
+    assert the_record(tmp_path / "out").exit["return_code"] == 5
+
+
+def test_another_sqlite_in_the_library_path(tmp_path: Path) -> None:
+    """The right name and not all functions, as in a module's or conda's directory."""
+    library(tmp_path / "lib", "libsqlite3.so.0", "int sqlite3_libversion_number(void) { return 3007017; }")
+    env = environment(LD_LIBRARY_PATH=str(tmp_path / "lib"))
+    assert ended([sys.executable, "-c", "import sqlite3"], env)[0] != 0
+    assert ended(under_torc_step(tmp_path / "out", SCRIPT), env) == ended(SCRIPT, env)
+    assert the_record(tmp_path / "out").exit["return_code"] == 5
+    shown = subprocess.run(
+        [str(Path(TORC_STEP).with_name("torc")), "--version"], env=env, capture_output=True, text=True, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_a_preloaded_library_that_starts_a_thread(tmp_path: Path) -> None:
+    """A thread before main blocks no signal: in the wrapper it would take those that are meant for the job."""
+    code = """
+        #include <pthread.h>
+        #include <unistd.h>
+        static void *idle(void *x) { for (;;) pause(); return x; }
+        __attribute__((constructor)) static void begin(void) { pthread_t t; pthread_create(&t, 0, idle, 0); }
+    """
+    library(tmp_path / "lib", "pre.so", code)
+    env = environment(LD_PRELOAD=str(tmp_path / "lib" / "pre.so"))
+    job = ["bash", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done"]
+    wrapper = start(tmp_path / "out", job, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert wrapper.stdout is not None
+    assert wrapper.stdout.readline() == b"up\n"
+    wrapper.send_signal(signal.SIGTERM)
+    wrapper.communicate(timeout=WAIT_LIMIT_SECONDS)
+    assert wrapper.returncode == 5
+    assert the_record(tmp_path / "out").exit["return_code"] == 5
+
+
+set_aside = st.sampled_from(("LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "GLIBC_TUNABLES", "MALLOC_ARENA_MAX"))
+names = set_aside | st.sampled_from(("LC_CTYPE", "BASH_FUNC_module%%", "PWD", "_", "SHLVL", "IFS", "A B", "a.b"))
+values = st.binary(max_size=200).map(lambda value: value.replace(b"\0", b" "))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(names.map(os.fsencode), values))
+def test_the_job_gets_its_environment_as_it_was(tmp_path: Path, given_values: dict[bytes, bytes]) -> None:
+    """Whatever stands in it: functions of bash, bytes that are no text, what a shell would change."""
+    env = {b"PATH": os.environb[b"PATH"]} | given_values
+    alone = ended(SHOW_ENVIRONMENT, env)
+    under = ended(under_torc_step(tmp_path, SHOW_ENVIRONMENT), env)
+    added = [entry for entry in under[1].split(b"\0") if not entry.startswith(b"TORC_STEP_ACTIVE=")]
+    assert (under[0], sorted(added)) == (alone[0], sorted(alone[1].split(b"\0")))
+
+
+# --- where there is little to run with ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """The launcher in an installation whose Python does what a test says."""
+    place = tmp_path / "moved" / "bin"
+    place.mkdir(parents=True)
+    shutil.copy(TORC_STEP, place)
+    (place.parent / "pyvenv.cfg").touch()
+    return place
+
+
+def test_no_python(elsewhere: Path) -> None:
+    status, stdout, said = ended([str(elsewhere / "torc-step"), "--no-sampling", "--", *SCRIPT], environment())
+    assert (status, stdout) == (5, b"out\n")
+    assert said[-1] == b"err"
+    assert len(said) == 2
+    assert b"the command runs without being measured" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [(["sh", "-c", "exit 7"], 7), (["/nowhere/at/all"], 127), (["/etc/passwd"], 126)]
+)
+@pytest.mark.parametrize("python", ["missing", "without torc"])
+def test_the_status_without_a_wrapper(elsewhere: Path, python: str, command: list[str], status: int) -> None:
+    if python == "without torc":
+        (elsewhere / "python").symlink_to(os.path.realpath(sys.executable))
+    words = [str(elsewhere / "torc-step"), "--output-dir", "x", "--granularity=summary", *command]
+    assert ended(words, environment())[0] == status
+
+
+@pytest.mark.parametrize("megabytes", [5, 10, 12, 14, 16, 20, 30])
+def test_an_address_space_that_is_small(megabytes: int, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+    alone = ended(SCRIPT, environment(), limit)
+    status, stdout, said = ended(under_torc_step(tmp_path, SCRIPT), environment(), limit)
+    assert (status, stdout) == alone[:2]
+    assert b"Traceback" not in b"".join(said)
+
+
+@pytest.mark.parametrize("most", range(4, 16))
+def test_few_file_descriptors(most: int, tmp_path: Path) -> None:
+    """The job runs and ends as alone; whether it can be measured is another matter."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    alone = ended(SCRIPT, environment(), limit)
+    status, stdout, said = ended(under_torc_step(tmp_path, SCRIPT), environment(), limit)
+    assert (status, stdout) == alone[:2]
+    assert b"Traceback" not in b"".join(said)
+
+
+# --- what they are called ---------------------------------------------------------------------------------------
+
+
+def test_torcs_processes_are_called_so(tmp_path: Path) -> None:
+    """``pkill python`` and ``pkill -f train.py`` are meant for the job."""
+    job = [sys.executable, "-IS", str(PROGRAMS / "wait.py")]
+    wrapper = start(tmp_path, job, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    monitor = monitor_of(wrapper)
+    try:
+        assert (name_of(wrapper.pid), name_of(monitor)) == ("torc-step", "torc-sampler")
+        lines = [Path(f"/proc/{pid}/cmdline") for pid in (wrapper.pid, monitor)]
+        await_that(lambda: not any(b"wait.py" in line.read_bytes() for line in lines), "their command lines")
+        shown = [line.read_bytes() for line in lines]
+        assert shown == [b"torc-step --output-dir " + os.fsencode(tmp_path) + b" --\0", b"torc-sampler\0"]
+    finally:
+        wrapper.terminate()
+        wrapper.communicate(timeout=WAIT_LIMIT_SECONDS)
