@@ -22,7 +22,7 @@ PACKAGE = Path(torc_slurm.__file__).parent
 # Lowest first. Modules of one layer may import one another where no cycle comes of it.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("glossary", ("torc_slurm",)),
-    ("errors", ("torc_slurm.errors",)),
+    ("errors", ("torc_slurm.errors", "torc_slurm.garbage")),
     (
         "words",
         (

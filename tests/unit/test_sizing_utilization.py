@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from sizing_cases import ASKED, attempt, ended, facts, job, killed
 
 from torc_slurm.sizing.documents import utilization_document
@@ -149,3 +152,20 @@ def test_cpu_within_the_clocks_disagreement_is_no_violation() -> None:
     assert uses(attempt(peak_cpu_percent=404.9)) == []
     assert uses(attempt(peak_cpu_percent=406.0)) == [("CPU", "400% (4 cores)", "406.0%", "+1.5%")]
     assert ASKED.num_cpus == 4
+
+
+SCHEMA = json.loads(
+    (Path(__file__).parents[2] / "schemas" / "check-resource-utilization.json").read_text(encoding="utf-8")
+)
+
+
+def test_failed_jobs_are_told_one_by_one_as_the_rust_torc_does() -> None:
+    over = attempt(peak_memory_bytes=10 * 10**9)
+    failed = attempt(status="failed", return_code=3)
+    report = check(facts(job(1, over), job(2, failed), job(3, killed()), job(4, attempt())), include_failed=True)
+    document = utilization_document(report)
+    Draft202012Validator(SCHEMA).validate(document)
+    told = {each["job_id"]: each for each in document["resource_violations"]}
+    assert document["resource_violations_count"] == len(told) == 3
+    assert [told[number]["memory_violation"] for number in (1, 2, 3)] == [True, False, True]
+    assert [told[number]["likely_oom"] for number in (1, 2, 3)] == [False, False, True]
