@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.records.accounting import COLUMN_NAMES
-from torc_slurm.usecases.attempt_results import judge_attempt
+from torc_slurm.usecases.attempt_results import judge_attempt, without_suspension
 
 NODES: list[Row] = [{"last_flush_time": 30.0}, {"last_flush_time": 40.0}]
 
@@ -62,3 +66,39 @@ def test_an_end_without_any_exit_is_no_success() -> None:
 def test_out_of_memory_needs_a_failure() -> None:
     assert judge_attempt(figures(return_code=137, oom_kills=1, end_time=33.0), NODES, None)["status"] == "oom"
     assert judge_attempt(figures(return_code=0, oom_kills=1, end_time=33.0), NODES, None)["status"] == "completed"
+
+
+# --- suspension
+
+
+def suspended(wall: float, elapsed: float | None, seconds: float | None, **known: Value) -> dict[str, Value]:
+    return without_suspension(
+        {"exec_time_seconds": wall, "status_evidence": "exit code 0", **known},
+        accounting(elapsed_seconds=elapsed, suspended_seconds=seconds),
+    )
+
+
+def test_the_time_in_which_a_step_was_suspended_is_no_run_time() -> None:
+    found = suspended(41.1, 11.0, 30.0, avg_cpu_percent=10.0, peak_cpu_percent=20.0, all_nodes_avg_cpu_percent=10.0)
+    assert found["exec_time_seconds"] == pytest.approx(11.1)
+    assert found["avg_cpu_percent"] == pytest.approx(10 * 41.1 / 11.1)
+    assert found["peak_cpu_percent"] == found["avg_cpu_percent"]  # never below the mean
+    assert "30s in which it was suspended" in str(found["status_evidence"])
+
+
+@pytest.mark.parametrize(("elapsed", "seconds"), [(41.0, None), (41.0, 0.0), (None, 30.0), (0.0, 41.1)])
+def test_without_suspension_nothing_changes(elapsed: float | None, seconds: float | None) -> None:
+    assert suspended(41.1, elapsed, seconds) == {"exec_time_seconds": 41.1, "status_evidence": "exit code 0"}
+
+
+def test_a_command_of_a_step_that_was_suspended_ran_at_most_as_long_as_the_step() -> None:
+    """Several torc-steps in one batch step: which of them was suspended is not known."""
+    assert suspended(5.0, 60.0, 30.0)["exec_time_seconds"] == 5.0
+    assert suspended(35.0, 20.0, 30.0)["exec_time_seconds"] == 22.0
+
+
+@given(st.floats(0.001, 1e7), st.floats(0, 1e7), st.floats(0, 1e7))
+def test_the_run_time_is_never_made_longer_or_negative(wall: float, elapsed: float, seconds: float) -> None:
+    found = suspended(wall, elapsed, seconds)["exec_time_seconds"]
+    assert isinstance(found, float)
+    assert 0 < found <= wall

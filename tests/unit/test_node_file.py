@@ -112,6 +112,18 @@ def test_what_the_kernel_said_at_the_exit_raises_what_a_dead_monitor_had_written
     assert rows(path, query) == [(8.0, 80.0, 80.0, 100, "pss")]
 
 
+@pytest.mark.parametrize("column", ["job_name", "command", "working_dir", "user_name", "node", "step_id"])
+def test_text_that_is_not_utf_8_loses_nothing(path: str, column: str) -> None:
+    flush = batch(notes=[(BEGIN, "caf\udce9")])
+    flush.step[column] = "na\udcffme"
+    write_batch(path, flush)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        assert connection.execute("SELECT * FROM steps").fetchone()[column] == "na\\xffme"
+        assert [tuple(row) for row in connection.execute("SELECT note FROM step_notes")] == [("caf\\xe9",)]
+        assert len(connection.execute("SELECT * FROM task_exits").fetchall()) == 1
+
+
 def test_text_that_tries_to_be_sql(path: str) -> None:
     name = "'); DROP TABLE steps; --\n\"\0é"
     write_batch(path, batch(job_name=name, command=name))

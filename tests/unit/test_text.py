@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.text import printable
+from torc_slurm.text import printable, storable
 
 
 @given(st.text(alphabet=st.characters()), st.none() | st.integers(1, 50))
@@ -36,3 +36,21 @@ def test_what_a_terminal_would_act_on_is_written_out(text: str, shown: str) -> N
 def test_long_text_is_cut() -> None:
     assert printable("x" * 10_000, 5) == "xxxx…"
     assert printable("xxxxx", 5) == "xxxxx"
+
+
+@given(st.binary())
+def test_any_bytes_as_python_decodes_names_can_be_kept_and_told_apart(name: bytes) -> None:
+    kept = str(storable(name.decode("utf-8", "surrogateescape")))
+    kept.encode()
+    assert kept == name.decode("utf-8", "backslashreplace")
+
+
+@given(st.text(alphabet=st.characters(codec=None, exclude_categories=[])))
+def test_any_text_can_be_kept_and_good_text_stays(text: str) -> None:
+    kept = str(storable(text))
+    kept.encode()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    assert kept == text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torc_slurm.errors import InputError
+from torc_slurm.text import storable
 
 if TYPE_CHECKING:
     from torc_slurm.spec.workflow import Workflow
@@ -112,6 +113,6 @@ def working_dir() -> str:
 def user_name() -> str | None:
     """Who calls; None for an account without a passwd entry, as in a container."""
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return str(storable(pwd.getpwuid(os.getuid()).pw_name))
     except KeyError:
         return None

@@ -12,7 +12,11 @@ from torc_slurm.database.merge import last_seen, merge_nodes
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.database.store import Evidence, evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
+from torc_slurm.units import format_run_time
 from torc_slurm.usecases.verdict import SlurmView, WrapperView, attempt_status
+
+# Slurm counts whole seconds, by another clock than the wrapper's.
+_CLOCK_SECONDS = 2.0
 
 
 def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> None:
@@ -43,7 +47,35 @@ def attempt_figures(
     """
     figures = merge_nodes(nodes, exits) if nodes or journal is None else unmeasured_figures(journal)
     judged = judge_attempt(figures, nodes, accounting)
-    return figures | with_journal(judged, journal, run_ended=run_ended)
+    return without_suspension(figures | with_journal(judged, journal, run_ended=run_ended), accounting)
+
+
+def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dict[str, Value]:
+    """The figures with the time left out in which Slurm had the step suspended (scontrol suspend, gang scheduling).
+
+    The wrapper's clock goes on meanwhile; ``elapsed_seconds`` of Slurm's row does not count it.
+    """
+    suspended = _seconds(None if accounting is None else accounting.get("suspended_seconds"))
+    slurm_elapsed = _seconds(None if accounting is None else accounting["elapsed_seconds"])
+    wall = _seconds(figures.get("exec_time_seconds"))
+    if not suspended or slurm_elapsed is None or wall is None:
+        return figures
+    is_whole_step = wall + _CLOCK_SECONDS >= slurm_elapsed + suspended
+    ran = wall - suspended if is_whole_step else min(wall, slurm_elapsed + _CLOCK_SECONDS)
+    if not 0 < ran < wall:
+        return figures
+    left_out = format_run_time(round(wall - ran, 1))
+    changed: dict[str, Value] = {
+        "exec_time_seconds": ran,
+        "status_evidence": f"{figures['status_evidence']}; run time without the {left_out} in which it was suspended",
+    }
+    for name in ("avg_cpu_percent", "all_nodes_avg_cpu_percent"):
+        if (percent := _seconds(figures.get(name))) is not None:
+            changed[name] = percent * wall / ran
+    peak, mean = _seconds(figures.get("peak_cpu_percent")), _seconds(changed.get("avg_cpu_percent"))
+    if peak is not None and mean is not None:
+        changed["peak_cpu_percent"] = max(peak, mean)
+    return figures | changed
 
 
 def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:

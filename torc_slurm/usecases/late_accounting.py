@@ -22,6 +22,7 @@ from torc_slurm.database.store import store_accounting
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm.accounting import fetch_allocation
 from torc_slurm.slurm.job_records import AllocationKey
+from torc_slurm.text import storable
 from torc_slurm.usecases.attempt_results import rebuild_results
 from torc_slurm.usecases.collect import FileOutcome, collect_node_files
 from torc_slurm.usecases.run_states import refresh_collected
@@ -146,7 +147,7 @@ def ask_about_unrecorded(slurm_job_id: int, backend: str | None = None) -> Answe
 
 def _user_name() -> str | None:
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return str(storable(pwd.getpwuid(os.getuid()).pw_name))
     except KeyError:  # an account without a passwd entry, as in a container
         return None
 
