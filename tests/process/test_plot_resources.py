@@ -358,7 +358,7 @@ def test_a_real_run_is_plotted_when_it_ends_and_reported(tmp_path: Path) -> None
     assert report.returncode == 0, report.stderr
     assert json.loads(report.stdout)["items"][0]["size_bytes"] == page.stat().st_size
     text = page.read_text()
-    assert "What to ask for instead" in text
+    assert "What to request instead" in text
     assert "cancelled, not started" in text
     rows = {row[1]: row for row in data_of(page)["tables"]["jobs"]["rows"]}
     assert set(rows) == {"sleeps", "fails", "waits"}
@@ -383,7 +383,7 @@ def test_a_report_draws_every_job_that_its_table_shows(tmp_path: Path) -> None:
     figures = {figure["id"]: figure for figure in data["figures"]}
     assert [len(trace["y"]) for trace in figures["gantt"]["traces"]] == [1]
     assert "Over time: run 2, the latest" in page.read_text()
-    assert figures["summary"]["traces"][0]["x"] == ["1 · sleeps", "2 · fails"]
+    assert figures["summary"]["traces"][0]["x"] == ["2 · fails", "1 · sleeps"]  # failed first
     labels = [line["label"] for line in figures["memory"]["lines"]]
     assert "1 · sleeps" in labels
     assert {label for label in labels if "fails" in label} <= {"2 · fails, run 1", "2 · fails, run 2"}

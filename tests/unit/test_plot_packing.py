@@ -113,13 +113,23 @@ def test_what_a_node_has_is_drawn_only_while_there_was_a_run() -> None:
     later = replace(other, attempts=(replace(other.attempts[0], run_id=2),))
     run = Run("workflow 1", (one, later), Capacity(), {"n1": Capacity(4, 1000)})
     load = NodeLoad("n1", Grid.over(run.begin_time, run.end_time))
-    load.put("1", Use([100.0] * load.grid.count, [50.0] * load.grid.count), alone=True)
+    load.put("1", Use([100.0] * load.grid.count, [500.0] * load.grid.count), alone=True)
     (drawn,) = packing_figures([load], run)
     cpu, memory = (trace for trace in drawn["traces"] if trace["name"] == "available")
     assert (cpu["points"], cpu["y"]) == ([0, 10_000, 10_000, 90_000, 100_000, 100_000], [400, 400, None] * 2)
     assert memory["y"] == [1000, 1000, None] * 2
     titles = [note["text"] for note in drawn["layout"]["annotations"]]
     assert "<b>CPU</b> &nbsp; used 5.0 cores of 4.0 cores, 125% on average" in titles  # 100 s of a core in 20 s
+
+
+def test_what_a_node_has_far_above_all_is_a_word_and_no_line() -> None:
+    run = Run("workflow 1", (job(1, part(0, 10)),), Capacity(), {"n1": Capacity(4, 1000)})
+    load = NodeLoad("n1", Grid.over(run.begin_time, run.end_time))
+    load.put("1", Use([300.0] * load.grid.count, [50.0] * load.grid.count), alone=True)
+    (drawn,) = packing_figures([load], run)
+    (cpu,) = (trace for trace in drawn["traces"] if trace["name"] == "available")
+    assert cpu["yaxis"] == "y"
+    assert "↑ available 1.00 kB, beyond this view" in [note["text"] for note in drawn["layout"]["annotations"]]
 
 
 def test_the_gantt_names_the_jobs_where_they_are_few() -> None:

@@ -13,6 +13,7 @@ from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption,
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.plot import opened_run, progress_bar
 from torc_slurm.errors import InputError, TorcError
+from torc_slurm.identity import SPECIAL_STEP_NUMBERS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from torc_slurm.reports.step_stats import StatsReport
     from torc_slurm.sizing.facts import Facts
 
-_JOB_PAGE = re.compile(r".+_job_([0-9]{1,18})\.html")
+_JOB_PAGE = re.compile(r".+_job_([0-9]{1,18}|batch|extern|interactive)\.html")
 _OTHER_PAGE = re.compile(r".+?_((?:cpu|memory)_all_jobs|summary|allocation)\.html")
 
 EXAMPLE = """\b
@@ -208,7 +209,8 @@ def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]
     for name in _names_in(directory):
         address = quote(os.path.relpath(os.path.join(directory, name), here))
         if (match := _JOB_PAGE.fullmatch(name)) is not None:
-            jobs[int(match[1])] = address
+            name_or_number = match[1]
+            jobs[SPECIAL_STEP_NUMBERS.get(name_or_number) or int(name_or_number)] = address
         elif (other := _OTHER_PAGE.fullmatch(name)) is not None:
             others[other[1].replace("_", " ")] = address
     return jobs, others

@@ -51,12 +51,15 @@ def plot_resources(
     all_job_pages: Annotated[
         bool, typer.Option("--all-job-pages", help="A page for every job, also where there are more than 200.")
     ] = False,
+    self_contained: Annotated[
+        bool, typer.Option("--self-contained", help="Each page with all it needs in itself (2 MB more), to be mailed.")
+    ] = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
     """Draw what was measured over time: a page for each job, and pages over all jobs.
 
-    The pages need no network and nothing beside them: mail them, open them from disk. Needs a time series:
+    The pages need no network: open them from disk. They share one file, plotly-….js, beside them. Needs a time series:
     resource_monitor.granularity: time_series in a workflow file, or torc-step --granularity time_series.
     """
     from torc_slurm.cli.answer import write
@@ -69,6 +72,7 @@ def plot_resources(
         prefix=_checked_prefix(prefix),
         job_ids=None if job_ids is None else _numbers(job_ids),
         all_job_pages=all_job_pages,
+        self_contained=self_contained,
     )
     written = _plot(paths, wanted)
     write(_answer(written), chosen_format)
@@ -138,7 +142,11 @@ def opened_run(paths: Sequence[str], *, needs_series: bool = True) -> Iterator[R
     from torc_slurm.usecases.attempts_of_files import outcomes_of
 
     with SeriesFiles() as opened:
-        files = [_read(opened, path) for path in paths]
+        files = []
+        with progress_bar("Reading") as progress:
+            for number, path in enumerate(paths, start=1):
+                files.append(_read(opened, path))
+                progress(number, len(paths))
         run = gather(files, outcomes_of(files))
         if needs_series and not any(file.has_samples for file in files):
             named = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

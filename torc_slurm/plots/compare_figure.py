@@ -47,8 +47,8 @@ def lines_of(job: Job, measured: Sequence[Measured], most: int) -> list[Line]:
     lines = []
     for attempt, each in zip(attempts, measured, strict=True):
         if len(each.series):
-            label = job_label(job.job_id, job.name) + _where(job, attempt, each)
-            lines.append(_line(label, f"{job.job_id} · {plain(job.name)}", each, attempt.begin_time, most))
+            label = job_label(job.number, job.name) + _where(job, attempt, each)
+            lines.append(_line(label, f"{job.number} · {plain(job.name)}", each, attempt.begin_time, most))
     return lines
 
 
@@ -65,7 +65,7 @@ def _line(label: str, search: str, each: Measured, begin: float, most: int) -> L
         origin=milliseconds(begin),
         seconds=each.part.end_time - begin,
         cpu=reduced(Series(series.times, series.columns[:1], series.breaks), most),
-        memory=reduced(Series(series.times, series.columns[1:2], series.breaks), most),
+        memory=reduced(each.memory, most),
         peaks=(each.peak_cpu_percent or 0, each.peak_memory_bytes or 0),
         averages=(each.avg_cpu_percent or 0, each.avg_memory_bytes or 0),
     )

@@ -39,7 +39,17 @@ def gather(files: Sequence[SeriesFile], outcomes: Outcomes) -> Run:
     for key, members in parts.items():
         attempts[key[0]].append(_attempt(key, members, rows.get(key), plans.get((key[1], key[0]))))
     names = {key[0]: _name(record) for _, record in _records(files) for key in [_key_of(record.step)]}
-    jobs = (Job(number, names[number], tuple(_in_order(tries))) for number, tries in sorted(attempts.items()))
+    own_steps = {key[0]: _step_id(record) for _, record in _records(files) for key in [_key_of(record.step)]}
+    jobs = (
+        Job(
+            number,
+            names[number],
+            tuple(_in_order(tries)),
+            own_steps[number],
+            "command" if own_steps[number] else "attempt",
+        )
+        for number, tries in sorted(attempts.items())
+    )
     return Run(
         title=_title(files, workflow_id, slurm_job_id),
         jobs=tuple(jobs),
@@ -102,6 +112,12 @@ def _key_of(row: Row) -> _Key:
 
 def _name(record: StepRecord) -> str:
     return str(record.step["job_name"] or f"job {record.step['job_id']}")
+
+
+def _step_id(record: StepRecord) -> str:
+    """Slurm's name of a step of somebody's own script; empty for a workflow's job, and outside Slurm."""
+    step = record.step
+    return "" if step["workflow_id"] is not None or step["slurm_job_id"] is None else str(step["step_id"] or "")
 
 
 def _parts(files: Sequence[SeriesFile]) -> dict[_Key, list[tuple[Part, StepRecord]]]:

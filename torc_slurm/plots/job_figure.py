@@ -14,6 +14,8 @@ from torc_slurm.plots.parts import (
     COUNT_HOVER,
     CPU_AXIS,
     CPU_HOVER,
+    IO_AXIS,
+    IO_HOVER,
     MEMORY_AXIS,
     MEMORY_HOVER,
     OWN_NAME,
@@ -31,8 +33,11 @@ from torc_slurm.plots.parts import (
 from torc_slurm.plots.quoting import figure_text
 from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
 
+# Panels from the top: CPU, memory, processes; and reads and writes below, where they were recorded.
 _DOMAINS = ((0.70, 1.0), (0.29, 0.62), (0.0, 0.21))
-_AXES = (CPU_AXIS, MEMORY_AXIS, COUNT_AXIS)
+_DOMAINS_WITH_IO = ((0.77, 1.0), (0.46, 0.70), (0.24, 0.39), (0.0, 0.17))
+_HEIGHT, _HEIGHT_WITH_IO = 720, 920
+_AXES = (CPU_AXIS, MEMORY_AXIS, COUNT_AXIS, IO_AXIS)
 _HOVERS = (CPU_HOVER, MEMORY_HOVER, COUNT_HOVER)
 _MOST_FILLED = 4
 _HIGHER_BY = 1.005
@@ -52,13 +57,14 @@ def job_figure(job: Job, measured: Sequence[Measured]) -> tuple[Dictionary, Dict
     attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
     for number, (each, attempt, label) in enumerate(zip(measured, attempts, _labels(job), strict=True)):
         line = _Line(number, label, milliseconds(attempt.begin_time), filled=len(measured) <= _MOST_FILLED)
-        traces += _lines(line) + _charged_line(line, each) + _high_water_mark(line, each)
+        traces += _lines(line, each) + _high_water_mark(line, each) + _io_lines(line, each)
         series[str(number)] = encode_series(each.series)
         series[f"charged{number}"] = encode_series(each.charged, (encode_whole,))
+        series[f"io{number}"] = encode_series(each.io, (encode_whole, encode_whole))
     figure = {
         "id": "job",
         "title": "",
-        "height": 720,
+        "height": _HEIGHT_WITH_IO if _has_io(measured) else _HEIGHT,
         "time": "relative",
         "seconds": max(attempt.end_time - attempt.begin_time for attempt in job.attempts),
         "traces": traces + _kill_marks(job, measured),
@@ -97,25 +103,40 @@ def _labels(job: Job) -> list[str]:
     return labels
 
 
-def _lines(line: _Line) -> list[Dictionary]:
+def _lines(line: _Line, each: Measured) -> list[Dictionary]:
+    """CPU, memory and processes; the memory that decides is the solid, filled line, a sum of RSS beside it is thin."""
     group = {"series": str(line.number), "name": line.label, "legendgroup": str(line.number)}
     fill = {"fill": "tozeroy", "fillcolor": f"{colour(line.number)}/0.14"} if line.filled else {}
-    return [
+    found = [
         line.base(axis)
         | group
         | fill
         | {"column": axis, "showlegend": axis == 0, "hovertemplate": f"{hover}{OWN_NAME}"}
         for axis, hover in enumerate(_HOVERS)
     ]
+    if len(each.charged):
+        found.append(found[1] | {"series": f"charged{line.number}", "column": 0})
+        thin = {"line": {"color": f"{colour(line.number)}/0.6", "width": 0.8, "dash": "dot"}}
+        found[1] = line.base(1) | group | {"column": 1, "showlegend": False} | thin
+        found[1] |= {"name": f"sum of RSS, {line.label}", "hovertemplate": MEMORY_HOVER + OWN_NAME}
+    return found
 
 
-def _charged_line(line: _Line, each: Measured) -> list[Dictionary]:
-    """What the job is charged for memory, which can be less than the sum of RSS (shared pages) or more (tmpfs)."""
-    if not len(each.charged):
+def _io_lines(line: _Line, each: Measured) -> list[Dictionary]:
+    """What it read (solid) and wrote (dashed) per second."""
+    if not len(each.io):
         return []
-    look = {"line": {"color": colour(line.number), "width": 1, "dash": "dot"}, "hovertemplate": MEMORY_HOVER + OWN_NAME}
-    more = {"series": f"charged{line.number}", "column": 0, "name": f"charged memory, {line.label}"}
-    return [line.base(1) | look | more]
+    return [
+        line.base(3)
+        | {"series": f"io{line.number}", "column": column, "name": f"{word}, {line.label}", "showlegend": False}
+        | {"legendgroup": str(line.number), "hovertemplate": IO_HOVER + OWN_NAME}
+        | {"line": {"color": colour(line.number), "width": 1.2, "dash": look}}
+        for column, (word, look) in enumerate((("read", "solid"), ("written", "dash")))
+    ]
+
+
+def _has_io(measured: Sequence[Measured]) -> bool:
+    return any(len(each.io) for each in measured)
 
 
 def _high_water_mark(line: _Line, each: Measured) -> list[Dictionary]:
@@ -167,16 +188,22 @@ def _crosses(attempt: Attempt, words: str, ended: Sequence[Measured]) -> Diction
 
 def _layout(job: Job, measured: Sequence[Measured]) -> Dictionary:
     layout: Dictionary = {"hovermode": "x unified", "hoversubplots": "axis", "margin": {"t": 64}}
-    for number, (domain, axis) in enumerate(zip(_DOMAINS, _AXES, strict=True)):
+    domains = _DOMAINS_WITH_IO if _has_io(measured) else _DOMAINS
+    for number, (domain, axis) in enumerate(zip(domains, _AXES, strict=False)):
         layout[axis_key("y", number)] = {**axis, "domain": list(domain)}
-    layout["xaxis"] = {"anchor": "y3"}
+    layout["xaxis"] = {"anchor": axis_name("y", len(domains) - 1)}
     if (_most_processes(measured) or 0) <= _FEW_PROCESSES:
         layout["yaxis3"]["dtick"] = 1
-    titles = (_title("CPU", measured, "cpu_percent", format_cpu_percent), _memory_title(measured), "<b>Processes</b>")
-    for title, (_, top) in zip(titles, _DOMAINS, strict=True):
+    titles = (
+        _title("CPU", measured, "cpu_percent", format_cpu_percent),
+        _memory_title(measured),
+        "<b>Processes</b>",
+        "<b>Read and written</b> &nbsp; per second; written dashed",
+    )
+    for title, (_, top) in zip(titles, domains, strict=False):
         add(layout, {"annotations": [panel_title(title, top)]})
     _add_requests(layout, job.last, measured)
-    _add_moments(layout, job)
+    _add_moments(layout, job, domains)
     return layout
 
 
@@ -199,7 +226,8 @@ def _memory_title(measured: Sequence[Measured]) -> str:
     if not known:
         return title
     highest = max(known, key=lambda each: each.peak_memory_bytes or 0)
-    return f"{title} &nbsp; (peak by {figure_text(highest.part.figures.peak_memory_source or 'samples')})"
+    thin = "; thin: sum of RSS" if any(len(each.charged) for each in measured) else ""
+    return f"{title} &nbsp; (peak by {figure_text(highest.part.figures.peak_memory_source or 'samples')}{thin})"
 
 
 def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measured]) -> None:
@@ -236,12 +264,12 @@ def _highest(measured: Sequence[Measured], name: str) -> Number | None:
     return max((value for each in measured if (value := getattr(each, name)) is not None), default=None)
 
 
-def _add_moments(layout: Dictionary, job: Job) -> None:
+def _add_moments(layout: Dictionary, job: Job, domains: Sequence[tuple[float, float]]) -> None:
     """Where attempts begin and how they were ended; the run time asked for, where it was nearly reached.
 
     The labels of one attempt and the next stand in different panels: where they hide least, never over the crosses.
     """
-    tops = (_DOMAINS[2][1], _DOMAINS[0][1])
+    tops = (domains[2][1], domains[0][1])
     seen: set[int] = set()
     for place, attempt in enumerate(job.attempts):
         begin, end, words = attempt.begin_time, attempt.end_time, attempt.how_it_was_ended

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torc_slurm.plots.model import Job, Number, Part, Series
+from torc_slurm.plots.model import Column, Job, Number, Part, Series
 from torc_slurm.plots.reduce import reduced, series_of
+
+_NO_IO = Series([], ([], []))
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,14 @@ class Measured:
     part: Part
     series: Series
     charged: Series
+    io: Series = _NO_IO
+
+    @property
+    def memory(self) -> Series:
+        """The memory that decides, over time: what the step is charged where that was read, else the sum of RSS."""
+        if len(self.charged):
+            return self.charged
+        return Series(self.series.times, self.series.columns[1:2], self.series.breaks)
 
     @property
     def peak_cpu_percent(self) -> Number | None:
@@ -40,23 +51,49 @@ class Measured:
 
     def shortened(self, most: int) -> Measured:
         """The same in at most about so many samples."""
-        return replace(self, series=reduced(self.series, most), charged=reduced(self.charged, most // 2))
+        return replace(
+            self,
+            series=reduced(self.series, most),
+            charged=reduced(self.charged, most // 2),
+            io=reduced(self.io, most // 2),
+        )
 
 
-def read_part(part: Part, *, with_charged: bool = True) -> Measured:
-    """Read one attempt's series on one node."""
+def read_part(part: Part, *, with_io: bool = True) -> Measured:
+    """Read one attempt's series on one node; of what it read and wrote the rates, where they are wanted."""
     samples = part.file.samples(part.job_id, part.begin_time, part.end_time)
     columns = (samples.cpu_percent, samples.memory_bytes, samples.num_processes)
     series = series_of(samples.times, columns, part.sample_interval_seconds)
-    if not with_charged:
-        return Measured(part, series, Series([], ([],)))
     charged = part.file.charged(part.job_id, part.begin_time, part.end_time)
-    return Measured(part, series, Series(charged.times, (charged.memory_bytes,)))
+    memory = series_of(charged.times, (charged.memory_bytes,), part.sample_interval_seconds)
+    return Measured(part, series, memory, _io_rates(part) if with_io else _NO_IO)
 
 
-def read_job(job: Job, *, with_charged: bool = True) -> list[Measured]:
+def _io_rates(part: Part) -> Series:
+    """Bytes per second read and written, from what was counted since the step began."""
+    counted = part.file.io(part.job_id, part.begin_time, part.end_time)
+    columns = tuple(
+        _rates(counted.times, values, part.begin_time) for values in (counted.read_chars, counted.written_chars)
+    )
+    return series_of(counted.times, columns, part.sample_interval_seconds)
+
+
+def _rates(times: Sequence[float], totals: Column, begin: float) -> list[Number | None]:
+    found: list[Number | None] = []
+    before, last = begin, 0.0
+    for time, total in zip(times, totals, strict=True):
+        span = time - before
+        if total is None or span <= 0:
+            found.append(None)
+            continue
+        found.append(max(0.0, total - last) / span)
+        before, last = time, float(total)
+    return found
+
+
+def read_job(job: Job, *, with_io: bool = True) -> list[Measured]:
     """Read all attempts of a job on all their nodes, in the order of its parts."""
-    return [read_part(part, with_charged=with_charged) for part in job.parts]
+    return [read_part(part, with_io=with_io) for part in job.parts]
 
 
 def _top(series: Series, column: int) -> Number | None:

@@ -109,6 +109,18 @@ class Job:
     job_id: int
     name: str
     attempts: tuple[Attempt, ...]
+    step_id: str = ""  # of somebody's own script: 0, 1, batch
+    word: str = "attempt"  # what its attempts are called: commands that one step ran one after another are commands
+
+    @property
+    def number(self) -> str:
+        """The number by which people know it: Slurm's step, never the number that Slurm gives a batch step."""
+        return self.step_id or str(self.job_id)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its last attempt ended otherwise than completed."""
+        return self.last.status not in (None, "completed", "running")
 
     @property
     def last(self) -> Attempt:
@@ -118,8 +130,8 @@ class Job:
         """What tells one of its attempts from the others: ``attempt 2``, ``run 2``, or both."""
         runs = [each.run_id for each in self.attempts]
         if len(set(runs)) == 1:
-            return f"attempt {attempt.attempt_id}"
-        tries = f", attempt {attempt.attempt_id}" if runs.count(attempt.run_id) > 1 else ""
+            return f"{self.word} {attempt.attempt_id}"
+        tries = f", {self.word} {attempt.attempt_id}" if runs.count(attempt.run_id) > 1 else ""
         return f"run {attempt.run_id}{tries}"
 
     @property

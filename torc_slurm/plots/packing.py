@@ -99,7 +99,7 @@ def use_of(measured: Measured, grid: Grid) -> Use:
     if not len(series):
         cpu = _flat(grid, part.begin_time, part.end_time, part.figures.avg_cpu_percent)
         return Use(cpu, _top_flat(grid, part, part.figures.avg_memory_bytes or part.figures.peak_memory_bytes))
-    return Use(_means(grid, series, part), _highest(grid, series, part))
+    return Use(_means(grid, series, part), _highest(grid, measured.memory, part))
 
 
 def _flat(grid: Grid, begin: float, end: float, value: Number | None) -> list[float]:
@@ -132,11 +132,11 @@ def _means(grid: Grid, series: Series, part: Part) -> list[float]:
     return found
 
 
-def _highest(grid: Grid, series: Series, part: Part) -> list[float]:
+def _highest(grid: Grid, memory: Series, part: Part) -> list[float]:
     """Memory: the highest in the stretch; between two samples the last known one holds."""
     found = [0.0] * grid.count
     last_place, last_value = grid.place(part.begin_time), 0.0
-    for time, value in zip(series.times, series.columns[1], strict=True):
+    for time, value in zip(memory.times, memory.columns[0], strict=True):
         place = grid.place(time)
         for between in range(last_place + 1, place):
             found[between] = last_value

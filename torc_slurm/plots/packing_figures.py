@@ -20,7 +20,9 @@ from torc_slurm.plots.parts import (
     add,
     axis_key,
     axis_name,
+    beyond_note,
     counted,
+    is_beyond,
     job_label,
     level_note,
     panel_title,
@@ -33,6 +35,7 @@ MOST_NODES = 16
 _DOMAINS = ((0.56, 1.0), (0.0, 0.42))
 _LANE_PIXELS = 20
 _NAMED_LANE_PIXELS = 26
+_FLAT_ABOVE = 4  # a line so many times above what was used and requested is a word instead
 _ROUNDING = 1.001  # what was asked for is a sum of shares of time
 _GANTT_HEIGHTS = (200, 1600)
 _MOST_NAMED_BARS = 200
@@ -46,6 +49,7 @@ def packing_figures(loads: Sequence[NodeLoad], run: Run) -> list[Dictionary]:
 
 def _node_figure(place: int, load: NodeLoad, run: Run) -> Dictionary:
     capacity = _believed(run.capacity_of(load.node), load)
+    tops = _tops(load)
     layout: Dictionary = {"hovermode": "x unified", "hoversubplots": "axis", "margin": {"t": 64}}
     layout["xaxis"] = {"anchor": "y2"}
     for number, (domain, axis) in enumerate(zip(_DOMAINS, (CPU_AXIS, MEMORY_AXIS), strict=True)):
@@ -54,17 +58,17 @@ def _node_figure(place: int, load: NodeLoad, run: Run) -> Dictionary:
         add(layout, {"annotations": [panel_title(title, top)]})
     if capacity.cpus is not None:
         label = f"available {format_cpu_count(int(capacity.cpus))}"
-        add(layout, {"annotations": [level_note(label, 0, "text", capacity.cpus * 100)]})
+        add(layout, {"annotations": [_available_note(label, 0, capacity.cpus * 100, tops[0])]})
     if capacity.memory_bytes is not None:
         label = f"available {format_memory(capacity.memory_bytes)}"
-        add(layout, {"annotations": [level_note(label, 1, "text", capacity.memory_bytes)]})
+        add(layout, {"annotations": [_available_note(label, 1, capacity.memory_bytes, tops[1])]})
     return {
         "id": f"node{place}",
         "title": f"Node {load.node}",
         "height": 460,
         "time": "wall",
         "seconds": run.end_time - run.begin_time,
-        "traces": [*_stack(load, run), *_asked(load, run), *_available(capacity, run)],
+        "traces": [*_stack(load, run), *_asked(load, run), *_available(capacity, run, tops)],
         "layout": layout,
     }
 
@@ -128,12 +132,27 @@ def _asked(load: NodeLoad, run: Run) -> list[Dictionary]:
     return traces
 
 
-def _available(capacity: Capacity, run: Run) -> list[Dictionary]:
-    """Lines at what the node has; between two runs there is none, for nothing was there to use."""
+def _tops(load: NodeLoad) -> tuple[float, float]:
+    """The highest of what was used or requested on a node: CPU and memory."""
+    return (
+        max([*_total(load, "cpu_percent"), *load.asked_cpu]),
+        max([*_total(load, "memory_bytes"), *load.asked_memory]),
+    )
+
+
+def _available_note(label: str, axis: int, value: Number, top: float) -> Dictionary:
+    """The label of what the node has: on its line, or over the panel where a line would press the picture flat."""
+    if is_beyond(value, top or None, _FLAT_ABOVE):
+        return beyond_note(label, axis, "text")
+    return level_note(label, axis, "text", value)
+
+
+def _available(capacity: Capacity, run: Run, tops: tuple[float, float]) -> list[Dictionary]:
+    """Lines at what the node has, where they are not far above all else; between two runs there is none."""
     traces: list[Dictionary] = []
     percent = None if capacity.cpus is None else capacity.cpus * 100
     for axis, value in enumerate((percent, capacity.memory_bytes)):
-        if value is not None:
+        if value is not None and not is_beyond(value, tops[axis] or None, _FLAT_ABOVE):
             times = [time for begin, end in run.spans for time in (begin, end, end)]
             traces.append(
                 {"type": "scatter", "mode": "lines", "origin": milliseconds(run.begin_time), "hoverinfo": "skip"}
@@ -191,7 +210,7 @@ def _in_order(bars: dict[str, list[tuple[int, Placed]]]) -> list[str]:
 def _names(members: list[tuple[int, Placed]]) -> Dictionary:
     """The jobs' names on their bars, where a bar is long enough."""
     return {
-        "text": [job_label(each.job.job_id, each.job.name, _NAME_ON_A_BAR) for _, each in members],
+        "text": [job_label(each.job.number, each.job.name, _NAME_ON_A_BAR) for _, each in members],
         "textposition": "inside",
         "insidetextanchor": "start",
         "textangle": 0,
@@ -227,7 +246,7 @@ def _hover(each: Placed) -> str:
     tries = f", {each.job.label(attempt)}" if len(each.job.attempts) > 1 else ""
     took = format_run_time(round(part.end_time - part.begin_time, 3))
     return (
-        f"<b>{job_label(each.job.job_id, each.job.name)}</b>{tries}<br>"
+        f"<b>{job_label(each.job.number, each.job.name)}</b>{tries}<br>"
         f"{_how_it_ended(attempt)} on {figure_text(part.node)} after {took}"
     )
 

@@ -1,4 +1,4 @@
-"""Makes one self-contained page: heading and tables as HTML, figures and Plotly's bundle compressed inside it.
+"""Makes one page: heading and tables as HTML, figures compressed inside it, Plotly's bundle inside it or beside it.
 
 The browser unpacks both (by DecompressionStream, else by a few lines of script), which takes the 4.8 MB of Plotly's
 bundle to 2 MB. A policy in the page lets only its own scripts run and nothing be fetched.
@@ -71,8 +71,11 @@ class Page:
     notes: Sequence[str] = ()
 
 
-def render(page: Page) -> str:
+def render(page: Page, plotly_file: str | None = None) -> str:
     """The page as HTML.
+
+    Args:
+        plotly_file: the name of Plotly's bundle beside the page; None: the bundle is in the page itself.
 
     Raises:
         TorcError: Plotly's bundle is not where its package puts it.
@@ -89,7 +92,8 @@ def render(page: Page) -> str:
         css=_asset("page.css"),
         script="\n".join(map(_asset, _SCRIPTS)),
         data=data,
-        plotly=packed_plotly() if figures else "",
+        plotly=packed_plotly() if figures and plotly_file is None else "",
+        plotly_file=plotly_file if figures else None,
         nonce=hashlib.sha256(data.encode()).hexdigest()[:32],
     )
 
@@ -123,8 +127,23 @@ def packed(content: bytes, level: int = 6) -> str:
     return base64.b64encode(gzip.compress(content, level, mtime=0)).decode("ascii")
 
 
+def plotly_file_name() -> str:
+    """What Plotly's bundle is called beside pages that share it: other versions have other names."""
+    return f"plotly-{hashlib.sha256(plotly_bundle()).hexdigest()[:12]}.js"
+
+
 @functools.cache
 def packed_plotly() -> str:
+    """Plotly's bundle as it stands in a page.
+
+    Raises:
+        TorcError: it is not there.
+    """
+    return packed(plotly_bundle(), 9)
+
+
+@functools.cache
+def plotly_bundle() -> bytes:
     """Plotly's bundle, as it comes with the Python package.
 
     Raises:
@@ -135,7 +154,7 @@ def packed_plotly() -> str:
     path = os.path.join(places[0], "package_data", "plotly.min.js")
     try:
         with open(path, "rb") as file:
-            return packed(file.read(), 9)
+            return file.read()
     except OSError as error:
         raise TorcError(f"{path} cannot be read: {error.strerror}; pip install 'plotly>=6' again") from error
 

@@ -24,6 +24,9 @@ MEMORY_AXIS = {
     "rangemode": "tozero",
 }
 COUNT_AXIS = {"title": {"text": "processes", "font": _TITLE_FONT}, "rangemode": "tozero", "tickformat": "d"}
+TIME_AXIS: Dictionary = {"ticksuffix": " min", "rangemode": "tozero", "nticks": 5}
+IO_AXIS: Dictionary = {"tickformat": "~s", "ticksuffix": "B/s", "rangemode": "tozero", "nticks": 4}
+IO_HOVER = "%{y:.3s}B/s"
 CPU_HOVER = "%{y:.1f} %"
 MEMORY_HOVER = "%{y:.4s}B"
 COUNT_HOVER = "%{y}"
@@ -60,9 +63,9 @@ def panel_title(text: str, top: float) -> Dictionary:
     }
 
 
-def is_beyond(value: Number, top_of_data: Number | None) -> bool:
-    """Whether a line there would press all data flat."""
-    return top_of_data is not None and value > top_of_data * _FAR_ABOVE
+def is_beyond(value: Number, top_of_data: Number | None, times: float = _FAR_ABOVE) -> bool:
+    """Whether a line there, so many times above all data, would press it flat."""
+    return top_of_data is not None and value > top_of_data * times
 
 
 def level_note(label: str, axis: int, role: str, value: Number) -> Dictionary:
@@ -140,7 +143,7 @@ def add(layout: Dictionary, *pieces: Dictionary) -> None:
             layout.setdefault(name, []).extend(items)
 
 
-def job_label(job_id: int, name: str, most: int = 48) -> str:
+def job_label(job_id: int | str, name: str, most: int = 48) -> str:
     """``3 · train``: fit for a figure; the number keeps jobs of the same name apart."""
     return f"{job_id} · {figure_text(name, most)}"
 

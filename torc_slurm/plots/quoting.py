@@ -7,7 +7,7 @@ HTML itself is escaped by jinja2, and what the page's script shows it sets as te
 
 from __future__ import annotations
 
-from torc_slurm.text import printable
+from torc_slurm.text import printable, shortened
 
 MOST_CHARACTERS = 80
 MOST_CHARACTERS_OF_A_TICK = 28
@@ -16,8 +16,11 @@ _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def plain(text: str, most: int = MOST_CHARACTERS) -> str:
-    """For a place that takes text as text: one line, control characters and direction marks as escapes, cut."""
-    return printable(text, most)
+    """For a place that takes text as text: one line, control characters and direction marks as escapes, not endless.
+
+    A long name loses its middle: names that belong together differ at the end.
+    """
+    return printable(shortened(text, most))
 
 
 def figure_text(text: str, most: int = MOST_CHARACTERS) -> str:

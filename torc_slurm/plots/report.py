@@ -32,6 +32,7 @@ from torc_slurm.sizing.utilization import Utilization
 from torc_slurm.units import format_run_time
 
 _STATES = ("completed", "running", "failed", "oom", "timeout", "cancelled", "node_fail", "preempted")
+_FAILED = frozenset(("failed", "oom", "timeout", "cancelled", "node_fail", "preempted"))
 _MOST_ROWS = 200
 _MOST_NOTES = 40
 _MOST_ON_ONE_LINE = 16
@@ -165,7 +166,7 @@ def _sizing_sections(sizing: Sizing) -> list[Section]:
 
 
 def _violations(found: Utilization) -> Section:
-    titles = ("Job", "Name", "Resource", "Asked for", "Used", "Over", "Note")
+    titles = ("Job", "Name", "Resource", "Requested", "Used", "Over", "Note")
     rows = [
         [str(use.job_id), use.job_name, use.resource_type, use.specified, use.peak_used, use.over_utilization, use.note]
         for use in found.uses
@@ -174,7 +175,7 @@ def _violations(found: Utilization) -> Section:
         f"{counted(found.violations, 'violation')} in {counted(found.total_results, 'result')}"
         + (f"; of {counted(found.unmeasured, 'job')} a figure is missing." if found.unmeasured else ".")
     ]
-    return Section("violations", "What broke its request", [*words, *_cut(rows)], table=_table(titles, rows))
+    return Section("violations", "Jobs over their request", [*words, *_cut(rows)], table=_table(titles, rows))
 
 
 def _corrections(found: Corrections) -> Section:
@@ -187,18 +188,18 @@ def _corrections(found: Corrections) -> Section:
     words = (
         "Nothing to correct." if not rows else f"To apply them: torc workflows correct-resources {found.workflow_id}"
     )
-    return Section("corrections", "What to ask for instead", [words, *_cut(rows)], table=_table(titles, rows))
+    return Section("corrections", "What to request instead", [words, *_cut(rows)], table=_table(titles, rows))
 
 
 def _savings(rows: Sequence[Saving]) -> Section:
     titles = (
         "Requirement",
         "Attempts",
-        "Core-hours asked",
+        "Core-hours requested",
         "used",
         "wasted",
         "after",
-        "GB-hours asked",
+        "GB-hours requested",
         "used",
         "wasted",
         "after",
@@ -214,7 +215,7 @@ def _savings(rows: Sequence[Saving]) -> Section:
         for row in rows
     ]
     words = "What was held while jobs ran, what of it was used, and what the same work would hold after correction."
-    return Section("savings", "What it cost, and would", [words], table=_table(titles, cells))
+    return Section("savings", "Cost, before and after correction", [words], table=_table(titles, cells))
 
 
 def _hours(value: Decimal | None) -> str:
@@ -281,11 +282,11 @@ _COLUMNS = (
     ("Nodes", False),
     ("Elapsed", True),
     ("Peak memory", True),
-    ("Asked memory", True),
+    ("Requested memory", True),
     ("Average memory", True),
     ("Average CPU", True),
     ("Peak CPU", True),
-    ("Asked CPU", True),
+    ("Requested CPU", True),
 )
 
 
@@ -294,7 +295,7 @@ def _jobs_table(report: Report) -> Encoded:
     requests = report.requests if report.overview is None else {**requests_of(report.overview.run), **report.requests}
     rows = [_attempt_cells(row, requests, report.links) for row in report.attempts]
     rows += [_unstarted_cells(row) for row in report.unstarted]
-    rows.sort(key=_job_id_of)
+    rows.sort(key=_order_of)
     return {"columns": [{"title": title, "number": number} for title, number in _COLUMNS], "rows": rows}
 
 
@@ -327,8 +328,11 @@ def _nodes(names: str) -> list[object]:
     return [names, shown, None, "whole" if len(shown) <= _MOST_ON_ONE_LINE else ""]
 
 
-def _job_id_of(cells: Sequence[Any]) -> int:
-    return int(cells[0][0]) if isinstance(cells[0], list) else int(cells[0])
+def _order_of(cells: Sequence[Any]) -> tuple[bool, str, int]:
+    """Failed jobs first, by name; then by number."""
+    number = int(cells[0][0]) if isinstance(cells[0], list) else int(cells[0])
+    has_failed = cells[2][0] in _FAILED
+    return not has_failed, str(cells[1]) if has_failed else "", number
 
 
 def _unstarted_cells(row: Row) -> list[object]:

@@ -11,6 +11,7 @@ from torc_slurm.plots.parts import (
     CPU_AXIS,
     MEMORY_AXIS,
     OWN_NAME,
+    TIME_AXIS,
     Dictionary,
     add,
     axis_key,
@@ -19,9 +20,10 @@ from torc_slurm.plots.parts import (
     panel_title,
 )
 from torc_slurm.plots.quoting import MOST_CHARACTERS_OF_A_TICK
+from torc_slurm.units import format_run_time
 
-_DOMAINS = ((0.56, 1.0), (0.0, 0.42))
-_HEIGHT = 640
+_DOMAINS = ((0.72, 1.0), (0.37, 0.64), (0.0, 0.29))
+_HEIGHT = 860
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Bar:
 
     label: str
     duration_seconds: float
+    requested_seconds: Number | None
+    has_failed: bool
+    name: str
     peak_memory_bytes: Number | None
     avg_memory_bytes: Number | None
     asked_memory_bytes: Number | None
@@ -43,8 +48,11 @@ def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
     attempt = job.last
     own = [each for each in measured if each.part in attempt.parts]
     return Bar(
-        label=job_label(job.job_id, job.name, MOST_CHARACTERS_OF_A_TICK),
+        label=job_label(job.number, job.name, MOST_CHARACTERS_OF_A_TICK),
         duration_seconds=attempt.end_time - attempt.begin_time,
+        requested_seconds=attempt.request.runtime_seconds,
+        has_failed=job.has_failed,
+        name=job.name,
         peak_memory_bytes=_largest(own, "peak_memory_bytes"),
         avg_memory_bytes=_largest(own, "avg_memory_bytes"),
         asked_memory_bytes=attempt.request.memory_bytes,
@@ -59,17 +67,22 @@ def summary_figure(bars: Sequence[Bar]) -> Dictionary:
     layout: Dictionary = {"barmode": "overlay", "bargap": 0.25, "hovermode": "x unified", "hoversubplots": "axis"}
     layout |= {
         "margin": {"t": 64, "b": 120},
-        "xaxis": {"type": "category", "anchor": "y2", "tickangle": "auto", "showgrid": False},
+        "xaxis": {"type": "category", "anchor": "y3", "tickangle": "auto", "showgrid": False},
     }
-    for number, (domain, axis) in enumerate(zip(_DOMAINS, (MEMORY_AXIS, CPU_AXIS), strict=True)):
+    for number, (domain, axis) in enumerate(zip(_DOMAINS, (MEMORY_AXIS, CPU_AXIS, TIME_AXIS), strict=True)):
         layout[axis_key("y", number)] = {**axis, "domain": list(domain)}
-    for title, (_, top) in zip(("<b>Memory</b>", "<b>CPU</b>"), _DOMAINS, strict=True):
-        add(layout, {"annotations": [panel_title(f"{title} &nbsp; peak, average and what was asked for", top)]})
+    titles = [f"<b>{word}</b> &nbsp; peak, average and what was requested" for word in ("Memory", "CPU")]
+    for title, (_, top) in zip([*titles, "<b>Run time</b> &nbsp; and what was requested"], _DOMAINS, strict=True):
+        add(layout, {"annotations": [panel_title(title, top)]})
     return {
         "id": "summary",
         "title": "Peak against average",
         "height": _HEIGHT,
-        "traces": [*_bars(bars, "memory_bytes", 0, "%{y:.4s}B"), *_bars(bars, "cpu_percent", 1, "%{y:.1f} %")],
+        "traces": [
+            *_bars(bars, "memory_bytes", 0, "%{y:.4s}B"),
+            *_bars(bars, "cpu_percent", 1, "%{y:.1f} %"),
+            *_run_times(bars),
+        ],
         "layout": layout,
         "sorts": _sorts(bars),
     }
@@ -81,13 +94,34 @@ def _bars(bars: Sequence[Bar], figure: str, axis: int, hover: str) -> list[Dicti
     looks: dict[str, Dictionary] = {
         "peak": {"type": "bar", "name": "peak", "marker": {"color": "@0/0.45"}, "width": 0.8},
         "avg": {"type": "bar", "name": "average", "marker": {"color": "@1"}, "width": 0.4},
-        "asked": {"type": "scatter", "mode": "markers", "name": "asked for", "marker": _dash(len(bars))},
+        "asked": {"type": "scatter", "mode": "markers", "name": "requested", "marker": _dash(len(bars))},
     }
     return [
         base | look | {"y": [getattr(bar, f"{name}_{figure}") for bar in bars], "legendgroup": name}
         for name, look in looks.items()
         if name != "asked" or any(getattr(bar, f"asked_{figure}") is not None for bar in bars)
     ]
+
+
+def _run_times(bars: Sequence[Bar]) -> list[Dictionary]:
+    """Run time in minutes, or hours, with what was requested."""
+    labels, axis = [bar.label for bar in bars], axis_name("y", 2)
+    base = {"x": labels, "yaxis": axis, "hovertemplate": "%{text}" + OWN_NAME, "showlegend": False}
+    taken = base | {"type": "bar", "name": "run time", "marker": {"color": "@2/0.6"}, "width": 0.8}
+    taken |= {"textposition": "none"}
+    found = [taken | _minutes([bar.duration_seconds for bar in bars])]
+    requested = [bar.requested_seconds for bar in bars]
+    if any(value is not None for value in requested):
+        look = {"type": "scatter", "mode": "markers", "name": "requested", "marker": _dash(len(bars))}
+        found.append(base | look | {"legendgroup": "asked"} | _minutes(requested))
+    return found
+
+
+def _minutes(seconds: Sequence[Number | None]) -> Dictionary:
+    return {
+        "y": [None if value is None else value / 60 for value in seconds],
+        "text": ["" if value is None else format_run_time(round(value, 1)) for value in seconds],
+    }
 
 
 def _dash(bars: int) -> Dictionary:
@@ -101,10 +135,12 @@ def _dash(bars: int) -> Dictionary:
 
 def _sorts(bars: Sequence[Bar]) -> list[Dictionary]:
     """Orders of the categories, as places: by id, and by what a reader looks for."""
+    by_name = sorted(range(len(bars)), key=lambda place: (not bars[place].has_failed, bars[place].name, place))
     orders = {
+        "failed first, by name": by_name,
         "job id": list(range(len(bars))),
         "peak memory": _by(bars, [bar.peak_memory_bytes for bar in bars]),
-        "memory asked for and not used": _by(bars, [_unused(bar) for bar in bars]),
+        "memory requested and not used": _by(bars, [_unused(bar) for bar in bars]),
         "average CPU": _by(bars, [bar.avg_cpu_percent for bar in bars]),
         "run time": _by(bars, [bar.duration_seconds for bar in bars]),
     }

@@ -32,7 +32,7 @@ _ATTEMPT_TITLES = (
 
 def job_heading(run: Run, job: Job) -> str:
     """``job 3 · train``."""
-    return f"{run.word} {job.job_id} · {plain(job.name, 160)}"
+    return f"{run.word} {job.number} · {plain(job.name, 160)}"
 
 
 def job_lead(run: Run, job: Job) -> str:
@@ -51,14 +51,14 @@ def job_lead(run: Run, job: Job) -> str:
 def attempts_table(measured: Sequence[Measured], job: Job) -> Table:
     """One row for each attempt on each node."""
     attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
-    rows = [_attempt_row(attempt, each) for attempt, each in zip(attempts, measured, strict=True)]
+    rows = [_attempt_row(job, attempt, each) for attempt, each in zip(attempts, measured, strict=True)]
     return Table(_ATTEMPT_TITLES, rows)
 
 
-def _attempt_row(attempt: Attempt, each: Measured) -> list[str]:
+def _attempt_row(job: Job, attempt: Attempt, each: Measured) -> list[str]:
     figures = each.part.figures
     return [
-        f"{attempt.attempt_id} of run {attempt.run_id}",
+        f"{attempt.attempt_id} of run {attempt.run_id}" if job.word == "attempt" else job.label(attempt),
         each.part.node,
         attempt.how_it_was_ended or attempt.status or NOT_MEASURED,
         NOT_MEASURED if attempt.return_code is None else str(attempt.return_code),

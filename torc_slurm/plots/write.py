@@ -15,13 +15,14 @@ from torc_slurm.plots.measured import Measured, read_job
 from torc_slurm.plots.model import Job, Run
 from torc_slurm.plots.packing import Grid, NodeLoad, use_of
 from torc_slurm.plots.packing_figures import MOST_ALONE, MOST_NODES, gantt_figure, packing_figures
-from torc_slurm.plots.page import Page, Section, render
+from torc_slurm.plots.page import Page, Section, plotly_bundle, plotly_file_name, render
 from torc_slurm.plots.parts import counted, job_label
 from torc_slurm.plots.summary_figure import Bar, bar_of, summary_figure
 from torc_slurm.plots.words import attempts_table, job_heading, job_lead, job_notes
 
 MOST_JOB_PAGES = 200
 _MOST_PAGE_BYTES = 2_450_000
+_MOST_BYTES_BESIDE_PLOTLY = 600_000
 _MOST_POINTS_OF_A_JOB = 120_000
 
 Progress = Callable[[int, int], None]
@@ -44,6 +45,12 @@ class Wanted:
     prefix: str = "resource_plot"
     job_ids: Collection[int] | None = None
     all_job_pages: bool = False
+    self_contained: bool = False
+
+    @property
+    def plotly_file(self) -> str | None:
+        """The bundle that the pages share; None: each has its own."""
+        return None if self.self_contained else plotly_file_name()
 
 
 @dataclass
@@ -79,19 +86,23 @@ class Overview:
             node = each.part.node
             load = self.loads.setdefault(node, NodeLoad(node, self._grid))
             load.put(
-                job_label(job.job_id, job.name, 32), use_of(each, self._grid), alone=job.job_id in self._alone[node]
+                job_label(job.number, job.name, 32), use_of(each, self._grid), alone=job.job_id in self._alone[node]
             )
             load.ask(attempt, each.part)
 
     @property
     def lines(self) -> list[Line]:
-        """Of all jobs, by number."""
-        return [line for job_id in sorted(self._lines) for line in self._lines[job_id]]
+        """Of all jobs, the failed first, then by number."""
+        return [line for job_id in self._order() for line in self._lines[job_id]]
 
     @property
     def bars(self) -> list[Bar]:
-        """Of all jobs, by number."""
-        return [self._bars[job_id] for job_id in sorted(self._bars)]
+        """Of all jobs, the failed first, then by number."""
+        return [self._bars[job_id] for job_id in self._order()]
+
+    def _order(self) -> list[int]:
+        failed = {job.job_id for job in self.run.jobs if job.has_failed}
+        return sorted(self._bars, key=lambda job_id: (job_id not in failed, job_id))
 
     def nodes(self) -> list[NodeLoad]:
         """What ran on each node, by its name."""
@@ -111,7 +122,7 @@ def read_overview(run: Run, progress: Progress) -> Overview:
     """Read all jobs for the overview figures alone; of several runs, which can lie days apart, nodes show the last."""
     overview = Overview(run, over_time=run.of_run(run.run_ids[-1]))
     for number, job in enumerate(file_by_file(run.jobs), start=1):
-        overview.add(job, read_job(job, with_charged=False))
+        overview.add(job, read_job(job, with_io=False))
         progress(number, len(run.jobs))
     return overview
 
@@ -133,15 +144,16 @@ def write_pages(run: Run, wanted: Wanted, progress: Progress) -> list[Written]:
     """
     chosen = _chosen(run, wanted)
     make_directory(wanted.directory)
+    _write_plotly(wanted)
     overview = Overview(chosen)
     with_pages = wanted.job_ids is not None or wanted.all_job_pages or len(chosen.jobs) <= MOST_JOB_PAGES
     written: list[Written] = []
     for number, job in enumerate(file_by_file(chosen.jobs), start=1):
-        measured = read_job(job, with_charged=with_pages)
+        measured = read_job(job, with_io=with_pages)
         overview.add(job, measured)
         if with_pages:
             written.append(
-                _write(wanted, f"job_{job.job_id}", "job", _job_html(run, job, measured, wanted), job.job_id)
+                _write(wanted, f"job_{job.number}", "job", _job_html(run, job, measured, wanted), job.job_id)
             )
         progress(number, len(chosen.jobs))
     written.sort(key=lambda page: page.job_id or 0)
@@ -177,13 +189,26 @@ def make_directory(path: str) -> None:
         raise TorcError(f"{path} cannot be made: {error.strerror}; give another place by -o") from error
 
 
+def _write_plotly(wanted: Wanted) -> None:
+    """Put the bundle beside the pages that share it, where it is not there yet.
+
+    Raises:
+        TorcError: it cannot be written.
+    """
+    if wanted.plotly_file is None:
+        return
+    path = os.path.join(wanted.directory, wanted.plotly_file)
+    if not os.path.exists(path) or os.path.getsize(path) != len(plotly_bundle()):
+        _write_bytes(path, plotly_bundle())
+
+
 def _job_html(run: Run, job: Job, measured: Sequence[Measured], wanted: Wanted) -> str:
     """The job's page; where it would be too large its series are shortened until it is not."""
     most = _MOST_POINTS_OF_A_JOB
     while True:
         shown = [each.shortened(most // len(measured)) for each in measured]
-        html = render(_job_page(run, job, measured, shown, wanted.prefix))
-        if len(html) <= _MOST_PAGE_BYTES or most < 1000:
+        html = render(_job_page(run, job, measured, shown, wanted.prefix), wanted.plotly_file)
+        if len(html) <= (_MOST_PAGE_BYTES if wanted.self_contained else _MOST_BYTES_BESIDE_PLOTLY) or most < 1000:
             return html
         most = most * 2 // 3
 
@@ -197,7 +222,7 @@ def _job_page(run: Run, job: Job, measured: Sequence[Measured], shown: Sequence[
         sections=[Section("job", figures=[figure])],
         series=series,
         notes=job_notes(job, measured, shown),
-        file_name=f"{prefix}_job_{job.job_id}",
+        file_name=f"{prefix}_job_{job.number}",
         clock_time=job.last.begin_time,
     )
 
@@ -217,7 +242,7 @@ def _write_overview(overview: Overview, wanted: Wanted) -> list[Written]:
     pages.append(("summary", "summary", Page(heading, lead, [section], f"{wanted.prefix}_summary", at)))
     if wanted.job_ids is None:  # of some of its jobs alone an allocation would look idle
         pages.append(("allocation", "allocation", allocation_page(overview, wanted.prefix)))
-    return [_write(wanted, name, kind, render(page)) for name, kind, page in pages]
+    return [_write(wanted, name, kind, render(page, wanted.plotly_file)) for name, kind, page in pages]
 
 
 def allocation_page(overview: Overview, prefix: str) -> Page:
@@ -258,7 +283,10 @@ def write_file(path: str, text: str) -> int:
     Raises:
         TorcError: it cannot be written.
     """
-    content = text.encode("utf-8", "replace")
+    return _write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def _write_bytes(path: str, content: bytes) -> int:
     draft = f"{path}.{os.getpid()}.part"
     try:
         with open(draft, "wb") as file:

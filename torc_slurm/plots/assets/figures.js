@@ -152,7 +152,7 @@ const Figures = (() => {
       ...made, paper_bgcolor: theme.background, plot_bgcolor: theme.background, height: figure.height,
       font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif", size: 13, color: theme.text },
       margin: { l: 74, r: 44, b: 50, ...made.margin },
-      hoverlabel: { bgcolor: theme.background, bordercolor: theme.muted, font: { color: theme.text }, namelength: 60 },
+      hoverlabel: { bgcolor: theme.background, bordercolor: theme.muted, font: { color: theme.text }, namelength: -1 },
       legend: { orientation: "h", y: 1 + 26 / (figure.height - 120), yanchor: "bottom", x: 0, xanchor: "left", ...made.legend },
       showlegend: true, dragmode: "zoom", uirevision: `${state.mode}`, modebar: { orientation: "v", color: theme.muted, activecolor: theme.text, bgcolor: "rgba(0,0,0,0)" },
     };

@@ -124,10 +124,15 @@
     data = JSON.parse(await unpacked("data"));
     for (const place of document.querySelectorAll("[data-table]")) Tables.show(place, data.tables[place.dataset.table], element);
     if (data.figures.length) {
-      const code = document.createElement("script");
-      code.nonce = nonce;
-      code.textContent = await unpacked("plotly");
-      document.head.append(code);
+      if (document.getElementById("plotly")) {
+        const code = document.createElement("script");
+        code.nonce = nonce;
+        code.textContent = await unpacked("plotly");
+        document.head.append(code);
+      } else if (!window.Plotly) {
+        const file = document.getElementById("plotly-file").getAttribute("src");
+        throw new Error(`${file} must lie beside this page; torc plot-resources --self-contained makes pages that need nothing`);
+      }
       theme = data.themes[isDark() ? "dark" : "light"];
       setUp();
     }
