@@ -23,7 +23,6 @@ ClusterName={cluster}
 SlurmctldHost={head}({head_address})
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=cred_expire=10
 {common}
 StateSaveLocation=/var/spool/slurmctld
 SlurmdSpoolDir=/var/spool/slurmd

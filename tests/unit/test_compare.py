@@ -129,6 +129,8 @@ def test_a_tree_that_shares() -> None:
         ({"total_cpu_seconds": 0.1, "cpu_source": "cgroup_v1"}, causes.NOT_WAITED),
         ({"total_cpu_seconds": 8.0, "backend": "pyslurm"}, causes.WHOLE_SECONDS),
         ({"all_nodes_cpu_seconds": 0.01, "total_cpu_seconds": 0.3}, causes.MONITOR),
+        ({"all_nodes_cpu_seconds": 0.03, "total_cpu_seconds": 1.0, "monitor_cpu_seconds": 0.6}, causes.MONITOR),
+        ({"all_nodes_cpu_seconds": 0.03, "total_cpu_seconds": 5.0, "monitor_cpu_seconds": 0.6}, causes.NOT_KNOWN),
         ({"total_cpu_seconds": 50.0}, causes.NOT_KNOWN),
         ({"total_cpu_seconds": 50.0, "end_time_source": "accounting"}, causes.RECORD_LOST),
     ],

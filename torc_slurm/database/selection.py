@@ -19,8 +19,9 @@ _SLURM_JOB = re.compile(r"[1-9][0-9]{0,17}(?:_[0-9]{1,18})?", re.ASCII)
 # In a joined row Slurm's columns begin with this, because results has a status, a start and an end of its
 # own.
 SLURM_PREFIX = "slurm_stats_"
-# In the same row: when the figures were written last; see `select_attempts`.
+# In the same row: when the figures were written last, and what torc-step itself used; see `select_attempts`.
 LAST_FLUSH_COLUMN = "last_flush_time"
+MONITOR_CPU_COLUMN = "monitor_cpu_seconds"
 _SLURM_COLUMNS = ", ".join(f"s.{name} AS {SLURM_PREFIX}{name}" for name in COLUMN_NAMES)
 
 # An array's own number stands for all of its tasks.
@@ -39,7 +40,8 @@ _ATTEMPTS = f"""
 SELECT r.*, {_SLURM_COLUMNS}, (
   SELECT coalesce(min(CASE WHEN n.end_time IS NULL THEN n.last_flush_time END), max(n.last_flush_time))
   FROM step_nodes n WHERE n.result = r.id
-) AS last_flush_time FROM results r
+) AS last_flush_time, (SELECT sum(n.monitor_cpu_seconds) FROM step_nodes n WHERE n.result = r.id) AS monitor_cpu_seconds
+FROM results r
 LEFT JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
 WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.workflow_id, {_ARRAY_ORDER}, r.run_id, r.job_id, r.attempt_id, r.id
 """  # noqa: S608 - constants

@@ -29,7 +29,7 @@ NOT_KNOWN = "not known"
 
 # Wrapper and monitor are charged to the step: 5 to 14 MB of memory, and what Python takes to start.
 _MONITOR_BYTES = 25_000_000
-_MONITOR_CPU_SECONDS = 0.5
+_MONITOR_CPU_SECONDS = 0.5  # of each task beside what it recorded: 0.06 s after its last record (seen), slow machines
 _MONITOR_IO_BYTES = 2_000_000
 _MONITOR_IO_PER_SECOND = 100_000
 _MONITOR_CPU_SHARE = 0.01  # above this the monitor looks less often
@@ -202,7 +202,8 @@ def cpu_cause(item: Row, slurm: float, own: float) -> Cause:
 def _more_cpu(item: Row, excess_seconds: float) -> Cause:
     starts = max(1.0, _number(item, "task_count"))
     looks = _MONITOR_CPU_SHARE * _number(item, "exec_time_seconds") * max(1.0, _number(item, "node_count"))
-    if excess_seconds <= _MONITOR_CPU_SECONDS * starts + looks:
+    recorded = _number(item, "monitor_cpu_seconds")  # 0.2 to 0.9 s on a slow or loaded machine: a Python starts
+    if excess_seconds <= recorded + _MONITOR_CPU_SECONDS * starts + looks:
         return Cause(MONITOR, "torc-step's own CPU time, above all its start, is counted for the step")
     return Cause(NOT_KNOWN, "no cause is known")
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torc_slurm.database.selection import LAST_FLUSH_COLUMN, SLURM_PREFIX
+from torc_slurm.database.selection import LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN, SLURM_PREFIX
 from torc_slurm.figures import IDENTITY_COLUMNS, RESULT_COLUMNS
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.reports.causes import reads_first_process
@@ -39,7 +39,7 @@ _SLURM_REST = tuple(name for name in COLUMN_NAMES if name not in (*IDENTITY_COLU
 # The item's `status` is that of the accounting row; the job's own is `job_status`.
 _RESULT = {"job_status": "status", "job_status_evidence": "status_evidence"} | {
     name: name
-    for name in (*RESULT_COLUMNS, LAST_FLUSH_COLUMN)
+    for name in (*RESULT_COLUMNS, LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN)
     if name not in (*IDENTITY_COLUMNS, "status", "status_evidence")
 }
 

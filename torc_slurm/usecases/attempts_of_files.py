@@ -21,6 +21,7 @@ from torc_slurm.database.migrations import migrate, schema_version
 from torc_slurm.database.node_records import NodeRecords, Row, StepRecord, Value
 from torc_slurm.database.selection import (
     LAST_FLUSH_COLUMN,
+    MONITOR_CPU_COLUMN,
     SLURM_PREFIX,
     Selection,
     select_attempts,
@@ -95,7 +96,13 @@ def _decided(key: AttemptKey, members: Sequence[tuple[NodeRecords, StepRecord]],
     )
     figures = attempt_figures(steps, exits, accounting, next(journals, None), run_ended=ended)
     slurm = {SLURM_PREFIX + name: value for name, value in (accounting or _NO_ACCOUNTING).items()}
-    return {**steps[0], **slurm, **key._asdict(), **_of_slurm(steps[0]), **figures, LAST_FLUSH_COLUMN: last_seen(steps)}
+    beside = {LAST_FLUSH_COLUMN: last_seen(steps), MONITOR_CPU_COLUMN: _monitor_cpu_seconds(steps)}
+    return {**steps[0], **slurm, **key._asdict(), **_of_slurm(steps[0]), **figures, **beside}
+
+
+def _monitor_cpu_seconds(steps: Sequence[Row]) -> float | None:
+    known = [float(step[MONITOR_CPU_COLUMN] or 0) for step in steps if step[MONITOR_CPU_COLUMN] is not None]
+    return sum(known) if known else None
 
 
 def _of_slurm(step: Row) -> Row:

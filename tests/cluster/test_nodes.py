@@ -1,0 +1,88 @@
+"""Steps over several machines: a file of each node, totals and the largest node, and a node that dies in the middle."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from machines import OFTEN, Machines
+
+pytestmark = pytest.mark.cluster
+
+MB = 1_000_000
+# Task 0, on c1, holds the most; every task lives for 3 s.
+HOLD_BY_TASK = (
+    "import os, time; held = bytearray([60, 20, 10, 10][int(os.environ['SLURM_PROCID'])] * 1000000); time.sleep(3)"
+)
+
+
+def test_totals_and_the_largest_node(machines: Machines) -> None:
+    hold = f"python3 -ISc {shlex.quote(HOLD_BY_TASK)}"
+    body = f"srun -N2 -n4 --ntasks-per-node=2 torc-step {OFTEN} -- {hold}\n"
+    job = machines.run_job(body, "-N2", "--ntasks-per-node=2", "--mem=300M")
+    item = machines.stats(job)["0"]
+    assert (item["measured_node_count"], item["recorded_task_count"]) == (2, 4)
+    assert item["peak_memory_node"] == "c1"
+    assert 80 * MB <= item["peak_memory_bytes"] < 120 * MB
+    nodes = {row["node"]: row for row in machines.rows("SELECT * FROM steps JOIN step_usage ON step = steps.id")}
+    assert set(nodes) == {"c1", "c2"}
+    assert nodes["c2"]["peak_memory_bytes"] < nodes["c1"]["peak_memory_bytes"] == item["peak_memory_bytes"]
+    total = sum(row["peak_memory_bytes"] for row in nodes.values())
+    assert item["all_nodes_peak_memory_bytes"] == total
+    assert item["all_nodes_cpu_seconds"] == pytest.approx(sum(row["cpu_seconds"] for row in nodes.values()))
+    assert item["cpu_seconds"] == max(row["cpu_seconds"] for row in nodes.values())
+
+
+def test_a_node_that_loses_power_leaves_its_last_flush_and_the_allocation_goes_on(machines: Machines) -> None:
+    steps = [
+        f"srun --no-kill -N1 -w c2 -n1 --overlap torc-step {OFTEN} -- sleep 300",
+        "echo lost $?",
+        f"srun -N1 -w c1 -n1 --overlap torc-step {OFTEN} -- sleep 1",
+        "echo went on $?",
+    ]
+    job = machines.submit("\n".join([*steps, ""]), "-N2", "--no-kill", "--mem=0", "--exclusive")
+    machines.wait_running(job, "0")
+    machines.wait_for(lambda: _flushed_since(machines, 3), "three seconds of the first step to be recorded")
+    machines.fault("node-crash:c2")
+    try:
+        machines.wait_ended(job, accounted=False)
+        assert "went on 0" in machines.output(job)
+        items = machines.stats(job)
+        assert items["1"]["job_status"] == "completed"
+        lost = items["0"]
+        assert lost["job_status"] in ("node_fail", "cancelled", "failed")
+        assert lost["return_code"] is None
+        assert lost["end_time_source"] in ("last flush", "accounting")
+        assert lost["peak_memory_bytes"] > 0
+        assert lost["sample_count"] > 5
+    finally:
+        machines.fault("node-boot:c2")
+        machines.wait_for(lambda: (machines.cluster.share / "ready" / "c2").exists(), "c2 to boot")
+        machines.run(["scontrol", "update", "nodename=c2", "state=resume"], check=False)
+        machines.wait_idle()
+
+
+def _flushed_since(machines: Machines, seconds: float) -> bool:
+    try:
+        rows = machines.rows("SELECT last_flush_time - begin_time AS recorded FROM steps")
+    except AssertionError:  # there is no file yet
+        return False
+    return any(row["recorded"] > seconds for row in rows)
+
+
+def test_clocks_that_differ_by_minutes(machines: Machines) -> None:
+    """c2 is 200 s ahead of c1 and of the login node: within what munge takes, far beyond what a job may be shown."""
+    machines.shell("date -s '+200 seconds'", machine="c2")
+    try:
+        body = f"srun -N2 -n2 torc-step {OFTEN} -- sleep 2\nsrun -N1 -n1 -w c2 torc-step {OFTEN} -- sleep 2\n"
+        job = machines.run_job(body, "-N2", "--mem=200M")
+        for number, item in machines.stats(job).items():
+            assert (item["job_status"], item["status"]) == ("completed", "found"), number
+            assert 1.9 < item["exec_time_seconds"] < 20, number
+            assert item["end_time"] - item["start_time"] < 20 or number == "0"
+        samples = machines.rows(
+            "SELECT max(timestamp) - min(timestamp) AS span FROM job_resource_samples GROUP BY job_id"
+        )
+        assert max(row["span"] for row in samples) < 20
+    finally:
+        machines.shell("date -s '-200 seconds'", machine="c2")
