@@ -4,11 +4,17 @@ and what the next run of a workflow has to know.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from typing import NamedTuple
+from urllib.parse import quote
 
+from torc_slurm.database.migrations import schema_version
 from torc_slurm.database.node_records import copied_node_file
+from torc_slurm.database.node_schema import NODE_SCHEMA
+from torc_slurm.database.snapshot import fingerprint, has_open_transaction
 
 _ATTEMPT = """
 SELECT s.task_count, u.oom_kills, e.return_code, e.end_time FROM steps s
@@ -45,7 +51,7 @@ def attempt_exits(paths: Iterable[str], workflow_id: int, run_id: int, job_id: i
     """
     rows: list[sqlite3.Row] = []
     for path in paths:
-        rows += _query(path, _ATTEMPT, (workflow_id, run_id, job_id, attempt_id))
+        rows += _look_up(path, _ATTEMPT, (workflow_id, run_id, job_id, attempt_id))
     exits = [row for row in rows if row[2] is not None]
     return AttemptExits(
         expected=max((int(row[0] or 1) for row in rows), default=0),
@@ -86,7 +92,29 @@ def run_has_ended(paths: Iterable[str], workflow_id: int, run_id: int) -> bool:
     Raises:
         DatabaseError, OSError: as `attempt_exits`.
     """
-    return any(_query(path, _RUN_ENDS, (workflow_id, run_id)) for path in paths)
+    return any(_look_up(path, _RUN_ENDS, (workflow_id, run_id)) for path in paths)
+
+
+def _look_up(path: str, query: str, values: tuple[int, ...]) -> list[sqlite3.Row]:
+    """A few rows of a node file, read in place where no transaction is under way: a job's end must not cost a copy.
+
+    ``immutable`` keeps SQLite from the locks and the journal, so nothing is rolled back; a file that was written
+    meanwhile, that is of an older version, or cannot be read so, is copied and checked.
+    """
+    try:
+        before = fingerprint(path)
+        if not has_open_transaction(path):
+            uri = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
+            with closing(sqlite3.connect(uri, uri=True)) as connection:
+                is_current = schema_version(connection) == len(NODE_SCHEMA)
+                rows = connection.execute(query, values).fetchall() if is_current else []
+            if is_current and fingerprint(path) == before:
+                return rows
+    except FileNotFoundError:
+        return []
+    except (sqlite3.Error, UnicodeDecodeError):
+        pass  # the copy tells what is wrong with it
+    return _query(path, query, values)
 
 
 def _query(path: str, query: str, values: tuple[int, ...]) -> list[sqlite3.Row]:

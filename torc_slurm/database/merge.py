@@ -29,9 +29,12 @@ def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
     for figure in LARGEST:
         _take_largest(merged, nodes, figure)
     for name in SUMS:
-        merged[name] = sum(_numbers(nodes, name)) if _numbers(nodes, name) else None
+        measured = _numbers(nodes, name)
+        merged[name] = sum(measured) if measured else None
+    expected = _expected_nodes(nodes)
     for total, name in TOTALS.items():
-        merged[total] = _total(nodes, name)
+        measured = _numbers(nodes, name)
+        merged[total] = sum(measured) if len(measured) >= expected else None
     for name, in_bytes in GIGABYTES.items():
         merged[name] = _gigabytes(merged[in_bytes])
     return merged | _extent(nodes, exits) | _worst_exit(exits)
@@ -77,16 +80,18 @@ def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
 
 def _take_largest(merged: dict[str, Value], nodes: Sequence[Row], figure: Figure) -> None:
     """Put the largest node's value in place, with its source and its node."""
-    measured = [node for node in nodes if node[figure.name] is not None]
-    largest = max(measured, key=lambda node: float(node[figure.name] or 0)) if measured else None
+    largest = nodes[0] if len(nodes) == 1 else _largest(nodes, figure.name)
+    if largest is not None and largest[figure.name] is None:
+        largest = None
     for name, column in ((figure.name, figure.name), (figure.source, figure.source), (figure.node, "node")):
         if name is not None and column is not None:
             merged[name] = None if largest is None else largest[column]
 
 
-def _total(nodes: Sequence[Row], figure: str) -> Value:
-    measured = _numbers(nodes, figure)
-    return sum(measured) if len(measured) >= _expected_nodes(nodes) else None
+def _largest(nodes: Sequence[Row], figure: str) -> Row | None:
+    """The node with the largest value; None where no node measured it."""
+    measured = [node for node in nodes if node[figure] is not None]
+    return max(measured, key=lambda node: float(node[figure] or 0)) if measured else None
 
 
 def _expected_nodes(nodes: Sequence[Row]) -> int:

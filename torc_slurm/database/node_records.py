@@ -76,6 +76,7 @@ _TEXT_COLUMNS = (
     | TEXT_FIGURES
     | TEXT_COLUMNS
 )
+_GOOD_KINDS: set[tuple[tuple[str, ...], tuple[type, ...]]] = set()  # columns and types that were found good
 _INFINITE = (math.inf, -math.inf)
 _NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time"))
 
@@ -237,11 +238,16 @@ def _checked(row: sqlite3.Row, path: str) -> Row:
         DatabaseError: text or bytes where a number belongs, or nothing where something must stand.
     """
     values: dict[str, Value] = dict(row)
+    cells = tuple(values.values())
+    kinds = (tuple(values), tuple(map(type, cells)))
+    if kinds in _GOOD_KINDS and math.inf not in cells and -math.inf not in cells:
+        return values
     for name, value in values.items():
         if value is None and name not in _NEVER_NULL:
             continue
         if not isinstance(value, _types_of(name)) or value in _INFINITE:
             raise DatabaseError(f"{path} is damaged: column {name} holds {str(value)[:40]!r}")
+    _GOOD_KINDS.add(kinds)
     return values
 
 

@@ -38,6 +38,15 @@ def fingerprint(path: str) -> str:
     return f"{_condition(path)}+{_journal_condition(path)}"
 
 
+def has_open_transaction(path: str) -> bool:
+    """Whether the file's journal holds anything: a transaction is under way, or was cut off.
+
+    Raises:
+        OSError, DatabaseError: as ``fingerprint``.
+    """
+    return not _journal_condition(path).startswith(("no journal", "0:"))
+
+
 @contextlib.contextmanager
 def snapshot(path: str) -> Iterator[tuple[str, str]]:
     """Copy the file and its journal to a private local directory, removed at the end.
