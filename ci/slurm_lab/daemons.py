@@ -15,7 +15,8 @@ from .install import program
 from .lab import MEMBER_VARIABLE, Lab
 from .waiting import wait_until
 
-START_LIMIT_SECONDS = 30.0
+# Generous: a busy machine may have to read each daemon from a slow disk.
+START_LIMIT_SECONDS = 120.0
 STOP_LIMIT_SECONDS = 15.0
 # A question to a daemon that is not there yet can hang: sacctmgr does without limit.
 ASK_LIMIT_SECONDS = 10.0
@@ -129,7 +130,7 @@ def wait_ready(lab: Lab, daemon: str) -> None:
 
 def check_configuration(lab: Lab) -> None:
     """Have Slurm read slurm.conf: with a line that it refuses, every command fails in its own obscure way."""
-    code, out = ask(lab, ["slurmd", "-G", "-N", lab.settings.nodes[0]])
+    code, out = ask(lab, ["slurmd", "-G", "-N", lab.settings.nodes[0]], START_LIMIT_SECONDS)
     if code:
         lines = [line for line in out.splitlines() if "error" in line] or [out.strip()]
         kind = UsageError if lab.settings.extra_lines else LabError
@@ -154,7 +155,8 @@ def _is_usable(node_state: str) -> bool:
     return node_state.strip() in ("idle", "mix", "alloc", "comp", "drng", "drain")
 
 
-def ask(lab: Lab, command: list[str]) -> tuple[int, str]:
+def ask(lab: Lab, command: list[str], limit_seconds: float = ASK_LIMIT_SECONDS) -> tuple[int, str]:
+    """The exit status and the output of a question; 124, as timeout(1) has it, for one without an answer."""
     try:
         result = subprocess.run(
             [program(command[0]), *command[1:]],
@@ -163,7 +165,7 @@ def ask(lab: Lab, command: list[str]) -> tuple[int, str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=ASK_LIMIT_SECONDS,
+            timeout=limit_seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -177,7 +179,7 @@ def _sql(lab: Lab, statement: str) -> list[str]:
 
 def register_cluster(lab: Lab) -> None:
     """slurmctld refuses to start with a database that does not know its cluster."""
-    code, out = ask(lab, ["sacctmgr", "-i", "add", "cluster", CLUSTER])
+    code, out = ask(lab, ["sacctmgr", "-i", "add", "cluster", CLUSTER], START_LIMIT_SECONDS)
     if code:
         raise LabError(f"`sacctmgr add cluster {CLUSTER}` ended with {code}: {out}", logs_of(lab, "slurmdbd"))
 
