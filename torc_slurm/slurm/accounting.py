@@ -7,10 +7,9 @@ why and what to do. None means not measured and is never 0: a 0 that Slurm print
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -108,19 +107,16 @@ def fetch_runs(
     except (CommandError, ParseError) as error:
         return [_all_unavailable(allocation, step_ids, facts, backend, error) for allocation, step_ids in questions]
     now = time.time()
-    made = [
-        rows_from_records(
-            answer.records, allocation, step_ids, facts=facts, backend=answer.backend, now=now, cut_off=answer.cut_off
-        )
-        for allocation, step_ids in questions
+    return [
+        _rows(answer, allocation, step_ids, facts, now, is_last=number == len(questions))
+        for number, (allocation, step_ids) in enumerate(questions, 1)
     ]
-    return [dataclasses.replace(each, note=answer.note) for each in made]
 
 
 class _Answer(NamedTuple):
     """Slurm's records, the backend that had them, what is to be said of it, and why the answer's end is missing."""
 
-    records: list[AccountingRecord]
+    records: list[JobRecord]
     backend: str
     note: str | None = None
     cut_off: str | None = None
@@ -135,27 +131,33 @@ def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
         note = "pyslurm is not installed: sacct was asked"
     elif backend != "sacct":
         try:
-            return _Answer(pyslurm_backend.query(allocation.slurm_job_id, timeout_seconds=limit), "pyslurm")
+            rows = pyslurm_backend.query(allocation.slurm_job_id, timeout_seconds=limit)
+            return _Answer(job_records(rows, allocation.slurm_job_id), "pyslurm")
         except (CommandError, ParseError) as error:
             if backend == "pyslurm":
                 raise
             note = f"{error}: sacct was asked instead"
     problems: list[str] = []
-    found: list[AccountingRecord] = []
-    cut_off = None
+    cut_off: list[str] = []
+    pieces = sacct.query(["-j", allocation.job_argument, *other], timeout_seconds=limit)
+    records = job_records(_until_cut_off(sacct.parse_stream(pieces, problems), cut_off), allocation.slurm_job_id)
+    return _Answer(records, "sacct", "; ".join(filter(None, [note, *problems])) or None, *cut_off)
+
+
+def _until_cut_off(records: Iterator[AccountingRecord], cut_off: list[str]) -> Iterator[AccountingRecord]:
+    """What came before an answer's end that is missing; ``cut_off`` takes why it is."""
+    number = 0
     try:
-        pieces = sacct.query(["-j", allocation.job_argument, *other], timeout_seconds=limit)
-        for record in sacct.parse_stream(pieces, problems):
-            found.append(record)
+        for number, record in enumerate(records, 1):  # noqa: B007 - counted for what is raised
+            yield record
     except ParseError as error:
-        if not found:
+        if not number:
             raise
-        cut_off = str(error)
-    return _Answer(found, "sacct", "; ".join(filter(None, [note, *problems])) or None, cut_off)
+        cut_off.append(str(error))
 
 
 def rows_from_records(
-    found: Sequence[AccountingRecord],
+    found: Iterable[AccountingRecord],
     allocation: AllocationKey,
     step_ids: Sequence[str],
     *,
@@ -169,23 +171,31 @@ def rows_from_records(
     ``cut_off``: why the end of Slurm's answer is missing; a step that is not in it is then unavailable, and not
     missing.
     """
-    records = job_records(found, allocation.slurm_job_id)
-    record = select_record(records, allocation)
-    context = _Context(allocation, facts, backend, now, record)
+    answer = _Answer(job_records(found, allocation.slurm_job_id), backend, None, cut_off)
+    return _rows(answer, allocation, step_ids, facts, now, is_last=True)
+
+
+def _rows(
+    answer: _Answer, allocation: AllocationKey, step_ids: Sequence[str], facts: SlurmFacts, now: float, *, is_last: bool
+) -> AllocationAccounting:
+    record = select_record(answer.records, allocation)
+    context = _Context(allocation, facts, answer.backend, now, record)
     if record is None:
-        nothing = judge_no_record(allocation.slurm_job_id, bool(records), allocation.earliest_begin_time, now)
-        return AllocationAccounting(tuple(context.row(step_id, nothing) for step_id in step_ids))
-    asked = frozenset(step_ids)
+        nothing = judge_no_record(allocation.slurm_job_id, bool(answer.records), allocation.earliest_begin_time, now)
+        return AllocationAccounting(tuple(context.row(step_id, nothing) for step_id in step_ids), note=answer.note)
+    others = record.step_ids
 
-    def judged(step_id: str) -> AccountingRecord:
-        if cut_off is not None and record.step(step_id) is None:
-            return context.row(step_id, Judgement("unavailable", f"{cut_off}; {ASK_AGAIN}"))
-        return context.row(step_id, judge_step(record, step_id, facts, now))
+    def judged(step_id: str, *, is_needed_again: bool) -> AccountingRecord:
+        row = record.step(step_id) if is_needed_again else record.take(step_id)
+        if row is None and answer.cut_off is not None:
+            return context.row(step_id, Judgement("unavailable", f"{answer.cut_off}; {ASK_AGAIN}"))
+        return context.row(step_id, judge_step(record, step_id, row, facts, now))
 
-    others = [step_id for step_id in record.step_ids if step_id not in asked]
+    asked = {step_id: judged(step_id, is_needed_again=not is_last) for step_id in dict.fromkeys(step_ids)}
     return AllocationAccounting(
-        rows=tuple(map(judged, step_ids)),
-        other_rows=tuple(map(judged, others)),
+        rows=tuple(asked[step_id] for step_id in step_ids),
+        other_rows=tuple(judged(each, is_needed_again=not is_last) for each in others if each not in asked),
+        note=answer.note,
     )
 
 

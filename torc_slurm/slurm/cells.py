@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime
 
 from torc_slurm.errors import InputError
 from torc_slurm.units import LARGEST_INTEGER, parse_slurm_size, parse_slurm_time
@@ -18,7 +18,7 @@ from torc_slurm.units import LARGEST_INTEGER, parse_slurm_size, parse_slurm_time
 Value = int | float | str | None
 Reader = Callable[[str], Value]
 
-_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})", re.ASCII)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
 _CANCELLER = re.compile(r"\S+ by ([0-9]{1,18})", re.ASCII)
 _EXIT_CODE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 _REQUESTED_MEMORY = re.compile(r"([0-9]{1,20})(?:\.[0-9]{1,9})?[KMGTPE]?[nc]?", re.ASCII)
@@ -86,11 +86,9 @@ def moment(cell: str) -> float | None:
     """Unix time of ``2026-03-29T02:30:00``, which is UTC."""
     if cell in _NO_TIME:
         return None
-    match = _TIME.fullmatch(cell)
-    if match is None:
+    if _TIME.fullmatch(cell) is None:
         raise ValueError(cell)
-    year, month, day, hour, minute, second = map(int, match.groups())
-    return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp()
+    return datetime.fromisoformat(f"{cell}+00:00").timestamp()
 
 
 def requested_memory(cell: str) -> str | None:

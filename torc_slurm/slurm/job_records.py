@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torc_slurm.records.accounting import AccountingRecord, merge_records
 from torc_slurm.slurm.states import record_has_ended
@@ -45,7 +45,7 @@ class JobRecord:
     """One record of a job and those of its steps; for a heterogeneous job of all its components."""
 
     job: AccountingRecord
-    steps: Sequence[AccountingRecord] = ()
+    steps: list[AccountingRecord] = field(default_factory=list)
 
     @property
     def end_time(self) -> float | None:
@@ -53,11 +53,11 @@ class JobRecord:
         return self.job.end_time if is_final(self.job) else None
 
     @functools.cached_property
-    def _by_step_id(self) -> dict[str, list[AccountingRecord]]:
-        found: dict[str, list[AccountingRecord]] = {}
+    def _by_step_id(self) -> dict[str, tuple[AccountingRecord, ...]]:
+        found: dict[str, tuple[AccountingRecord, ...]] = {}
         for row in self.steps:
             if row.step_id is not None:
-                found.setdefault(row.step_id, []).append(row)
+                found[row.step_id] = (*found.get(row.step_id, ()), row)
         return found
 
     @property
@@ -68,6 +68,13 @@ class JobRecord:
     def step(self, step_id: str) -> AccountingRecord | None:
         """The record of one step; those of a step in several components are put together."""
         found = self._by_step_id.get(step_id)
+        return merge_components(found) if found else None
+
+    def take(self, step_id: str) -> AccountingRecord | None:
+        """As `step`, and forget it: of 100,000 steps not both the parsed and the judged records stay in memory."""
+        by_step_id = self._by_step_id
+        self.steps.clear()
+        found = by_step_id.pop(step_id, None)
         return merge_components(found) if found else None
 
 

@@ -36,13 +36,15 @@ class Judgement(NamedTuple):
     end_time: float | None = None
 
 
-def judge_step(record: JobRecord, step_id: str, facts: SlurmFacts, now: float) -> Judgement:
+def judge_step(
+    record: JobRecord, step_id: str, row: AccountingRecord | None, facts: SlurmFacts, now: float
+) -> Judgement:
     """What the job's record has for one step that was asked for.
 
     Args:
+        row: the step's own record; None: there is none.
         now: Unix time of the query.
     """
-    row = record.step(step_id)
     if row is None:
         return _absent(record, step_id, now)
     if not is_final(row):

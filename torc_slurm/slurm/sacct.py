@@ -47,6 +47,8 @@ _JOB_ID_RAW = re.compile(
     r"(?:\.(?P<step>[0-9]{1,18}|batch|extern|interactive|TBD)(?:\+(?P<component>[0-9]{1,9}))?)?",
     re.ASCII,
 )
+# The items that are read, with what follows the equals sign, or nothing where there is none.
+_TRES_ITEMS = re.compile(rf"(?:^|(?<=,))({'|'.join(TRES_READERS)})(?:=([^,]*))?(?=,|$)")
 _LONGEST_HEAD = 65536
 _LONGEST_DAMAGE = 20  # records without the beginning of a next one: then all of it is one damaged record
 _LONGEST_CELL_SHOWN = 40
@@ -259,8 +261,7 @@ _HET_COMPONENT, _REASON = INDEX["het_component"], INDEX["reason"]
 
 def _read_tres(text: str, items: dict[str, _Cell], values: list[int | float | str | None], odd: list[str]) -> None:
     seen: set[str] = set()
-    for part in text.split(","):
-        name, _, value = part.partition("=")
+    for name, value in _TRES_ITEMS.findall(text):
         cell = items.get(name)
         if cell is None:
             continue

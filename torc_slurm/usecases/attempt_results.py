@@ -55,7 +55,7 @@ def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dic
 
     The wrapper's clock goes on meanwhile; ``elapsed_seconds`` of Slurm's row does not count it.
     """
-    suspended = _seconds(None if accounting is None else accounting.get("suspended_seconds"))
+    suspended = _seconds(None if accounting is None else accounting["suspended_seconds"])
     slurm_elapsed = _seconds(None if accounting is None else accounting["elapsed_seconds"])
     wall = _seconds(figures.get("exec_time_seconds"))
     if not suspended or slurm_elapsed is None or wall is None:
