@@ -11,6 +11,7 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -222,6 +223,22 @@ def test_slurmdbd_killed_during_the_run_and_never_started_again(lab: Lab) -> Non
     lab.start("slurmdbd")
     lab.wait_for(lambda: {item["status"] for item in stats(lab, job)} <= set(FINAL), "the records that were queued")
     assert oracle(lab, job, "ExitCode")["batch"] == "7:0"
+
+
+def test_time_in_which_a_job_was_suspended_is_no_run_time(lab: Lab) -> None:
+    busy = "import time\nwhile time.process_time() < 2: pass"
+    job = lab.submit(f"{STEP} -J paused torc-step -- python3 -c {shlex.quote(busy)}")
+    lab.wait_running(job, "0")
+    lab.run(["scontrol", "suspend", str(job)])
+    time.sleep(15)  # the time that must not count
+    lab.run(["scontrol", "resume", str(job)])
+    lab.wait_ended(job)
+    (item,) = stats(lab, job)
+    assert float(str(item["suspended_seconds"])) >= 14
+    wall = float(str(item["end_time"])) - float(str(item["start_time"]))
+    assert abs(float(str(item["exec_time_seconds"])) - (wall - float(str(item["suspended_seconds"])))) < 1
+    assert float(str(item["exec_time_seconds"])) - float(str(item["elapsed_seconds"])) < 2
+    assert "in which it was suspended" in str(item["job_status_evidence"])
 
 
 def test_without_sacct_on_path(lab: Lab) -> None:
