@@ -102,13 +102,14 @@ def _without_slurm(run: RunName, claim: Claim) -> Activity:
 
 def wrappers_of_run(run: RunName) -> list[Process]:
     """The wrappers of this host that run jobs of that run, by the words of their command lines."""
-    words = {
-        f"--workflow-id={run.workflow_id}".encode(),
-        f"--run-id={run.run_id}".encode(),
-        f"--output-dir={run.output_dir}".encode("utf-8", "surrogateescape"),
-    }
+    words = (
+        f" --workflow-id={run.workflow_id} ".encode(),
+        f" --run-id={run.run_id} ".encode(),
+        f" --output-dir={run.output_dir} --".encode("utf-8", "surrogateescape"),  # another option follows
+    )
     numbers = [int(name) for name in os.listdir("/proc") if name.isdecimal()] if os.path.isdir("/proc/self") else []
-    found = [number for number in numbers if words <= _command_line(number)]
+    lines = {number: _command_line(number) for number in numbers}
+    found = [number for number, line in lines.items() if all(word in line for word in words)]
     # A wrapper's monitor has its command line too; signalled beside it, it would look like a signal to the whole group.
     wrappers = [process_here(number) for number in found if _parent_of(number) not in found]
     return [process for process in wrappers if life_of(process) is Life.runs]
@@ -122,9 +123,11 @@ def _parent_of(pid: int) -> int:
         return 0
 
 
-def _command_line(pid: int) -> set[bytes]:
+def _command_line(pid: int) -> bytes:
+    """The words of a torc-step with a space around each, as it shows them itself; empty for any other process."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return set(file.read().split(b"\0"))
+            line = b" " + file.read().rstrip(b"\0").replace(b"\0", b" ") + b" "
     except OSError:
-        return set()
+        return b""
+    return line if line.startswith(b" torc-step ") else b""
