@@ -157,8 +157,8 @@ def evidence_of(connection: sqlite3.Connection, attempts: Sequence[int]) -> Iter
     ids = {row["id"]: row for row in connection.execute(_CHOSEN, chosen)}
     nodes = _by_result(connection.execute(_NODES, chosen))
     exits = _by_result(connection.execute(_EXITS, chosen))
-    journal = {row["result"]: row for row in connection.execute(_JOURNAL, chosen)}
-    accounting = {row["result"]: row for row in connection.execute(_ACCOUNTING, chosen)}
+    journal: dict[Value, Row] = {row["result"]: dict(row) for row in connection.execute(_JOURNAL, chosen)}
+    accounting: dict[Value, Row] = {row["result"]: dict(row) for row in connection.execute(_ACCOUNTING, chosen)}
     for attempt_id, attempt in ids.items():
         slurm = accounting.get(attempt_id)
         if slurm is not None and (slurm["attempt_id"] is None or slurm["attempt_id"] > attempt["attempt_id"]):
