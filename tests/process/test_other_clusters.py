@@ -104,6 +104,19 @@ def test_after_a_status_of_0_nothing_is_taken_back(place: Place, answer: str) ->
     assert "is active" in again.stderr
 
 
+@pytest.mark.parametrize(
+    "answer", ["echo 'maintenance on Monday'; echo '77|RUNNING'", "echo '77 RUNNING'", "echo nothing"]
+)
+def test_an_answer_of_squeues_that_is_not_understood_is_no_end(place: Place, answer: str) -> None:
+    place.put("sbatch", "echo 77")
+    place.put("squeue", answer)
+    place.torc("submit", "w.yaml")
+    again = place.torc("submit")
+    assert again.returncode != 0
+    assert "is active" in again.stderr
+    assert len(place.calls("sbatch")) == 1
+
+
 def test_variables_reach_sbatch_only_where_nothing_was_said(place: Place) -> None:
     environ = {"SBATCH_TIMELIMIT": "1", "SBATCH_QOS": "low", "SBATCH_WAIT": "1", "SBATCH_PARTITION": "nosuch"}
     assert place.torc("submit", "w.yaml", "-p", "debug", **environ).returncode == 0

@@ -260,6 +260,13 @@ def test_a_text_without_the_columns_is_refused(text: str) -> None:
         parse(text)
 
 
+@given(st.lists(st.text(alphabet="abc :-=*", min_size=1)))
+def test_lines_before_the_columns_names_are_the_sites_own(lines: list[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines) + text_of({"MaxRSS": "7"})
+    assert [row.max_rss_bytes for row in parse(text)] == [7]
+    assert [row.max_rss_bytes for row in parse_stream([bytes([byte]) for byte in text.encode()])] == [7]
+
+
 def test_a_header_without_records_is_no_rows() -> None:
     assert parse(text_of()) == []
 

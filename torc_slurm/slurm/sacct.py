@@ -121,9 +121,17 @@ def parse_stream(pieces: Iterable[bytes], problems: list[str] | None = None) -> 
 
 
 def _head(source: Iterator[bytes]) -> tuple[bytes, bytes]:
-    """The first line without its newline, and the beginning of what follows, newline first."""
+    """The line of the columns' names without its newline, and the beginning of what follows, newline first.
+
+    Lines before it are a site's own, as wrappers of commands print them.
+    """
     text = b""
-    while b"\n" not in text and len(text) < _LONGEST_HEAD:
+    first = _FIRST_COLUMNS[0].encode()
+    while len(text) < _LONGEST_HEAD:
+        *lines, _ = text.split(b"\n")
+        number = next((number for number, line in enumerate(lines) if line.startswith(first)), None)
+        if number is not None:
+            return lines[number], text[sum(len(line) + 1 for line in lines[:number]) + len(lines[number]) :]
         piece = next(source, None)
         if piece is None:
             break

@@ -6,6 +6,7 @@ with SIGKILL at once, and no exit would be recorded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 
 from torc_slurm.errors import CommandError, CommandTimeout
@@ -14,6 +15,7 @@ from torc_slurm.slurm.commands import query_environment, run
 from torc_slurm.slurm.states import may_have_processes
 
 TIMEOUT_SECONDS = 20.0
+_STATE = re.compile(r"[A-Z][A-Z_]+", re.ASCII)
 
 
 def running_steps(slurm_job_id: int) -> dict[str, str]:
@@ -30,13 +32,14 @@ def job_state(slurm_job_id: int, cluster: str | None = None) -> str | None:
     """
     try:
         chosen = [*cluster_arguments(cluster), "--states", "all", "--jobs", str(slurm_job_id), "--format", "%T"]
-        states = [line.strip() for line in without_headings(_squeue(chosen))]
+        lines = [line.strip() for line in without_headings(_squeue(chosen))]
     except CommandTimeout:
         raise
     except CommandError as error:
         if "Invalid job id" in error.stderr:
             return None
         raise
+    states = [line for line in lines if _STATE.fullmatch(line)] or lines  # other lines are a site's own
     return next((state for state in states if is_running(state)), states[0] if states else None)
 
 

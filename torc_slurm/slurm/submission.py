@@ -21,6 +21,7 @@ SBATCH_TIMEOUT_SECONDS = 120.0
 QUERY_TIMEOUT_SECONDS = 20.0
 
 _JOB_ID = re.compile(r"([0-9]{1,18})(?:;(\S+))?", re.ASCII)
+_JOB_STATE = re.compile(r"([0-9]{1,18})\|([A-Z][A-Z_+]*)", re.ASCII)
 _UNREAD_REMEDY = "look for it with squeue --me"
 _NODE_FORMAT = "%R|%P|%D|%c|%m|%l|%L|%G"
 _GPUS = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:([0-9]{1,9})", re.ASCII)
@@ -106,6 +107,7 @@ def active_jobs(jobs: Iterable[SlurmJob]) -> dict[SlurmJob, str]:
 
     Raises:
         CommandError: squeue is not there, or a controller does not answer.
+        ParseError: it does not say how a job stands.
     """
     numbers: dict[str | None, set[int]] = {}
     for job in jobs:
@@ -126,13 +128,17 @@ def _active_jobs_of(cluster: str | None, wanted: Sequence[int]) -> dict[int, str
         if "Invalid job id" in error.stderr:  # ended long ago: slurmctld has forgotten it
             return {}
         raise
+    lines = without_headings(text)
+    answered = {int(match[1]) for line in lines if (match := _JOB_STATE.fullmatch(line.strip()))}
+    if len(answered) < len(lines) and set(wanted) - answered:
+        raise ParseError(f"squeue printed {text[:200]!r}, which does not say how {chosen} stand")
     return parse_active_jobs(text)
 
 
 def parse_active_jobs(text: str) -> dict[int, str]:
-    """``{job: state}`` of the lines ``job|STATE`` whose state is not known to be an end."""
-    pairs = (line.strip().split("|") for line in without_headings(text))
-    return {int(job): described(state) for job, state in pairs if not has_ended(state)}
+    """``{job: state}`` of the lines ``job|STATE`` whose state is not known to be an end; others are a site's own."""
+    found = (_JOB_STATE.fullmatch(line.strip()) for line in without_headings(text))
+    return {int(match[1]): described(match[2]) for match in found if match is not None and not has_ended(match[2])}
 
 
 def partition_nodes(cluster: str | None = None) -> list[Nodes]:

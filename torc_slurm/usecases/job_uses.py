@@ -32,21 +32,9 @@ from torc_slurm.sizing.job_use import (
 )
 from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.slurm.node_list import expand_node_list
+from torc_slurm.slurm.states import has_ended, status_of_end
 from torc_slurm.slurm.tres import parse_resources
 
-# Slurm's words for how a job or step ended, as torc's verdict; others (RUNNING, PENDING, …) stay as Slurm has them.
-_VERDICTS = {
-    "COMPLETED": COMPLETED,
-    "FAILED": FAILED,
-    "OUT_OF_MEMORY": OUT_OF_MEMORY,
-    "TIMEOUT": TIMEOUT,
-    "DEADLINE": TIMEOUT,
-    "CANCELLED": CANCELLED,
-    "REVOKED": CANCELLED,
-    "PREEMPTED": PREEMPTED,
-    "NODE_FAIL": NODE_FAIL,
-    "BOOT_FAIL": NODE_FAIL,
-}
 _STATUS_VERDICTS = {
     "completed": COMPLETED,
     "failed": FAILED,
@@ -62,6 +50,14 @@ _EXTERN, _BATCH = "extern", "batch"
 _LITTLE_MORE = 1.25
 # More places than this are not swept: the largest step stands for the job.
 _MOST_PLACES = 200_000
+
+
+def _verdict_of(state: str | None) -> str | None:
+    """Slurm's state as torc's verdict; a state that is no end, or that torc does not know, stays as Slurm has it."""
+    if state is None or not has_ended(state):
+        return state
+    status = status_of_end(state)
+    return state if status is None else _STATUS_VERDICTS[status]
 
 
 def job_uses(
@@ -169,8 +165,8 @@ def _step(row: AccountingRecord, job: AccountingRecord, records: Sequence[OwnRec
 
 def _slurm_verdict(row: AccountingRecord, job: AccountingRecord) -> str | None:
     """How the step ended: as its job, where that ended it; Slurm calls CANCELLED too what died of any signal."""
-    of_job = _VERDICTS.get(job.state or "", job.state)
-    verdict = _VERDICTS.get(row.state or "", row.state)
+    of_job = _verdict_of(job.state)
+    verdict = _verdict_of(row.state)
     if verdict != CANCELLED:
         return verdict
     ended_with_job = row.end_time is not None and job.end_time is not None and row.end_time >= job.end_time
@@ -232,7 +228,7 @@ def _step_verdict(use: StepUse, records: Sequence[OwnRecord]) -> str | None:
 
 def _job_verdict(job: AccountingRecord, steps: Sequence[StepUse]) -> str | None:
     """Slurm's state of the job as torc's word; FAILED is OUT_OF_MEMORY where a step was killed for memory."""
-    verdict = _VERDICTS.get(job.state or "", job.state)
+    verdict = _verdict_of(job.state)
     if verdict == FAILED and any(step.state == OUT_OF_MEMORY for step in steps):
         return OUT_OF_MEMORY
     return verdict

@@ -142,7 +142,7 @@ def _ask(
         return {}, None
     try:
         return ask_slurm(jobs), None
-    except CommandError as error:
+    except (CommandError, ParseError) as error:
         return {}, str(error)
 
 
