@@ -19,6 +19,7 @@ from torc_slurm.cli.workflow_options import (
     SourceArgument,
     TemplateOption,
     TimeOption,
+    UpdateOption,
     request_for,
 )
 from torc_slurm.errors import InputError
@@ -56,6 +57,7 @@ def submit(
     time: TimeOption = None,
     scheduler: SchedulerOption = None,
     template: TemplateOption = None,
+    update: UpdateOption = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -77,6 +79,7 @@ def submit(
         nodes=nodes,
         time=time,
         sbatch_arguments=sbatch_arguments,
+        update=update,
     )
     launched = submission.dry_run(directory, request) if dry_run else submission.submit(directory, request, on_wait=say)
     for message in launched.messages:
@@ -101,6 +104,7 @@ def generate(
     time: TimeOption = None,
     scheduler: SchedulerOption = None,
     template: TemplateOption = None,
+    update: UpdateOption = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -121,6 +125,7 @@ def generate(
         qos=qos,
         nodes=nodes,
         time=time,
+        update=update,
     )
     with _written(output) as lines:
         launched = (

@@ -33,6 +33,12 @@ AccountOption = Annotated[str | None, typer.Option("-A", "--account", metavar="N
 PartitionOption = Annotated[str | None, typer.Option("-p", "--partition", metavar="NAME", help="sbatch's --partition.")]
 QosOption = Annotated[str | None, typer.Option("-q", "--qos", metavar="NAME", help="sbatch's --qos.")]
 NodesOption = Annotated[int | None, typer.Option("-N", "--nodes", metavar="N", help="sbatch's --nodes.")]
+UpdateOption = Annotated[
+    bool,
+    typer.Option(
+        "--update", help="Take over what was edited in the workflow's file, for jobs that have not completed."
+    ),
+]
 TimeOption = Annotated[str | None, typer.Option("-t", "--time", metavar="TIME", help="sbatch's --time.")]
 
 
@@ -62,6 +68,7 @@ def request_for(
     nodes: int | None = None,
     time: str | None = None,
     sbatch_arguments: list[str] | None = None,
+    update: bool = False,
 ) -> Request:
     """What is to be launched, from a command's arguments.
 
@@ -85,6 +92,7 @@ def request_for(
         overrides=overrides,
         template=template,
         sbatch_arguments=tuple(rest),
+        update=update,
     )
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torc_slurm.database.node_records import Row
@@ -40,6 +40,7 @@ _INSERT_USER_DATA = "INSERT INTO user_data (workflow_id, name, data) VALUES (?, 
 _USER_DATA = "SELECT * FROM user_data WHERE workflow_id = ? ORDER BY user_data_id"
 _ONE_USER_DATUM = "SELECT * FROM user_data WHERE user_data_id = ?"
 _REFERENCE = re.compile(r"\$\{user_data\.(?:input|output)\.([^}]+)\}")
+_REDEFINE_JOB = "UPDATE jobs SET command = ?, working_dir = ?, env = ?, srun_options = ? WHERE job_id = ?"
 _INSERT_DEPENDENCY = "INSERT INTO job_dependencies (job_id, depends_on_job_id) VALUES (?, ?)"
 _LARGEST_JOB = "SELECT coalesce(max(job_id), 0) FROM jobs WHERE workflow_id = ?"
 
@@ -251,6 +252,18 @@ def status_counts(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
 def job_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
     """Every job of a workflow with what it requires beside it (None where it has no requirement)."""
     return [dict(row) for row in connection.execute(_JOBS, (workflow_id,))]
+
+
+def redefine_job(
+    connection: sqlite3.Connection,
+    job_id: int,
+    command: str,
+    working_dir: str,
+    env: Mapping[str, str],
+    srun_options: Sequence[str],
+) -> None:
+    """Give a job another command, and where and with what it runs."""
+    connection.execute(_REDEFINE_JOB, (command, working_dir, json.dumps(env), json.dumps(srun_options), job_id))
 
 
 def dependencies(connection: sqlite3.Connection, workflow_id: int) -> dict[int, list[int]]:

@@ -31,7 +31,9 @@ from torc_slurm.slurm.sbatch_options import (
     sbatch_options,
 )
 from torc_slurm.spec.workflow import Scheduler, Workflow
+from torc_slurm.usecases import changed_spec
 from torc_slurm.usecases.batch_script import ScriptValues, render_script
+from torc_slurm.usecases.changed_spec import spec_changes, take_over
 from torc_slurm.usecases.inputs import check_inputs
 from torc_slurm.usecases.installation import interpreter, torc_command
 from torc_slurm.usecases.next_run import plan_of
@@ -44,6 +46,7 @@ class Request:
     """What is to be run and how; ``workflow`` is a checked file to be created first, or the id of one that is there.
 
     ``working_dir`` and ``spec_file`` are absolute; they and ``user_name`` go into a workflow that is created.
+    ``update``: take over what was edited in the file of a workflow that is there.
     """
 
     workflow: Workflow | int | None
@@ -55,6 +58,7 @@ class Request:
     overrides: Overrides = field(default_factory=Overrides)
     template: str | None = None
     sbatch_arguments: tuple[str, ...] = ()
+    update: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,16 @@ def prepare(database: MainDatabase, request: Request) -> Prepared:
     for state in states:
         if state.is_active:
             raise TorcError(is_active_words(workflow_id, state))
+    changes = None if created else spec_changes(connection, row)
+    if changes is not None and request.update:
+        take_over(connection, row, changes)
     run_id = next_run_id(connection, output_dir, workflow_id)
     plan = plan_of(connection, row, run_id=run_id, output_dir=output_dir, python=interpreter())
     if not plan.jobs:
         raise TorcError(f"every job of workflow {workflow_id} is completed; there is nothing left to run")
     plan, stages = _stages(connection, row, plan, request)
-    warnings = [*check_inputs(plan)]
+    warnings = [] if changes is None else changed_spec.words(changes, updated=request.update)
+    warnings += check_inputs(plan)
     allocations, too_large = [], []
     known = _known_nodes(_cluster(row, request))
     for stage in stages:

@@ -1,0 +1,120 @@
+"""A workflow file that was edited after its workflow was created: which jobs differ, and taking over what is not done
+yet.
+
+Requests are not compared: `torc correct` changes them in the workflow without the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from dataclasses import dataclass
+
+from torc_slurm.database.node_records import Row
+from torc_slurm.database.workflows import job_rows, redefine_job
+from torc_slurm.errors import TorcError
+from torc_slurm.spec.load import load_workflow
+from torc_slurm.spec.workflow import Job
+from torc_slurm.text import printable
+
+_MOST_NAMED = 5
+_NUMBERED = "${user_data."  # stands for another text in each workflow
+
+
+@dataclass(frozen=True)
+class SpecChanges:
+    """What the file says differently: jobs by name, those that completed apart; ``problem``: it cannot be read now."""
+
+    path: str
+    changed: tuple[tuple[Row, Job], ...] = ()
+    completed: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    problem: str | None = None
+
+    @property
+    def is_any(self) -> bool:
+        return bool(self.changed or self.completed or self.new or self.gone or self.problem)
+
+
+def spec_changes(connection: sqlite3.Connection, workflow: Row) -> SpecChanges | None:
+    """How the workflow's file differs from the workflow; None where there is no file any more, or no difference."""
+    path = str(workflow["spec_file"] or "")
+    if not path or not os.path.isfile(path):
+        return None
+    try:
+        jobs = {job.name: job for job in load_workflow(path).jobs}
+    except TorcError as error:
+        return SpecChanges(path, problem=str(error))
+    rows = {str(row["name"]): row for row in job_rows(connection, int(workflow["workflow_id"] or 0))}
+    directory = str(workflow["working_dir"])
+    differing = [
+        (rows[name], job) for name, job in jobs.items() if name in rows and _differs(rows[name], job, directory)
+    ]
+    changes = SpecChanges(
+        path=path,
+        changed=tuple((row, job) for row, job in differing if row["status"] != "completed"),
+        completed=tuple(job.name for row, job in differing if row["status"] == "completed"),
+        new=tuple(name for name in jobs if name not in rows),
+        gone=tuple(name for name in rows if name not in jobs),
+    )
+    return changes if changes.is_any else None
+
+
+def _differs(row: Row, job: Job, directory: str) -> bool:
+    if _NUMBERED in job.command or any(_NUMBERED in value for value in job.env.values()):
+        return False
+    return _definition(job, directory) != (
+        row["command"],
+        row["working_dir"],
+        json.loads(str(row["env"])),
+        json.loads(str(row["srun_options"])),
+    )
+
+
+def _definition(job: Job, directory: str) -> tuple[str, str, dict[str, str], list[str]]:
+    where = directory if job.working_dir is None else os.path.normpath(os.path.join(directory, job.working_dir))
+    return job.command, where, dict(job.env), list(job.srun_options)
+
+
+def take_over(connection: sqlite3.Connection, workflow: Row, changes: SpecChanges) -> None:
+    """Give the jobs that have not completed their new command; must run inside a transaction."""
+    for row, job in changes.changed:
+        command, where, env, options = _definition(job, str(workflow["working_dir"]))
+        redefine_job(connection, int(row["job_id"] or 0), command, where, env, options)
+
+
+def words(changes: SpecChanges, *, updated: bool) -> list[str]:
+    """What to tell the user, a line each."""
+    if changes.problem is not None:
+        return [
+            f"{changes.path} cannot be read as a workflow now ({changes.problem}); the workflow runs as it was created"
+        ]
+    lines = []
+    if changes.changed:
+        names = _some([job.name for _, job in changes.changed])
+        lines.append(
+            f"took over from {changes.path}: {names}"
+            if updated
+            else f"{changes.path} has changed since the workflow was created: {names} would run another command; give "
+            "--update to take that over, or the file to create a new workflow"
+        )
+    if changes.completed:
+        lines.append(
+            f"{_some(changes.completed)} completed with the command from before; to run it again create a new workflow "
+            "from the file"
+        )
+    if changes.new or changes.gone:
+        which = [f"new: {_some(changes.new)}"] if changes.new else []
+        which += [f"no longer there: {_some(changes.gone)}"] if changes.gone else []
+        lines.append(
+            f"jobs in {changes.path} differ ({'; '.join(which)}); create a new workflow from the file for these"
+        )
+    return lines
+
+
+def _some(names: list[str] | tuple[str, ...]) -> str:
+    shown = ", ".join(printable(name, 40) for name in names[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{'job' if len(names) == 1 else 'jobs'} {shown}{more}"
