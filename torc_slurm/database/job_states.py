@@ -128,7 +128,7 @@ def with_journal(judged: Mapping[str, Value], journal: Row | None, *, run_ended:
         judged: ``status``, ``status_evidence`` and more columns of ``results``.
         run_ended: whether its run is over: what wrote no end until then will write none.
     """
-    merged = dict(judged) if journal is None else _merged(judged, journal)
+    merged = dict(judged) if journal is None else _merged(judged, dict(journal))
     if run_ended and merged["status"] == "running":
         merged |= {"status": "failed", "status_evidence": f"its run ended without its end; {judged['status_evidence']}"}
     return merged
