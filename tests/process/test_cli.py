@@ -21,6 +21,10 @@ import pytest
 from node_files import BEGIN, accounting_row, batch, exit_record, path_of, write, write_accounting
 from recordings import job_of, sacct_rows, sacct_text
 
+from torc_slurm.database.main import open_copy
+from torc_slurm.database.selection import Selection, select_attempts, select_unmeasured
+from torc_slurm.reports.step_stats import stats_report
+
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 HOSTILE = [
     "plain",
@@ -140,6 +144,24 @@ def test_the_table_fits_80_columns_and_one_line_says_how_to_see_the_rest(output_
     wrong = torc("stats", "-f", "step,nothing", "--output-dir", output_dir)
     assert wrong.returncode == 2
     assert "'nothing' is not one of 'table', 'json', 'csv', nor of the columns step, name," in wrong.stderr
+
+
+def test_a_table_is_sorted_and_limited_and_says_of_how_many(output_dir: Path) -> None:
+    lines = torc("stats", "--sort", "name", "--limit", 2, "--output-dir", output_dir).stdout.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["7.0", "7.1"]
+    assert lines[-1].startswith("the first 2 of 3 are shown: --limit 0 shows all")
+    assert len(items("stats", "-f", "json", "--limit", 1, "--output-dir", output_dir)) == 1
+    assert len(items("stats", "-f", "json", "--limit", 0, "--output-dir", output_dir)) == 3
+
+
+def test_items_are_the_same_read_one_by_one_and_put_into_a_report(output_dir: Path) -> None:
+    streamed = items("stats", "--all-steps", "-f", "json", "--output-dir", output_dir)
+    with open_copy(str(output_dir), "a test") as database:
+        selection = Selection(slurm_job="7")
+        attempts = select_attempts(database.connection, selection)
+        unmeasured = select_unmeasured(database.connection, selection)
+        report = stats_report(attempts, unmeasured, [], all_steps=True)
+    assert streamed == json.loads(json.dumps(report.items))
 
 
 def test_all_steps_and_all_columns(output_dir: Path) -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.list_options import DEFAULT_LIMIT, LimitOption
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
 from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from torc_slurm.cli.answer import Answer, Item
     from torc_slurm.cli.table import Column
@@ -57,33 +58,43 @@ def list_(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
     status: Annotated[str | None, typer.Option(metavar="STATUS", help="Only jobs of this status.")] = None,
+    limit: LimitOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show every job of a workflow with its status and what it requires."""
     from torc_slurm.cli.answer import write
-    from torc_slurm.database.workflows import dependencies, job_rows
+    from torc_slurm.database.main import detached_copy
+    from torc_slurm.database.workflows import dependencies, job_rows, status_counts
     from torc_slurm.reports.workflow_status import JOB_STATUSES
     from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     if status is not None and status not in JOB_STATUSES:
         raise InputError(f"no job has the status {status!r}; there are {', '.join(JOB_STATUSES)}")
+    is_table = chosen_format is Format.table
+    most = DEFAULT_LIMIT if limit is None and is_table else limit or None
     with current_workflow(directory, workflow_id, on_wait=say) as current:
-        rows = job_rows(current.database.connection, current.workflow_id)
-        waits_for = dependencies(current.database.connection, current.workflow_id)
-    write(_answer([row for row in rows if status in (None, row["status"])], waits_for), chosen_format)
+        copy = detached_copy(current.database)
+        counts = status_counts(copy).get(current.workflow_id, {})
+    rows = job_rows(copy, current.workflow_id, statuses=None if status is None else [status], limit=most)
+    total = sum(counts.values()) if status is None else counts.get(status, 0)
+    waits_for = dependencies(copy, current.workflow_id)
+    write(_answer(list(rows) if is_table else rows, total, waits_for), chosen_format)
 
 
-def _answer(rows: Sequence[Row], waits_for: dict[int, list[int]]) -> Answer:
+def _answer(rows: Iterable[Row], total: int, waits_for: dict[int, list[int]]) -> Answer:
+    """``total``: how many there are, of which a table may have fewer."""
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Table
 
+    shown = rows if isinstance(rows, list) else []
+    more = f"the first {len(shown):,} of {total:,} are shown: --limit 0 shows all"
     return Answer(
         keys=_KEYS,
         items=(_item(row, waits_for) for row in rows),
-        tables=[Table(_columns(), (_cells(row, waits_for) for row in rows))],
-        notes=() if rows else ["No job is like that."],
+        tables=[Table(_columns(), (_cells(row, waits_for) for row in shown))],
+        notes=["No job is like that."] if not shown else [more] if len(shown) < total else [],
     )
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.list_options import DEFAULT_LIMIT, LimitOption, SortOption
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Column
@@ -38,34 +39,51 @@ def list_(
     run_id: Annotated[int | None, typer.Option(metavar="N", help="Only this run.")] = None,
     job_id: Annotated[int | None, typer.Option(metavar="N", help="Only this job.")] = None,
     monitor: Annotated[bool, typer.Option("--monitor", help="Also what the monitor itself used.")] = False,
+    sort: SortOption = None,
+    limit: LimitOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show one row per attempt: how it ended and what it used. Slurm's own view is in: torc slurm stats."""
     from torc_slurm.cli.answer import write
-    from torc_slurm.database.results import check_ids, result_rows
+    from torc_slurm.database.main import detached_copy
+    from torc_slurm.database.results import check_ids, count_results, result_rows
     from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
         connection = current.database.connection
         check_ids(connection, current.workflow_id, run_id=run_id, job_id=job_id)
-        rows = result_rows(connection, current.workflow_id, run_id=run_id, job_id=job_id, with_monitor=monitor)
-    write(_answer(rows, monitor=monitor), chosen_format)
+        is_table = chosen_format is Format.table
+        most = DEFAULT_LIMIT if limit is None and is_table else limit or None
+        rows = result_rows(
+            detached_copy(current.database),
+            current.workflow_id,
+            run_id=run_id,
+            job_id=job_id,
+            with_monitor=monitor,
+            sort=sort and sort.value,
+            limit=most,
+        )
+        total = count_results(connection, current.workflow_id, run_id=run_id, job_id=job_id) if is_table else 0
+    write(_answer(list(rows) if is_table else rows, total, monitor=monitor), chosen_format)
 
 
-def _answer(rows: Sequence[Row], *, monitor: bool) -> Answer:
+def _answer(rows: Iterable[Row], total: int, *, monitor: bool) -> Answer:
+    """``total``: how many there are, of which a table may have fewer."""
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Table
     from torc_slurm.database.results import result_columns
 
     table = _columns(monitor=monitor)
     keys = result_columns(with_monitor=monitor)
+    shown = rows if isinstance(rows, list) else []
+    more = f"the first {len(shown):,} of {total:,} are shown: --limit 0 shows all, --sort memory the largest first"
     return Answer(
         keys=keys,
-        items=({name: row[name] for name in keys} for row in rows),
-        tables=[Table([column for column, _ in table], ([cell(row) for _, cell in table] for row in rows))],
-        notes=() if rows else ["No results yet."],
+        items=rows,
+        tables=[Table([column for column, _ in table], ([cell(row) for _, cell in table] for row in shown))],
+        notes=["No results yet."] if not shown else [more] if len(shown) < total else [],
     )
 
 

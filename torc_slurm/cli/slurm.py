@@ -18,6 +18,7 @@ from torc_slurm.cli.accounting_options import (
     say_which_backend,
 )
 from torc_slurm.cli.due_plots import make_due_plots
+from torc_slurm.cli.list_options import DEFAULT_LIMIT, LimitOption, SortOption
 from torc_slurm.cli.options import (
     DEBUG_VARIABLE,
     Format,
@@ -31,7 +32,7 @@ from torc_slurm.cli.options import (
 from torc_slurm.errors import InputError, TorcError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torc_slurm.cli.answer import Answer
     from torc_slurm.database.selection import NotRecorded, Selection
@@ -103,6 +104,8 @@ def stats(
         bool,
         typer.Option("--compare", help="Wrapper, cgroup and Slurm side by side, and why they differ."),
     ] = False,
+    sort: SortOption = None,
+    limit: LimitOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what figures mean, why some are missing, and what to be wary of.")
     ] = False,
@@ -116,19 +119,24 @@ def stats(
     Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet
     complete. Without any id: the latest thing recorded in this output directory.
     """
-    from torc_slurm.cli.answer import write
+    from torc_slurm.cli.answer import Answer, write
     from torc_slurm.cli.stats_view import TABLE_COLUMNS
+    from torc_slurm.database.main import detached_copy
     from torc_slurm.database.selection import (
         Selection,
+        attempt_ids,
+        attempt_rows,
+        count_attempts,
         first_not_recorded,
-        select_attempts,
         select_notes,
         select_unmeasured,
+        selected_jobs,
     )
-    from torc_slurm.reports.step_stats import stats_report
+    from torc_slurm.reports.step_stats import ITEM_COLUMNS, stats_report, streamed_items
     from torc_slurm.usecases.late_accounting import up_to_date
 
     chosen_format, columns, directory = resolve_columns(context, format_, output_dir, TABLE_COLUMNS)
+    is_table = chosen_format is Format.table
     backend = backend_of(accounting_backend)
     selection = Selection(slurm_job_id, workflow_id, run_id, job_id, attempt_id, local)
     with up_to_date(
@@ -141,23 +149,35 @@ def stats(
         on_wait=say,
     ) as current:
         connection = current.database.connection
-        attempts = select_attempts(connection, current.selection)
-        missing = None if attempts else first_not_recorded(connection, current.selection)
+        most = DEFAULT_LIMIT if limit is None and is_table else limit or None
+        ids = attempt_ids(connection, current.selection, sort=sort and sort.value, limit=most)
+        total = len(ids) if most is None or len(ids) < most else count_attempts(connection, current.selection)
+        missing = None if ids else first_not_recorded(connection, current.selection)
+        found = selected_jobs(connection, current.selection)
+        unmeasured = select_unmeasured(connection, current.selection)
+        copy = detached_copy(current.database) if ids and not is_table and not compare else None
         report = stats_report(
-            attempts,
-            select_unmeasured(connection, current.selection),
-            select_notes(connection, current.selection),
+            [] if copy is not None else list(attempt_rows(connection, ids)),
+            unmeasured,
+            select_notes(connection, current.selection) if is_table else [],
             all_steps=all_steps,
         )
     _say_what_is_missing(current)
     if all_steps:  # else the reason stands beside the figures that are NULL for it
         _say_what_was_not_answered(current)
-    _say_which_jobs_are_missing(current.selection, attempts)
+    _say_which_jobs_are_missing(current.selection, found)
     if missing is not None:
         raise _not_recorded(current.selection, missing)
-    if not report.items:
+    if not ids and not report.items:
         report = _of_unrecorded(directory, selection, None if no_accounting else backend, all_steps=all_steps)
-    answer = _answer(report, compare=compare, all_columns=all_columns, explain=explain)
+    if copy is not None:
+        items = streamed_items(copy, ids, unmeasured if all_steps else ())
+        answer = Answer(keys=ITEM_COLUMNS, items=items)
+    else:
+        answer = _answer(report, compare=compare, all_columns=all_columns, explain=explain)
+    if is_table and len(ids) < total:
+        more = f"the first {len(ids):,} of {total:,} are shown: --limit 0 shows all, --sort memory the largest first"
+        answer = answer._replace(notes=[*answer.notes, more])
     write(answer, chosen_format, () if compare else columns)
     if current.selection.workflow_id is not None:
         make_due_plots(directory, current.selection.workflow_id)
@@ -308,12 +328,10 @@ def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *,
     raise InputError(problems[-1])
 
 
-def _say_which_jobs_are_missing(selection: Selection, attempts: Sequence[Mapping[str, object]]) -> None:
+def _say_which_jobs_are_missing(selection: Selection, found: set[str]) -> None:
     """Of several Slurm jobs, those of which nothing is recorded while something is of others."""
-    found = {str(row["slurm_job_id"]) for row in attempts} | {str(row["slurm_array"]) for row in attempts}
-    found |= {array.partition("_")[0] for array in found}
     missing = [job for job in selection.slurm_jobs or () if job not in found]
-    if attempts and missing:
+    if found and missing:
         say(f"nothing is recorded of Slurm job {', '.join(missing)}")
 
 

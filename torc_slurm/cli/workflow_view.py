@@ -9,7 +9,7 @@ from datetime import datetime
 
 from torc_slurm.cli.answer import Answer, one
 from torc_slurm.cli.table import NOT_KNOWN, Column, Table
-from torc_slurm.reports.workflow_status import JOB_STATUSES, Row, WorkflowStatus, progress_line, unhappy_jobs
+from torc_slurm.reports.workflow_status import JOB_STATUSES, UNHAPPY, Row, WorkflowStatus, progress_line, unhappy_jobs
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.text import printable
 
@@ -83,7 +83,10 @@ def status_answer(status: WorkflowStatus, jobs: Sequence[Row], evidence: Mapping
     document = {name: value for name, value in item.items() if name not in counts} | {"jobs": counts}
     lines = [f"Workflow {status.workflow_id}: {status.name}: {status.status}", progress_line(status)]
     lines += [status.reason] if status.reason else []
-    lines += [*unhappy_jobs(jobs, evidence), *_next_command(status)]
+    lines += [
+        *unhappy_jobs(jobs, evidence, sum(status.counts.get(name, 0) for name in UNHAPPY)),
+        *_next_command(status),
+    ]
     return Answer(keys=list(item), items=[item], document=document, notes=map(printable, lines))
 
 

@@ -6,6 +6,7 @@ more, unless they know less: an exit record of SIGTERM does not say that the run
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -64,7 +65,14 @@ _WITHOUT_END = """
 SELECT a.id FROM results a JOIN runs r ON r.workflow_id = a.workflow_id AND r.run_id = a.run_id
 WHERE a.workflow_id = ? AND a.status = 'running' AND r.status = 'ended'
 """
-_REASONS = "SELECT job_id, reason FROM job_states WHERE workflow_id = ? ORDER BY job_id, run_id, attempt_id"
+_REASONS = """
+SELECT job_id, reason FROM job_states WHERE workflow_id = :workflow_id AND reason IS NOT NULL
+AND job_id IN (SELECT value FROM json_each(:jobs)) ORDER BY job_id, run_id, attempt_id
+"""
+_EVIDENCE = """
+SELECT job_id, status_evidence FROM results WHERE workflow_id = :workflow_id AND status_evidence IS NOT NULL
+AND job_id IN (SELECT value FROM json_each(:jobs)) ORDER BY job_id, run_id, attempt_id
+"""
 _JOBS = "SELECT job_id, status FROM jobs WHERE workflow_id = ?"
 _DEPENDENCIES = """
 SELECT d.job_id, d.depends_on_job_id FROM job_dependencies d JOIN jobs j ON j.job_id = d.job_id WHERE j.workflow_id = ?
@@ -115,10 +123,11 @@ def attempts_without_end(connection: sqlite3.Connection, workflow_id: int) -> se
     return {int(row[0]) for row in connection.execute(_WITHOUT_END, (workflow_id,))}
 
 
-def reasons(connection: sqlite3.Connection, workflow_id: int) -> dict[int, str]:
-    """The runner's latest reason for each job of which it gave one."""
-    rows = connection.execute(_REASONS, (workflow_id,))
-    return {row["job_id"]: str(row["reason"]) for row in rows if row["reason"] is not None}
+def reasons(connection: sqlite3.Connection, workflow_id: int, job_ids: Iterable[int]) -> dict[int, str]:
+    """Why these jobs ended as they did: the evidence of the latest attempt, else the runner's latest reason."""
+    chosen = {"workflow_id": workflow_id, "jobs": json.dumps(list(job_ids))}
+    found = {row["job_id"]: str(row["reason"]) for row in connection.execute(_REASONS, chosen)}
+    return found | {row["job_id"]: str(row["status_evidence"]) for row in connection.execute(_EVIDENCE, chosen)}
 
 
 def with_journal(judged: Mapping[str, Value], journal: Row | None, *, run_ended: bool = False) -> dict[str, Value]:

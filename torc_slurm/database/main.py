@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import NamedTuple, TypeVar
@@ -154,6 +155,18 @@ def open_copy(output_dir: str, reason: str) -> Iterator[MainDatabase]:
     """
     with closing(_named(main_database_path(output_dir), _connect_copy)) as connection:
         yield MainDatabase(connection, output_dir, reason)
+
+
+def detached_copy(database: MainDatabase) -> sqlite3.Connection:
+    """A private copy to read from without holding the database: a long answer may wait for its reader.
+
+    Its file is deleted already: nothing of it stays.
+    """
+    with tempfile.TemporaryDirectory(prefix="torc-read-") as directory:
+        copy = sqlite3.connect(os.path.join(directory, "copy.db"), isolation_level=None)
+        database.connection.backup(copy)
+        copy.row_factory = sqlite3.Row
+    return copy
 
 
 @contextlib.contextmanager

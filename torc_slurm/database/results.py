@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 
 from torc_slurm.database.node_records import Row
-from torc_slurm.database.runs import run_rows
-from torc_slurm.database.workflows import job_rows
+from torc_slurm.database.selection import SORTS
 from torc_slurm.errors import InputError
 from torc_slurm.figures import MONITOR_COLUMNS, MONITOR_FIGURES, RESULT_COLUMNS
 
-_RESULTS = """
-SELECT * FROM results WHERE workflow_id = :workflow_id AND (:run_id IS NULL OR run_id = :run_id)
-AND (:job_id IS NULL OR job_id = :job_id) ORDER BY job_id, run_id, attempt_id
+_IS_CHOSEN = """
+r.workflow_id = :workflow_id AND (:run_id IS NULL OR r.run_id = :run_id) AND (:job_id IS NULL OR r.job_id = :job_id)
 """
+_ORDER = "r.job_id, r.run_id, r.attempt_id"
+_COUNT = f"SELECT count(*) FROM results r WHERE {_IS_CHOSEN}"  # noqa: S608 - constants
+_HAS_JOB = "SELECT 1 FROM jobs WHERE workflow_id = ? AND job_id = ?"
+_HAS_RUN = "SELECT 1 FROM runs WHERE workflow_id = ? AND run_id = ?"
 _MONITOR_SQL = ", ".join(f"{each.aggregate}(n.{each.name}) AS {each.name}" for each in MONITOR_FIGURES)
 _MONITOR = f"""
 SELECT n.result, {_MONITOR_SQL}
@@ -34,10 +37,18 @@ def check_ids(
     Raises:
         InputError: it has none of that number; names the remedy.
     """
-    if job_id is not None and all(row["job_id"] != job_id for row in job_rows(connection, workflow_id)):
+    if job_id is not None and connection.execute(_HAS_JOB, (workflow_id, job_id)).fetchone() is None:
         raise InputError(f"workflow {workflow_id} has no job {job_id}; see torc jobs list {workflow_id}")
-    if run_id is not None and all(row["run_id"] != run_id for row in run_rows(connection, workflow_id)):
+    if run_id is not None and connection.execute(_HAS_RUN, (workflow_id, run_id)).fetchone() is None:
         raise InputError(f"workflow {workflow_id} has no run {run_id}; see torc workflows show {workflow_id}")
+
+
+def count_results(
+    connection: sqlite3.Connection, workflow_id: int, *, run_id: int | None = None, job_id: int | None = None
+) -> int:
+    """How many rows `result_rows` has without a limit."""
+    chosen = {"workflow_id": workflow_id, "run_id": run_id, "job_id": job_id}
+    return int(connection.execute(_COUNT, chosen).fetchone()[0])
 
 
 def result_rows(
@@ -47,12 +58,21 @@ def result_rows(
     run_id: int | None = None,
     job_id: int | None = None,
     with_monitor: bool = False,
-) -> list[Row]:
-    """Rows of ``results`` of a workflow by job, run and attempt; with the monitor's own use beside, where asked for."""
-    chosen = {"workflow_id": workflow_id, "run_id": run_id, "job_id": job_id}
-    rows = [dict(row) for row in connection.execute(_RESULTS, chosen)]
-    if not with_monitor:
-        return list(rows)
-    monitors = {row["result"]: dict(row) for row in connection.execute(_MONITOR, {"workflow_id": workflow_id})}
-    nothing: Row = dict.fromkeys(MONITOR_COLUMNS)
-    return [row | {name: monitors.get(row["id"], nothing)[name] for name in MONITOR_COLUMNS} for row in rows]
+    sort: str | None = None,
+    limit: int | None = None,
+) -> Iterator[Row]:
+    """Results of a workflow with the columns of `result_columns`, as they are read: by job, run and attempt, or by one
+    of `SORTS`; at most ``limit``.
+    """
+    names = ", ".join(f"r.{name}" for name in RESULT_COLUMNS)
+    monitor = "".join(f", m.{name}" for name in MONITOR_COLUMNS) if with_monitor else ""
+    joined = f"LEFT JOIN ({_MONITOR}) m ON m.result = r.id" if with_monitor else ""
+    order = _ORDER if sort is None else f"{SORTS[sort]}, {_ORDER}"
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    columns = result_columns(with_monitor=with_monitor)
+    cursor.execute(
+        f"SELECT {names}{monitor} FROM results r {joined} WHERE {_IS_CHOSEN} ORDER BY {order} LIMIT :most",  # noqa: S608 - constants
+        {"workflow_id": workflow_id, "run_id": run_id, "job_id": job_id, "most": -1 if limit is None else limit},
+    )
+    return (dict(zip(columns, values, strict=True)) for values in cursor)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,15 +37,37 @@ AND (NOT :local OR r.slurm_job_id IS NULL)
 # '12_3' is 12 as a number; the last task of an array has the array's own number as its job id
 _ARRAY_ORDER = """coalesce(CAST(r.slurm_array AS INTEGER), r.slurm_job_id),
 CAST(substr(r.slurm_array, instr(r.slurm_array, '_') + 1) AS INTEGER), r.slurm_job_id"""
-_ATTEMPTS = f"""
-SELECT r.*, {_SLURM_COLUMNS}, (
+# Made of an attempt's rows of step_nodes.
+_OF_NODES = {
+    LAST_FLUSH_COLUMN: """(
   SELECT coalesce(min(CASE WHEN n.end_time IS NULL THEN n.last_flush_time END), max(n.last_flush_time))
-  FROM step_nodes n WHERE n.result = r.id
-) AS last_flush_time, (SELECT sum(n.monitor_cpu_seconds) FROM step_nodes n WHERE n.result = r.id) AS monitor_cpu_seconds
-FROM results r
+  FROM step_nodes n WHERE n.result = r.id)""",
+    MONITOR_CPU_COLUMN: "(SELECT sum(n.monitor_cpu_seconds) FROM step_nodes n WHERE n.result = r.id)",
+}
+_OF_NODES_SQL = ", ".join(f"{query} AS {name}" for name, query in _OF_NODES.items())
+# Ids first, rows by id after: to sort rows of 150 columns takes a hundred times the room.
+_NATURAL_ORDER = f"r.workflow_id, {_ARRAY_ORDER}, r.run_id, r.job_id, r.attempt_id, r.id"
+_ATTEMPT_IDS = f"SELECT r.id FROM results r WHERE {ATTEMPT_IS_SELECTED} ORDER BY %s LIMIT :most"  # noqa: S608 - constants
+_COUNT = f"SELECT count(*) FROM results r WHERE {ATTEMPT_IS_SELECTED}"  # noqa: S608 - constants
+_OF_IDS = """
+FROM json_each(:ids) chosen JOIN results r ON r.id = chosen.value
 LEFT JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
-WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.workflow_id, {_ARRAY_ORDER}, r.run_id, r.job_id, r.attempt_id, r.id
+ORDER BY chosen.key
+"""
+_ATTEMPTS = f"SELECT r.*, {_SLURM_COLUMNS}, {_OF_NODES_SQL} {_OF_IDS}"
+_JOBS = f"""
+SELECT DISTINCT r.slurm_job_id, r.slurm_array FROM results r WHERE {ATTEMPT_IS_SELECTED}
 """  # noqa: S608 - constants
+_AT_ONCE = 500
+# What --sort takes: the largest, or latest, first.
+SORTS = {
+    "memory": "r.peak_memory_bytes DESC",
+    "cpu": "r.avg_cpu_percent DESC",
+    "elapsed": "r.exec_time_seconds DESC",
+    "start": "r.start_time DESC",
+    "name": "r.job_name",
+    "state": "r.status",
+}
 _NOTES = f"""
 SELECT r.id AS result, n.node, t.note FROM results r JOIN step_nodes n ON n.result = r.id
 JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.id, t.time, t.note
@@ -151,7 +174,47 @@ def select_attempts(connection: sqlite3.Connection, selection: Selection) -> lis
 
     ``last_flush_time`` (Unix time) is how old the figures are: that of the node that wrote longest ago and still runs.
     """
-    return [dict(row) for row in connection.execute(_ATTEMPTS, selection.parameters())]
+    return list(attempt_rows(connection, attempt_ids(connection, selection)))
+
+
+def attempt_ids(
+    connection: sqlite3.Connection, selection: Selection, *, sort: str | None = None, limit: int | None = None
+) -> list[int]:
+    """``results.id`` of the selected attempts: by job, then attempt, or by one of `SORTS`; at most ``limit``."""
+    order = _NATURAL_ORDER if sort is None else f"{SORTS[sort]}, {_NATURAL_ORDER}"
+    most = {"most": -1 if limit is None else limit}
+    return [row[0] for row in connection.execute(_ATTEMPT_IDS % order, selection.parameters() | most)]
+
+
+def count_attempts(connection: sqlite3.Connection, selection: Selection) -> int:
+    """How many attempts are selected."""
+    return int(connection.execute(_COUNT, selection.parameters()).fetchone()[0])
+
+
+def attempt_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> Iterator[Row]:
+    """The rows of `select_attempts` for these ids, in their order, a few at a time."""
+    for begin in range(0, len(ids), _AT_ONCE):
+        some = {"ids": json.dumps(ids[begin : begin + _AT_ONCE])}
+        yield from (dict(row) for row in connection.execute(_ATTEMPTS, some))
+
+
+def attempt_values(
+    connection: sqlite3.Connection, ids: Sequence[int], columns: Sequence[tuple[bool, str]]
+) -> Iterator[tuple[Value, ...]]:
+    """These columns of the same rows as tuples: of Slurm's row where a pair says so, else of ``results``."""
+    sources = [f"s.{name}" if is_slurms else _OF_NODES.get(name, f"r.{name}") for is_slurms, name in columns]
+    query = f"SELECT {', '.join(sources)} {_OF_IDS}"
+    for begin in range(0, len(ids), _AT_ONCE):
+        cursor = connection.cursor()
+        cursor.row_factory = None
+        yield from cursor.execute(query, {"ids": json.dumps(ids[begin : begin + _AT_ONCE])})
+
+
+def selected_jobs(connection: sqlite3.Connection, selection: Selection) -> set[str]:
+    """The Slurm jobs of the selected attempts, as a user may name them: ``12``, ``12_3``."""
+    rows = connection.execute(_JOBS, selection.parameters()).fetchall()
+    found = {str(job) for job, _ in rows} | {str(array) for _, array in rows if array is not None}
+    return found | {job.partition("_")[0] for job in found}
 
 
 def select_unmeasured(connection: sqlite3.Connection, selection: Selection) -> list[Row]:

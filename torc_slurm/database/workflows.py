@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torc_slurm.database.node_records import Row
@@ -62,7 +62,8 @@ _STATUS_COUNTS = "SELECT workflow_id, status, count(*) AS count FROM jobs GROUP 
 _JOBS = """
 SELECT j.*, q.name AS resource_requirements, q.num_cpus, q.num_gpus, q.num_nodes, q.ntasks_per_node, q.memory, q.runtime
 FROM jobs j LEFT JOIN resource_requirements q ON q.resource_requirements_id = j.resource_requirements_id
-WHERE j.workflow_id = ? ORDER BY j.job_id
+WHERE j.workflow_id = :workflow_id AND (:statuses IS NULL OR j.status IN (SELECT value FROM json_each(:statuses)))
+ORDER BY j.job_id LIMIT :most
 """
 _DEPENDENCIES = """
 SELECT d.job_id, d.depends_on_job_id FROM job_dependencies d JOIN jobs j ON j.job_id = d.job_id
@@ -249,9 +250,23 @@ def status_counts(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
     return counts
 
 
-def job_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
-    """Every job of a workflow with what it requires beside it (None where it has no requirement)."""
-    return [dict(row) for row in connection.execute(_JOBS, (workflow_id,))]
+def job_rows(
+    connection: sqlite3.Connection,
+    workflow_id: int,
+    *,
+    statuses: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Iterator[Row]:
+    """The jobs of a workflow, of these statuses, with what they require (None where they have no requirement).
+
+    Rows come as they are read: read them before the connection is closed.
+    """
+    chosen = {
+        "workflow_id": workflow_id,
+        "statuses": None if statuses is None else json.dumps(list(statuses)),
+        "most": -1 if limit is None else limit,
+    }
+    return (dict(row) for row in connection.execute(_JOBS, chosen))
 
 
 def redefine_job(

@@ -8,11 +8,12 @@ in seconds.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from torc_slurm.database.selection import LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN, SLURM_PREFIX
+from torc_slurm.database.selection import LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN, SLURM_PREFIX, attempt_values
 from torc_slurm.figures import IDENTITY_COLUMNS, RESULT_COLUMNS
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.reports.causes import reads_first_process
@@ -51,6 +52,14 @@ ITEM_COLUMNS: tuple[str, ...] = (
     *(_RENAMED.get(name, name) for name in _SLURM_REST),
     *EFFICIENCY_COLUMNS,
 )
+# Where each column comes from: Slurm's row (True) or the attempt's, and its name there.
+_SLURM_SOURCES = {_RENAMED.get(name, name): (True, name) for name in (*_REFERENCE, *_SLURM, *_SLURM_REST)}
+_SOURCES = (
+    _SLURM_SOURCES
+    | {name: (False, name) for name in IDENTITY_COLUMNS}
+    | {name: (False, column) for name, column in _RESULT.items()}
+)
+_STORED_COLUMNS = tuple(name for name in ITEM_COLUMNS if name in _SOURCES)
 _MOST_PLACES = 4
 _NULLABLE_FIGURES = _REFERENCE[:5]
 NO_ROW = "none"  # in place of a status, where there is no row of Slurm's
@@ -111,6 +120,26 @@ def has_disk_of_torc_step(item: Row) -> bool:
     return item["attempt_id"] is not None and item["max_disk_read_bytes"] is not None and reads_first_process(item)
 
 
+def streamed_items(
+    connection: sqlite3.Connection, ids: Sequence[int], unmeasured: Iterable[Row] = ()
+) -> Iterator[Item]:
+    """The items of a report as they are read, for these ``results.id``, then of steps that nobody measured."""
+    sources = [_SOURCES[name] for name in _STORED_COLUMNS]
+    for values in attempt_values(connection, ids, sources):
+        item: Item = dict(zip(_STORED_COLUMNS, values, strict=True))
+        _say_why_slurm_has_nothing(item)
+        item |= efficiency(item)
+        yield item
+    yield from map(_unmeasured_item, unmeasured)
+
+
+def _say_why_slurm_has_nothing(item: Item) -> None:
+    if item["slurm_job_id"] is None:
+        item["reason"] = OUTSIDE_SLURM
+    elif item["status"] is None:
+        item["reason"] = NOT_ASKED
+
+
 def null_reasons(items: Iterable[Item]) -> tuple[NullReason, ...]:
     """Which of the reference's figures are NULL and why, rows of one reason together, the most frequent
     first.
@@ -130,10 +159,7 @@ def _attempt_item(row: Row) -> Item:
     item = _slurm_side(row, SLURM_PREFIX)
     item |= {name: row[name] for name in IDENTITY_COLUMNS}
     item |= {name: row[column] for name, column in _RESULT.items()}
-    if item["slurm_job_id"] is None:
-        item["reason"] = OUTSIDE_SLURM
-    elif item["status"] is None:
-        item["reason"] = NOT_ASKED
+    _say_why_slurm_has_nothing(item)
     item |= efficiency(item)
     return {name: item[name] for name in ITEM_COLUMNS}
 
@@ -179,7 +205,8 @@ def _note_warnings(attempts: Iterable[Row], notes: Iterable[Row]) -> Iterable[st
     labels = {row["id"]: step_label(row) for row in attempts}
     steps: dict[str, list[str]] = {}
     for note in notes:
-        steps.setdefault(str(note["note"]), []).append(f"{labels[note['result']]} on {note['node']}")
+        if note["result"] in labels:
+            steps.setdefault(str(note["note"]), []).append(f"{labels[note['result']]} on {note['node']}")
     for text, places in steps.items():
         more = f" and {len(places) - _MOST_PLACES} more" if len(places) > _MOST_PLACES else ""
         yield f"{', '.join(places[:_MOST_PLACES])}{more}: {text}"

@@ -20,7 +20,7 @@ JOB_STATUSES = (
     "preempted",
 )
 UNHAPPY = JOB_STATUSES[JOB_STATUSES.index("failed") :]
-_MOST_NAMED = 10
+MOST_NAMED = 10
 
 Value = int | float | str | None
 Row = Mapping[str, Value]
@@ -97,16 +97,17 @@ def progress_line(status: WorkflowStatus) -> str:
     return f"{what}: {', '.join([done, *counts])}"
 
 
-def unhappy_jobs(jobs: Sequence[Row], evidence: Mapping[int, str]) -> list[str]:
+def unhappy_jobs(jobs: Sequence[Row], evidence: Mapping[int, str], total: int) -> list[str]:
     """A line for each job that ended otherwise than completed, up to a bound.
 
     Args:
-        jobs: rows of ``jobs``.
+        jobs: rows of ``jobs`` of the statuses `UNHAPPY`, `MOST_NAMED` at least, or all.
         evidence: why, by ``job_id``.
+        total: how many such jobs there are.
     """
-    ended = [job for job in jobs if job["status"] in UNHAPPY]
-    lines = [f"job {job['job_id']} {job['name']}: {job['status']}{_why(job, evidence)}" for job in ended[:_MOST_NAMED]]
-    return [*lines, f"… and {len(ended) - _MOST_NAMED} more"] if len(ended) > _MOST_NAMED else lines
+    shown = jobs[:MOST_NAMED]
+    lines = [f"job {job['job_id']} {job['name']}: {job['status']}{_why(job, evidence)}" for job in shown]
+    return [*lines, f"… and {total - len(shown)} more"] if total > len(shown) else lines
 
 
 def _why(job: Row, evidence: Mapping[int, str]) -> str:

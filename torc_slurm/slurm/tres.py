@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ class Resources(NamedTuple):
     gpus: int | None = None
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_resources(text: str | None) -> Resources:
     """The CPUs, memory, nodes and GPUs of ``AllocTRES``; what is not understood is left out: other kinds may stand
     there.

@@ -25,7 +25,7 @@ def plan_of(connection: sqlite3.Connection, workflow: Row, *, run_id: int, outpu
         python: the absolute path of this installation's interpreter.
     """
     workflow_id = int(workflow["workflow_id"] or 0)
-    rows = job_rows(connection, workflow_id)
+    rows = list(job_rows(connection, workflow_id))
     completed = {row["job_id"] for row in rows if row["status"] == "completed"}
     waits_for = dependencies(connection, workflow_id)
     settings = json.loads(str(workflow["settings"]))

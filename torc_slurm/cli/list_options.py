@@ -1,0 +1,32 @@
+"""What the commands take that list attempts: in which order, and how many."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+DEFAULT_LIMIT = 500  # rows of a table; JSON and CSV have all
+
+
+class Sort(str, Enum):
+    """Orders of `torc_slurm.database.selection.SORTS`."""
+
+    memory = "memory"
+    cpu = "cpu"
+    elapsed = "elapsed"
+    start = "start"
+    name = "name"
+    state = "state"
+
+
+SortOption = Annotated[
+    Sort | None, typer.Option("--sort", help="Order the rows: the largest, or latest, first.", show_default="by job")
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=0, help="At most N rows; 0 for all.", show_default=f"{DEFAULT_LIMIT} in a table"
+    ),
+]
