@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torc_slurm.errors import ParseError
 from torc_slurm.plan import JobPlan
 from torc_slurm.slurm.clusters import SlurmJob
-from torc_slurm.slurm.fit import misfits, too_few_nodes
 from torc_slurm.slurm.submission import (
     Nodes,
     nodes_of,
@@ -19,6 +18,7 @@ from torc_slurm.slurm.submission import (
     time_limit_of,
 )
 from torc_slurm.spec.workflow import Scheduler
+from torc_slurm.usecases.fit import misfits, too_few_nodes
 
 SMALL = Nodes("debug", True, 2, 4, 16384, 0, 86400, 600)
 LARGE = Nodes("debug", True, 1, 64, 4096, 2, 86400, 600)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torc_slurm.sizing.guards import Guards, NodeSize
-from torc_slurm.slurm.partition import capacity_of, guarded
 from torc_slurm.slurm.submission import Nodes, parse_nodes
 from torc_slurm.spec.workflow import Scheduler
+from torc_slurm.usecases.partition import capacity_of, guarded
 
 SINFO = """\
 debug|debug*|2|8|16000|1:00:00|n/a|(null)

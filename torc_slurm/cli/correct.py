@@ -148,8 +148,8 @@ def correct_resources(
 
 def _with_partition(found: SizingFacts, guards: Guards, partition: str | None, explain: bool) -> Guards:
     """The bounds with those of the partition; where Slurm cannot tell them, that is explained."""
-    from torc_slurm.slurm.partition import guarded
     from torc_slurm.usecases.correct import capacity_for
+    from torc_slurm.usecases.partition import guarded
 
     capacity = capacity_for(found, partition)
     if explain and capacity.problem is not None:

@@ -15,12 +15,12 @@ from torc_slurm.errors import DatabaseError, InputError, TorcError
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.evidence import Resource
-from torc_slurm.slurm.partition import Capacity, ask_capacity
 from torc_slurm.slurm.sbatch_options import choose_scheduler, limit_seconds
 from torc_slurm.spec.edit import Change, edit_requirements, unified_diff
 from torc_slurm.spec.load import form_of
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.units import format_run_time, parse_iso_duration
+from torc_slurm.usecases.partition import Capacity, ask_capacity
 from torc_slurm.usecases.sizing_facts import SizingFacts
 from torc_slurm.whole_files import remove_abandoned_drafts, replace_file
 

@@ -19,7 +19,6 @@ from torc_slurm.plan import Plan
 from torc_slurm.plan_settings import pools_of
 from torc_slurm.slurm import submission
 from torc_slurm.slurm.environment import value_of
-from torc_slurm.slurm.fit import misfits, too_few_nodes
 from torc_slurm.slurm.sbatch_options import (
     Overrides,
     choose_scheduler,
@@ -34,6 +33,7 @@ from torc_slurm.spec.workflow import Scheduler, Workflow
 from torc_slurm.usecases import changed_spec
 from torc_slurm.usecases.batch_script import ScriptValues, render_script
 from torc_slurm.usecases.changed_spec import spec_changes, take_over
+from torc_slurm.usecases.fit import misfits, too_few_nodes
 from torc_slurm.usecases.inputs import check_inputs
 from torc_slurm.usecases.installation import interpreter, torc_command
 from torc_slurm.usecases.next_run import plan_of

@@ -12,10 +12,10 @@ from torc_slurm.errors import TorcError
 from torc_slurm.sizing.decision import UP, Options
 from torc_slurm.sizing.evidence import Resource
 from torc_slurm.sizing.recovery import Cause, Recovery, Unfinished, plan_recovery
-from torc_slurm.slurm.partition import Capacity, guarded
 from torc_slurm.slurm.sbatch_options import limit_seconds
 from torc_slurm.units import parse_iso_duration, round_up_to_minute, scaled, slurm_time_limit
 from torc_slurm.usecases.correct import capacity_for, scheduler_of
+from torc_slurm.usecases.partition import Capacity, guarded
 from torc_slurm.usecases.sizing_facts import SizingFacts
 
 # An allocation needs more than its longest job: its start, and the warning that stops it before its end.

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torc_slurm.errors import CommandError, InputError, ParseError
 from torc_slurm.sizing.guards import Guards, NodeSize
-from torc_slurm.slurm.fit import room_on
 from torc_slurm.slurm.submission import Nodes, nodes_of, partition_nodes
 from torc_slurm.spec.workflow import Scheduler
+from torc_slurm.usecases.fit import room_on
 
 
 class Capacity(NamedTuple):
