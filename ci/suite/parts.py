@@ -29,7 +29,7 @@ class Part:
     command: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     cores: int = 1
-    limit_seconds: int = 1200
+    limit_seconds: int = 2400
     may_fail: bool = False
 
     def argv(self, junit: Path) -> list[str]:
