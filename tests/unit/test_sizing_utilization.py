@@ -154,9 +154,7 @@ def test_cpu_within_the_clocks_disagreement_is_no_violation() -> None:
     assert ASKED.num_cpus == 4
 
 
-SCHEMA = json.loads(
-    (Path(__file__).parents[2] / "schemas" / "check-resource-utilization.json").read_text(encoding="utf-8")
-)
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 def test_failed_jobs_are_told_one_by_one_as_the_rust_torc_does() -> None:
@@ -164,7 +162,8 @@ def test_failed_jobs_are_told_one_by_one_as_the_rust_torc_does() -> None:
     failed = attempt(status="failed", return_code=3)
     report = check(facts(job(1, over), job(2, failed), job(3, killed()), job(4, attempt())), include_failed=True)
     document = utilization_document(report)
-    Draft202012Validator(SCHEMA).validate(document)
+    schema = json.loads((SCHEMAS / "check-resource-utilization.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(document)
     told = {each["job_id"]: each for each in document["resource_violations"]}
     assert document["resource_violations_count"] == len(told) == 3
     assert [told[number]["memory_violation"] for number in (1, 2, 3)] == [True, False, True]

@@ -174,6 +174,29 @@ def test_the_form_goes_by_the_files_name() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('name "x', "w:1: not KDL: a text begins here"),
+        ('name "w"\nx """', "w:2: not KDL: a text begins here"),
+        ('name "w"\n/* /* */', "w:2: not KDL: a comment begins here"),
+        ('name "w"\njob "a" {\n', "w:2: not KDL: the { of this node is not closed"),
+        ('name "w"\n}', "w:2: not KDL: } closes nothing"),
+        ('name "w"\njob "a" {\n  command "x"\n  env { X=1=2 }\n}', "w:4: not KDL: "),
+        ('name "w"\n/-job "z" { no 1; }\njob "a" {\n/* { " */\ncommand r#"y"#; comand \\\n 1\n}', "w:5: unknown key"),
+        ('name "w"\n' + "a {\n" * 100_000, "w:22: nested more than 20 levels deep"),
+    ],
+)
+def test_what_is_wrong_in_kdl_has_its_line(text: str, told: str) -> None:
+    assert problems(text, "kdl")[0].startswith(told)
+
+
+@pytest.mark.parametrize("form", ["yaml", "json", "json5"])
+def test_a_list_in_a_list_without_end_is_refused(form: Form) -> None:
+    text = "{name: w, jobs: " if form == "yaml" else '{"name": "w", "jobs": '
+    assert "nested more than 20 levels deep" in problems(text + "[" * 100 + "]" * 100 + "}", form)[0]
+
+
 # --- limits --------------------------------------------------------------------------------------------------------
 
 

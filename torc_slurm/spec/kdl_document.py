@@ -1,12 +1,14 @@
 """Reads a workflow file in KDL into the same plain values as YAML and JSON give.
 
 In KDL each job is a node ``job "name" { … }`` of its own, and what is a list elsewhere is a node written several times:
-the tables here say which. ckdl reads the text; it does not tell lines, so these come from reading it piece by piece.
+the tables here say which. ckdl reads the text; it does not tell lines, so these come from going over its braces and
+line ends once more.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from dataclasses import dataclass, field
 
 import ckdl
 
@@ -50,11 +52,24 @@ _ENDS_OF_LISTS = ("_regexes", "_files", "_datasets", "_groups", "_options")
 _MAPPINGS = frozenset(("parameters", "variables", "env", "slurm_defaults"))  # their keys are the user's own
 
 
-class _Lines(NamedTuple):
-    """The line on which a node begins, and those of its children, None where they are not known."""
+_TOKEN = re.compile(
+    r"""(?P<comment>/\*)|//[^\n]*|(?P<text>r?(?P<hashes>\#+)".*?"(?P=hashes)|(?<![\w-])r"[^"]*"|"{3}(?:[^\\]|\\.)*?"{3}|"""
+    r"""(?!""\")"(?:[^"\\]|\\.)*")|(?P<left_out>/-)|(?P<goes_on>\\[^\S\n]*(?://[^\n]*)?\n)|(?P<mark>[{};\n])|"""
+    r"""[^\S\n]+|(?P<word>[^\s{};"\\/]+|[/\\])|(?P<open>")""",
+    re.DOTALL,
+)
+_OPEN_TEXT = 'a text begins here and its " is not closed'
+_COMMENT_MARK = re.compile(r"/\*|\*/")
+
+
+@dataclass
+class _Place:
+    """Where a node stands: the line on which it begins, the part of the text, and the places of its children."""
 
     line: int
-    children: list[_Lines] | None
+    start: int
+    end: int
+    children: list[_Place] = field(default_factory=list)
 
 
 def parse_kdl(text: str) -> Value:
@@ -63,32 +78,33 @@ def parse_kdl(text: str) -> Value:
     Raises:
         DocumentError: not KDL, nested too deeply, or a key twice.
     """
-    lines = text.splitlines()
+    places = _Scanner(text)
+    places.scan()
     try:
         document = ckdl.parse(text)
     except ckdl.ParseError as error:
-        raise DocumentError(_line_of_error(lines), f"not KDL: {error}") from None
+        line, problem = places.unfinished or (_line_of_error(text, places.top), str(error))
+        raise DocumentError(line, f"not KDL: {problem}") from None
     if not document.nodes:
         raise DocumentError(1, "there is nothing in it")
-    return _object(document.nodes, _lines_of(lines, 1, len(document.nodes)), 1, parent="", depth=0)
+    return _object(document.nodes, places.top, 1, parent="")
 
 
-def _object(nodes: list[ckdl.Node], lines: list[_Lines] | None, line: int, *, parent: str, depth: int) -> Mapping:
-    """A node's children, or the whole text, as one object."""
-    if depth > DEEPEST:
-        raise DocumentError(line, TOO_DEEP)
+def _object(nodes: list[ckdl.Node], places: list[_Place], line: int, *, parent: str) -> Mapping:
+    """A node's children, or the whole text, as one object; ``line`` is for those whose places are not known."""
     found = Mapping()
+    is_known = len(places) == len(nodes)
     for index, node in enumerate(nodes):
-        place = lines[index] if lines is not None else _Lines(line, None)
+        place = places[index] if is_known else _Place(line, 0, 0)
         key = _key_of(node.name, parent)
         if (key in _OBJECT_KEYS and not parent) or (key == "rules" and parent == "failure_handlers"):
-            _add(found, key, [_named(node, place, depth)], place.line)
+            _add(found, key, [_named(node, place)], place.line)
         elif _is_list(node.name, key, parent):
             _add(found, key, [_scalar(each) for each in node.args], place.line)
         elif key in found:
             raise DocumentError(place.line, f"key {key!r} is given twice (first on line {found.lines[key]})")
         else:
-            found[key], found.lines[key] = _value(node, place, key, depth), place.line
+            found[key], found.lines[key] = _value(node, place, key), place.line
     return found
 
 
@@ -112,10 +128,10 @@ def _is_list(name: str, key: str, parent: str) -> bool:
     return name in _LISTS or (bool(parent) and key.endswith(_ENDS_OF_LISTS))
 
 
-def _named(node: ckdl.Node, place: _Lines, depth: int) -> Mapping:
+def _named(node: ckdl.Node, place: _Place) -> Mapping:
     """``job "name" key=value { … }``."""
     kind = {"rule": "rules"}.get(node.name, _OBJECTS.get(node.name, node.name))
-    found = _object(node.children, place.children, place.line, parent=kind, depth=depth + 1)
+    found = _object(node.children, place.children, place.line, parent=kind)
     for key, value in node.properties.items():
         _put(found, key, _scalar(value), place.line)
     if len(node.args) > 1:
@@ -125,9 +141,9 @@ def _named(node: ckdl.Node, place: _Lines, depth: int) -> Mapping:
     return found
 
 
-def _value(node: ckdl.Node, place: _Lines, key: str, depth: int) -> Value:
+def _value(node: ckdl.Node, place: _Place, key: str) -> Value:
     if node.children or node.properties or (key in _MAPPINGS and not node.args):
-        found = _object(node.children, place.children, place.line, parent=key, depth=depth + 1)
+        found = _object(node.children, place.children, place.line, parent=key)
         for name, value in node.properties.items():
             _put(found, name, _scalar(value), place.line)
         return found
@@ -169,43 +185,96 @@ def _scalar(value: object) -> Value:
 # --- lines ---------------------------------------------------------------------------------------------------------
 
 
-def _lines_of(lines: list[str], first: int, expected: int) -> list[_Lines] | None:
-    """Where the nodes of these lines begin: each piece that can be read by itself holds one node, or a few.
+class _Scanner:
+    """Goes over a text once: where its nodes stand, by braces and line ends outside of texts and comments."""
 
-    None where that does not give as many nodes as there are: then they all stand where their parent does.
-    """
-    found: list[_Lines] = []
-    start = 0
-    while start < len(lines):
-        end, nodes = _piece(lines, start)
-        if nodes is None:
-            return None
-        for node in nodes:
-            inner = lines[start + 1 : end - 1] if len(nodes) == 1 else []
-            children = _lines_of(inner, first + start + 1, len(node.children)) if node.children else None
-            found.append(_Lines(first + start, children))
-        start = end
-    return found if len(found) == expected else None
+    def __init__(self, text: str) -> None:
+        self.top: list[_Place] = []
+        self.unfinished: tuple[int, str] | None = None  # what begins on which line and does not end
+        self._text = text
+        self._lists = [self.top]
+        self._owners: list[_Place] = []
+        self._node: _Place | None = None
+        self._is_left_out = False
+
+    def scan(self) -> None:
+        """Find all.
+
+        Raises:
+            DocumentError: nested too deeply.
+        """
+        line, at = 1, 0
+        while at < len(self._text) and self.unfinished is None:
+            match = _TOKEN.match(self._text, at)
+            assert match is not None
+            end = _end_of_comment(self._text, match.end()) if match["comment"] else match.end()
+            if end < 0 or match["open"]:
+                self.unfinished = line, "a comment begins here and does not end" if end < 0 else _OPEN_TEXT
+                return
+            self._take(match, line)
+            line += self._text.count("\n", at, end)
+            at = end
+        if self._owners and self.unfinished is None:
+            self.unfinished = self._owners[-1].line, "the { of this node is not closed"
+
+    def _take(self, match: re.Match[str], line: int) -> None:
+        if match["left_out"]:
+            self._is_left_out = True
+        elif match["text"] or match["word"]:
+            if self._node is None:
+                self._node = _Place(line, match.start(), len(self._text))
+                if not self._is_left_out:
+                    self._lists[-1].append(self._node)
+            self._is_left_out = False
+        elif match["mark"] == "{":
+            self._begin(_Place(line, match.start(), len(self._text)))
+        elif match["mark"]:
+            self._end(match, line)
+
+    def _begin(self, alone: _Place) -> None:
+        owner = self._node or alone
+        self._lists.append([] if self._is_left_out else owner.children)
+        self._owners.append(owner)
+        if len(self._owners) > DEEPEST:
+            raise DocumentError(alone.line, TOO_DEEP)
+        self._node, self._is_left_out = None, False
+
+    def _end(self, match: re.Match[str], line: int) -> None:
+        if self._node is not None:
+            self._node.end = match.start()
+        self._node = None
+        if match["mark"] == "}":
+            if not self._owners:
+                self.unfinished = line, "} closes nothing"
+                return
+            self._lists.pop()
+            self._node = self._owners.pop()
 
 
-def _piece(lines: list[str], start: int) -> tuple[int, list[ckdl.Node] | None]:
-    """The end of the shortest piece from a line on that can be read, and its nodes; None: none can."""
-    for end in range(start + 1, len(lines) + 1):
-        if lines[end - 1].rstrip().endswith("\\"):  # goes on in the next line
-            continue
-        try:
-            return end, ckdl.parse("\n".join(lines[start:end])).nodes
-        except ckdl.ParseError:
-            continue
-    return len(lines), None
+def _end_of_comment(text: str, at: int) -> int:
+    """The end of a comment in whose beginning this is, comments in it too; -1: it has none."""
+    depth = 1
+    for match in _COMMENT_MARK.finditer(text, at):
+        depth += 1 if match[0] == "/*" else -1
+        if depth == 0:
+            return match.end()
+    return -1
 
 
-def _line_of_error(lines: list[str]) -> int:
-    """Where the first piece begins that cannot be read."""
-    start = 0
-    while start < len(lines):
-        end, nodes = _piece(lines, start)
-        if nodes is None:
-            break
-        start = end
-    return min(start, max(0, len(lines) - 1)) + 1
+def _line_of_error(text: str, places: list[_Place]) -> int:
+    """The line of the first node, and in it of the first child, that cannot be read alone."""
+    line = 1
+    while places:
+        wrong = next((place for place in places if not _can_be_read(text[place.start : place.end])), None)
+        if wrong is None:
+            return line
+        line, places = wrong.line, wrong.children
+    return line
+
+
+def _can_be_read(text: str) -> bool:
+    try:
+        ckdl.parse(text)
+    except ckdl.ParseError:
+        return False
+    return True

@@ -59,9 +59,13 @@ def parse_workflow(text: str, source: str, form: Form = "yaml") -> Workflow:
         SpecError: something in it is wrong; each problem with its line.
     """
     try:
-        document, line = _document(text, form)
+        return _checked(text, source, form)
     except DocumentError as error:
         raise SpecError([f"{source}:{error.line}: {error.problem}"]) from error
+
+
+def _checked(text: str, source: str, form: Form) -> Workflow:
+    document, line = _document(text, form)
     try:
         model = WorkflowModel.model_validate(with_variables(document))
     except VariableError as error:
