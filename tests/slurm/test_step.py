@@ -272,3 +272,31 @@ def test_a_sampler_that_is_killed_is_nothing_to_the_job(place: Place) -> None:
     assert any("killed by signal 9: what it had not yet written of task 0 is lost" in note for (note,) in notes), notes
     item = place.stats(job)["held"]
     assert (item["state"], item["return_code"], item["job_status"]) == ("FAILED", 1, "failed")
+
+
+RANK_SCRIPTS = {
+    "a script that does not exec": 'export MY_GPU=$SLURM_LOCALID\ntorc-step -- "$@"\nexit $?',
+    "only some ranks": '[ "$SLURM_LOCALID" = 0 ] && exec "$@"\nexec torc-step -- "$@"',
+    "only the last rank": '[ "$SLURM_LOCALID" = 3 ] || exec "$@"\ntorc-step -- "$@"',
+}
+
+
+@pytest.mark.parametrize("script", RANK_SCRIPTS)
+def test_the_tasks_of_a_step_are_one_attempt(place: Place, script: str) -> None:
+    """Whoever is torc-step's parent, and whichever of the tasks run it: one record, of all tasks that did."""
+    rank = place.directory / "rank.sh"
+    rank.write_text(f"#!/bin/bash\n{RANK_SCRIPTS[script]}\n")
+    rank.chmod(0o755)
+    holding = shlex.quote(sys.executable) + f" -ISc 'import time; held = bytearray({HELD_BYTES}); time.sleep(1.5)'"
+    job = place.run(
+        f"srun --exact -N1 -n4 --mem=400M -J long ./rank.sh {holding}",
+        "srun --exact -N1 -n4 --mem=400M -J short ./rank.sh true",
+    )
+    words = ["torc", "slurm", "stats", "--output-dir", str(place.directory / "torc_output"), "-f", "json"]
+    items = json.loads(place.lab.run_as_user([*words, "--slurm-job-id", str(job)]).stdout)["items"]
+    assert sorted(item["job_name"] for item in items) == ["long", "short"]
+    measured = {"a script that does not exec": 4, "only some ranks": 3, "only the last rank": 1}[script]
+    for item in items:
+        assert (item["recorded_task_count"], item["return_code"]) == (measured, 0)
+    (long,) = (item for item in items if item["job_name"] == "long")
+    assert long["peak_memory_bytes"] > measured * HELD_BYTES

@@ -21,6 +21,7 @@ from torc_slurm import node_local
 
 _MOST_BYTES = 4096
 _MOST_WAITING = 1024
+_SWEEP_EVERY_SECONDS, _KEPT_SECONDS = 3600.0, 86400.0
 _MOST_PATH_BYTES = 100  # sun_path has room for 107
 
 
@@ -136,7 +137,7 @@ def claim(path: str) -> _socket.socket | None:
     Raises:
         OSError: there is no room for it.
     """
-    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(os.path.join(os.path.dirname(path), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         other = connect(path)
@@ -193,13 +194,25 @@ class Use:
         except OSError:
             pass  # a full disk: a monitor after this one will not know of it
 
+    def ended(self) -> None:
+        """The file is kept for some time from now on."""
+        try:
+            os.utime(self._path or "")
+        except OSError:
+            pass
 
-def sweep(path: str, older_than_seconds: float) -> None:
-    """Remove what uses of other steps left beside a meeting place long ago."""
+
+def sweep(path: str) -> None:
+    """Remove what uses of other steps left beside a meeting place a day ago; looked for once an hour."""
     place = os.path.dirname(path)
+    mark, now = os.path.join(place, "swept"), time.time()
     try:
+        if os.path.exists(mark) and now - os.stat(mark).st_mtime < _SWEEP_EVERY_SECONDS:
+            return
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.utime(mark)
         for name in os.listdir(place):
-            if os.stat(os.path.join(place, name)).st_mtime < time.time() - older_than_seconds:
+            if name.endswith(".tasks") and os.stat(os.path.join(place, name)).st_mtime < now - _KEPT_SECONDS:
                 os.unlink(os.path.join(place, name))
     except OSError:
         pass  # another sweeps too

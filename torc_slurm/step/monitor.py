@@ -32,7 +32,6 @@ FIRST_FLUSH_SECONDS = 0.7
 _LEAST_FLUSH_GAP_SECONDS = 1.0
 _LATE_TASK_SECONDS = 1.0  # after the first task's begin; all tasks of a step start together
 _LATE_TASK_LOOK_SECONDS = 0.1
-_USES_KEPT_SECONDS = 30 * 86400.0
 
 
 def run_monitor(
@@ -156,7 +155,7 @@ class Monitor:
         if self._use is None:
             path = link.meeting_place(self._identity.step_key)
             if path is not None:
-                link.sweep(path, _USES_KEPT_SECONDS)
+                link.sweep(path)
             self._use = link.Use(path, self._identity.step_key)
             self._use.register(begin.local_task)
             return True  # it started this monitor
@@ -279,6 +278,8 @@ class Monitor:
             self._close_meeting_place()
 
     def _close_meeting_place(self) -> None:
+        if self._use is not None:
+            self._use.ended()
         try:
             os.unlink(link.meeting_place(self._identity.step_key) or "")
         except OSError:

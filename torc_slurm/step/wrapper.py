@@ -174,6 +174,8 @@ class Wrapper:
         link.send(socket, link.encode(self._begin))
         try:
             answer = link.receive(socket)
+            while answer.startswith((b"run ", b"say ")):  # its writer's words to all who are connected
+                answer = link.receive(socket)
         except OSError:
             answer = b"welcome"  # it is slow, and hears of this task when it can
         if answer == b"welcome":
