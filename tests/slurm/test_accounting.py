@@ -226,9 +226,10 @@ def test_slurmdbd_killed_during_the_run_and_never_started_again(lab: Lab) -> Non
 
 
 def test_time_in_which_a_job_was_suspended_is_no_run_time(lab: Lab) -> None:
-    busy = "import time\nwhile time.process_time() < 2: pass"
+    begun = lab.directory / "begun"
+    busy = f"open({str(begun)!r}, 'w'); import time\nwhile time.process_time() < 2: pass"
     job = lab.submit(f"{STEP} -J paused torc-step -- python3 -c {shlex.quote(busy)}")
-    lab.wait_running(job, "0")
+    lab.wait_for(begun.exists, "the job to begin")
     lab.run(["scontrol", "suspend", str(job)])
     time.sleep(15)  # the time that must not count
     lab.run(["scontrol", "resume", str(job)])
