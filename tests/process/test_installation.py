@@ -46,3 +46,16 @@ def test_the_command_line_is_called_in_the_same_way() -> None:
         check=True,
     )
     assert done.stdout == f"torc {torc_slurm.__version__}\n"
+
+
+def test_torc_step_is_called_by_its_launcher() -> None:
+    """It shields Python from the job's variables; a virtual environment that is moved keeps its own."""
+    ask = "import json; from torc_slurm.usecases.installation import {0}; print(json.dumps({0}()))"
+    for name, options in (("step_command", []), ("torc_command", ["--run-torc"])):
+        done = subprocess.run(
+            [sys.executable, "-c", ask.format(name)], capture_output=True, text=True, check=True, cwd="/", env={}
+        )
+        launcher, *rest = json.loads(done.stdout)
+        assert Path(launcher) == Path(sys.executable).with_name("torc-step")
+        assert rest == options
+        assert Path(launcher).read_bytes()[:4] == b"\x7fELF"

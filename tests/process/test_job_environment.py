@@ -20,6 +20,7 @@ from measured import (
     WAIT_LIMIT_SECONDS,
     await_that,
     environment,
+    job_of_a_workflow,
     monitor_of,
     name_of,
     start,
@@ -135,6 +136,17 @@ def test_the_job_gets_its_environment_as_it_was(tmp_path: Path, given_values: di
     under = ended(under_torc_step(tmp_path, SHOW_ENVIRONMENT), env)
     added = [entry for entry in under[1].split(b"\0") if not entry.startswith(b"TORC_STEP_ACTIVE=")]
     assert (under[0], sorted(added)) == (alone[0], sorted(alone[1].split(b"\0")))
+
+
+@pytest.mark.parametrize("letter", ["\N{CYRILLIC SMALL LETTER BE}", "\N{CJK UNIFIED IDEOGRAPH-6F22}", "\udce9", "%"])
+def test_a_long_path_in_any_alphabet(letter: str, tmp_path: Path) -> None:
+    """File systems count bytes, and a record's place is part of other names; SQLite itself ends at 512 bytes."""
+    half = letter * (160 // len(os.fsencode(letter)))
+    place = tmp_path / half / half
+    place.mkdir(parents=True)
+    status, stdout, said = ended(under_torc_step(place, SCRIPT, *job_of_a_workflow(1)), environment())
+    assert (status, stdout, said) == (5, b"out\n", [b"err"])
+    assert the_record(place).exit["return_code"] == 5
 
 
 # --- where there is little to run with ------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class ProcfsTree:
             return self._last
         self._gone, self._has_ended = [], False
         self._bring_up_to_date(ran)
-        if thorough or self._has_ended or self._name_a_stranger(ran):
+        if thorough or self._has_ended or self._has_unknown_child(ran):
             self._last = self._walk()
         else:
             self._last = self._last.with_new(
@@ -153,8 +153,8 @@ class ProcfsTree:
         pids |= {process.pid for process in self._those_that_ran(everything=False)}
         return [process for process in self._watched if process.pid in pids]
 
-    def _name_a_stranger(self, ran: list[_Process]) -> bool:
-        """Whether these or the wrappers, who may have adopted some without having run, have a child not yet known."""
+    def _has_unknown_child(self, ran: list[_Process]) -> bool:
+        """Whether one of these, or a wrapper (it adopts orphans without running), has a child that is not known yet."""
         for process in self._wrappers.values():
             process.children = self._children(process)
         for process in (*self._wrappers.values(), *ran):
