@@ -61,6 +61,23 @@ def test_the_reference_s_files_by_their_names(node_files: list[str], tmp_path: P
         assert "://" not in re.sub(r"<script.*?</script>", "", Path(page["path"]).read_text(), flags=re.DOTALL)
 
 
+def test_more_node_files_than_may_be_open_are_read_one_after_another(tmp_path: Path) -> None:
+    files = write(tmp_path / "out", *(batch(job_id=number, node=f"n{number:02d}") for number in range(1, 61)))
+    command = [sys.executable, "-m", "torc_slurm.cli.main", "plot-resources", *files, "-o", str(tmp_path / "plots")]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -n 48; exec "$@"', "bash", *command, "--job-ids", "1,60"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TMPDIR": str(scratch)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "plots" / "resource_plot_job_60.html").exists()
+    assert list(scratch.iterdir()) == []
+
+
 def test_the_values_in_a_job_s_page_are_those_of_the_database(node_files: list[str], tmp_path: Path) -> None:
     plot(*node_files, "-o", tmp_path / "plots")
     series = data_of(tmp_path / "plots" / "resource_plot_job_1.html")["series"]["0"]

@@ -91,6 +91,11 @@ def _rates(times: Sequence[float], totals: Column, begin: float) -> list[Number 
     return found
 
 
+def unread(job: Job) -> list[Measured]:
+    """Its parts by their summaries alone."""
+    return [Measured(part, Series([], ([], [], [])), Series([], ([],))) for part in job.parts]
+
+
 def read_job(job: Job, *, with_io: bool = True) -> list[Measured]:
     """Read all attempts of a job on all their nodes, in the order of its parts."""
     return [read_part(part, with_io=with_io) for part in job.parts]

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from heapq import nlargest
 
 from torc_slurm.database.series import SeriesFile
 from torc_slurm.usecases.verdict import signal_name
+
+MOST_ALONE = 400  # jobs that have lines and bars of their own
 
 Number = int | float
 Column = Sequence[Number | None]
@@ -207,3 +210,16 @@ class Run:
     @cached_property
     def end_time(self) -> float:
         return max(attempt.end_time for job in self.jobs for attempt in job.attempts)
+
+
+def notable(jobs: Sequence[Job]) -> frozenset[int]:
+    """The jobs to show by themselves: all, or of many those that failed, used the most, or ran longest."""
+    if len(jobs) <= MOST_ALONE:
+        return frozenset(job.job_id for job in jobs)
+    share = MOST_ALONE // 4
+    failed = sorted((job for job in jobs if job.has_failed), key=lambda job: (job.name, job.job_id))
+    found = {job.job_id for job in failed[:share]}
+    for figure in ("peak_memory_bytes", "avg_cpu_percent"):
+        found |= {job.job_id for job in nlargest(share, jobs, key=lambda job: job.largest(figure) or 0)}
+    found |= {job.job_id for job in nlargest(share, jobs, key=lambda job: job.last.end_time - job.last.begin_time)}
+    return frozenset(found)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from torc_slurm.plots.encode import milliseconds
-from torc_slurm.plots.model import Attempt, Capacity, Number, Run
+from torc_slurm.plots.model import Attempt, Capacity, Job, Number, Run, notable
 from torc_slurm.plots.packing import Grid, NodeLoad, Placed, first_lanes, lanes
 from torc_slurm.plots.palette import STATUS, UNKNOWN_STATUS, colour
 from torc_slurm.plots.parts import (
@@ -39,6 +39,7 @@ _FLAT_ABOVE = 4  # a line so many times above what was used and requested is a w
 _ROUNDING = 1.001  # what was asked for is a sum of shares of time
 _GANTT_HEIGHTS = (200, 1600)
 _MOST_NAMED_BARS = 200
+_MOST_BARS = 3000
 _NAME_ON_A_BAR = 32
 
 
@@ -180,7 +181,8 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 def gantt_figure(run: Run) -> Dictionary:
     """When each job ran on which node, in the colour and pattern of how it ended."""
-    placed = lanes(run.jobs)
+    shown = _bars_shown(run)
+    placed = lanes(shown)
     first = first_lanes(placed)
     bars: defaultdict[str, list[tuple[int, Placed]]] = defaultdict(list)
     for node, members in placed.items():
@@ -193,13 +195,25 @@ def gantt_figure(run: Run) -> Dictionary:
     )
     return {
         "id": "gantt",
-        "title": "Which job ran when and where",
+        "title": "Which job ran when and where" + _of_how_many(shown, run),
         "height": height,
         "time": "wall",
         "seconds": run.end_time - run.begin_time,
         "traces": [_bars_of(status, bars[status], run, with_names=with_names) for status in _in_order(bars)],
         "layout": _gantt_layout(placed, first, rows),
     }
+
+
+def _bars_shown(run: Run) -> Sequence[Job]:
+    """The jobs that have bars: all, or of very many those that stand out."""
+    if sum(len(job.parts) for job in run.jobs) <= _MOST_BARS:
+        return run.jobs
+    chosen = notable(run.jobs)
+    return [job for job in run.jobs if job.job_id in chosen]
+
+
+def _of_how_many(shown: Sequence[Job], run: Run) -> str:
+    return f": {len(shown):,} of {counted(len(run.jobs), run.word)}" if len(shown) < len(run.jobs) else ""
 
 
 def _in_order(bars: dict[str, list[tuple[int, Placed]]]) -> list[str]:

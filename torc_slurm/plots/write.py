@@ -11,8 +11,8 @@ from typing import NamedTuple
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, count_lines, lines_of, points_for_each
 from torc_slurm.plots.job_figure import job_figure
-from torc_slurm.plots.measured import Measured, read_job
-from torc_slurm.plots.model import Job, Run
+from torc_slurm.plots.measured import Measured, read_job, unread
+from torc_slurm.plots.model import Job, Run, notable
 from torc_slurm.plots.packing import Grid, NodeLoad, use_of
 from torc_slurm.plots.packing_figures import MOST_ALONE, MOST_NODES, gantt_figure, packing_figures
 from torc_slurm.plots.page import Page, Section, plotly_bundle, plotly_file_name, render
@@ -57,18 +57,21 @@ class Wanted:
 class Overview:
     """What the pages over all jobs are made from, gathered while the jobs are read one after another.
 
-    ``over_time`` is what the figures of nodes show; None: all of ``run``.
+    ``over_time`` is what the figures of nodes show; None: all of ``run``. ``alone`` are the jobs with lines and bars of
+    their own; None: all.
     """
 
     run: Run
     over_time: Run | None = None
+    alone: Collection[int] | None = None
     loads: dict[str, NodeLoad] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """How much room each job has, and which are drawn by themselves."""
         self._lines: dict[int, list[Line]] = {}
         self._bars: dict[int, Bar] = {}
-        self._points = points_for_each(count_lines(self.run.jobs))
+        shown = [job for job in self.run.jobs if self.alone is None or job.job_id in self.alone]
+        self._points = points_for_each(count_lines(shown))
         self.on_nodes = self.over_time or self.run
         self._run_ids = frozenset(self.on_nodes.run_ids)
         self._grid = Grid.over(self.on_nodes.begin_time, self.on_nodes.end_time)
@@ -77,8 +80,9 @@ class Overview:
 
     def add(self, job: Job, measured: Sequence[Measured]) -> None:
         """Take what is needed of a job."""
-        self._lines[job.job_id] = lines_of(job, measured, self._points)
-        self._bars[job.job_id] = bar_of(job, measured)
+        if self.alone is None or job.job_id in self.alone:
+            self._lines[job.job_id] = lines_of(job, measured, self._points)
+            self._bars[job.job_id] = bar_of(job, measured)
         attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
         for attempt, each in zip(attempts, measured, strict=True):
             if attempt.run_id not in self._run_ids or each.part.node not in self._drawn:
@@ -120,9 +124,10 @@ def _largest_of_each_node(run: Run) -> dict[str, set[int]]:
 
 def read_overview(run: Run, progress: Progress) -> Overview:
     """Read all jobs for the overview figures alone; of several runs, which can lie days apart, nodes show the last."""
-    overview = Overview(run, over_time=run.of_run(run.run_ids[-1]))
+    alone = notable(run.jobs)
+    overview = Overview(run, over_time=run.of_run(run.run_ids[-1]), alone=alone)
     for number, job in enumerate(file_by_file(run.jobs), start=1):
-        overview.add(job, read_job(job, with_io=False))
+        overview.add(job, read_job(job, with_io=False) if job.job_id in alone else unread(job))
         progress(number, len(run.jobs))
     return overview
 
@@ -266,6 +271,12 @@ def packing_notes(overview: Overview) -> list[str]:
     notes = ["Each point stands for a 400th of the time: CPU is its mean, memory the highest in it."]
     if all(overview.on_nodes.capacity_of(node).cpus is None for node in overview.loads):
         notes.append("What there was on the nodes is not known: a workflow's run tells it, or Slurm's accounting.")
+    if overview.alone is not None and len(overview.alone) < len(overview.run.jobs):
+        notes.append(
+            f"Of {counted(len(overview.run.jobs), overview.run.word)} lines and bars show {len(overview.alone)}: those "
+            "that failed, used the most memory or CPU, or ran longest. The others are in the table, and with their "
+            "averages in the figures of nodes."
+        )
     more = len(overview.on_nodes.nodes) - MOST_NODES
     if more > 0:
         notes.append(f"{counted(more, 'more node')} not drawn by themselves.")

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 
 from torc_slurm.errors import InputError
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, is_sure, measured, show_used
@@ -118,7 +119,7 @@ class _Case:
         request = dataclasses.replace(self.requirement.request, num_cpus=self.num_cpus)
         need = scaled(max(each.used for each in self.evidence), self.options.multiplier(self.resource))
         had = max((each for each in map(self._had, self.evidence) if each is not None), default=None)
-        used = self._completed_use()
+        used = self._completed_use
         result = bounded(need, self.resource, request=request, had=had, used=used, guards=self.options.guards)
         if round_up(need, self.resource, request) > (self.now or 0):
             return self._more(result)
@@ -137,7 +138,7 @@ class _Case:
 
     def _would_help(self, amount: int, cause: Evidence) -> bool:
         """Whether so much covers every completed attempt, and is more than what the killed job had."""
-        covers = amount >= self._round(self._completed_use())
+        covers = amount >= self._round(self._completed_use)
         return covers and (not cause.needs_more or amount >= self._round(cause.used))
 
     def _is_cause(self, evidence: Evidence) -> bool:
@@ -226,6 +227,7 @@ class _Case:
         hung = _hung_jobs(self.jobs) if self.resource is Resource.runtime else []
         return f"{fits}; {_some(hung)}: more time would not help" if hung else fits
 
+    @cached_property
     def _completed_use(self) -> Decimal | None:
         done = [each.used for each in self.evidence if each.attempt.outcome is Outcome.completed]
         return max(done, default=None)
