@@ -265,7 +265,7 @@ def test_disk_figures_of_the_first_process_alone_and_of_the_tree(lab: Lab, make_
         assert int(str(bare["max_disk_write_bytes"])) > 30_000_000
         is_tree = str(bare["gather_type"]).endswith("linux") or not str(bare["slurm_version"]).startswith("22.")
         assert (int(str(wrapped["max_disk_write_bytes"])) > 30_000_000) is is_tree
-        shown = place.run_as_user(["torc", "slurm", "stats", "--slurm-job-id", str(job)]).stdout
+        shown = place.run_as_user(["torc", "slurm", "stats", "--explain", "--slurm-job-id", str(job)]).stdout
         assert ("are torc-step's own" in shown) is not is_tree
         (item,) = stats(place, job)
         assert int(str(item["all_nodes_written_chars"])) > 30_000_000
