@@ -276,3 +276,10 @@ def test_sql_stands_in_the_database_package_only() -> None:
 def test_modules_are_short() -> None:
     lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
     assert not {module: length for module, length in lengths.items() if length > 400}
+
+
+def test_the_picture_in_the_docs_is_that_of_the_code() -> None:
+    house = PACKAGE.parent / "docs" / "house.py"
+    shown = subprocess.run([sys.executable, house], capture_output=True, text=True, check=True).stdout
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert shown in page, "run python docs/house.py --write"

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -22,6 +23,7 @@ from torc_slurm.text import printable
 
 Item = Mapping[str, object]
 T = TypeVar("T")
+_SIGNED_NUMBER = re.compile(r"[+-][0-9.,]+ ?%?")
 
 BROKEN_PIPE_EXIT_STATUS = 141  # what a shell shows for a program that SIGPIPE ended
 _MOST_INDENTED = 200
@@ -113,12 +115,13 @@ def _csv_text(rows: Iterable[Sequence[object]]) -> str:
 
 
 def _csv_cell(value: object) -> object:
-    """Numbers as they are, text printable, lists and mappings as JSON."""
+    """Numbers as they are, text printable and no formula for a spreadsheet, lists and mappings as JSON."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, (int, float)) or value is None:
         return value
-    return printable(value if isinstance(value, str) else json.dumps(value))
+    text = printable(value if isinstance(value, str) else json.dumps(value))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and _SIGNED_NUMBER.fullmatch(text) is None else text
 
 
 def _batches(values: Iterable[T]) -> Iterator[list[T]]:

@@ -89,7 +89,11 @@ def open_main(
             _make(path)
             remove_abandoned_drafts(output_dir)
             remove_abandoned_drafts(os.path.join(output_dir, PLANS_DIR))
-        connection = _named(path, _connect_copy if reason else _connect)
+        try:
+            connection = _named(path, _connect_copy if reason else _connect)
+        except DiskFullError:
+            reason = f"{output_dir} cannot be written (no space is left)"
+            connection = _named(path, _connect_copy)
         stack.enter_context(closing(connection))
         try:
             yield MainDatabase(connection, output_dir, reason)
