@@ -91,7 +91,7 @@ def test_another_machine_sees_each_flush_within_the_attribute_cache(machines: Ma
 
 def test_collect_during_flushes_and_from_two_machines_at_once(machines: Machines) -> None:
     """Each collect succeeds, and torc.db, written by two machines in turn, is sound."""
-    often = "--granularity time_series --sample-interval-seconds 0.1 --flush-interval-seconds 0.2"
+    often = "--granularity time_series --sample-interval-seconds 0.1 --flush-interval-seconds 1"
     job = machines.submit(f"srun -N2 -n2 torc-step {often} -- sleep 12\n", "-N2", "--mem=100M")
     machines.wait_running(job, "0")
     machines.wait_for(lambda: machines.recorded(job), "a first record")

@@ -18,7 +18,9 @@ from typing import NamedTuple
 from torc_slurm.database.main import MainDatabase, open_prepared, transaction
 from torc_slurm.database.selection import Selection, latest
 from torc_slurm.database.slurm_stats import steps_without_final_row, unmeasured_without_final_row
+from torc_slurm.database.spool import bring_over
 from torc_slurm.database.store import store_accounting
+from torc_slurm.output_names import RESOURCE_DIR
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm.accounting import fetch_allocation
 from torc_slurm.slurm.job_records import AllocationKey
@@ -89,6 +91,8 @@ def up_to_date(
         questions = open_questions(database.connection, chosen, all_steps=all_steps) if ask_accounting else []
         return files, chosen, questions
 
+    if not os.path.isdir(output_dir):  # this node's steps could not even make it: their records are in its spool
+        bring_over(os.path.join(output_dir, RESOURCE_DIR))
     with open_prepared(output_dir, collect, on_wait=on_wait) as (database, (files, chosen, questions)):
         if not questions or database.read_only_reason:  # a copy in memory holds nobody up
             answers = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
