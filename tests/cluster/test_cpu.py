@@ -52,6 +52,7 @@ def test_no_interval_exceeds_what_the_cpus_could_give(machines: Machines, tasks:
         assert item["avg_cpu_percent"] <= item["peak_cpu_percent"] <= 100.0 * CPUS_PER_MACHINE
 
 
+@pytest.mark.cluster_in_ci
 def test_cpu_time_is_what_the_kernel_charged(machines: Machines) -> None:
     """cpu.stat of the step counts torc-step too: it is the upper bound, what the job's own rusage says the lower."""
     own = "\nimport resource; used = resource.getrusage(resource.RUSAGE_SELF); print(used.ru_utime + used.ru_stime)"

@@ -29,6 +29,7 @@ def step(command: str, options: str = "--mem=150M") -> str:
     return f"srun -n1 {options} torc-step {OFTEN} -- bash -c {shlex.quote(command)}\n"
 
 
+@pytest.mark.cluster_in_ci
 def test_anonymous_memory_is_what_the_kernel_charged(machines: Machines) -> None:
     job = machines.run_job(step(f"{hold(80)}; {SAY_KERNELS}"), "-n1", "--mem=200M")
     item = machines.stats(job)["0"]
@@ -60,6 +61,7 @@ def test_the_kernel_kills_one_process_and_the_step_goes_on(machines: Machines) -
     assert 70 * MB < item["peak_memory_bytes"] <= 100 * 1024 * 1024
 
 
+@pytest.mark.cluster_in_ci
 def test_the_last_process_is_killed(machines: Machines) -> None:
     job = machines.run_job(step(f"exec {hold(200)}", "--mem=100M"), "-n1", "--mem=100M")
     item = machines.stats(job)["0"]

@@ -165,6 +165,7 @@ def test_the_directory_is_replaced_on_the_server(server: Machines) -> None:
     assert (item["job_status"], item["return_code"]) == ("completed", 0)
 
 
+@pytest.mark.cluster_in_ci
 def test_a_full_export(server: Machines) -> None:
     server.shell("fallocate -l 2G /srv/home/filler || dd if=/dev/zero of=/srv/home/filler bs=1M || true")
     try:

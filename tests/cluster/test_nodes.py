@@ -16,6 +16,7 @@ HOLD_BY_TASK = (
 )
 
 
+@pytest.mark.cluster_in_ci
 def test_totals_and_the_largest_node(machines: Machines) -> None:
     hold = f"python3 -ISc {shlex.quote(HOLD_BY_TASK)}"
     body = f"srun -N2 -n4 --ntasks-per-node=2 torc-step {OFTEN} -- {hold}\n"
