@@ -437,3 +437,21 @@ def test_a_report_of_an_unknown_workflow(tmp_path: Path) -> None:
     answer = torc("reports", "html", 9, "-o", tmp_path / "r.html", "--output-dir", tmp_path)
     assert answer.returncode == 2
     assert "there is no workflow 9" in answer.stderr
+
+
+def test_a_node_file_that_cannot_be_read_is_named_and_never_left_out_in_silence(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    steps = [batch(job_id=n, node=f"n{n}", workflow_id=None, slurm_job_id=7, step_id=str(n)) for n in (1, 2)]
+    first, second = write(out, *steps)
+    assert torc("slurm", "collect", "--no-accounting", "--output-dir", out).returncode == 0
+    page = tmp_path / "report.html"
+    words = ("reports", "html", "--slurm-job-id", 7, "--no-accounting", "-o", page, "--output-dir", out)
+    Path(first).write_bytes(b"no database at all" * 100)
+    done = torc(*words)
+    assert done.returncode == 0, done.stderr
+    assert f"left out of the figures: {first}" in done.stderr
+    assert len(data_of(page)["figures"]) > 1
+    Path(second).write_bytes(b"nor this" * 100)
+    page.unlink()
+    assert torc(*words).returncode == 1
+    assert page.exists()

@@ -91,6 +91,8 @@ def html(
     )
     size = write_file(output, render(report_page(report)))
     write(_answer(output, size), chosen_format)
+    if found.files and report.overview is None:  # the page is written, without what was measured over time
+        raise typer.Exit(1)
 
 
 class _Asking(NamedTuple):
@@ -184,18 +186,27 @@ def _files_of(connection: sqlite3.Connection, attempts: Sequence[Row], directory
 
 
 def _overview(files: Sequence[str]) -> Overview | None:
-    """What the node files hold; None where none is left, or none can be read: the report is good without figures."""
+    """What the node files hold; files that cannot be read are named and left out. None where none is left."""
     from torc_slurm.plots.write import read_overview
 
     present = [path for path in files if os.path.exists(path)]
+    if len(present) < len(files):
+        say(f"without figures of {len(files) - len(present)} node files, which are not there any more")
     if not present:
         return None
     try:
-        with opened_run(present, needs_series=False) as run, progress_bar("Reading") as progress:
+        with (
+            opened_run(present, needs_series=False, on_unreadable=_say_skipped) as run,
+            progress_bar("Reading") as progress,
+        ):
             return read_overview(run, progress)
     except TorcError as error:
         say(f"without figures: {error}")
         return None
+
+
+def _say_skipped(problem: str) -> None:
+    say(f"left out of the figures: {problem}")
 
 
 def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]]:

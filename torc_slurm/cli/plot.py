@@ -129,8 +129,13 @@ def _plot(paths: Sequence[str], wanted: Wanted) -> list[Written]:
 
 
 @contextlib.contextmanager
-def opened_run(paths: Sequence[str], *, needs_series: bool = True) -> Iterator[Run]:
+def opened_run(
+    paths: Sequence[str], *, needs_series: bool = True, on_unreadable: Callable[[str], None] | None = None
+) -> Iterator[Run]:
     """The run that node files are of, open for reading its series.
+
+    Args:
+        on_unreadable: called with what is wrong with a file, which is then left out; None: it is an error.
 
     Raises:
         InputError: a file is not there, or they are of different runs, or none holds a series though one is needed.
@@ -145,7 +150,12 @@ def opened_run(paths: Sequence[str], *, needs_series: bool = True) -> Iterator[R
         files = []
         with progress_bar("Reading") as progress:
             for number, path in enumerate(paths, start=1):
-                files.append(_read(opened, path))
+                try:
+                    files.append(_read(opened, path))
+                except TorcError as error:
+                    if on_unreadable is None:
+                        raise
+                    on_unreadable(str(error))
                 progress(number, len(paths))
         run = gather(files, outcomes_of(files))
         if needs_series and not any(file.has_samples for file in files):
