@@ -65,3 +65,20 @@ def test_nothing_is_made_for_another_format(capsys: pytest.CaptureFixture[str]) 
 
     write(Answer(items=[{"a": 1}], notes=never()), Format.json)
     assert json.loads(capsys.readouterr().out) == {"items": [{"a": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-2+3", "'-2+3"),
+        ("-20.0%", "-20.0%"),
+        ("a=b", "a=b"),
+        (-5, -5),
+    ],
+)
+def test_a_csv_cell_is_no_formula(value: str | int, cell: str | int, capsys: pytest.CaptureFixture[str]) -> None:
+    write(Answer(items=iter([{"value": value}]), keys=("value",)), Format.csv)
+    assert list(csv.reader(io.StringIO(capsys.readouterr().out)))[1] == [str(cell)]
