@@ -56,7 +56,7 @@ def halves(directory: str, second: tuple[str, ...]) -> tuple[tuple[str, ...], tu
     )
 
 
-# Not in ci/test: it builds machines first. To run it: ci/environment test, then pytest --all tests/cluster.
+# ci/test runs one of each kind of them (the part "cluster"); ci/test-cluster runs all.
 BY_HAND = ("tests/cluster",)
 SLURM = halves("slurm", SECOND_SLURM)
 PROCESSES = halves("process", COMMANDS)
@@ -69,8 +69,9 @@ PACKAGE = f'cd /; torc slurm generate --dry-run {shlex.quote(str(CHECKOUT))}/exa
 PARTS = [
     Part("slurm-1", "a real Slurm", tests=SLURM[0], cores=0),
     Part("slurm-2", "a real Slurm", tests=SLURM[1], cores=0),
+    Part("cluster", "machines with kernels of their own", ("ci/test-cluster", "-m", "cluster_in_ci", "tests/cluster")),
     Part("lint", "ruff and shellcheck", shell(f"ruff check .; ruff format --check .; {SHELL_SCRIPTS}")),
-    Part("types", "mypy --strict", shell("mypy; mypy tests/slurm/*.py")),
+    Part("types", "mypy --strict", shell("mypy; mypy tests/slurm/*.py; mypy tests/cluster/*.py")),
     Part("package", "the installed package finds its templates", shell(PACKAGE)),
     Part("docs", "the documentation as a site, its links", shell('site=$(mktemp -d); ci/docs "$site"; rm -r "$site"')),
     Part("units", "pure functions", tests=("tests/unit", "tests/test_layers.py")),
