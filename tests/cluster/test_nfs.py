@@ -5,6 +5,7 @@ The rule: the job and its end are unharmed, and the record is where it belongs o
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import subprocess
@@ -132,9 +133,7 @@ def test_the_server_stops_for_a_minute_in_the_middle_of_a_step(server: Machines)
     assert (item["job_status"], item["return_code"]) == ("completed", 0)
     assert item["exec_time_seconds"] == pytest.approx(75, abs=4)
     times = [row["timestamp"] for row in server.rows("SELECT timestamp FROM job_resource_samples ORDER BY timestamp")]
-    assert (
-        max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) < 10
-    )  # the minute is there too
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 10  # the minute is there too
 
 
 def test_the_server_stops_before_the_end_of_a_step(server: Machines) -> None:
