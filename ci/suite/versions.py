@@ -189,6 +189,7 @@ def _run(which: str, runs: Sequence[Sequence[str]]) -> int:
     if made.returncode:
         raise StepFailed(f"ci/environment ended with {made.returncode}")
     with tempfile.TemporaryDirectory(prefix="torc-versions-", dir="/var/tmp") as place:
+        Path(place).chmod(0o755)  # tests run this Python as an ordinary user too
         workshop = Workshop(Path(made.stdout.strip()) / "bin" / "uv", Path(place))
         versions = workshop.oldest() if which == "oldest" else workshop.newest()
         changed = moved(versions, workshop.locked())
