@@ -157,6 +157,8 @@ def test_commands_of_one_step_are_numbered_and_attempts_at_a_job_are_not() -> No
         ({"job_name": "torc-step", "command": "/usr/bin/python train.py --fold 3"}, "python train.py --fold 3"),
         ({"job_name": "mine", "step_id": "batch", "command": "./a.out"}, "a.out"),
         ({"job_name": "fold3", "command": "python train.py"}, "fold3"),
+        ({"job_name": "job.sh", "step_name": "torc-step", "command": "python train.py"}, "python train.py"),
+        ({"job_name": "job.sh", "step_name": "fold3", "command": "python train.py"}, "fold3"),
         ({"job_name": "train", "workflow_id": 3, "command": "python train.py"}, "train"),
         ({"job_name": "torc-step", "command": None}, "torc-step"),
         ({"job_name": None, "command": None}, None),

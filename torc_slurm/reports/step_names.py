@@ -50,6 +50,8 @@ def shown_name(item: Row) -> str | None:
     name = item["job_name"]
     if item["workflow_id"] is not None or item["attempt_id"] is None or item["command"] is None:
         return None if name is None else str(name)
+    if item["slurm_job_id"] is not None and item["step_name"] is not None:
+        name = item["step_name"]  # without -J the job's own name is in the step's environment, Slurm's is the program's
     if item["step_id"] != "batch" and name is not None and os.path.basename(str(name)) != _WRAPPER:
         return str(name)
     program, space, rest = str(item["command"]).partition(" ")
