@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from node_files import BEGIN, accounting_row, batch, write, write_accounting
 
-from torc_slurm.cli.slurm import given_up_after
+from torc_slurm.cli.time_limit import given_up_after
 from torc_slurm.errors import TorcError
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]

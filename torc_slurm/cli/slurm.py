@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +26,7 @@ from torc_slurm.cli.options import (
     resolve_columns,
     say,
 )
+from torc_slurm.cli.time_limit import given_up_after
 from torc_slurm.errors import InputError, TorcError
 
 if TYPE_CHECKING:
@@ -246,21 +244,6 @@ def epilog(
         say(f"epilog: {problem}")
     if problems and strict:
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def given_up_after(seconds: int) -> Iterator[None]:
-    """The body may take so long, and then ends with a TorcError: a file system that does not answer holds nobody up."""
-
-    def give_up(_signal: int, _frame: object) -> NoReturn:
-        raise TorcError(f"given up after {seconds} s; torc slurm collect on the login node makes it good")
-
-    signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
 
 
 def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) -> list[str]:

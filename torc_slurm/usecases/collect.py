@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from torc_slurm.database.known_files import Known, known_node_files, remember_node_file
 from torc_slurm.database.main import MainDatabase, savepoint, transaction
 from torc_slurm.database.node_records import NodeRecords, read_node_file
 from torc_slurm.database.snapshot import JOURNAL_SUFFIX, fingerprint
@@ -28,13 +29,6 @@ from torc_slurm.output_names import (
 from torc_slurm.usecases.attempt_results import rebuild_results
 from torc_slurm.usecases.user_data import user_data_files
 
-_KNOWN_FILES = "SELECT path, fingerprint, problem FROM node_files"
-_REMEMBER = """
-INSERT INTO node_files (path, fingerprint, collected_at, problem) VALUES (?, ?, ?, ?)
-ON CONFLICT (path) DO UPDATE SET fingerprint = excluded.fingerprint, collected_at = excluded.collected_at,
-problem = excluded.problem
-WHERE node_files.fingerprint <> excluded.fingerprint OR node_files.problem IS NOT excluded.problem
-"""
 # The main database itself is sound: what a node file holds does not fit together.
 WHAT_A_FILE_CAN_DO = (
     sqlite3.IntegrityError,
@@ -59,13 +53,6 @@ class FileOutcome(NamedTuple):
     problem: str | None = None
 
 
-class Known(NamedTuple):
-    """In which condition a node file was read last, and what was wrong with it."""
-
-    fingerprint: str
-    problem: str | None
-
-
 def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
     """Read every node file of the output directory that is new or has changed.
 
@@ -78,9 +65,7 @@ def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
     """
     if database.read_only_reason is None:
         bring_over(os.path.join(database.output_dir, RESOURCE_DIR))
-    known = {
-        row["path"]: Known(row["fingerprint"], row["problem"]) for row in database.connection.execute(_KNOWN_FILES)
-    }
+    known = known_node_files(database.connection)
     remove_deleted(database)
     deleted = deleted_workflows(database.connection)
     paths = [path for path in node_file_paths(database.output_dir) if _workflow_of(path) not in deleted]
@@ -174,12 +159,12 @@ def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> S
     try:
         with savepoint(connection):
             stored = store_node_records(connection, records, name)
-            connection.execute(_REMEMBER, (name, records.fingerprint, time.time(), None))
+            remember_node_file(connection, name, records.fingerprint, None, now=time.time())
             return stored
     except WHAT_A_FILE_CAN_DO as error:
         raise DatabaseError(f"{records.path} contradicts itself: {error}") from error
 
 
 def _skip(connection: sqlite3.Connection, path: str, name: str, condition: str, problem: str) -> FileOutcome:
-    connection.execute(_REMEMBER, (name, condition, time.time(), problem))
+    remember_node_file(connection, name, condition, problem, now=time.time())
     return FileOutcome(path, "skipped", problem=problem)

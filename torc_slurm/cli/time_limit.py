@@ -1,0 +1,25 @@
+"""A time limit for a command that must not hold anybody up."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import NoReturn
+
+from torc_slurm.errors import TorcError
+
+
+@contextlib.contextmanager
+def given_up_after(seconds: int) -> Iterator[None]:
+    """The body may take so long, and then ends with a TorcError: a file system that does not answer holds nobody up."""
+
+    def give_up(_signal: int, _frame: object) -> NoReturn:
+        raise TorcError(f"given up after {seconds} s; torc slurm collect on the login node makes it good")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
