@@ -77,6 +77,7 @@ PARTS = [
     Part("units", "pure functions", tests=("tests/unit", "tests/test_layers.py")),
     Part("processes", "real processes: steps, measuring, runs", tests=PROCESSES[0]),
     Part("commands", "real processes: torc's commands", tests=PROCESSES[1]),
+    Part("faults", "killed and failing file calls, damaged files", tests=("tests/faults",)),
     Part("browser", "a real browser", tests=("tests/browser",)),
     # Last: it does nothing where the lock has the newest versions, and else runs units and processes once more.
     Part("newest", "the newest versions of what a user installs", ("ci/test-versions", "newest"), may_fail=True),
