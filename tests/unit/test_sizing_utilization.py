@@ -100,6 +100,8 @@ def test_failed_jobs_only_where_asked_for() -> None:
     crashed = attempt(status="failed", return_code=1, peak_memory_bytes=9 * 10**9)
     assert uses(crashed) == []
     assert uses(crashed, include_failed=True) == [("Memory", "8.00 GB", "9.00 GB", "+12.5%")]
+    jobs = facts(job(1, crashed), job(2, attempt()))
+    assert [check(jobs, include_failed=include).left_out for include in (False, True)] == [1, 0]
 
 
 @pytest.mark.parametrize("status", ["cancelled", "preempted", "node_fail", "running"])

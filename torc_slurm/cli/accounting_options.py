@@ -23,13 +23,13 @@ class Backend(str, Enum):
 
 
 NoAccountingOption = Annotated[
-    bool, typer.Option("--no-accounting", help="Do not ask Slurm's accounting for what is missing.")
+    bool, typer.Option("--no-accounting", help="Do not ask Slurm's accounting for missing records.")
 ]
 BackendOption = Annotated[
     Backend | None,
     typer.Option(
         "--accounting-backend",
-        help="How Slurm's accounting is asked.",
+        help="How to ask Slurm's accounting.",
         show_default="$TORC_ACCOUNTING_BACKEND, else sacct",
     ),
 ]

@@ -52,7 +52,7 @@ def correct_example(command: str) -> str:
 def correct_resources(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it; nothing is changed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes; change nothing.")] = False,
     no_downsize: Annotated[bool, typer.Option("--no-downsize", help="Never ask for less.")] = False,
     memory_multiplier: MemoryMultiplierOption = DEFAULT_MULTIPLIER,
     cpu_multiplier: CpuMultiplierOption = DEFAULT_MULTIPLIER,
@@ -67,7 +67,7 @@ def correct_resources(
     ] = False,
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", metavar="FILE", help="With --write-spec: into this file, not in place."),
+        typer.Option("-o", "--output", metavar="FILE", help="With --write-spec: write to this file instead."),
     ] = None,
     max_memory: MaxMemoryOption = None,
     max_cpus: MaxCpusOption = None,
@@ -93,7 +93,7 @@ def correct_resources(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Ask for what jobs need: more where they were killed or used more, less where all completed with less.
+    """Correct requests: more for jobs that were killed or used more, less if all completed with less.
 
     All runs and attempts count. The next run of the workflow asks for the new figures.
     """

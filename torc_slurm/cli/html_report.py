@@ -40,16 +40,16 @@ Examples:
 def html(
     context: typer.Context,
     workflow_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="A workflow's id; the latest where it is left out.", min=1)
+        int | None, typer.Argument(metavar="[ID]", help="A workflow's id; default: the latest.", min=1)
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = "resource_report.html",
     run_id: Annotated[int | None, typer.Option(metavar="N", help="This run.", show_default="latest")] = None,
     slurm_job_id: Annotated[
-        str | None, typer.Option(metavar="N", help="Instead of a workflow: the steps of your own allocation.")
+        str | None, typer.Option(metavar="N", help="The steps of your own allocation instead of a workflow.")
     ] = None,
     plots: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Where pages of single jobs are, to link them.", show_default="beside FILE"),
+        typer.Option(metavar="DIR", help="Link to pages of single jobs in this directory.", show_default="beside FILE"),
     ] = None,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
@@ -58,8 +58,8 @@ def html(
 ) -> None:
     """Write one page about a run: states, violations, corrections and their reasons, savings, figures, all jobs.
 
-    The page needs no network and nothing beside it: mail it, open it from disk. It shows most where a time series
-    was kept; without one the figures are drawn from averages, and it says so.
+    The page needs no network and no other file: mail it, or open it from disk. It shows most if there is a time series;
+    without one it draws the figures from averages, and says so.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.plots.page import render

@@ -40,7 +40,7 @@ OutputDirOption = Annotated[
     typer.Option(
         "--output-dir",
         metavar="DIR",
-        help="Where the records are.",
+        help="Directory with the records.",
         show_default="$TORC_OUTPUT_DIR, else torc_output",
     ),
 ]

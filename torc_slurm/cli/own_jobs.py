@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 SlurmJobIdsOption = Annotated[
     str | None,
-    typer.Option("--slurm-job-id", metavar="IDS", help="Your own Slurm jobs in place of a workflow: 12,15_[1-4]."),
+    typer.Option("--slurm-job-id", metavar="IDS", help="Your own Slurm jobs instead of a workflow: 12,15_[1-4]."),
 ]
 SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="Your own Slurm jobs since then: 2d, 1w, 2026-11-01.")
 ]
 NameOption = Annotated[
-    str | None, typer.Option("--name", metavar="REGEX", help="Of your own Slurm jobs those of that name.")
+    str | None, typer.Option("--name", metavar="REGEX", help="Only your own Slurm jobs whose whole name matches.")
 ]
 GroupByOption = Annotated[
     str | None,
     typer.Option(
         "--group-by",
         metavar="KEYS",
-        help="What makes jobs the same one: user,name,partition,memory,cpus,time,array,job.",
+        help="Treat jobs as the same if these agree: user,name,partition,memory,cpus,time,array,job.",
         show_default="user,name,memory,cpus,time",
     ),
 ]
@@ -217,7 +217,8 @@ def correct_script(path: str, chosen: Chosen, directory: str, *, dry_run: bool, 
 
     if not chosen.slurm_job_id and not chosen.name:
         chosen = chosen._replace(name=re.escape(job_name_of(path)))
-    edit = script_edit(path, jobs_of(chosen, directory), downsize=not no_downsize)
+    jobs = jobs_of(chosen, directory)
+    edit = script_edit(path, jobs, downsize=not no_downsize)
     is_changed = edit.before != edit.after
     if is_changed and not dry_run:
         write_script(edit)
@@ -232,10 +233,23 @@ def correct_script(path: str, chosen: Chosen, directory: str, *, dry_run: bool, 
         "notes": list(edit.notes),
         "diff": edit.diff,
     }
-    summary = f"{path}: {said}" if is_changed else f"{path}: nothing to change"
+    summary = f"{path}: {said}" if is_changed else f"{path}: nothing to change{_why_nothing(jobs)}"
     return Answer(
         keys=("script", "changed"),
         items=[document],
         document=document,
         notes=[*lines, *edit.diff.splitlines(), summary],
     )
+
+
+def _why_nothing(jobs: Sequence[JobUse]) -> str:
+    """Why a script stays as it is, if its jobs cannot show that less would be enough."""
+    from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE
+
+    telling = [job for job in jobs if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
+    if not telling:
+        return " (none of its jobs has ended by itself)"
+    for job in telling:
+        if job.state != COMPLETED:
+            return f" (job {job.job_id} is {job.state}, and only completed jobs show that less would be enough)"
+    return ""

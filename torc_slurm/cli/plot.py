@@ -37,11 +37,15 @@ def plot_resources(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="Where the pages go.", show_default="resource_plots in the output dir"
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Directory for the pages.",
+            show_default="resource_plots in the output dir",
         ),
     ] = None,
     workflow: Annotated[
-        int | None, typer.Option(metavar="ID", help="Instead of node files: a workflow, collected first.")
+        int | None, typer.Option(metavar="ID", help="A workflow instead of node files; collected first.")
     ] = None,
     run_id: Annotated[
         int | None, typer.Option(metavar="N", help="With --workflow: this run.", show_default="latest")
@@ -49,17 +53,17 @@ def plot_resources(
     job_ids: Annotated[str | None, typer.Option(metavar="N,N", help="Only these jobs, each with its page.")] = None,
     prefix: Annotated[str, typer.Option(help="What the files' names begin with.")] = "resource_plot",
     all_job_pages: Annotated[
-        bool, typer.Option("--all-job-pages", help="A page for every job, also where there are more than 200.")
+        bool, typer.Option("--all-job-pages", help="A page for every job, even if there are more than 200.")
     ] = False,
     self_contained: Annotated[
-        bool, typer.Option("--self-contained", help="Each page with all it needs in itself (2 MB more), to be mailed.")
+        bool, typer.Option("--self-contained", help="Each page contains Plotly (2 MB more), so that you can mail it.")
     ] = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Draw what was measured over time: a page for each job, and pages over all jobs.
+    """Plot measurements over time: a page for each job, and pages for all jobs.
 
-    The pages need no network: open them from disk. They share one file, plotly-….js, beside them. Needs a time series:
+    The pages need no network: open them from disk. They share one file, plotly-….js. They need a time series:
     resource_monitor.granularity: time_series in a workflow file, or torc-step --granularity time_series.
     """
     from torc_slurm.cli.answer import write

@@ -50,7 +50,7 @@ _DEFAULT_ATTEMPTS = 3
 def recover(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it; nothing is changed or submitted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision; change and submit nothing.")] = False,
     max_attempts: Annotated[
         int, typer.Option("--max-attempts", metavar="N", help="How many runs there may be altogether.", min=1)
     ] = _DEFAULT_ATTEMPTS,
@@ -74,9 +74,9 @@ def recover(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Raise what jobs were killed for, memory or time, and submit all that is not completed as the next run.
+    """Raise memory or time of jobs that were killed for it, and submit all unfinished jobs as the next run.
 
-    Refused where no other run would help: jobs that failed by themselves or hung, or whose request cannot grow any
+    Refuses if another run would not help: jobs that failed by themselves or hung, or whose request cannot grow any
     more. What was corrected since a job failed is left as it is.
     """
     from torc_slurm.cli.answer import write

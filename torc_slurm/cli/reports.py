@@ -25,7 +25,7 @@ from torc_slurm.cli.workflow_options import WorkflowIdArgument
 
 VIOLATIONS_EXIT_STATUS = 3
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What jobs used against what they asked for.")
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Compare what jobs used with what they asked for.")
 
 _CHECK_EXAMPLE = """\b
 Examples:
@@ -71,7 +71,7 @@ def check_resource_utilization(
         ),
     ] = None,
     fail_on_violation: Annotated[
-        bool, typer.Option("--fail-on-violation", help="Exit 3 where there is a violation.")
+        bool, typer.Option("--fail-on-violation", help="Exit with 3 if there is a violation.")
     ] = False,
     slurm_job_id: SlurmJobIdsOption = None,
     since: SinceOption = None,
@@ -83,7 +83,7 @@ def check_resource_utilization(
 ) -> None:
     """Show which jobs used more than they asked for, or were killed for it.
 
-    Each job's latest attempt is held against the request it ran with. Jobs without resource_requirements are left out.
+    Compares each job's latest attempt with its request. Ignores jobs without resource_requirements.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import utilization_answer

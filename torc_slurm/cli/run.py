@@ -32,15 +32,15 @@ def run(
     source: SourceArgument = None,
     plan: Annotated[
         str | None,
-        typer.Option("--plan", metavar="FILE", help="What the scripts of torc submit call: run this plan."),
+        typer.Option("--plan", metavar="FILE", help="Run this plan; the scripts of torc submit use it."),
     ] = None,
     max_parallel_jobs: Annotated[
-        int | None, typer.Option("--max-parallel-jobs", metavar="N", min=1, help="At most so many jobs at a time.")
+        int | None, typer.Option("--max-parallel-jobs", metavar="N", min=1, help="At most N jobs at a time.")
     ] = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Run a workflow here: its jobs that are not completed, in the order of their dependencies.
+    """Run a workflow on this machine: its unfinished jobs, in the order of their dependencies.
 
     Inside an allocation its jobs are steps, elsewhere plain processes of this machine. Ctrl-C (or SIGTERM) ends the
     running jobs in order and keeps what was measured; a second one kills them. Exit status 0 only when every job
@@ -122,7 +122,7 @@ def _carry_out(plan: Plan, share: Share, run_id: int | None = None) -> RunResult
         say(f"every job of workflow {plan.workflow_id} is completed; nothing is left to run")
         return None
     if taken.run_id != plan.run_id:
-        say(f"run {plan.run_id} has ended; going on with what is not completed as run {taken.run_id}")
+        say(f"run {plan.run_id} has ended; continuing with the unfinished jobs as run {taken.run_id}")
     with progress_view(_title(taken)) as view:
         return execute(taken, me, environ, view, share)
 

@@ -48,7 +48,7 @@ def seff(
         str | None, typer.Option("--partition", "-p", metavar="NAME", help="Only of this partition.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="REGEX", help="Only jobs whose whole name matches.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most so many jobs.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most N jobs.")] = None,
     expand: Annotated[bool, typer.Option("--expand", help="One line for each task of an array.")] = False,
     format_: Annotated[
         str | None,
@@ -117,4 +117,4 @@ def _nothing_found(job_filter: JobFilter) -> str:
         return (
             f"Slurm's accounting has no job {', '.join(job_filter.jobs[:5])}; check the id, or the cluster you are on"
         )
-    return f"no job of {job_filter.user} fits; give --since 1w for more"
+    return f"no job of {job_filter.user} matches; to look further back, give --since 1w"

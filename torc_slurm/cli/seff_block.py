@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table, coloured, lines_of
-from torc_slurm.sizing.job_use import ENDED_FROM_OUTSIDE, JobUse, StepUse
+from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE, JobUse, StepUse
 from torc_slurm.sizing.thresholds import Level, level_of
 from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.text import printable
@@ -145,5 +145,7 @@ def _why_no_advice(job: JobUse) -> str:
         reason = f" ({printable(job.reason)})" if job.state == "PENDING" and job.reason else ""
         return f"No advice: the job is {job.state or 'not known to have ended'}{reason}."
     if job.state in ENDED_FROM_OUTSIDE:
-        return f"No advice: {job.state} says nothing of what the job needs."
+        return f"No advice: {job.state} does not show what the job needs."
+    if job.state != COMPLETED:
+        return f"No advice: the job is {job.state}, and only completed jobs show that less would be enough."
     return "No advice: the request fits what was used, as far as it is known."

@@ -123,11 +123,11 @@ def job_ids_of(text: str | None) -> frozenset[int]:
 def say_what_is_missing(found: SizingFacts) -> None:
     """On stderr: that the database is a copy, that node files were skipped, that accounting did not answer."""
     if found.database.read_only_reason:
-        say(f"{found.database.read_only_reason}: what is shown was put together in memory and not kept")
+        say(f"{found.database.read_only_reason}: this answer was collected in memory and is not stored")
     for file in [file for file in found.collected.files if file.outcome == "skipped"][:_MOST_NAMED_FILES]:
         say(f"skipped {file.path}: {(file.problem or '').removeprefix(file.path).strip()}")
     say_which_backend(found.collected)
     if found.collected.unanswered:
-        say("accounting did not answer for every allocation; what the nodes wrote stands for itself")
+        say("accounting did not answer for every allocation; this answer uses only what the nodes wrote")
     if found.active_run is not None:
         say(f"run {found.active_run.run_id} is active: what its jobs have not ended yet does not count")

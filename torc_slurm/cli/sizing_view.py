@@ -92,9 +92,13 @@ def utilization_answer(report: Utilization) -> Answer:
 
 def _utilization_notes(report: Utilization) -> list[str]:
     what = "violation" if report.violations == 1 else "violations"
-    notes = [f"{report.violations} {what} in {report.total_results} jobs{_of_workflow(report.workflow_id)}."]
+    jobs = "job" if report.total_results == 1 else "jobs"
+    notes = [f"{report.violations} {what} in {report.total_results} {jobs}{_of_workflow(report.workflow_id)}."]
+    if report.left_out:
+        failed = "1 failed job" if report.left_out == 1 else f"{report.left_out} failed jobs"
+        notes.append(f"Not checked: {failed}; --include-failed checks failed jobs too.")
     if report.unmeasured:
-        notes.append(f"{report.unmeasured} of them lack a figure; nothing is said about what was not measured.")
+        notes.append(f"{report.unmeasured} of them lack a figure: what was not measured is not checked.")
     if report.violations and report.workflow_id is not None:
         notes.append(f"See what to request instead: torc workflows correct-resources {report.workflow_id} --dry-run")
     elif report.violations:

@@ -42,9 +42,7 @@ if TYPE_CHECKING:
 _MOST_NAMED_FILES = 10
 _EPILOG_LIMIT_SECONDS = 90
 
-app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="What Slurm's steps used, and what Slurm knows of them."
-)
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What Slurm's steps used, and their accounting.")
 
 _STATS_EXAMPLE = """\b
 Examples:
@@ -87,32 +85,30 @@ def stats(
     ] = None,
     run_id: Annotated[int | None, typer.Option(metavar="N", help="Only this run.")] = None,
     job_id: Annotated[
-        int | None, typer.Option(metavar="N", help="Only this job; for an ad hoc step its number.")
+        int | None, typer.Option(metavar="N", help="Only this job; for a step of your own script, its number.")
     ] = None,
     attempt_id: Annotated[int | None, typer.Option(metavar="N", help="Only this attempt.")] = None,
     local: Annotated[bool, typer.Option("--local", help="What was recorded outside Slurm.")] = False,
     all_steps: Annotated[
         bool,
-        typer.Option("--all-steps", help="Also steps that ran without torc-step, as far as Slurm was asked."),
+        typer.Option("--all-steps", help="Also steps that ran without torc-step, if Slurm was asked."),
     ] = False,
-    all_columns: Annotated[
-        bool, typer.Option("--all-columns", help="Everything that is known, one value a line.")
-    ] = False,
+    all_columns: Annotated[bool, typer.Option("--all-columns", help="Every column, one value per line.")] = False,
     compare: Annotated[
         bool,
-        typer.Option("--compare", help="Wrapper, cgroup and Slurm side by side, and why they differ."),
+        typer.Option("--compare", help="Compare wrapper, cgroup and Slurm, and say why they differ."),
     ] = False,
     sort: SortOption = None,
     limit: LimitOption = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say what figures mean, why some are missing, and what to be wary of.")
+        bool, typer.Option("--explain", help="Explain units, missing figures, differences and warnings.")
     ] = False,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show what each step really used, and Slurm's accounting beside it.
+    """Show what each step really used, with Slurm's accounting.
 
     Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet
     complete. Without any id: the latest thing recorded in this output directory.
@@ -193,10 +189,10 @@ def collect(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Bring what the nodes wrote, and late accounting, into the main database.
+    """Collect what the nodes wrote, and late accounting, into the main database.
 
-    Doing it again changes nothing. A node file that is damaged or just being written is named and skipped.
-    Exit status 1 only where there were files and none could be read.
+    You can repeat it. Names and skips a node file that is damaged or being written.
+    Exits with 1 only if there were files and none could be read.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.collect_view import files_answer
@@ -220,12 +216,12 @@ def collect(
 @app.command(epilog=_EPILOG_EXAMPLE)
 def epilog(
     context: typer.Context,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where anything could not be done.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything failed.")] = False,
     accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """At the end of an sbatch script: ask Slurm's accounting once, and keep what it says beside the records.
+    """Ask Slurm's accounting once, at the end of an sbatch script, and store the answer with the records.
 
     Writes into this node's own file, never into the main database. Never disturbs the script: whatever goes wrong
     is a line on stderr, and the exit status is 0 (without --strict).
@@ -266,7 +262,7 @@ def _say_what_is_missing(current: UpToDate) -> None:
     """On stderr: that the database is a copy, which files were skipped, that another backend was asked."""
     say_which_backend(current)
     if current.database.read_only_reason:
-        say(f"{current.database.read_only_reason}: what is shown was put together in memory and not kept")
+        say(f"{current.database.read_only_reason}: this answer was collected in memory and is not stored")
     skipped = [file for file in current.files if file.outcome == "skipped"]
     for file in skipped[:_MOST_NAMED_FILES]:
         say(f"skipped {file.path}: {_without_path(file)}")

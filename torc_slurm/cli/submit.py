@@ -40,14 +40,14 @@ Examples:
   torc slurm generate workflow.yaml -o run.sh && sbatch run.sh
   torc slurm generate 3                           the next run of workflow 3, to stdout
 """
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the script; nothing is created.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the script; create nothing.")]
 
 
 def submit(
     context: typer.Context,
     source: SourceArgument = None,
     sbatch_arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- SBATCH_ARGS]", help="Options for sbatch, as they are.")
+        list[str] | None, typer.Argument(metavar="[-- SBATCH_ARGS]", help="More options for sbatch.")
     ] = None,
     dry_run: DryRunOption = False,
     account: AccountOption = None,
@@ -61,9 +61,9 @@ def submit(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Submit a workflow to Slurm: its next run, in one allocation, of all jobs that are not completed.
+    """Submit the next run of a workflow to Slurm: one allocation for all unfinished jobs.
 
-    A workflow file is created as a workflow first. Where sbatch refuses, nothing stays.
+    A file becomes a workflow first. If sbatch refuses, torc removes it again.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission
@@ -94,7 +94,7 @@ def generate(
     context: typer.Context,
     source: SourceArgument = None,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write the script.")
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="File for the script; default: stdout.")
     ] = None,
     dry_run: DryRunOption = False,
     account: AccountOption = None,
@@ -110,7 +110,7 @@ def generate(
 ) -> None:
     """Create the workflow and its next run as submit does, and render the script for sbatch, to stdout or a file.
 
-    The ids are said on stderr. Nothing runs before the script is given to sbatch.
+    Prints the ids on stderr. Nothing runs until you submit the script with sbatch.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission

@@ -100,7 +100,7 @@ def lines_of(table: Table, *, room: int | None = None, colour: bool | None = Non
     for cells in (titles, ruler, *rows):
         yield _line(columns, widths, cells, in_colour=in_colour)
     if len(widths) < len(columns):
-        hidden = ", ".join(title for place, title in enumerate(titles) if place not in widths)
+        hidden = ", ".join(dict.fromkeys(title for place, title in enumerate(titles) if place not in widths))
         yield f"No room for: {hidden} ({table.all_by} shows them)"
 
 

@@ -29,7 +29,7 @@ Example:
   torc user-data list
 """
 IdArgument = Annotated[
-    int, typer.Argument(metavar="ID", help="Its number: what ${user_data.input.NAME} stands for in a command.", min=1)
+    int, typer.Argument(metavar="ID", help="Its number, which replaces ${user_data.input.NAME} in a command.", min=1)
 ]
 
 
@@ -58,7 +58,7 @@ def update(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Put another value in place; other jobs see it at once."""
+    """Replace a value; other jobs see the new value at once."""
     from torc_slurm.cli.answer import Answer, write
     from torc_slurm.usecases.user_data import update_user_data
 
@@ -95,5 +95,6 @@ def list_(
         items=items,
         csv_items=[each | {"data": json.dumps(each["data"])} for each in items],
         tables=[Table(columns, rows)],
+        notes=[] if items else ["The workflow has no user_data."],
     )
     write(answer, chosen_format)

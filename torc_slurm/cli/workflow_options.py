@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from torc_slurm.usecases.prepare_submit import Request
 
 WorkflowIdArgument = Annotated[
-    int | None, typer.Argument(metavar="[ID]", help="A workflow's id; the latest where it is left out.", min=1)
+    int | None, typer.Argument(metavar="[ID]", help="A workflow's id; default: the latest.", min=1)
 ]
 SourceArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[SPEC|ID]", help="A workflow file (YAML, or JSON by its name), or a workflow's id."),
+    typer.Argument(metavar="[SPEC|ID]", help="A workflow file (YAML, .json, .json5, .kdl), or a workflow's id."),
 ]
 SchedulerOption = Annotated[
     str | None, typer.Option("--scheduler", metavar="NAME", help="One of slurm_schedulers; the first by default.")
@@ -35,9 +35,7 @@ QosOption = Annotated[str | None, typer.Option("-q", "--qos", metavar="NAME", he
 NodesOption = Annotated[int | None, typer.Option("-N", "--nodes", metavar="N", help="sbatch's --nodes.")]
 UpdateOption = Annotated[
     bool,
-    typer.Option(
-        "--update", help="Take over what was edited in the workflow's file, for jobs that have not completed."
-    ),
+    typer.Option("--update", help="Apply edits of the workflow file to jobs that have not completed."),
 ]
 TimeOption = Annotated[str | None, typer.Option("-t", "--time", metavar="TIME", help="sbatch's --time.")]
 

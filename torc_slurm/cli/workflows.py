@@ -83,13 +83,13 @@ def group(context: typer.Context, format_: FormatOption = None, output_dir: Outp
 @app.command(epilog=create_example("torc workflows create"))
 def create(
     context: typer.Context,
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A workflow file: YAML, or JSON by its name.")],
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A workflow file (YAML, .json, .json5, .kdl).")],
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Check a workflow file and keep it as a workflow; nothing runs yet.
+    """Check a workflow file and store it as a workflow; nothing runs yet.
 
-    Jobs run in the directory where this is called, unless they say otherwise.
+    Jobs without a working_dir run in the directory where you call this.
     """
     import os
 
@@ -162,11 +162,13 @@ def show(
 def status(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until the run has ended; exit 1 unless all completed.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the run has ended; exit with 1 unless all completed.")
+    ] = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show how far a workflow is: jobs by status, the active run, and which jobs did not end well."""
+    """Show the progress of a workflow: jobs by status, the active run, and which jobs failed."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import status_answer
     from torc_slurm.database.job_states import reasons
@@ -193,7 +195,7 @@ def cancel(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """End a workflow's active run; what its jobs have done stays, and the next run goes on from there."""
+    """End a workflow's active run; completed jobs stay completed, and the next run continues from there."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer
     from torc_slurm.usecases.cancel import cancel_runs
@@ -202,7 +204,7 @@ def cancel(
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflow(directory, workflow_id, on_wait=say) as current:
         lines = cancel_runs(current)
-    write(done_answer(current.workflow_id, "cancelled", lines or ["no run is active"]), chosen_format)
+    write(done_answer(current.workflow_id, "cancelled", lines or ["No run is active."]), chosen_format)
 
 
 @app.command(epilog=delete_example("torc workflows delete"))
@@ -214,9 +216,9 @@ def delete(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Delete a workflow and all that is recorded of it; what its jobs wrote stays. Refused while a run is active.
+    """Delete a workflow and its records, but not its jobs' output. Refused while a run is active.
 
-    On a terminal it asks first. Its plots stay, and are named with their size, unless --purge is given.
+    Asks first on a terminal. Names the plots that stay with their size; --purge deletes them too.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer

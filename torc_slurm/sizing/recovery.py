@@ -16,7 +16,7 @@ from torc_slurm.sizing.decision import UP, Decision, Options
 from torc_slurm.sizing.evidence import Resource, asked
 from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, Request, by_id
 
-_NO_HELP = "it would end so again"
+_NO_HELP = "it would fail the same way again"
 
 
 class Cause(Enum):

@@ -36,6 +36,7 @@ class Utilization:
 
     ``run_id`` is None where the latest attempt of each job counts, whatever its run. ``unmeasured`` counts jobs of
     which some figure that had a request is missing. ``violating_jobs`` are objects of JSON, with ``include_failed``.
+    ``left_out`` counts the jobs that failed by themselves and are not checked.
     """
 
     workflow_id: int | None
@@ -45,6 +46,7 @@ class Utilization:
     uses: tuple[Use, ...]
     unmeasured: int
     violating_jobs: tuple[dict[str, Any], ...] | None = None
+    left_out: int = 0
 
 
 def check(
@@ -62,7 +64,8 @@ def check(
         include_failed: also jobs that failed by themselves. Those killed for memory or time always count.
         min_over_percent: leave out violations by less than this, but none of a job that was killed.
     """
-    chosen = list(_chosen(facts, run_id, include_failed=include_failed))
+    attempts = list(_attempts(facts, run_id))
+    chosen = [each for each in attempts if include_failed or each[1].outcome is not Outcome.failed]
     found = [use for job, attempt in chosen for use in _uses(job, attempt, min_over_percent)]
     violations = sum(use.is_violation for use in found)
     shown = tuple(use for use in found if show_all or use.is_violation)
@@ -70,15 +73,15 @@ def check(
     jobs = None
     if include_failed:
         jobs = tuple(violating_jobs(chosen, [(use.job_id, use.resource_type) for use in found if use.is_violation]))
-    return Utilization(facts.workflow_id, run_id, len(chosen), violations, shown, unmeasured, jobs)
+    return Utilization(
+        facts.workflow_id, run_id, len(chosen), violations, shown, unmeasured, jobs, len(attempts) - len(chosen)
+    )
 
 
-def _chosen(facts: Facts, run_id: int | None, *, include_failed: bool) -> Iterator[tuple[Job, Attempt]]:
+def _attempts(facts: Facts, run_id: int | None) -> Iterator[tuple[Job, Attempt]]:
     for job in by_id(facts.jobs):
         attempt = job.last_telling(run_id)
-        if attempt is None or job.resource_requirements_id is None:
-            continue
-        if include_failed or attempt.outcome is not Outcome.failed:
+        if attempt is not None and job.resource_requirements_id is not None:
             yield job, attempt
 
 

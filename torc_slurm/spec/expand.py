@@ -103,8 +103,8 @@ def _few_samples(model: WorkflowModel) -> Iterator[Problem]:
             enough = max(0.1, seconds / FEWEST_SAMPLES)
             yield Problem(
                 ("resource_requirements", index, "runtime"),
-                f"{requirement.name!r} has {seconds / interval:.0f} samples in its run time {requirement.runtime} with "
-                f"sample_interval_seconds {interval:g}; {enough:.2g} makes {seconds / enough:.0f}",
+                f"{requirement.name!r} gets only {seconds / interval:.0f} samples in its runtime {requirement.runtime} "
+                f"with sample_interval_seconds {interval:g}; set it to {enough:.2g} for {seconds / enough:.0f} samples",
             )
 
 

@@ -58,7 +58,7 @@ def plan(
 
     Raises:
         InputError: there is no such scheduler or partition.
-        TorcError: a run is active, there were as many runs as allowed, or no other run would help.
+        TorcError: a run is active, there were as many runs as allowed, or another run would not help.
     """
     active = found.active_run
     if active is not None:
@@ -85,8 +85,8 @@ def _refuse(workflow_id: int, recovery: Recovery, runs: int, max_attempts: int) 
         )
     if not recovery.helped:
         raise TorcError(
-            f"no other run would help workflow {workflow_id}: {_reasons(recovery.unfinished)}; when that is mended, "
-            f"torc submit {workflow_id} runs what is not completed"
+            f"another run would not help workflow {workflow_id}: {_reasons(recovery.unfinished)}; fix that, then "
+            f"torc submit {workflow_id} runs the jobs that are not completed"
         )
 
 
