@@ -175,6 +175,7 @@ def test_the_same_signal_to_the_group_in_quick_succession(counting: Counting) ->
 
 def test_what_only_the_sampler_got_is_not_taken_for_the_wrappers(counting: Counting) -> None:
     os.kill(counting.monitor, signal.SIGTERM)
+    await_that(counting.is_idle, "the signal taken by the sampler")  # which may wait for a CPU
     for _ in range(3):  # each takes the wrapper the time in which it would wait for the sampler's word
         counting.to_wrapper(signal.SIGUSR1)
         assert counting.next() == signal.SIGUSR1

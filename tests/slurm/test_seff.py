@@ -91,7 +91,7 @@ def test_the_table_fits_80_columns_and_an_array_is_one_line(lab: Lab) -> None:
     ("words", "status", "message"),
     [
         (("nonsense",), 2, "names no Slurm job"),
-        (("999999",), 1, "has no job 999999"),
+        (("999999",), 2, "has no job 999999"),
         (("--since", "soon"), 2, "--since 'soon' is not a time"),
         (("--name", "("), 2, "not a regular expression"),
         (("-f", "colour"), 2, "'colour'"),

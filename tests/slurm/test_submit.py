@@ -94,7 +94,7 @@ def test_the_demo_ends_as_its_names_say_and_again_runs_only_the_rest(user: User)
     user.lab.wait_ended(submitted["slurm_job_id"])
     summary = user.output_of(submitted).split("has ended")[1].splitlines()[1:]
     assert summary[0].startswith(f"workflow {workflow} (demo), run 1: {len(statuses)} jobs: ")
-    assert summary[-1] == f"next: torc submit {workflow}    what is not completed, once more"
+    assert summary[-1] == f"next: torc submit {workflow}    run the unfinished jobs again"
     assert len(summary) <= 15
     again = user.answer("submit", workflow)
     assert (again["run_id"], again["job_count"]) == (2, sum(status != "completed" for status in expected.values()))

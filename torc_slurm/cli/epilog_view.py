@@ -50,7 +50,7 @@ def _summary(report: EpilogReport, output_dir: str) -> list[str]:
     rows = summary_rows(plan, records)
     commands = [f"torc slurm stats {workflow}    what each job used"]
     if any(row.status != "completed" for row in rows):
-        commands.append(f"torc submit {workflow}    what is not completed, once more")
+        commands.append(f"torc submit {workflow}    run the unfinished jobs again")
     return summary_lines(f"workflow {workflow} ({plan.workflow_name}), run {plan.run_id}", rows, commands)
 
 

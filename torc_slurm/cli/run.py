@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXAMPLE = """\b
 Examples:
   torc run examples/quick.yaml          plain processes, as many as this machine holds
-  torc run 3                            the next run of workflow 3: what is not completed
+  torc run 3                            run the unfinished jobs of workflow 3
   salloc -N2 --exclusive torc run workflow.yaml     inside an allocation: steps on its nodes
 """
 
@@ -169,5 +169,5 @@ def _summary_lines(output_dir: str, plan: Plan, result: RunResult) -> Iterator[s
 def _next_commands(plan: Plan, result: RunResult) -> list[str]:
     commands = [f"torc slurm stats {plan.workflow_id}    what each job used"]
     if not result.all_completed:
-        commands.append(f"torc run {plan.workflow_id}    what is not completed, once more")
+        commands.append(f"torc run {plan.workflow_id}    run the unfinished jobs again")
     return commands

@@ -78,7 +78,7 @@ def seff(
     answer = seff_view.answer(uses, meaning, columns=columns, expand=expand, is_named=bool(job_filter.jobs))
     write(answer, chosen, columns)
     if not uses and job_filter.jobs:
-        raise typer.Exit(1)
+        raise typer.Exit(2)
 
 
 def _filter(

@@ -32,7 +32,7 @@ SUBMIT_EXAMPLE = """\b
 Examples:
   torc submit workflow.yaml
   torc submit workflow.yaml --dry-run             show the script
-  torc submit 3 -N 4 -t 2:00:00                   the next run of workflow 3: what is not completed
+  torc submit 3 -N 4 -t 2:00:00                   run the unfinished jobs of workflow 3
   torc submit workflow.yaml -- --mail-type=END    any other option of sbatch
 """
 GENERATE_EXAMPLE = """\b
