@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,23 @@ sys.exit(main())
 class CustomBuildHook(BuildHookInterface[Any]):
     """Adds the script ``torc-step`` to a wheel, also to an editable one."""
 
+    _place: Path | None = None
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
         if self.target_name != "wheel":
             return
-        place = Path(self.directory, "launcher")
-        place.mkdir(parents=True, exist_ok=True)
-        script = place / "torc-step"
-        script.unlink(missing_ok=True)
+        self._place = Path(tempfile.mkdtemp(prefix="torc-launcher-"))
+        script = self._place / "torc-step"
         if _compile(Path(self.root, "launcher", "torc_step.c"), script):
             build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
         else:
             script.write_text(_SCRIPT, encoding="utf-8")
         script.chmod(0o755)
         build_data["shared_scripts"][str(script)] = "torc-step"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - as above
+        if self._place is not None:
+            shutil.rmtree(self._place, ignore_errors=True)
 
 
 def _compile(source: Path, target: Path) -> bool:

@@ -29,9 +29,9 @@ def release(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def ready(tmp_path: Path) -> Path:
     """A repository of this checkout's files, ready to be released but for its tests: they only note that they ran."""
     place = tmp_path / "repository"
-    for name in ("torc_slurm", "sbatch_templates", "plugin", "ci"):
+    for name in ("torc_slurm", "sbatch_templates", "plugin", "launcher", "ci"):
         shutil.copytree(CHECKOUT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(CHECKOUT / name, place)
     package = place / "torc_slurm" / "__init__.py"
     package.write_text(package.read_text().rpartition("__version__")[0] + f'__version__ = "{VERSION}"\n')
