@@ -91,10 +91,11 @@ class Work:
         self.lab.wait_for((self.directory / name).exists, name)
 
     def journal(self, run_id: int = 1) -> dict[str, dict[str, Any]]:
-        """The journal's rows by job name, from whichever node file has them."""
+        """The journal's rows by job name, from whichever node file has them; a file may have no tables yet."""
         found: dict[str, dict[str, Any]] = {}
         for path in (self.output_dir / "resource_utilization").glob(f"*_1_{run_id}.db"):
-            with contextlib.suppress(NodeFileBusy, FileNotFoundError), copied(path) as connection:
+            unfinished = (NodeFileBusy, FileNotFoundError, sqlite3.OperationalError)
+            with contextlib.suppress(*unfinished), copied(path) as connection:
                 found |= {row["job_name"]: dict(row) for row in connection.execute("SELECT * FROM job_states")}
         return found
 
