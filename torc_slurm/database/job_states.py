@@ -41,9 +41,6 @@ ON CONFLICT (workflow_id, run_id, job_id, attempt_id) DO UPDATE SET
 WHERE ({_NAMES}) IS NOT ({", ".join(f"excluded.{name}" for name in _COLUMNS)})
 """  # noqa: S608 - constants
 _KNOWN_WORKFLOWS = "SELECT workflow_id FROM workflows"
-_OF_ATTEMPT = """
-SELECT * FROM job_states WHERE workflow_id = ? AND run_id = ? AND job_id = ? AND attempt_id = ?
-"""
 _DESCRIBE = """
 UPDATE results SET job_name = :job_name, slurm_job_id = :slurm_job_id, step_id = coalesce(:step_id, step_id)
 WHERE id = :id AND job_name IS NULL
@@ -106,13 +103,6 @@ def _attempt_of(connection: sqlite3.Connection, row: Row) -> int:
     return attempt
 
 
-def journal_of(connection: sqlite3.Connection, attempt: Row) -> Row | None:
-    """The journal's row of an attempt; None for an ad hoc step, or where nothing was written yet."""
-    key = (attempt["workflow_id"], attempt["run_id"], attempt["job_id"], attempt["attempt_id"])
-    row = connection.execute(_OF_ATTEMPT, key).fetchone()
-    return None if row is None else dict(row)
-
-
 def run_has_ended(connection: sqlite3.Connection, attempt: Row) -> bool:
     """Whether the workflow's run that an attempt belongs to is over."""
     return connection.execute(_RUN_ENDED, (attempt["workflow_id"], attempt["run_id"])).fetchone() is not None
@@ -137,7 +127,7 @@ def with_journal(judged: Mapping[str, Value], journal: Row | None, *, run_ended:
         judged: ``status``, ``status_evidence`` and more columns of ``results``.
         run_ended: whether its run is over: what wrote no end until then will write none.
     """
-    merged = dict(judged) if journal is None else _merged(judged, dict(journal))
+    merged = dict(judged) if journal is None else _merged(judged, journal)
     if run_ended and merged["status"] == "running":
         merged |= {"status": "failed", "status_evidence": f"its run ended without its end; {judged['status_evidence']}"}
     return merged

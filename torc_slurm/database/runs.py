@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from torc_slurm.database.node_records import Row
 
@@ -31,7 +31,6 @@ nodes = excluded.nodes, claim_time = excluded.claim_time, end_time = excluded.en
 exit_status = excluded.exit_status, reason = excluded.reason
 """
 _DELETE = "DELETE FROM runs WHERE workflow_id = ? AND run_id = ?"
-_SET_STATUS = "UPDATE jobs SET status = ? WHERE job_id = ? AND status <> ?"
 
 
 def run_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
@@ -85,8 +84,3 @@ def store_journal_runs(connection: sqlite3.Connection, rows: Iterable[Row]) -> N
 def delete_run(connection: sqlite3.Connection, workflow_id: int, run_id: int) -> None:
     """Forget a run that never came to be."""
     connection.execute(_DELETE, (workflow_id, run_id))
-
-
-def set_job_statuses(connection: sqlite3.Connection, statuses: Mapping[int, str]) -> None:
-    """Give jobs (by ``job_id``) their status."""
-    connection.executemany(_SET_STATUS, ((status, job_id, status) for job_id, status in statuses.items()))

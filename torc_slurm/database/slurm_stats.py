@@ -16,9 +16,6 @@ from torc_slurm.database.selection import ATTEMPT_IS_SELECTED, Selection
 from torc_slurm.records.accounting import COLUMN_NAMES, FINAL_STATUSES, AccountingRecord, is_better
 
 _COLUMNS = ", ".join(COLUMN_NAMES)
-_SELECT_ONE = f"""
-SELECT id, {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?
-"""  # noqa: S608 - constants
 _SELECT_ALLOCATION = f"SELECT {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ?"  # noqa: S608 - constants
 _INSERT = f"INSERT INTO slurm_stats ({_COLUMNS}) VALUES ({', '.join('?' * len(COLUMN_NAMES))})"  # noqa: S608 - constants
 _UPDATE = f"""
@@ -119,10 +116,3 @@ def unmeasured_without_final_row(connection: sqlite3.Connection, selection: Sele
     """The batch step of each selected allocation of whose unmeasured steps one may still get a (better) row."""
     rows = connection.execute(_UNMEASURED_WITHOUT_FINAL_ROW, selection.parameters())
     return [UnaccountedStep(*row) for row in rows]
-
-
-def accounting_of(connection: sqlite3.Connection, attempt: Row) -> Row | None:
-    """Slurm's row for an attempt's step; None if there is none yet, or the attempt ran outside Slurm."""
-    key = (attempt["slurm_job_id"], attempt["run_id"], attempt["step_id"])
-    row = connection.execute(_SELECT_ONE, key).fetchone()
-    return None if row is None else dict(row)

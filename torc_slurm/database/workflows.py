@@ -93,7 +93,6 @@ _RAISE_NUMBER = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
 _SET_NUMBER = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
 _LARGEST_WORKFLOW_RECORDED = "SELECT max(workflow_id) FROM results"
 _LARGEST_JOB_RECORDED = "SELECT max(job_id) FROM results WHERE workflow_id IS NOT NULL"
-_FORGET_NODE_FILE = "DELETE FROM node_files WHERE path = ?"
 _IS_RECORDED = """
 SELECT EXISTS (SELECT 1 FROM results WHERE workflow_id = :id)
 OR EXISTS (SELECT 1 FROM slurm_stats WHERE workflow_id = :id)
@@ -347,11 +346,6 @@ def delete_workflow(connection: sqlite3.Connection, workflow_id: int) -> None:
     """Remove a workflow with its jobs, runs and results; must run inside a transaction."""
     for statement in _DELETE:
         connection.execute(statement, (workflow_id,))
-
-
-def forget_node_file(connection: sqlite3.Connection, path: str) -> None:
-    """Forget a node file, as ``node_files`` has it (relative to the output directory)."""
-    connection.execute(_FORGET_NODE_FILE, (path,))
 
 
 def workflow_exists(connection: sqlite3.Connection, workflow_id: int) -> bool:

@@ -17,7 +17,6 @@ MOST_ALONE = 400  # jobs that have lines and bars of their own
 
 Number = int | float
 Column = Sequence[Number | None]
-SERIES_COLUMNS = ("cpu_percent", "memory_bytes", "num_processes")
 
 KILLED = {
     "oom": "killed: out of memory",

@@ -11,7 +11,6 @@ import psutil
 from torc_slurm.step.readings import ProcessReading, TreeReading
 
 _MOST_PASSES = 4
-_GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
 
 
 class PsutilTree:

@@ -34,7 +34,6 @@ from torc_slurm.output_names import MAIN_DATABASE_NAME
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.usecases.attempt_results import attempt_figures
 
-_CANNOT_BE_READ = (OSError, sqlite3.Error, UnicodeDecodeError, DatabaseError)
 _NOT_MEASURED = ("extern", "batch")
 _NO_ACCOUNTING: Row = dict.fromkeys(COLUMN_NAMES)
 

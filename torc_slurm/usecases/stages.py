@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torc_slurm.errors import ParseError
@@ -111,8 +111,3 @@ def first_run_of(run_id: int, script: object) -> int:
     """The run that a run is a later stage of, by the name of its script; itself where it is none."""
     match = _SCRIPT.fullmatch(os.path.basename(str(script or "")))
     return run_id if match is None else int(match[1])
-
-
-def runs_of(first: int, stages: Sequence[PlannedStage]) -> list[int]:
-    """The numbers of the stages' runs."""
-    return [first + place for place in range(len(stages))]

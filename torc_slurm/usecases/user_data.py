@@ -10,7 +10,6 @@ import contextlib
 import glob
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,6 @@ from torc_slurm.whole_files import private_mode, replace_file
 
 USER_DATA_DIR = "user_data"
 LARGEST_BYTES = 16 * 1024**2
-_FILE = re.compile(r"wf([0-9]+)_d([0-9]+)\.json")
 
 
 @dataclass(frozen=True)
