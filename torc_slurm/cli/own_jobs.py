@@ -5,7 +5,6 @@ them.
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import typer
 
 from torc_slurm.cli.moments import parse_moment
 from torc_slurm.cli.options import say
+from torc_slurm.cli.workflow_options import user_name
 from torc_slurm.configuration import section
 from torc_slurm.errors import InputError
 from torc_slurm.output_names import RESOURCE_DIR
@@ -69,10 +69,10 @@ def me() -> str:
     Raises:
         InputError: the account has none.
     """
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        raise InputError(f"user id {os.getuid()} has no name here; give --user, or a job id") from None
+    name = user_name()
+    if name is None:
+        raise InputError(f"user id {os.getuid()} has no name here; give --user, or a job id")
+    return name
 
 
 def name_pattern(name: str | None) -> re.Pattern[str] | None:
@@ -106,16 +106,13 @@ def output_dirs(directory: str, *, is_given: bool) -> list[str]:
 def filter_of(chosen: Chosen) -> JobFilter:
     """The jobs that the options mean; without ids those of this user since then, two weeks by default."""
     from torc_slurm.slurm.job_expressions import parse_jobs
+    from torc_slurm.slurm.job_query import JobQuestion
     from torc_slurm.usecases.efficiency import JobFilter
 
     now = datetime.fromtimestamp(time.time()).astimezone()
     named = () if chosen.slurm_job_id is None else tuple(map(str, parse_jobs([chosen.slurm_job_id])))
-    return JobFilter(
-        jobs=named,
-        user=me(),
-        since=parse_moment(chosen.since or _DEFAULT_SINCE, now, option="--since"),
-        name=name_pattern(chosen.name),
-    )
+    since = parse_moment(chosen.since or _DEFAULT_SINCE, now, option="--since")
+    return JobFilter(JobQuestion(named, me(), since), name_pattern(chosen.name))
 
 
 def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:

@@ -25,7 +25,6 @@ Examples:
   torc seff --since 2d -f jobid,name,mem,ask
 """
 _DEFAULT_SINCE = "yesterday"
-_MOST_LINES = 1000
 
 
 def seff(
@@ -75,9 +74,9 @@ def seff(
     uses = list(found)
     if not uses:
         say(_nothing_found(job_filter))
-    answer = seff_view.answer(uses, meaning, columns=columns, expand=expand, is_named=bool(job_filter.jobs))
+    answer = seff_view.answer(uses, meaning, columns=columns, expand=expand, is_named=bool(job_filter.question.jobs))
     write(answer, chosen, columns)
-    if not uses and job_filter.jobs:
+    if not uses and job_filter.question.jobs:
         raise typer.Exit(2)
 
 
@@ -92,6 +91,7 @@ def _filter(
     limit: int | None,
 ) -> JobFilter:
     from torc_slurm.slurm.job_expressions import parse_jobs
+    from torc_slurm.slurm.job_query import JobQuestion
     from torc_slurm.usecases.efficiency import JobFilter
 
     named = tuple(str(job) for job in parse_jobs(jobs))
@@ -100,21 +100,13 @@ def _filter(
     end = None if until is None else parse_moment(until, now, option="--until")
     if end is not None and end < begin:
         raise InputError(f"--until {until} is before --since {since or _DEFAULT_SINCE}; give a later time")
-    return JobFilter(
-        jobs=named,
-        user=user or me(),
-        since=begin,
-        until=end,
-        states=tuple(word.strip() for word in (state or "").split(",") if word.strip()),
-        partition=partition,
-        name=name_pattern(name),
-        limit=limit,
-    )
+    states = tuple(word.strip() for word in (state or "").split(",") if word.strip())
+    question = JobQuestion(named, user or me(), begin, end, states, partition)
+    return JobFilter(question, name_pattern(name), limit)
 
 
 def _nothing_found(job_filter: JobFilter) -> str:
-    if job_filter.jobs:
-        return (
-            f"Slurm's accounting has no job {', '.join(job_filter.jobs[:5])}; check the id, or the cluster you are on"
-        )
-    return f"no job of {job_filter.user} matches; to look further back, give --since 1w"
+    question = job_filter.question
+    if question.jobs:
+        return f"Slurm's accounting has no job {', '.join(question.jobs[:5])}; check the id, or the cluster you are on"
+    return f"no job of {question.user} matches; to look further back, give --since 1w"

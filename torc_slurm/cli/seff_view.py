@@ -126,9 +126,9 @@ def answer(
         columns: the table's columns by name; none: the usual ones.
         is_named: whether the jobs were named on the command line.
     """
-    items = [item(job) for job in jobs]
-    flat = [_flat(each) for each in items]
-    keys = list(flat[0]) if flat else []
+    items = map(item, jobs)  # read only for JSON; as are the next for CSV
+    flat = (_flat(item(job)) for job in jobs)
+    keys = list(_flat(item(jobs[0]))) if jobs else []
     if len(jobs) == 1 and is_named and not columns:
         notes = block(jobs[0], group_of(jobs), meaning)
         return Answer(keys=keys, items=items, csv_items=flat, notes=notes)

@@ -12,7 +12,17 @@ COMPLETED, FAILED, OUT_OF_MEMORY, TIMEOUT = "COMPLETED", "FAILED", "OUT_OF_MEMOR
 CANCELLED, NODE_FAIL, PREEMPTED = "CANCELLED", "NODE_FAIL", "PREEMPTED"
 # The cluster or a person ended these, so they say nothing of what the job needs.
 ENDED_FROM_OUTSIDE = frozenset({CANCELLED, NODE_FAIL, PREEMPTED})
-ENDED = frozenset({COMPLETED, FAILED, OUT_OF_MEMORY, TIMEOUT}) | ENDED_FROM_OUTSIDE
+# Of each status of torc's database that is an end, the verdict.
+VERDICTS = {
+    "completed": COMPLETED,
+    "failed": FAILED,
+    "oom": OUT_OF_MEMORY,
+    "timeout": TIMEOUT,
+    "cancelled": CANCELLED,
+    "node_fail": NODE_FAIL,
+    "preempted": PREEMPTED,
+}
+ENDED = frozenset(VERDICTS.values())
 
 SLURM_MAXRSS = "slurm_maxrss"
 SLURM_TASK_SUM = "slurm_task_sum"

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm import sacct
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
+from torc_slurm.slurm.states import states_of_status
 
+ALL_USERS = "*"
 # torc's verdicts that are not Slurm's words, and words that people use, as sacct's --state takes them.
 _STATES = {
     "OOM": ("OUT_OF_MEMORY",),
-    "TIMEOUT": ("TIMEOUT", "DEADLINE"),
-    "NODE_FAIL": ("NODE_FAIL", "BOOT_FAIL"),
+    "TIMEOUT": states_of_status("timeout"),
+    "NODE_FAIL": states_of_status("node_fail"),
     "FAILED": ("FAILED", "OUT_OF_MEMORY"),
 }
 _AHEAD_SECONDS = 400 * 86400
@@ -22,11 +24,13 @@ _AHEAD_SECONDS = 400 * 86400
 
 @dataclass(frozen=True)
 class JobQuestion:
-    """Which jobs. With ``jobs`` (as sacct's -j takes them) the rest does not matter; times are Unix times."""
+    """Which jobs. With ``jobs`` (as sacct's -j takes them) the rest does not matter to sacct; times are Unix times.
+
+    ``user`` may be `ALL_USERS`; ``states`` are torc's or Slurm's words.
+    """
 
     jobs: tuple[str, ...] = ()
     user: str | None = None
-    all_users: bool = False
     since: float | None = None
     until: float | None = None
     states: tuple[str, ...] = ()
@@ -36,7 +40,7 @@ class JobQuestion:
         """sacct's arguments. Of a requeued job it answers with the last run."""
         if self.jobs:
             return ["-j", ",".join(self.jobs)]
-        words = ["-a"] if self.all_users else ["-u", self.user or ""] if self.user else []
+        words = ["-a"] if self.user == ALL_USERS else ["-u", self.user] if self.user else []
         words += [f"--starttime={_moment(self.since)}"] if self.since is not None else []
         # sacct takes --state together with an end only; with an end of now it hides jobs that may start later
         words += [f"--endtime={_moment(time.time() + _AHEAD_SECONDS if self.until is None else self.until)}"]

@@ -82,6 +82,11 @@ def status_of_end(state: str | None) -> str | None:
     return STATES[state].status if state in STATES else None
 
 
+def states_of_status(status: str) -> tuple[str, ...]:
+    """Slurm's states that give a step this status of torc's."""
+    return tuple(name for name, state in STATES.items() if state.status == status)
+
+
 def described(state: str) -> str:
     """The state as it is shown to people: an unknown one is said to be unknown."""
     return state if is_known(state) else f"{state} (a state unknown to torc, taken as not ended)"

@@ -24,22 +24,15 @@ from torc_slurm.slurm.max_rss import MaxRssMeaning, max_rss_meaning
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.job_uses import job_uses
 
-ALL_USERS = "*"
-
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs: by name (``jobs``, as sacct's -j takes them), or else by user, time and state.
+    """Which jobs: what sacct is asked for, and what is chosen from its answer.
 
-    Times are Unix times; ``states`` are torc's or Slurm's words; ``name`` matches the whole job name.
+    ``name`` matches the whole job name; ``limit`` is the largest number of jobs.
     """
 
-    jobs: tuple[str, ...] = ()
-    user: str | None = None
-    since: float | None = None
-    until: float | None = None
-    states: tuple[str, ...] = ()
-    partition: str | None = None
+    question: JobQuestion
     name: re.Pattern[str] | None = None
     limit: int | None = None
 
@@ -84,27 +77,17 @@ def job_efficiencies(
         CommandError, ParseError: as `job_rows`.
     """
     meaning = max_rss_meaning(slurm_facts())
-    question = JobQuestion(
-        jobs=job_filter.jobs,
-        user=job_filter.user,
-        all_users=job_filter.user == ALL_USERS,
-        since=job_filter.since,
-        until=job_filter.until,
-        states=job_filter.states,
-        partition=job_filter.partition,
-    )
-    return _joined(question, job_filter, output_dirs, meaning, on_problem), meaning
+    return _joined(job_filter, output_dirs, meaning, on_problem), meaning
 
 
 def _joined(
-    question: JobQuestion,
     job_filter: JobFilter,
     output_dirs: Sequence[str],
     meaning: MaxRssMeaning,
     on_problem: Callable[[str], None],
 ) -> Iterator[JobUse]:
     problems: list[str] = []
-    kept = list(job_rows(question, problems=problems))
+    kept = list(job_rows(job_filter.question, problems=problems))
     for problem in problems:
         on_problem(problem)
     own = _own_records({row.slurm_job_id for row in kept}, output_dirs, on_problem)
@@ -115,7 +98,8 @@ def _joined(
 def _fits(job: JobUse, job_filter: JobFilter) -> bool:
     if job_filter.name is not None and job_filter.name.fullmatch(job.name or "") is None:
         return False
-    return not job_filter.states or bool({job.state, job.slurm_state} & {state.upper() for state in job_filter.states})
+    states = job_filter.question.states
+    return not states or bool({job.state, job.slurm_state} & {state.upper() for state in states})
 
 
 def _own_records(

@@ -21,12 +21,11 @@ from torc_slurm.sizing.job_use import (
     COMPLETED,
     ENDED_FROM_OUTSIDE,
     FAILED,
-    NODE_FAIL,
     OUT_OF_MEMORY,
-    PREEMPTED,
     SLURM_MAXRSS,
     SLURM_TASK_SUM,
     TIMEOUT,
+    VERDICTS,
     JobUse,
     StepUse,
 )
@@ -35,16 +34,7 @@ from torc_slurm.slurm.node_list import expand_node_list
 from torc_slurm.slurm.states import has_ended, status_of_end
 from torc_slurm.slurm.tres import parse_resources
 
-_STATUS_VERDICTS = {
-    "completed": COMPLETED,
-    "failed": FAILED,
-    "oom": OUT_OF_MEMORY,
-    "timeout": TIMEOUT,
-    "cancelled": CANCELLED,
-    "node_fail": NODE_FAIL,
-    "preempted": PREEMPTED,
-    "running": "RUNNING",
-}
+_STATUS_VERDICTS = VERDICTS | {"running": "RUNNING"}
 _EXTERN, _BATCH = "extern", "batch"
 # What Slurm saw of a whole batch step, over what torc-step saw of its commands: the shell's own memory.
 _LITTLE_MORE = 1.25

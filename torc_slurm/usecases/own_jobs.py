@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from torc_slurm.sizing.advice import Advice, advise, sbatch_lines
 from torc_slurm.sizing.facts import Attempt, Facts, Job, Request, Requirement
 from torc_slurm.sizing.job_groups import Group
-from torc_slurm.sizing.job_use import JobUse
+from torc_slurm.sizing.job_use import VERDICTS, JobUse
 from torc_slurm.units import MIB, format_iso_duration
 
-_STATUSES = {"OUT_OF_MEMORY": "oom"}
+_STATUSES = {verdict: status for status, verdict in VERDICTS.items()}
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,10 @@ def _attempt(job: JobUse) -> Attempt:
     average = None
     if job.cpu_seconds is not None and job.elapsed_seconds:
         average = job.cpu_seconds / job.elapsed_seconds / (job.node_count or 1) * 100
-    state = job.state or "RUNNING"
     return Attempt(
         run_id=1,
         attempt_id=1,
-        status=_STATUSES.get(state, state.lower()) if job.has_ended else "running",
+        status=_STATUSES.get(job.state or "", "running"),
         request=_request(job),
         return_code=job.exit_code,
         return_signal=job.exit_signal,
