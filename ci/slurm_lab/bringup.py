@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import cgroups, config, daemons, keeper, ports, processes, users
+from . import alive_lock, cgroups, config, daemons, keeper, ports, processes, users
 from . import lab as labs
 from .config import Settings
 from .errors import LabError, UsageError
@@ -68,7 +68,7 @@ def bring_up(wishes: Wishes) -> Running:
 
 def _bring_up(wishes: Wishes) -> Running:
     check_directory(wishes.dir)
-    if labs.exists(wishes.dir) and not labs.is_alive(wishes.dir):
+    if labs.exists(wishes.dir) and not alive_lock.is_held(wishes.dir):
         sweep(wishes.dir)
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -98,7 +98,7 @@ def _is_usable(directory: Path) -> bool:
     """Ours, and a lab or empty. A lock alone was left by one that was killed in its first moment."""
     if not directory.is_dir() or directory.stat().st_uid != os.geteuid():
         return False
-    return labs.exists(directory) or {path.name for path in directory.iterdir()} <= {labs.ALIVE}
+    return labs.exists(directory) or {path.name for path in directory.iterdir()} <= {alive_lock.ALIVE}
 
 
 def _bring_up_once(wishes: Wishes) -> Running:
@@ -121,7 +121,7 @@ def _found(wishes: Wishes) -> Running:
     reservation = ports.reserve()
     lab = Lab(_settle(wishes, reservation.first_port), made_dir=not wishes.dir.exists())
     lab.dir.mkdir(exist_ok=True)
-    alive = labs.hold_alive(lab.dir)
+    alive = alive_lock.hold(lab.dir, f"a lab is up or coming up in {lab.dir}: see `ci/slurm-lab status`")
     labs.save(lab)
     for name in labs.SUBDIRECTORIES:
         (lab.dir / name).mkdir()
@@ -234,7 +234,7 @@ def _port_was_taken(error: LabError) -> bool:
 def sweep_stale(base: Path, prefix: str) -> list[Path]:
     """Take away the labs under `base` that lost their keepers; return their directories."""
     mine = [path for path in base.glob(f"{prefix}*") if path.is_dir() and path.stat().st_uid == os.geteuid()]
-    stale = [path for path in mine if labs.exists(path) and not labs.is_alive(path)]
+    stale = [path for path in mine if labs.exists(path) and not alive_lock.is_held(path)]
     for path in stale:
         sweep(path)
     return stale
@@ -245,7 +245,7 @@ def take_down(directory: Path) -> None:
     if not labs.exists(directory):
         return
     lab = labs.load(directory)
-    if labs.is_alive(directory):
+    if alive_lock.is_held(directory):
         processes.kill(lab.keepers, signal.SIGTERM)
         wait_gone(lab)
     sweep(directory, lab.settings.id)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import bringup, daemons, users
+from . import alive_lock, bringup, daemons, users
 from . import lab as labs
 from .bringup import LateLabError, Running, Wishes, bring_up, tail, take_down
 from .config import ADDRESS
@@ -140,7 +140,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 def _up(options: argparse.Namespace) -> int:
     directory = _directory(options)
-    if labs.is_alive(directory):
+    if alive_lock.is_held(directory):
         _say(f"already up in {directory}")
         return 0
     running = _bring_up(options, directory)
@@ -196,7 +196,7 @@ def _is_up(directory: Path) -> bool:
     """A lab whose keepers were killed is not up; it is swept when it is come upon."""
     if not labs.exists(directory):
         return False
-    if labs.is_alive(directory):
+    if alive_lock.is_held(directory):
         return True
     if os.geteuid() == 0:
         _say(f"the lab in {directory} lost its keepers: taking it away")
@@ -247,7 +247,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError("run: no command; write it after --, as in `ci/slurm-lab run -- sinfo`")
     directory = _absolute(options.dir) if options.dir else BASE / f"{PREFIX}{secrets.token_hex(4)}"
     check_command(options.argv[0])
-    if labs.is_alive(directory):
+    if alive_lock.is_held(directory):
         raise LabError(f"a lab is already up in {directory}: another --dir, or use it: `ci/slurm-lab env`")
     running = _bring_up(options, directory)
     try:

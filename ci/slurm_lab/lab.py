@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -15,7 +11,6 @@ from .config import Settings
 from .errors import LabError
 
 STATE = "lab.json"
-ALIVE = "alive"
 DETACHED = "detached"
 SUBDIRECTORIES = ("conf", "run", "log", "state", "spool", "db", "home")
 
@@ -93,38 +88,3 @@ def load(directory: Path) -> Lab:
 
 def exists(directory: Path) -> bool:
     return (directory / STATE).exists()
-
-
-def hold_alive(directory: Path) -> int:
-    """Take the lock that means "this lab is alive" and return its descriptor, to be inherited by the keepers.
-
-    The kernel lets go of it when the last process that holds the descriptor is gone, however it went.
-    """
-    descriptor = os.open(directory / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise LabError(f"a lab is up or coming up in {directory}: see `ci/slurm-lab status`") from None
-    return descriptor
-
-
-def is_alive(directory: Path) -> bool:
-    """Does any process hold the lab's lock? Asking takes it for an instant."""
-    try:
-        with _lock(directory / ALIVE, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            return False
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-
-
-@contextmanager
-def _lock(path: Path, how: int) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, how)
-        yield
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import cgroups, processes, users
+from . import alive_lock, cgroups, processes, users
 from . import lab as labs
 from .errors import LabError
 from .lab import Lab
@@ -78,7 +78,7 @@ def _unmount_below(directory: Path) -> None:
 
 
 def _remove_directory(lab: Lab) -> None:
-    last = (labs.ALIVE, labs.STATE)
+    last = (alive_lock.ALIVE, labs.STATE)
     for path in lab.dir.iterdir():
         if path.name not in last:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

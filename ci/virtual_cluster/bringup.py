@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slurm_lab import processes
+from slurm_lab import alive_lock, processes
 from slurm_lab.errors import LabError, UsageError
 from slurm_lab.waiting import wait_until
 
@@ -80,7 +80,7 @@ def check_request(settings: Settings) -> None:
 def _is_usable(directory: Path) -> bool:
     if not directory.is_dir() or directory.stat().st_uid != os.geteuid():
         return False
-    return state.exists(directory) or {path.name for path in directory.iterdir()} <= {state.ALIVE}
+    return state.exists(directory) or {path.name for path in directory.iterdir()} <= {alive_lock.ALIVE}
 
 
 def _available_mib() -> int:
@@ -110,7 +110,7 @@ def _build(what: str) -> dict[str, Path]:
 def bring_up(settings: Settings, image: Image) -> Running:
     umask = os.umask(0o022)
     try:
-        if state.exists(settings.dir) and not state.is_alive(settings.dir):
+        if state.exists(settings.dir) and not alive_lock.is_held(settings.dir):
             sweep(settings.dir)
         running = _start(settings, image)
         try:
@@ -131,7 +131,7 @@ def _start(settings: Settings, image: Image) -> Running:
     """A cluster with its keeper: from here on nothing can be left behind."""
     cluster = Cluster(settings, image, made_dir=not settings.dir.exists())
     settings.dir.mkdir(exist_ok=True)
-    alive = state.hold_alive(settings.dir)
+    alive = alive_lock.hold(settings.dir, f"a cluster is up or coming up in {settings.dir}: see `ci/cluster status`")
     _furnish(cluster)
     state.save(cluster)
     read_end, write_end = os.pipe()
@@ -211,7 +211,7 @@ def sweep(directory: Path) -> None:
 def sweep_stale(base: Path, prefix: str) -> list[Path]:
     """Sweep the clusters under `base` that lost their keeper; return their directories."""
     mine = [path for path in base.glob(f"{prefix}*") if path.is_dir() and path.stat().st_uid == os.geteuid()]
-    stale = [path for path in mine if state.exists(path) and not state.is_alive(path)]
+    stale = [path for path in mine if state.exists(path) and not alive_lock.is_held(path)]
     for path in stale:
         sweep(path)
     return stale
@@ -221,7 +221,7 @@ def take_down(directory: Path) -> None:
     """End the cluster in `directory`, alive or stale; nothing to do where there is none."""
     if not state.exists(directory):
         return
-    if state.is_alive(directory):
+    if alive_lock.is_held(directory):
         cluster = state.load(directory)
         processes.kill([cluster.keeper], signal.SIGTERM)
         wait_gone(cluster)
@@ -231,5 +231,5 @@ def take_down(directory: Path) -> None:
 
 def wait_gone(cluster: Cluster) -> None:
     """Wait until the keeper has ended; it removes the directory before it does."""
-    if not wait_until(lambda: not state.is_alive(cluster.dir), DOWN_LIMIT_SECONDS):
+    if not wait_until(lambda: not alive_lock.is_held(cluster.dir), DOWN_LIMIT_SECONDS):
         raise LabError(f"the cluster in {cluster.dir} did not go within {DOWN_LIMIT_SECONDS:.0f} s")

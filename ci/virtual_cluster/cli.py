@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from slurm_lab import alive_lock
 from slurm_lab.errors import LabError, UsageError
 from slurm_lab.users import check_name
 
@@ -163,7 +164,7 @@ def _settings(options: argparse.Namespace, directory: Path) -> Settings:
 def _bring_up(options: argparse.Namespace, directory: Path) -> Running:
     settings = _settings(options, directory)
     bringup.check_request(settings)
-    if state.is_alive(directory):
+    if alive_lock.is_held(directory):
         raise LabError(f"a cluster is already up in {directory}: another --dir, or `ci/cluster shell`")
     for stale in bringup.sweep_stale(BASE, PREFIX):
         _say(f"took away the cluster in {stale}, which had lost its keeper")
@@ -176,7 +177,7 @@ def _bring_up(options: argparse.Namespace, directory: Path) -> Running:
 
 def _up(options: argparse.Namespace) -> int:
     directory = _directory(options)
-    if state.is_alive(directory):
+    if alive_lock.is_held(directory):
         _say(f"already up in {directory}")
         return 0
     _bring_up(options, directory).detach()
@@ -190,7 +191,7 @@ def _down(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     directory = _directory(options)
-    if not state.is_alive(directory):
+    if not alive_lock.is_held(directory):
         print(f"no cluster is up in {directory}")
         return 1
     cluster = state.load(directory)
@@ -284,7 +285,7 @@ def _wait(command: list[str]) -> int:
 
 def _cluster_that_is_up(options: argparse.Namespace) -> Cluster:
     directory = _directory(options)
-    if not state.is_alive(directory):
+    if not alive_lock.is_held(directory):
         raise LabError(f"no cluster is up in {directory}: start one with `ci/cluster up`")
     return state.load(directory)
 

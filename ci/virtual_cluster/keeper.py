@@ -20,6 +20,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from slurm_lab import alive_lock
+
 from . import state
 from .state import Cluster
 
@@ -106,9 +108,9 @@ def _wait_for_the_end(cluster: Cluster, namespaces: subprocess.Popen[bytes], cal
 def take_away(directory: Path, made_dir: bool) -> None:
     """Remove what a cluster has left on disk; its processes and mounts are gone with its namespaces."""
     for path in directory.iterdir() if directory.is_dir() else ():
-        if path.name not in (state.ALIVE, state.STATE):
+        if path.name not in (alive_lock.ALIVE, state.STATE):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for name in (state.ALIVE, state.STATE):
+    for name in (alive_lock.ALIVE, state.STATE):
         (directory / name).unlink(missing_ok=True)
     if made_dir and directory.is_dir():
         directory.rmdir()

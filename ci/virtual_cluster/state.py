@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +11,6 @@ from slurm_lab.errors import LabError
 from .config import Settings
 
 STATE = "cluster.json"
-ALIVE = "alive"
 DETACHED = "detached"
 KEEPER_LOG = "keeper.log"
 
@@ -82,35 +77,3 @@ def load(directory: Path) -> Cluster:
 
 def exists(directory: Path) -> bool:
     return (directory / STATE).exists()
-
-
-def hold_alive(directory: Path) -> int:
-    """Take the lock that means "this cluster is alive"; the keeper inherits the descriptor."""
-    descriptor = os.open(directory / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise LabError(f"a cluster is up or coming up in {directory}: see `ci/cluster status`") from None
-    return descriptor
-
-
-def is_alive(directory: Path) -> bool:
-    """Does any process hold the cluster's lock? Asking takes it for an instant."""
-    try:
-        with _lock(directory / ALIVE):
-            return False
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
