@@ -12,10 +12,11 @@ from .waiting import wait_until
 
 PROC = Path("/proc")
 # proc(5), stat: the numbers of its fields, counted from the state, which is the third.
-STATE, FLAGS, ENV_START, ENV_END = (number - 3 for number in (3, 9, 50, 51))
+STATE, FLAGS, END_CODE, ENV_START, ENV_END = (number - 3 for number in (3, 9, 27, 50, 51))
 GONE = "ZX"
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's include/linux/sched.h
 EXEC_LIMIT_SECONDS = 20.0
+ENVIRONMENT_BYTES = 2**21  # execve(2): arguments and environment have a quarter of the stack's usual 8 MiB
 
 
 def all_pids() -> list[int]:
@@ -29,8 +30,15 @@ def was_started_with(pid: int, entries: Iterable[str]) -> bool:
     program from a slow disk. That is no answer yet, so this function waits for one.
     """
     wanted = {entry.encode() for entry in entries}
-    wait_until(lambda: _environment(pid) is not None, EXEC_LIMIT_SECONDS)
-    return bool(wanted.intersection(_environment(pid) or [])) and is_running(pid)
+    found: list[bytes] | None = None
+
+    def known() -> bool:
+        nonlocal found
+        found = _environment(pid)
+        return found is not None
+
+    wait_until(known, EXEC_LIMIT_SECONDS)
+    return bool(wanted.intersection(found or [])) and is_running(pid)
 
 
 def _environment(pid: int) -> list[bytes] | None:
@@ -40,7 +48,7 @@ def _environment(pid: int) -> list[bytes] | None:
     """
     while True:
         try:
-            text = (PROC / str(pid) / "environ").read_bytes()
+            text = _read_at_once(PROC / str(pid) / "environ")
         except OSError:
             return []
         if text:
@@ -48,11 +56,22 @@ def _environment(pid: int) -> list[bytes] | None:
         fields = _stat_fields(pid)
         if not fields or fields[STATE] in GONE or int(fields[FLAGS]) & KERNEL_THREAD:
             return []
-        if fields[ENV_END] == "0":
+        # create_elf_tables() in the kernel's fs/binfmt_elf.c begins with an end that equals the start; the
+        # addresses of the code are set after it.
+        if fields[END_CODE] == "0":
             return None
         if fields[ENV_START] == fields[ENV_END]:
             return []
         # The exec ended between the two reads: now the environment is there.
+
+
+def _read_at_once(path: Path) -> bytes:
+    """One read: where an exec falls between two, the second gives nothing and the text would be cut off."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, ENVIRONMENT_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def is_running(pid: int) -> bool:

@@ -14,6 +14,7 @@ from slurm_lab import processes
 
 MARK = "TORC_TEST_MARK=1"
 EXECS = 300
+READINGS = 1000
 
 
 @contextlib.contextmanager
@@ -49,6 +50,23 @@ def test_a_process_in_an_exec_is_still_one_of_the_labs(tmp_path: Path) -> None:
                     met += 1
                     assert processes.was_started_with(pid, [MARK])
     assert met, f"none of {EXECS} execs was seen while it happened: this test has shown nothing"
+
+
+def test_a_process_is_one_of_the_labs_while_the_kernel_lays_out_its_environment() -> None:
+    """The kernel sets the end of the environment to its start first: that is not an empty environment."""
+    name, value = MARK.split("=")
+    again = 'exec /bin/sh -c "$AGAIN"'
+    many = {f"VARIABLE_{number}": "x" for number in range(5000)}
+    process = subprocess.Popen(["/bin/sh", "-c", again], env={name: value, "AGAIN": again, **many})
+    met = 0
+    try:
+        for _ in range(READINGS):
+            met += not environ(process.pid)
+            assert processes.was_started_with(process.pid, [MARK])
+    finally:
+        process.kill()
+        process.wait()
+    assert met, f"none of {READINGS} readings fell into an exec: this test has shown nothing"
 
 
 def environ(pid: int) -> bytes:
