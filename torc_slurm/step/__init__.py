@@ -1,5 +1,5 @@
-"""torc-step: runs one task of a Slurm step and measures the step's process tree beside it.
+"""torc-step: runs one task of a Slurm step, and measures the step's process tree in a separate process, the monitor.
 
 main -> wrapper forks the job, then the monitor -> monitor samples (tree, cgroup) -> figures -> node file.
-What is imported before the job starts is the standard library's cheapest part: a module here says so when it matters.
+Modules that run before the job starts import only cheap parts of the standard library, and say so.
 """

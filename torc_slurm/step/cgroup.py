@@ -1,9 +1,9 @@
 """One facade over cgroup v1 and v2: what the step's own cgroup charged it with.
 
 Paths come from ``/proc/self/cgroup`` and ``/proc/self/mountinfo``, never from job numbers: Slurm has named these
-directories in several ways. A step's tasks each have a directory (``task_0``, …) beside one another: their sums count,
-which leaves out slurmstepd. Only a path that names a step is the step's own: with jobacct_gather/linux the cpuacct line
-is ``/``, the whole machine, and without task/cgroup memory's is slurmd's.
+directories in several ways. Each task of a step has its own directory (``task_0``, …). Their figures are summed, which
+excludes slurmstepd. A path belongs to the step only if it names a step: with jobacct_gather/linux the cpuacct line
+is ``/``, the whole machine, and without task/cgroup the memory line names slurmd's cgroup.
 
 Figures are the kernel's: v1 ``cpuacct.usage``, ``memory.stat``,
 ``memory.max_usage_in_bytes``, ``memory.oom_control``; v2 ``cpu.stat``, ``memory.stat``, ``memory.swap.current``,
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 
-UNLIMITED_BYTES = 1 << 60  # v1 writes about 2**63 where there is no limit
+UNLIMITED_BYTES = 1 << 60  # v1 writes about 2**63 if there is no limit
 
 
 class StepCgroup:
     """The step's directories of one cgroup version; every figure is None where the kernel does not offer it.
 
-    A memory directory that is not the step's own tells of limits and kills only.
+    A memory directory that is not the step's own is used for limits and kills only.
     """
 
     def __init__(self, version: int, memory_dir: str | None, cpu_dir: str | None) -> None:
@@ -40,13 +40,13 @@ class StepCgroup:
         return self._own_memory_dir is not None and os.path.basename(self._own_memory_dir).startswith("step_")
 
     def cpu_seconds(self) -> float | None:
-        """CPU time of all processes that were ever in the step's cgroups, the monitor's among them."""
+        """CPU time of all processes that were ever in the step's cgroups, including the monitor's."""
         if self._cpu_dir is None:
             return None
         for directory in _task_dirs(self._cpu_dir):
             seconds = self._cpu_of(directory)
             if seconds is not None:
-                self._ended_cpu[directory] = seconds  # kept: a task's directory can go before the step ends
+                self._ended_cpu[directory] = seconds  # kept: a task's directory can disappear before the step ends
         return sum(self._ended_cpu.values()) if self._ended_cpu else None
 
     def _cpu_of(self, directory: str) -> float | None:
@@ -75,7 +75,7 @@ class StepCgroup:
         return table["anon"] + table.get("shmem", 0) + (_number(f"{directory}/memory.swap.current") or 0)
 
     def peak_with_cache_bytes(self) -> int | None:
-        """The kernel's high-water mark, page cache and the monitor included; over several tasks their sum (a bound)."""
+        """The kernel's high-water mark, with page cache and monitor; the sum (a bound) if there are several tasks."""
         name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
         if self._own_memory_dir is None:
             return None
@@ -84,7 +84,7 @@ class StepCgroup:
         return sum(peaks) if peaks else None
 
     def oom_kills(self) -> int | None:
-        """How many processes the kernel killed for memory; counted where the victim was."""
+        """How many processes the kernel killed for memory; each cgroup counts its own."""
         if self._memory_dir is None:
             return None
         name = "memory.oom_control" if self.version == 1 else "memory.events"
@@ -93,7 +93,7 @@ class StepCgroup:
         return sum(counts) if counts else None
 
     def limit_bytes(self) -> int | None:
-        """The smallest memory limit from here upwards: what Slurm, or anybody, enforces."""
+        """The smallest memory limit of this cgroup and those above it, whoever set it."""
         name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
         limits = []
         directory = self._memory_dir or ""
@@ -106,9 +106,9 @@ class StepCgroup:
 
 
 def find_step_cgroup(cgroup_text: str, mountinfo_text: str) -> StepCgroup | None:
-    """The cgroup that ``/proc/PID/cgroup`` names, where it is mounted; None where no controller of use is.
+    """The cgroup that ``/proc/PID/cgroup`` names; None if no controller that torc uses is mounted.
 
-    A v2 hierarchy counts only where it has the memory or cpu controller: on many machines it is there, and empty.
+    A v2 hierarchy is used only if it has the memory or cpu controller: on many machines it exists without any.
     """
     paths = _paths_by_controller(cgroup_text)
     mounts = _mounts(mountinfo_text)
@@ -164,7 +164,7 @@ def _directory(
     root, mount_point = mounts[controller]
     path = paths[controller]
     if root != "/" and (path == root or path.startswith(root + "/")):
-        path = path[len(root) :]  # a container sees its part of the tree mounted as the whole
+        path = path[len(root) :]  # a container mounts its part of the tree as if it were the whole
     if path == "/" and root == "/" and controller:
         return None  # the whole machine's
     directory = mount_point + path.rstrip("/")
@@ -172,7 +172,7 @@ def _directory(
 
 
 def _task_dirs(directory: str) -> list[str]:
-    """A task's directory and those of the step's other tasks; any other directory is itself."""
+    """All task directories of the step, if this is one of them; otherwise only this directory."""
     above, name = os.path.split(directory)
     if not name.startswith("task_"):
         return [directory]

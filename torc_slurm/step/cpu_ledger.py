@@ -1,21 +1,21 @@
 """Adds up the CPU time of a process tree so that nothing the kernel charged is lost. Pure arithmetic on readings.
 
-Of a tree the kernel tells, at any time: what each living process used and what its waited-for children used, and what
-the wrapper's waited-for children used. When a process ends, its time moves to the one that waits for it: the sum over
-all stays. Where the parent ignores SIGCHLD nobody waits and the time is in no sum (seen: 0.09 s of 3.83 s left): what
-was last read of such a process is added here, and the rest only a cgroup knows.
+The kernel reports, at any time, the CPU time of each living process, of the children that each has waited for, and of
+the children that the wrapper has waited for. When a process exits, its time moves to the process that waits for it, so
+the sum stays the same. If the parent ignores SIGCHLD, no process waits and the kernel drops the time from every sum
+(one test kept 0.09 of 3.83 s). The ledger then adds the last reading of such a process; only a cgroup has the rest.
 """
 
 from __future__ import annotations
 
 from torc_slurm.step.readings import ProcessReading, TreeReading
 
-# A waited-for child's time arrives in its parent's counter cut to clock ticks (10 ms each).
+# The kernel adds a waited-for child's time to its parent's counter in whole clock ticks (10 ms each).
 TICK_SLACK_SECONDS = 0.025
 
 
 class CpuLedger:
-    """Cumulative CPU seconds of the tree, never falling."""
+    """Cumulative CPU seconds of the tree; they never decrease."""
 
     def __init__(self) -> None:
         self._before: list[ProcessReading] = []
@@ -24,9 +24,9 @@ class CpuLedger:
         self.total_seconds = 0.0
 
     def add(self, tree: TreeReading, waited_seconds: float) -> float:
-        """Take in a sample; ``waited_seconds`` is what all wrappers' waited-for children used so far.
+        """Add a sample; ``waited_seconds`` is what the children that all wrappers waited for have used so far.
 
-        Returns the CPU seconds used since the step's begin.
+        Returns the CPU seconds used since the step began.
         """
         if tree.vanished:
             self._unwaited_seconds += self._never_waited_for(tree, waited_seconds)
@@ -35,10 +35,10 @@ class CpuLedger:
         return self.total_seconds
 
     def _never_waited_for(self, tree: TreeReading, waited_seconds: float) -> float:
-        """What vanished processes had used that came to nobody's counter of waited-for children.
+        """CPU seconds of vanished processes that appeared in no counter of waited-for children.
 
-        A process whose parent lives on is owed to that parent. Where the parent vanished as well it is not known who
-        waited, the next ancestor or the wrapper: that is held against all that arrived beyond what was owed.
+        If the parent still lives, its counter should have grown by them. If the parent vanished too, either the next
+        ancestor or the wrapper waited: the method then compares with all growth that other processes do not explain.
         """
         alive = {process.pid: process for process in tree.processes}
         owed, uncertain = _owed(tree.vanished, alive)
@@ -64,12 +64,12 @@ def _clearly_short(seconds: float, count: int) -> float:
 def _owed(
     vanished: list[ProcessReading], alive: dict[int, ProcessReading]
 ) -> tuple[dict[int, tuple[float, int]], tuple[float, int]]:
-    """CPU seconds of the vanished and how many they were: by their living parent's pid, and of those without one."""
+    """CPU seconds and number of vanished processes: per living parent's pid, and of those without a living parent."""
     owed: dict[int, tuple[float, int]] = {}
     uncertain = (0.0, 0)
     for process in vanished:
         parent = alive.get(process.parent_pid)
-        if parent is None or parent.start_ticks > process.start_ticks:  # younger than its child: the pid came again
+        if parent is None or parent.start_ticks > process.start_ticks:  # younger than its child: the pid was reused
             uncertain = uncertain[0] + process.total_cpu_seconds, uncertain[1] + 1
         else:
             seconds, count = owed.get(parent.pid, (0.0, 0))

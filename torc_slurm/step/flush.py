@@ -1,8 +1,8 @@
-"""Has batches written without ever waiting for the file system: a process per flush, the node's own disk as spool.
+"""Writes batches without waiting for the file system: one process per flush, with the node's own disk as spool.
 
-batch -> forked writer: node file, else spool -> its report through a pipe -> what the user should know.
-A writer of its own, because a file system that hangs holds it and not the monitor, and because what SQLite allocates
-then goes with it.
+batch -> forked writer: node file, else spool -> its report through a pipe -> messages to the user.
+The writer is a separate process, so that a file system that hangs blocks the writer and not the monitor, and so that
+SQLite's memory is freed when the writer exits.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from torc_slurm.identity import StepIdentity
 
 _SPOOL_WAIT_SECONDS = 1.0
-_MOST_TRIES = 4  # writers for the last batch, should each be killed
+_MOST_TRIES = 4  # writers for the last batch, if each one is killed
 _MOST_SPOOL_TRIES = 2
 _MOST_REPORT_BYTES = 4096
 
 
 class Flusher:
-    """Writes one step's batches to its node file, or beside it."""
+    """Writes one step's batches to its node file or to a spool."""
 
     def __init__(
         self,
@@ -47,52 +47,52 @@ class Flusher:
         self._tell = tell
         self._tell_run_id = tell_run_id
         self._writer: _Writer | None = None
-        self._unconfirmed: list[Batch] = []  # no writer has said yet where these are
-        self._was_killed = False  # a writer of theirs: a part of them may be in the file
+        self._unconfirmed: list[Batch] = []  # no writer has reported yet where these are
+        self._was_killed = False  # a writer of these batches: some of them may be in the file
         self._told: set[str] = set()
-        self._spooled = ""  # where the record is kept, until it was brought over
+        self._spooled = ""  # where the record is kept until it is collected
         self._is_lost = False
 
     @staticmethod
     def load() -> None:
-        """What the writers need, loaded once here and not by each of them: 4 ms of CPU.
+        """Load what the writers need once, instead of in each writer: 4 ms of CPU.
 
-        What has run only to start, and SQLite, which only the writers run, is no longer this process's memory then.
+        Then release the memory of start-up code and of SQLite, which only the writers run.
         """
         if "torc_slurm.database.node_file" not in sys.modules:
             try:
                 from torc_slurm.database import node_file  # noqa: F401
             except ImportError:
-                return  # no SQLite: the writers say so, and keep the record without it
+                return  # no SQLite: the writers report that, and keep the record without it
             kernel.give_back_code()
 
     @property
     def written_path(self) -> str | None:
-        """The node file's path, where a writer has said that all was committed to it."""
+        """The node file's path, once a writer has reported that it committed everything."""
         is_written = not (self._spooled or self._is_lost or self._unconfirmed)
         return self._target.path if is_written else None
 
     @property
     def report_descriptor(self) -> int | None:
-        """To be polled: readable when the last writer has ended and ``take_report`` will not wait."""
+        """A descriptor to poll: readable when the last writer has exited and ``take_report`` will not wait."""
         return None if self._writer is None or self._writer.pipe < 0 else self._writer.pipe
 
     def take_report(self) -> None:
-        """Take in the last writer's report, if it has ended."""
+        """Read the last writer's report, if that writer has exited."""
         self._is_done(0.0)
 
     def start(self, batch: Batch) -> None:
-        """Write in the background; while an earlier batch still hangs this one goes to the spool."""
+        """Write in the background; to the spool, if the write of an earlier batch still hangs."""
         self._unconfirmed.append(batch)
         if self._is_done(0.0):
             self._start_writer()
         else:
-            self._give_up_writer("the write before it has not ended")
+            self._give_up_writer("the previous write has not finished")
 
     def finish(self, batch: Batch, wait_seconds: float) -> None:
-        """The last batch: written, spooled or said to be lost when this returns, a little over ``wait_seconds`` later.
+        """Write or spool the last batch, or report it as lost, in a little over ``wait_seconds``.
 
-        A writer that ends without a word, because it was killed, is followed by another.
+        If a writer is killed before it reports, start another.
         """
         deadline = time.monotonic() + wait_seconds
         self._unconfirmed.append(batch)
@@ -113,9 +113,9 @@ class Flusher:
         self._writer = self._fork(lambda: self._write(batches), batches)
 
     def _give_up_writer(self, why: str) -> None:
-        """Kill the writer that hangs, lest it writes old figures when it can; spool its batches and the last one.
+        """Kill the writer that hangs, so that it cannot write old figures later; spool its batches and the last one.
 
-        Until it has really ended, which a hung file system can put off, no other is sent after it.
+        A hung file system can delay its exit; until then, start no other writer.
         """
         hanging, batches = self._writer, tuple(self._unconfirmed)
         if hanging is not None:
@@ -137,7 +137,7 @@ class Flusher:
         self._tell_once(text)
 
     def _is_done(self, wait_seconds: float) -> bool:
-        """Whether the last writer has ended, within the time given; takes in its report."""
+        """Whether the last writer exits within the given time; reads its report."""
         if self._writer is None:
             return True
         report = self._writer.report(wait_seconds)
@@ -177,7 +177,7 @@ class Flusher:
         try:
             pipe_read, pipe_write = os.pipe()
             pid = sentinel.fork_deaf()
-        except OSError:  # a limit on processes or files: better written here, where a file system can hang, than not
+        except OSError:  # a limit on processes or files: write here, where a hung file system blocks us
             if pipe_read >= 0:
                 os.close(pipe_read)
                 os.close(pipe_write)
@@ -242,12 +242,12 @@ def _report(work: Callable[[], list[str]]) -> str:
 
 
 class _Writer:
-    """A forked writer (pid 0: the work is done already) and the pipe that its report comes through."""
+    """A forked writer (pid 0: the work is already done) and the pipe for its report."""
 
     def __init__(self, pid: int, pipe: int, batches: tuple[Batch, ...], text: str) -> None:
         self._pid = pid
         self.pipe = pipe
-        self.batches = batches  # what its report answers for
+        self.batches = batches  # that its report is about
         self._text = text
 
     def give_up(self) -> None:
@@ -256,7 +256,7 @@ class _Writer:
             os.kill(self._pid, 9)
 
     def report(self, wait_seconds: float) -> str | None:
-        """What it wrote before it ended, empty where it was killed; None where it has not ended within the time."""
+        """Its report, empty if it was killed; None if it has not exited within the time."""
         if self.pipe < 0:
             return self._text
         poll = select.poll()
@@ -271,7 +271,7 @@ class _Writer:
 
 
 class Target:
-    """The node file of a step; outside Slurm its run id is drawn by the first write, which is the first to touch it."""
+    """The node file of a step. Outside Slurm, the first write chooses the run id."""
 
     def __init__(self, identity: StepIdentity, is_of_site: bool = False) -> None:
         self._identity = identity
@@ -284,11 +284,11 @@ class Target:
 
     @property
     def directory(self) -> str:
-        """Where the node file is, or is to be."""
+        """Where the node file is, or will be."""
         return os.path.join(self.output_dir, RESOURCE_DIR)
 
     def draw(self, batch: Batch) -> str:
-        """The file's path; where there is no run id yet the next free one is taken by creating the file.
+        """The file's path. If there is no run id yet, creating the file claims the next free one.
 
         Raises:
             OSError: the directory cannot be made or listed, is not safe to use, or the file cannot be created.
@@ -302,12 +302,12 @@ class Target:
         return self.path
 
     def know(self, run_id: int) -> None:
-        """The run id that was drawn, here or by a writer."""
+        """The run id that was chosen, here or by a writer."""
         self._identity.run_id = run_id
         self.path = node_file_of(self._identity)
 
     def assume(self, batch: Batch) -> str:
-        """The path for a spool: where none could be drawn the time stands for the run id, so that it is a fresh one."""
+        """The path for a spool; if no run id could be chosen, it has the time instead, so that it is unused."""
         if self.path is None:
             self.know(int(float(str(batch.step["begin_time"]))))
         batch.step["run_id"] = self._identity.run_id
