@@ -12,8 +12,8 @@ from torc_slurm.reports.step_names import (
     shown_name,
     slurm_differs,
     step_label,
+    step_verdict,
     steps_of_several_commands,
-    verdict,
 )
 from torc_slurm.reports.step_stats import (
     ITEM_COLUMNS,
@@ -181,7 +181,7 @@ def test_a_step_without_a_name_of_its_own_is_called_by_what_ran(known: dict[str,
     ],
 )
 def test_the_state_is_torcs_verdict(known: dict[str, object], word: str | None, slurm_word: str | None) -> None:
-    assert verdict(attempt(**known)) == word
+    assert step_verdict(attempt(**known)) == word
     assert slurm_differs(attempt(**known)) == slurm_word
 
 

@@ -17,7 +17,7 @@ from torc_slurm.reports.compare import (
     Comparison,
     steps_by_cause,
 )
-from torc_slurm.reports.step_names import slurm_differs, step_label, verdict
+from torc_slurm.reports.step_names import slurm_differs, step_label, step_verdict
 from torc_slurm.reports.step_stats import Item
 from torc_slurm.text import printable
 
@@ -108,7 +108,7 @@ def _label(comparison: Comparison) -> str:
 def _state(comparison: Comparison) -> str:
     """torc's verdict, and Slurm's word where that is another one."""
     slurm = slurm_differs(comparison.figures)
-    word = verdict(comparison.figures) or NOT_KNOWN
+    word = step_verdict(comparison.figures) or NOT_KNOWN
     return printable(word if slurm is None else f"{word} (Slurm: {slurm})", _NAME_WIDTH)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torc_slurm.cli.answer import Answer
 from torc_slurm.records.accounting import COLUMN_NAMES
+from torc_slurm.records.statuses import COMPLETED
 
 if TYPE_CHECKING:
     from torc_slurm.usecases.epilog import EpilogReport
@@ -49,7 +50,7 @@ def _summary(report: EpilogReport, output_dir: str) -> list[str]:
     records = [read_node_file(path) for path in node_files_of_run(output_dir, workflow, plan.run_id)]
     rows = summary_rows(plan, records)
     commands = [f"torc slurm stats {workflow}    what each job used"]
-    if any(row.status != "completed" for row in rows):
+    if any(row.status != COMPLETED for row in rows):
         commands.append(f"torc submit {workflow}    run the unfinished jobs again")
     return summary_lines(f"workflow {workflow} ({plan.workflow_name}), run {plan.run_id}", rows, commands)
 

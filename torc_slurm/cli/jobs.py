@@ -66,7 +66,7 @@ def list_(
     from torc_slurm.cli.answer import write
     from torc_slurm.database.main import detached_copy
     from torc_slurm.database.workflows import dependencies, job_rows, status_counts
-    from torc_slurm.reports.workflow_status import JOB_STATUSES
+    from torc_slurm.records.statuses import JOB_STATUSES
     from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)

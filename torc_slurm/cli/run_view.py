@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from torc_slurm.cli.options import say
+from torc_slurm.records.statuses import COMPLETED
 from torc_slurm.text import printable
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class LineView:
     def ended(self, job: JobPlan, outcome: Outcome) -> None:
         self._states[outcome.state] += 1
         self._running = max(0, self._running - 1)
-        if outcome.state != "completed":
+        if outcome.state != COMPLETED:
             self._say_trouble(trouble_line(job, outcome))
         if time.monotonic() - self._said_at >= _LINE_EVERY_SECONDS:
             self._said_at = time.monotonic()
@@ -133,7 +134,7 @@ class TerminalView:
     def ended(self, job: JobPlan, outcome: Outcome) -> None:
         self._states[outcome.state] += 1
         self._running.pop(job.job_id, None)
-        if outcome.state != "completed":
+        if outcome.state != COMPLETED:
             self.note(trouble_line(job, outcome))
         self._renew()
 

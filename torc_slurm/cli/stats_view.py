@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from torc_slurm.cli.answer import Answer
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table
 from torc_slurm.figures import HEADINGS, format_figure
+from torc_slurm.records.statuses import RUNNING
 from torc_slurm.reports.differences import Difference
 from torc_slurm.reports.step_names import (
     shown_name,
     step_key,
     step_label,
+    step_verdict,
     steps_of_several_commands,
-    verdict,
 )
 from torc_slurm.reports.step_stats import (
     ITEM_COLUMNS,
@@ -52,7 +53,7 @@ def _name(item: Item) -> str:
 
 
 def _state(item: Item) -> str:
-    word = verdict(item)
+    word = step_verdict(item)
     if word is None:
         return NOT_KNOWN
     level: Level = "good" if word == "COMPLETED" else "" if word in ("RUNNING", "PENDING") else "bad"
@@ -191,7 +192,7 @@ def _how_old(report: StatsReport, now: float) -> list[str]:
     ages = [
         (max(0.0, now - float(item["last_flush_time"])), step_label(item))
         for item in report.items
-        if item["job_status"] == "running" and isinstance(item["last_flush_time"], (int, float))
+        if item["job_status"] == RUNNING and isinstance(item["last_flush_time"], (int, float))
     ]
     if not ages:
         return []

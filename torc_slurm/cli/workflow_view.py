@@ -9,7 +9,8 @@ from datetime import datetime
 
 from torc_slurm.cli.answer import Answer, one
 from torc_slurm.cli.table import NOT_KNOWN, Column, Table
-from torc_slurm.reports.workflow_status import JOB_STATUSES, UNHAPPY, Row, WorkflowStatus, progress_line, unhappy_jobs
+from torc_slurm.records.statuses import COMPLETED, JOB_STATUSES, RUNNING, SUBMITTED, UNSUCCESSFUL
+from torc_slurm.reports.workflow_status import Row, WorkflowStatus, progress_line, unsuccessful_jobs
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.text import printable
 
@@ -68,7 +69,7 @@ def _list_cells(row: Row, status: WorkflowStatus) -> list[str]:
         printable(status.name, _NAME_WIDTH),
         status.status,
         str(status.job_count),
-        str(status.counts.get("completed", 0)),
+        str(status.counts.get(COMPLETED, 0)),
         _text(status.run_id),
         _text(status.slurm_job_id),
         _moment(row["created_at"]),
@@ -84,7 +85,7 @@ def status_answer(status: WorkflowStatus, jobs: Sequence[Row], evidence: Mapping
     lines = [f"Workflow {status.workflow_id}: {status.name}: {status.status}", progress_line(status)]
     lines += [status.reason] if status.reason else []
     lines += [
-        *unhappy_jobs(jobs, evidence, sum(status.counts.get(name, 0) for name in UNHAPPY)),
+        *unsuccessful_jobs(jobs, evidence, sum(status.counts.get(name, 0) for name in UNSUCCESSFUL)),
         *_next_command(status),
     ]
     return Answer(keys=list(item), items=[item], document=document, notes=map(printable, lines))
@@ -92,7 +93,7 @@ def status_answer(status: WorkflowStatus, jobs: Sequence[Row], evidence: Mapping
 
 def _next_command(status: WorkflowStatus) -> list[str]:
     workflow = status.workflow_id
-    if status.status in ("submitted", "running"):
+    if status.status in (SUBMITTED, RUNNING):
         return [f"Follow it: torc workflows status {workflow} --wait"]
     if status.is_completed:
         return [f"What the jobs used: torc slurm stats {workflow}"]

@@ -173,14 +173,15 @@ def status(
     from torc_slurm.cli.workflow_view import status_answer
     from torc_slurm.database.job_states import reasons
     from torc_slurm.database.workflows import job_rows
-    from torc_slurm.reports.workflow_status import MOST_NAMED, UNHAPPY
+    from torc_slurm.records.statuses import UNSUCCESSFUL
+    from torc_slurm.reports.workflow_status import MOST_NAMED
     from torc_slurm.usecases.current import current_workflow
 
     chosen_format, directory = resolve(context, format_, output_dir)
     chosen = _wait(directory, workflow_id) if wait else workflow_id
     with current_workflow(directory, chosen, on_wait=say) as current:
         found = _status(current)
-        jobs = list(job_rows(current.database.connection, current.workflow_id, statuses=UNHAPPY, limit=MOST_NAMED))
+        jobs = list(job_rows(current.database.connection, current.workflow_id, statuses=UNSUCCESSFUL, limit=MOST_NAMED))
         evidence = reasons(current.database.connection, current.workflow_id, [int(row["job_id"] or 0) for row in jobs])
     write(status_answer(found, jobs, evidence), chosen_format)
     make_due_plots(directory, current.workflow_id)

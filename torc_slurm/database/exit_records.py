@@ -15,6 +15,7 @@ from torc_slurm.database.migrations import schema_version
 from torc_slurm.database.node_records import copied_node_file
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.snapshot import fingerprint, has_open_transaction
+from torc_slurm.records.statuses import COMPLETED, RUNNING
 
 _ATTEMPT = """
 SELECT s.task_count, u.oom_kills, e.return_code, e.end_time FROM steps s
@@ -76,9 +77,9 @@ def completed_jobs(paths: Iterable[str], workflow_id: int) -> set[int]:
         states |= {(row[0], row[1], row[2]): row[3] for row in _query(path, _STATES, (workflow_id,))}
         for run, job, attempt, expected, count, highest in _query(path, _EXITS, (workflow_id,)):
             exits.setdefault((run, job, attempt), []).append((expected or 1, count, highest or 0))
-    ended = {key: state for key, state in states.items() if state != "running"}
+    ended = {key: state for key, state in states.items() if state != RUNNING}
     recorded = {key for key, nodes in exits.items() if key not in ended and _all_exited_0(nodes)}
-    return {job for (_, job, _), state in ended.items() if state == "completed"} | {job for _, job, _ in recorded}
+    return {job for (_, job, _), state in ended.items() if state == COMPLETED} | {job for _, job, _ in recorded}
 
 
 def _all_exited_0(nodes: list[tuple[int, int, int]]) -> bool:

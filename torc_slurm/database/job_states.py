@@ -12,6 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torc_slurm.database.attempts import AttemptKey, find_or_create_attempt
 from torc_slurm.database.node_records import Row, Value
+from torc_slurm.records.statuses import (
+    BLOCKED,
+    COMPLETED,
+    FAILED,
+    READY,
+    RUNNING,
+    SPECIFIC_ENDS,
+    SUBMITTED,
+    TOLD_TO_END,
+    UNFINISHED,
+)
 
 _COLUMNS = (
     "workflow_id",
@@ -77,11 +88,6 @@ SELECT d.job_id, d.depends_on_job_id FROM job_dependencies d JOIN jobs j ON j.jo
 _UNFINISHED = "SELECT DISTINCT workflow_id FROM jobs WHERE status <> 'completed' ORDER BY workflow_id"
 _SET_STATUS = "UPDATE jobs SET status = ? WHERE job_id = ?"
 
-# What says more than that a job did not end well.
-_TOLD_TO_END = frozenset(("cancelled", "timeout"))
-_UNSETTLED = frozenset(("running", "submitted", "ready", "blocked"))
-_SPECIFIC = frozenset(("oom", "timeout", "cancelled", "node_fail", "preempted"))
-
 
 def store_job_states(connection: sqlite3.Connection, rows: Iterable[Row]) -> set[int]:
     """Take over rows of a node file's ``job_states``; returns the ``results.id`` of the attempts that changed.
@@ -128,8 +134,8 @@ def with_journal(judged: Mapping[str, Value], journal: Row | None, *, run_ended:
         run_ended: whether its run is over: what wrote no end until then will write none.
     """
     merged = dict(judged) if journal is None else _merged(judged, journal)
-    if run_ended and merged["status"] == "running":
-        merged |= {"status": "failed", "status_evidence": f"its run ended without its end; {judged['status_evidence']}"}
+    if run_ended and merged["status"] == RUNNING:
+        merged |= {"status": FAILED, "status_evidence": f"its run ended without its end; {judged['status_evidence']}"}
     return merged
 
 
@@ -144,11 +150,11 @@ def _merged(judged: Mapping[str, Value], journal: Row) -> dict[str, Value]:
 
 
 def _knows_more(status: str, state: str, return_code: Value) -> bool:
-    if status == "running":
-        return state not in _UNSETTLED
-    if status == "completed":  # it was told to end, and exited 0 upon that; or it did not make its files
-        return state in _TOLD_TO_END or (state == "failed" and return_code == 0)
-    return status == "failed" and state in _SPECIFIC
+    if status == RUNNING:
+        return state not in UNFINISHED
+    if status == COMPLETED:  # it was told to end, and exited 0 upon that; or it did not make its files
+        return state in TOLD_TO_END or (state == FAILED and return_code == 0)
+    return status == FAILED and state in SPECIFIC_ENDS
 
 
 def unmeasured_figures(journal: Row) -> dict[str, Value]:
@@ -197,8 +203,8 @@ def job_statuses(
         words: the latest word on a job: in which run it was said, and a status.
         active_run: the run that may still start jobs; None: no one does.
     """
-    completed = {job for job, (_, word) in words.items() if word == "completed"}
-    completed |= {job for job, status in jobs.items() if status == "completed" and job not in words}
+    completed = {job for job, (_, word) in words.items() if word == COMPLETED}
+    completed |= {job for job, status in jobs.items() if status == COMPLETED and job not in words}
     return {job: _job_status(job, completed, waits_for, words.get(job), active_run) for job in jobs}
 
 
@@ -210,14 +216,14 @@ def _job_status(
     active_run: int | None,
 ) -> str:
     if job in completed:
-        return "completed"
-    said = word[1] if word is not None and (active_run is None or word[0] >= active_run) else "ready"
-    if said not in _UNSETTLED:
+        return COMPLETED
+    said = word[1] if word is not None and (active_run is None or word[0] >= active_run) else READY
+    if said not in UNFINISHED:
         return said
-    if said == "running":
-        return said if active_run is not None else "failed"
-    return _waiting(job, completed, waits_for, "ready" if active_run is None else "submitted")
+    if said == RUNNING:
+        return said if active_run is not None else FAILED
+    return _waiting(job, completed, waits_for, READY if active_run is None else SUBMITTED)
 
 
 def _waiting(job: int, completed: set[int], waits_for: Mapping[int, Sequence[int]], free: str) -> str:
-    return free if all(other in completed for other in waits_for.get(job, ())) else "blocked"
+    return free if all(other in completed for other in waits_for.get(job, ())) else BLOCKED

@@ -16,6 +16,7 @@ from torc_slurm.errors import InputError
 from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
 from torc_slurm.plan_settings import job_settings_text, workflow_settings
+from torc_slurm.records.statuses import BLOCKED, READY
 from torc_slurm.spec.workflow import Job, Requirement, Scheduler, Workflow
 
 _INSERT_WORKFLOW = """
@@ -204,7 +205,7 @@ def _insert_jobs(
                 "[]" if not job.srun_options else json.dumps(job.srun_options),
                 None if job.requirement is None else requirement_ids[job.requirement],
                 job_settings_text(job.settings),
-                "blocked" if job.depends_on else "ready",
+                BLOCKED if job.depends_on else READY,
             )
             for job in jobs
         ),

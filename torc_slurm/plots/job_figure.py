@@ -31,6 +31,7 @@ from torc_slurm.plots.parts import (
     panel_title,
 )
 from torc_slurm.plots.quoting import figure_text
+from torc_slurm.records.statuses import OOM
 from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
 
 # Panels from the top: CPU, memory, processes; and reads and writes below, where they were recorded.
@@ -169,7 +170,7 @@ def _of_attempt(words: str, job: Job, attempt: Attempt) -> str:
 def _memory_at_end(attempt: Attempt, each: Measured) -> Number | None:
     """What the node is known to have had when the attempt was ended: out of memory its highest, else its last."""
     samples = [value for value in each.series.columns[1] if value is not None]
-    return samples[-1] if samples and attempt.status != "oom" else each.peak_memory_bytes
+    return samples[-1] if samples and attempt.status != OOM else each.peak_memory_bytes
 
 
 def _crosses(attempt: Attempt, words: str, ended: Sequence[Measured]) -> Dictionary:

@@ -11,20 +11,13 @@ from functools import cached_property
 from heapq import nlargest
 
 from torc_slurm.database.series import SeriesFile
+from torc_slurm.records.statuses import COMPLETED, END_WORDS, RUNNING
 from torc_slurm.usecases.verdict import signal_name
 
 MOST_ALONE = 400  # jobs that have lines and bars of their own
 
 Number = int | float
 Column = Sequence[Number | None]
-
-KILLED = {
-    "oom": "killed: out of memory",
-    "timeout": "ended: time limit",
-    "preempted": "preempted",
-    "node_fail": "lost with its node",
-    "cancelled": "cancelled",
-}
 
 
 @dataclass(frozen=True)
@@ -97,9 +90,9 @@ class Attempt:
 
 def how_it_was_ended(status: str | None, signal: int | None) -> str | None:
     """In words, where something other than its own command ended an attempt; None where it ended by itself."""
-    if status in KILLED:
-        return KILLED[status]
-    if signal and status != "completed":
+    if status in END_WORDS:
+        return END_WORDS[status]
+    if signal and status != COMPLETED:
         return f"killed: {signal_name(signal)}"
     return None
 
@@ -122,7 +115,7 @@ class Job:
     @property
     def has_failed(self) -> bool:
         """Whether its last attempt ended otherwise than completed."""
-        return self.last.status not in (None, "completed", "running")
+        return self.last.status not in (None, COMPLETED, RUNNING)
 
     @property
     def last(self) -> Attempt:

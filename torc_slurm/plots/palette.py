@@ -7,6 +7,8 @@ lightened until each stands out from its background; a test holds how far they a
 
 from __future__ import annotations
 
+from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, NODE_FAIL, OOM, PREEMPTED, RUNNING, TIMEOUT
+
 LIGHT = {
     "background": "#ffffff",
     "text": "#1b1f24",
@@ -43,14 +45,14 @@ THEMES = {"light": LIGHT, "dark": DARK}
 
 # colour and pattern of each state, so that a print in grey tells them apart too
 STATUS = {
-    "completed": ("@0", ""),
-    "running": ("@2", ""),
-    "failed": ("@1", "/"),
-    "oom": ("@3", "x"),
-    "timeout": ("@4", "-"),
-    "cancelled": ("@muted", "."),
-    "node_fail": ("@5", "|"),
-    "preempted": ("@5", "\\"),
+    COMPLETED: ("@0", ""),
+    RUNNING: ("@2", ""),
+    FAILED: ("@1", "/"),
+    OOM: ("@3", "x"),
+    TIMEOUT: ("@4", "-"),
+    CANCELLED: ("@muted", "."),
+    NODE_FAIL: ("@5", "|"),
+    PREEMPTED: ("@5", "\\"),
 }
 UNKNOWN_STATUS = ("@muted", "")
 

@@ -23,6 +23,7 @@ from torc_slurm.plots.summary_figure import summary_figure
 from torc_slurm.plots.words import HOW_TO_GET_A_SERIES, NOT_MEASURED, percent
 from torc_slurm.plots.words import memory as memory_words
 from torc_slurm.plots.write import Overview, packing_notes
+from torc_slurm.records.statuses import COMPLETED, RUNNING, UNSUCCESSFUL
 from torc_slurm.reports.step_stats import StatsReport
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
@@ -31,8 +32,7 @@ from torc_slurm.sizing.savings import Saving
 from torc_slurm.sizing.utilization import Utilization
 from torc_slurm.units import format_run_time
 
-_STATES = ("completed", "running", "failed", "oom", "timeout", "cancelled", "node_fail", "preempted")
-_FAILED = frozenset(("failed", "oom", "timeout", "cancelled", "node_fail", "preempted"))
+_STATES = (COMPLETED, RUNNING, *UNSUCCESSFUL)
 _MOST_ROWS = 200
 _MOST_NOTES = 40
 _MOST_ON_ONE_LINE = 16
@@ -331,7 +331,7 @@ def _nodes(names: str) -> list[object]:
 def _order_of(cells: Sequence[Any]) -> tuple[bool, str, int]:
     """Failed jobs first, by name; then by number."""
     number = int(cells[0][0]) if isinstance(cells[0], list) else int(cells[0])
-    has_failed = cells[2][0] in _FAILED
+    has_failed = cells[2][0] in UNSUCCESSFUL
     return not has_failed, str(cells[1]) if has_failed else "", number
 
 

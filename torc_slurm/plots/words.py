@@ -8,6 +8,7 @@ from torc_slurm.plots.measured import Measured
 from torc_slurm.plots.model import Attempt, Job, Number, Run
 from torc_slurm.plots.page import Table
 from torc_slurm.plots.quoting import plain
+from torc_slurm.records.statuses import RUNNING
 from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
 
 NOT_MEASURED = "-"
@@ -74,7 +75,7 @@ def _attempt_row(job: Job, attempt: Attempt, each: Measured) -> list[str]:
 
 
 def _may_run(attempt: Attempt) -> bool:
-    return attempt.status in (None, "running")
+    return attempt.status in (None, RUNNING)
 
 
 def memory(value: Number | None) -> str:

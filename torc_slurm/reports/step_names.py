@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from torc_slurm.records.statuses import FAILED, verdict
 from torc_slurm.usecases.verdict import signal_name
 
 Value = int | float | str | None
@@ -13,8 +14,6 @@ Row = Mapping[str, Value]
 StepKey = tuple[Value, Value, Value]
 
 _WRAPPER = "torc-step"
-# torc's verdict in Slurm's own spelling; the others are the status in capitals.
-_VERDICTS = {"oom": "OUT_OF_MEMORY"}
 
 
 def step_label(item: Row, *, numbered: bool = False) -> str:
@@ -58,14 +57,14 @@ def shown_name(item: Row) -> str | None:
     return os.path.basename(program) + space + rest
 
 
-def verdict(item: Row) -> str | None:
+def step_verdict(item: Row) -> str | None:
     """torc's verdict of a step that it measured, with the signal that it died of; Slurm's state of any other."""
     status = item["job_status"]
     if status is None:
         return None if item["state"] is None else str(item["state"])
-    word = _VERDICTS.get(str(status), str(status).upper())
+    word = verdict(str(status))
     signal = item["return_signal"]
-    return f"{word} {signal_name(int(signal))}" if status == "failed" and isinstance(signal, int) and signal else word
+    return f"{word} {signal_name(int(signal))}" if status == FAILED and isinstance(signal, int) and signal else word
 
 
 def slurm_differs(item: Row) -> str | None:
@@ -73,5 +72,5 @@ def slurm_differs(item: Row) -> str | None:
     state = item["state"]
     if state is None or item["job_status"] is None:
         return None
-    word = _VERDICTS.get(str(item["job_status"]), str(item["job_status"]).upper())
+    word = verdict(str(item["job_status"]))
     return None if state == word else str(state)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from torc_slurm.database.selection import LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN, SLURM_PREFIX, attempt_values
 from torc_slurm.figures import IDENTITY_COLUMNS, RESULT_COLUMNS
 from torc_slurm.records.accounting import COLUMN_NAMES
+from torc_slurm.records.statuses import OOM
 from torc_slurm.reports.causes import reads_first_process
 from torc_slurm.reports.differences import Difference, differences
 from torc_slurm.reports.efficiency import EFFICIENCY_COLUMNS, efficiency
@@ -182,7 +183,7 @@ def _slurm_side(row: Row, prefix: str) -> Item:
 def _warnings(items: Iterable[Item]) -> Iterable[str]:
     for item in items:
         label = step_label(item)
-        if item["job_status"] == "oom" or item["state"] == "OUT_OF_MEMORY":
+        if item["job_status"] == OOM or item["state"] == "OUT_OF_MEMORY":
             bound = "; its peak is a lower bound of what it needs" if item["peak_memory_bytes"] is not None else ""
             yield f"{label} ran out of memory{bound}"
         if item["end_time_source"] == "last flush":

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torc_slurm.database.merge import merge_nodes
 from torc_slurm.database.node_records import NodeRecords, Row, StepRecord
 from torc_slurm.plan import JobPlan, Plan
+from torc_slurm.records.statuses import COMPLETED, FAILED, OOM, WORST_FIRST
 from torc_slurm.text import printable
 from torc_slurm.units import format_change, format_cpu_count, format_cpu_percent, format_memory, format_run_time
 
@@ -20,7 +21,7 @@ MOST_LINES = 15
 _MOST_NAMED = 6
 _LONGEST_NAME = 60
 NOT_STARTED = "not started"
-_BAD_FIRST = ("oom", "timeout", "node_fail", "preempted", "failed", "running", "cancelled", NOT_STARTED, "completed")
+_BAD_FIRST = (*WORST_FIRST[:-1], NOT_STARTED, COMPLETED)
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def _status(state: Row | None, return_code: object, oom: bool) -> tuple[str, str
     if state is None:
         return NOT_STARTED, None
     status, reason = str(state["state"]), None if state["reason"] is None else str(state["reason"])
-    if status == "failed" and oom and return_code != 0:
-        return "oom", "the kernel killed a process of it for memory"
+    if status == FAILED and oom and return_code != 0:
+        return OOM, "the kernel killed a process of it for memory"
     return status, reason
 
 
@@ -94,7 +95,7 @@ def summary_lines(title: str, rows: Sequence[SummaryRow], next_commands: Sequenc
     """
     lines = [printable(f"{title}: {_counts(rows)}"), *_worst_lines(rows)]
     tail = [f"next: {command}" for command in next_commands]
-    troubled = [row for row in rows if row.status not in ("completed", NOT_STARTED)]
+    troubled = [row for row in rows if row.status not in (COMPLETED, NOT_STARTED)]
     troubled.sort(key=lambda row: _rank(row.status))
     room = min(_MOST_NAMED, MOST_LINES - len(lines) - len(tail) - 1)
     lines += [_trouble(row) for row in troubled[:room]]

@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# In the order in which a job goes through them; the last ones are how it can end.
-JOB_STATUSES = (
-    "blocked",
-    "ready",
-    "submitted",
-    "running",
-    "completed",
-    "failed",
-    "oom",
-    "timeout",
-    "cancelled",
-    "node_fail",
-    "preempted",
-)
-UNHAPPY = JOB_STATUSES[JOB_STATUSES.index("failed") :]
+from torc_slurm.database.runs import GENERATED
+from torc_slurm.records.statuses import COMPLETED, FAILED, JOB_STATUSES, READY, RUNNING, SUBMITTED, UNSUCCESSFUL
+
 MOST_NAMED = 10
 
 Value = int | float | str | None
@@ -45,7 +33,7 @@ class WorkflowStatus:
 
     @property
     def is_completed(self) -> bool:
-        return self.counts.get("completed", 0) == self.job_count
+        return self.counts.get(COMPLETED, 0) == self.job_count
 
     def as_item(self) -> dict[str, Value]:
         """As a list shows it: every status with its count."""
@@ -78,30 +66,28 @@ def workflow_status(
 
 
 def _status(counts: Mapping[str, int], run_status: str | None) -> str:
-    if run_status in ("submitted", "running"):
+    if run_status in (SUBMITTED, RUNNING):
         return str(run_status)
-    if counts.get("completed", 0) == sum(counts.values()):
-        return "completed"
-    if any(counts.get(name) for name in UNHAPPY):
-        return "failed"
-    return "generated" if run_status == "generated" else "ready"
+    if counts.get(COMPLETED, 0) == sum(counts.values()):
+        return COMPLETED
+    if any(counts.get(name) for name in UNSUCCESSFUL):
+        return FAILED
+    return run_status if run_status == GENERATED else READY
 
 
 def progress_line(status: WorkflowStatus) -> str:
     """``run 2 running: 5 of 12 completed, 3 running, 4 blocked``."""
-    counts = [
-        f"{status.counts[name]} {name}" for name in JOB_STATUSES if status.counts.get(name) and name != "completed"
-    ]
-    done = f"{status.counts.get('completed', 0)} of {status.job_count} completed"
+    counts = [f"{status.counts[name]} {name}" for name in JOB_STATUSES if status.counts.get(name) and name != COMPLETED]
+    done = f"{status.counts.get(COMPLETED, 0)} of {status.job_count} completed"
     what = "no run yet" if status.run_id is None else f"run {status.run_id} {status.run_status}"
     return f"{what}: {', '.join([done, *counts])}"
 
 
-def unhappy_jobs(jobs: Sequence[Row], evidence: Mapping[int, str], total: int) -> list[str]:
+def unsuccessful_jobs(jobs: Sequence[Row], evidence: Mapping[int, str], total: int) -> list[str]:
     """A line for each job that ended otherwise than completed, up to a bound.
 
     Args:
-        jobs: rows of ``jobs`` of the statuses `UNHAPPY`, `MOST_NAMED` at least, or all.
+        jobs: rows of ``jobs`` of the statuses `UNSUCCESSFUL`, `MOST_NAMED` at least, or all.
         evidence: why, by ``job_id``.
         total: how many such jobs there are.
     """

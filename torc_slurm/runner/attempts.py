@@ -6,15 +6,6 @@ from dataclasses import dataclass
 
 from torc_slurm.plan import JobPlan
 
-COMPLETED, FAILED, OOM, TIMEOUT, CANCELLED, NODE_FAIL = (
-    "completed",
-    "failed",
-    "oom",
-    "timeout",
-    "cancelled",
-    "node_fail",
-)
-
 
 @dataclass(frozen=True)
 class Attempt:

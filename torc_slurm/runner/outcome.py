@@ -9,13 +9,8 @@ from __future__ import annotations
 import re
 import signal
 
+from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, NODE_FAIL, OOM, TIMEOUT
 from torc_slurm.runner.attempts import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    NODE_FAIL,
-    OOM,
-    TIMEOUT,
     Ended,
     Evidence,
     Outcome,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torc_slurm.runner.attempts import FAILED, NODE_FAIL, OOM, TIMEOUT, Outcome
+from torc_slurm.records.statuses import OOM, RETRIABLE, TIMEOUT
+from torc_slurm.runner.attempts import Outcome
 from torc_slurm.spec.workflow import Rule
-
-_CAN_BE_TRIED_AGAIN = frozenset((FAILED, OOM, TIMEOUT, NODE_FAIL))
 
 
 def exit_code_of(outcome: Outcome, *, timeout_exit_code: int, oom_exit_code: int) -> int | None:
@@ -17,7 +16,7 @@ def exit_code_of(outcome: Outcome, *, timeout_exit_code: int, oom_exit_code: int
 
 def rule_for(rules: Sequence[Rule], outcome: Outcome, code: int | None) -> Rule | None:
     """The first rule that is meant for this end; None where there is none, or where nothing was wrong with the job."""
-    if outcome.state not in _CAN_BE_TRIED_AGAIN or outcome.return_code == 0:
+    if outcome.state not in RETRIABLE or outcome.return_code == 0:
         return None
     return next(
         (

@@ -13,11 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torc_slurm.plan import JobPlan, Plan
+from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT
 from torc_slurm.runner.attempts import (
-    CANCELLED,
-    COMPLETED,
-    FAILED,
-    TIMEOUT,
     Attempt,
     Ended,
     Evidence,
@@ -59,7 +56,7 @@ class RunResult:
 
     @property
     def all_completed(self) -> bool:
-        return not self.not_started and set(self.states) <= {"completed"}
+        return not self.not_started and set(self.states) <= {COMPLETED}
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ class Run:
             self._never_run(job, str(error))
             return
         running = self._running[job.job_id] = Running(attempt, started, start_time)
-        self._journal.put_state(self._row(job, "running", running=running))
+        self._journal.put_state(self._row(job, RUNNING, running=running))
         self._observer.started(attempt)
         if self._launcher.name == "direct" and self._plan.execution.enforce_runtime and job.runtime_seconds:
             self._loop.after(job.runtime_seconds, lambda: self._time_is_up(running))

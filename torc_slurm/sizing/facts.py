@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
+from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, OOM, TIMEOUT
 from torc_slurm.units import MIB, exact, monitor_allowance_mib, parse_iso_duration, parse_memory, step_memory_mib
 
 Figure = int | float | Decimal
@@ -93,13 +94,13 @@ class Attempt:
     @property
     def outcome(self) -> Outcome:
         """Its end as sizing sees it: a kill for memory or time counts also where Slurm calls it failed or cancelled."""
-        if self.status == "completed":
+        if self.status == COMPLETED:
             return Outcome.completed
-        if self.status == "oom" or self._was_killed_for_memory():
+        if self.status == OOM or self._was_killed_for_memory():
             return Outcome.out_of_memory
-        if self.status == "timeout" or self._was_ended_for_time():
+        if self.status == TIMEOUT or self._was_ended_for_time():
             return Outcome.out_of_time
-        return Outcome.failed if self.status == "failed" else Outcome.silent
+        return Outcome.failed if self.status == FAILED else Outcome.silent
 
     @property
     def own_memory_limit_bytes(self) -> int | None:
@@ -121,7 +122,7 @@ class Attempt:
         return self.exec_time_seconds is None or exact(self.exec_time_seconds) + NEAR_LIMIT_SECONDS >= asked
 
     def _was_killed_for_memory(self) -> bool:
-        if self.status not in ("failed", "cancelled") or self.return_code == 0:
+        if self.status not in (FAILED, CANCELLED) or self.return_code == 0:
             return False
         if self.oom_kills:
             return True
@@ -131,7 +132,7 @@ class Attempt:
         )
 
     def _was_ended_for_time(self) -> bool:
-        if self.status not in ("failed", "cancelled") or not self.runtime_enforced or self.exec_time_seconds is None:
+        if self.status not in (FAILED, CANCELLED) or not self.runtime_enforced or self.exec_time_seconds is None:
             return False
         return self.ran_to_its_limit and (self._died_of(_SIGTERM) or self._died_of(_SIGKILL))
 

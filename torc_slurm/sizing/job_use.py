@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torc_slurm.records import statuses
+from torc_slurm.records.statuses import verdict
+
 # torc's verdicts, as shown to people.
-COMPLETED, FAILED, OUT_OF_MEMORY, TIMEOUT = "COMPLETED", "FAILED", "OUT_OF_MEMORY", "TIMEOUT"
-CANCELLED, NODE_FAIL, PREEMPTED = "CANCELLED", "NODE_FAIL", "PREEMPTED"
-# The cluster or a person ended these, so they say nothing of what the job needs.
-ENDED_FROM_OUTSIDE = frozenset({CANCELLED, NODE_FAIL, PREEMPTED})
-# Of each status of torc's database that is an end, the verdict.
-VERDICTS = {
-    "completed": COMPLETED,
-    "failed": FAILED,
-    "oom": OUT_OF_MEMORY,
-    "timeout": TIMEOUT,
-    "cancelled": CANCELLED,
-    "node_fail": NODE_FAIL,
-    "preempted": PREEMPTED,
-}
-ENDED = frozenset(VERDICTS.values())
+COMPLETED, FAILED, OUT_OF_MEMORY, TIMEOUT, CANCELLED = map(
+    verdict, (statuses.COMPLETED, statuses.FAILED, statuses.OOM, statuses.TIMEOUT, statuses.CANCELLED)
+)
+ENDED_FROM_OUTSIDE = frozenset(map(verdict, statuses.ENDED_FROM_OUTSIDE))
+# Of each verdict the status of torc's database.
+STATUSES = {verdict(status): status for status in statuses.ENDS}
 
 SLURM_MAXRSS = "slurm_maxrss"
 SLURM_TASK_SUM = "slurm_task_sum"
@@ -99,7 +93,7 @@ class JobUse:
 
     @property
     def has_ended(self) -> bool:
-        return self.state in ENDED
+        return self.state in STATUSES
 
     @property
     def is_measured(self) -> bool:

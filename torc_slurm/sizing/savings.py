@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
+from torc_slurm.records.statuses import RUNNING
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.evidence import Resource
@@ -99,7 +100,7 @@ def _saving(requirement: Requirement, jobs: Iterable[Job], after: Request, run_i
     jobs = tuple(jobs)
     attempts = [each for job in jobs for each in job.attempts if run_id in (None, each.run_id)]
     pairs = [(_asked(each.request, each), _used(each)) for each in attempts]
-    ended_badly = [each for each in attempts if each.outcome is not Outcome.completed and each.status != "running"]
+    ended_badly = [each for each in attempts if each.outcome is not Outcome.completed and each.status != RUNNING]
     return Saving(
         requirement=requirement,
         jobs=len(jobs),

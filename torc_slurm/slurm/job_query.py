@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torc_slurm.records.accounting import AccountingRecord
+from torc_slurm.records.statuses import NODE_FAIL, TIMEOUT
 from torc_slurm.slurm import sacct
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.states import states_of_status
@@ -15,8 +16,8 @@ ALL_USERS = "*"
 # torc's verdicts that are not Slurm's words, and words that people use, as sacct's --state takes them.
 _STATES = {
     "OOM": ("OUT_OF_MEMORY",),
-    "TIMEOUT": states_of_status("timeout"),
-    "NODE_FAIL": states_of_status("node_fail"),
+    "TIMEOUT": states_of_status(TIMEOUT),
+    "NODE_FAIL": states_of_status(NODE_FAIL),
     "FAILED": ("FAILED", "OUT_OF_MEMORY"),
 }
 _AHEAD_SECONDS = 400 * 86400

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from torc_slurm.records.statuses import CANCELLED, NODE_FAIL, PREEMPTED, TIMEOUT
+
 WAITING = "waiting"  # no process anywhere; it can start, or start again, by itself or when it is released
 RUNNING = "running"  # it can have processes on its nodes
 ENDED = "ended"
@@ -30,7 +32,7 @@ STATES: dict[str, SlurmState] = {
     "CONFIGURING": SlurmState(WAITING),  # its nodes boot
     "POWER_UP_NODE": SlurmState(WAITING),
     "EXPEDITING": SlurmState(WAITING),
-    "REQUEUED": SlurmState(WAITING, "cancelled", ends_record=True),
+    "REQUEUED": SlurmState(WAITING, CANCELLED, ends_record=True),
     "REQUEUE_FED": SlurmState(WAITING),
     "REQUEUE_HOLD": SlurmState(WAITING),
     "RESV_DEL_HOLD": SlurmState(WAITING),
@@ -47,13 +49,13 @@ STATES: dict[str, SlurmState] = {
     "COMPLETED": SlurmState(ENDED),
     "FAILED": SlurmState(ENDED),
     "OUT_OF_MEMORY": SlurmState(ENDED),
-    "TIMEOUT": SlurmState(ENDED, "timeout"),
-    "DEADLINE": SlurmState(ENDED, "timeout"),
-    "CANCELLED": SlurmState(ENDED, "cancelled"),
-    "REVOKED": SlurmState(ENDED, "cancelled"),  # a sibling of a federated job has started elsewhere
-    "PREEMPTED": SlurmState(ENDED, "preempted"),
-    "NODE_FAIL": SlurmState(ENDED, "node_fail"),
-    "BOOT_FAIL": SlurmState(ENDED, "node_fail"),
+    "TIMEOUT": SlurmState(ENDED, TIMEOUT),
+    "DEADLINE": SlurmState(ENDED, TIMEOUT),
+    "CANCELLED": SlurmState(ENDED, CANCELLED),
+    "REVOKED": SlurmState(ENDED, CANCELLED),  # a sibling of a federated job has started elsewhere
+    "PREEMPTED": SlurmState(ENDED, PREEMPTED),
+    "NODE_FAIL": SlurmState(ENDED, NODE_FAIL),
+    "BOOT_FAIL": SlurmState(ENDED, NODE_FAIL),
 }
 
 

@@ -12,6 +12,7 @@ from torc_slurm.database.merge import last_seen, merge_nodes
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.database.store import Evidence, evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
+from torc_slurm.records.statuses import FAILED, RUNNING
 from torc_slurm.units import format_run_time
 from torc_slurm.usecases.verdict import SlurmView, WrapperView, attempt_status
 
@@ -88,12 +89,12 @@ def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting
     slurm = None if accounting is None else SlurmView.from_row(accounting)
     status, evidence = attempt_status(_wrapper_view(figures, accounting), slurm)
     ended = figures["end_time"] is not None
-    if status == "running" and ended:  # all nodes wrote their end, but no task an exit: wrappers that were killed
-        status, evidence = "failed", "no exit record, though its nodes have ended"
+    if status == RUNNING and ended:  # all nodes wrote their end, but no task an exit: wrappers that were killed
+        status, evidence = FAILED, "no exit record, though its nodes have ended"
     judged: dict[str, Value] = {"status": status, "status_evidence": evidence}
     if ended:
         return judged | {"end_time_source": "exit records"}
-    return judged | (_end_by_others(figures, nodes, accounting) if status != "running" else {"end_time_source": None})
+    return judged | (_end_by_others(figures, nodes, accounting) if status != RUNNING else {"end_time_source": None})
 
 
 def _wrapper_view(figures: Mapping[str, Value], accounting: Row | None) -> WrapperView:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torc_slurm.database.node_records import Row
 from torc_slurm.database.workflows import job_rows, redefine_job
 from torc_slurm.errors import TorcError
+from torc_slurm.records.statuses import COMPLETED
 from torc_slurm.spec.load import load_workflow
 from torc_slurm.spec.workflow import Job
 from torc_slurm.text import printable
@@ -54,8 +55,8 @@ def spec_changes(connection: sqlite3.Connection, workflow: Row) -> SpecChanges |
     ]
     changes = SpecChanges(
         path=path,
-        changed=tuple((row, job) for row, job in differing if row["status"] != "completed"),
-        completed=tuple(job.name for row, job in differing if row["status"] == "completed"),
+        changed=tuple((row, job) for row, job in differing if row["status"] != COMPLETED),
+        completed=tuple(job.name for row, job in differing if row["status"] == COMPLETED),
         new=tuple(name for name in jobs if name not in rows),
         gone=tuple(name for name in rows if name not in jobs),
     )

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from torc_slurm.database.own_records import OwnRecord
 from torc_slurm.errors import ParseError
 from torc_slurm.records.accounting import AccountingRecord
+from torc_slurm.records.statuses import verdict
 from torc_slurm.sizing.job_use import (
     CANCELLED,
     COMPLETED,
@@ -25,7 +26,6 @@ from torc_slurm.sizing.job_use import (
     SLURM_MAXRSS,
     SLURM_TASK_SUM,
     TIMEOUT,
-    VERDICTS,
     JobUse,
     StepUse,
 )
@@ -34,7 +34,6 @@ from torc_slurm.slurm.node_list import expand_node_list
 from torc_slurm.slurm.states import has_ended, status_of_end
 from torc_slurm.slurm.tres import parse_resources
 
-_STATUS_VERDICTS = VERDICTS | {"running": "RUNNING"}
 _EXTERN, _BATCH = "extern", "batch"
 # What Slurm saw of a whole batch step, over what torc-step saw of its commands: the shell's own memory.
 _LITTLE_MORE = 1.25
@@ -47,7 +46,7 @@ def _verdict_of(state: str | None) -> str | None:
     if state is None or not has_ended(state):
         return state
     status = status_of_end(state)
-    return state if status is None else _STATUS_VERDICTS[status]
+    return state if status is None else verdict(status)
 
 
 def job_uses(
@@ -209,7 +208,7 @@ def _own_name(use: StepUse, records: Sequence[OwnRecord]) -> str | None:
 def _step_verdict(use: StepUse, records: Sequence[OwnRecord]) -> str | None:
     if use.step_id == _BATCH or use.state in ENDED_FROM_OUTSIDE | {TIMEOUT}:
         return use.state
-    verdicts = [_STATUS_VERDICTS.get(record.status, record.status) for record in records]
+    verdicts = [verdict(record.status) for record in records]
     return next((verdict for verdict in verdicts if verdict != COMPLETED), verdicts[0])
 
 

@@ -12,6 +12,7 @@ from torc_slurm.database.node_records import Row
 from torc_slurm.database.workflows import dependencies, job_rows, user_data_rows
 from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, UserDatum, actions_left
 from torc_slurm.plan_settings import action, job_settings_of
+from torc_slurm.records.statuses import COMPLETED
 from torc_slurm.spec.workflow import Action
 from torc_slurm.units import parse_iso_duration, parse_memory, step_memory_mib
 from torc_slurm.usecases.installation import step_command
@@ -26,7 +27,7 @@ def plan_of(connection: sqlite3.Connection, workflow: Row, *, run_id: int, outpu
     """
     workflow_id = int(workflow["workflow_id"] or 0)
     rows = list(job_rows(connection, workflow_id))
-    completed = {row["job_id"] for row in rows if row["status"] == "completed"}
+    completed = {row["job_id"] for row in rows if row["status"] == COMPLETED}
     waits_for = dependencies(connection, workflow_id)
     settings = json.loads(str(workflow["settings"]))
     return Plan(

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torc_slurm.records.statuses import RUNNING
 from torc_slurm.sizing.advice import Advice, advise, sbatch_lines
 from torc_slurm.sizing.facts import Attempt, Facts, Job, Request, Requirement
 from torc_slurm.sizing.job_groups import Group
-from torc_slurm.sizing.job_use import VERDICTS, JobUse
+from torc_slurm.sizing.job_use import STATUSES, JobUse
 from torc_slurm.units import MIB, format_iso_duration
-
-_STATUSES = {verdict: status for status, verdict in VERDICTS.items()}
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def _attempt(job: JobUse) -> Attempt:
     return Attempt(
         run_id=1,
         attempt_id=1,
-        status=_STATUSES.get(job.state or "", "running"),
+        status=STATUSES.get(job.state or "", RUNNING),
         request=_request(job),
         return_code=job.exit_code,
         return_signal=job.exit_signal,

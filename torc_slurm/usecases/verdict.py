@@ -18,9 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, NODE_FAIL, OOM, RUNNING
 from torc_slurm.slurm.states import status_of_end
-
-STATUSES = ("running", "completed", "failed", "oom", "timeout", "cancelled", "node_fail", "preempted")
 
 _FINAL = frozenset({"found", "partial", "missing"})
 
@@ -62,10 +61,10 @@ class Outcome(NamedTuple):
 
 
 def attempt_status(wrapper: WrapperView, slurm: SlurmView | None) -> Outcome:
-    """The status of one attempt: one of STATUSES; ``running`` where nothing says that it has ended."""
+    """The status of one attempt: one of `ATTEMPT_STATUSES`; ``running`` where nothing says that it has ended."""
     slurm_is_final = slurm is not None and slurm.status in _FINAL
     if wrapper.return_code is None and not slurm_is_final:
-        return Outcome("running", _why_running(slurm))
+        return Outcome(RUNNING, _why_running(slurm))
     for judge in (_out_of_memory, _ended_with_its_job, _ended_by_slurm):
         outcome = judge(wrapper, slurm if slurm is not None else SlurmView("unavailable"))
         if outcome is not None:
@@ -83,11 +82,9 @@ def _out_of_memory(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
     if wrapper.return_code == 0:
         return None
     if wrapper.oom_kills:
-        return Outcome(
-            "oom", f"{_exit_text(wrapper)}; the kernel killed {wrapper.oom_kills} of its processes for memory"
-        )
+        return Outcome(OOM, f"{_exit_text(wrapper)}; the kernel killed {wrapper.oom_kills} of its processes for memory")
     if slurm.state == "OUT_OF_MEMORY":
-        return Outcome("oom", f"{_exit_text(wrapper)}; Slurm says OUT_OF_MEMORY")
+        return Outcome(OOM, f"{_exit_text(wrapper)}; Slurm says OUT_OF_MEMORY")
     return None
 
 
@@ -96,7 +93,7 @@ def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> Outcome | Non
     status = status_of_end(slurm.job_state)
     if status is None or slurm.job_end_time is None:
         return None
-    if status == "node_fail" and slurm.state == "COMPLETED":
+    if status == NODE_FAIL and slurm.state == "COMPLETED":
         return None  # the step's own end reached Slurm: its node did not take it down, whatever second it was
     end_time = _own_end_time(wrapper, slurm)
     if end_time is not None and int(end_time) < slurm.job_end_time:
@@ -116,7 +113,7 @@ def _ended_by_slurm(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
     if slurm.state == "CANCELLED":
         if slurm.cancelled_by_uid is None:
             return None
-        return Outcome("cancelled", f"Slurm says CANCELLED by user id {slurm.cancelled_by_uid}; {_exit_text(wrapper)}")
+        return Outcome(CANCELLED, f"Slurm says CANCELLED by user id {slurm.cancelled_by_uid}; {_exit_text(wrapper)}")
     status = status_of_end(slurm.state)
     return None if status is None else Outcome(status, f"Slurm says {slurm.state}; {_exit_text(wrapper)}")
 
@@ -124,12 +121,12 @@ def _ended_by_slurm(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
 def _by_exit(wrapper: WrapperView, slurm: SlurmView | None) -> Outcome:
     if wrapper.return_code is not None:
         return Outcome(
-            "completed" if wrapper.return_code == 0 else "failed", _exit_text(wrapper) + _differently(wrapper, slurm)
+            COMPLETED if wrapper.return_code == 0 else FAILED, _exit_text(wrapper) + _differently(wrapper, slurm)
         )
     state = slurm.state if slurm is not None else None
     if state == "COMPLETED":
-        return Outcome("completed", "no exit record; Slurm says COMPLETED")
-    return Outcome("failed", f"no exit record; Slurm says {_slurm_exit_text(slurm)}")
+        return Outcome(COMPLETED, "no exit record; Slurm says COMPLETED")
+    return Outcome(FAILED, f"no exit record; Slurm says {_slurm_exit_text(slurm)}")
 
 
 def _differently(wrapper: WrapperView, slurm: SlurmView | None) -> str:

@@ -1,0 +1,38 @@
+"""One vocabulary of statuses: what is kept by status elsewhere knows each of them."""
+
+from __future__ import annotations
+
+from torc_slurm.plots.palette import STATUS
+from torc_slurm.records.statuses import (
+    ATTEMPT_STATUSES,
+    END_WORDS,
+    ENDED_FROM_OUTSIDE,
+    ENDS,
+    JOB_STATUSES,
+    RETRIABLE,
+    SPECIFIC_ENDS,
+    TOLD_TO_END,
+    WORST_FIRST,
+    verdict,
+)
+from torc_slurm.slurm.states import STATES
+
+
+def test_a_job_has_each_status_once_and_an_attempt_does_not_wait() -> None:
+    assert len(set(JOB_STATUSES)) == len(JOB_STATUSES)
+    assert set(JOB_STATUSES) - set(ATTEMPT_STATUSES) == {"blocked", "ready", "submitted"}
+    assert sorted(WORST_FIRST) == sorted(JOB_STATUSES)
+
+
+def test_the_classes_are_of_ends() -> None:
+    assert set(ENDS) >= ENDED_FROM_OUTSIDE | RETRIABLE | TOLD_TO_END
+    assert set(END_WORDS) == set(SPECIFIC_ENDS)
+
+
+def test_slurms_states_give_known_statuses_and_each_end_has_a_word_of_slurms() -> None:
+    assert {state.status for state in STATES.values()} - {None} <= set(SPECIFIC_ENDS)
+    assert {verdict(status) for status in ENDS} <= set(STATES)
+
+
+def test_each_status_of_an_attempt_has_a_colour() -> None:
+    assert set(STATUS) == set(ATTEMPT_STATUSES)

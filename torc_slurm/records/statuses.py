@@ -1,0 +1,44 @@
+"""torc's statuses of attempts and jobs: which there are, in which order, in which classes, by which words.
+
+An *attempt* runs or has ended; a *job* also waits. Slurm's own states are in `torc_slurm.slurm.states`.
+"""
+
+from __future__ import annotations
+
+BLOCKED, READY, SUBMITTED, RUNNING = "blocked", "ready", "submitted", "running"
+COMPLETED, FAILED, OOM, TIMEOUT = "completed", "failed", "oom", "timeout"
+CANCELLED, NODE_FAIL, PREEMPTED = "cancelled", "node_fail", "preempted"
+
+# Something other than the job's own exit: more specific than `failed`.
+SPECIFIC_ENDS = (OOM, TIMEOUT, CANCELLED, NODE_FAIL, PREEMPTED)
+UNSUCCESSFUL = (FAILED, *SPECIFIC_ENDS)
+ENDS = (COMPLETED, *UNSUCCESSFUL)
+UNFINISHED = (BLOCKED, READY, SUBMITTED, RUNNING)
+# In the order in which a job goes through them; the ends last.
+JOB_STATUSES = (*UNFINISHED, *ENDS)
+ATTEMPT_STATUSES = (RUNNING, *ENDS)
+
+# The cluster or a person ended these: they say nothing of what the job needs.
+ENDED_FROM_OUTSIDE = frozenset((CANCELLED, NODE_FAIL, PREEMPTED))
+# Somebody asked the job to end; it may have exited 0 upon that.
+TOLD_TO_END = frozenset((CANCELLED, TIMEOUT))
+# What a failure handler may try again.
+RETRIABLE = frozenset((FAILED, OOM, TIMEOUT, NODE_FAIL))
+
+# For a list that shows the worst first.
+WORST_FIRST = (OOM, TIMEOUT, NODE_FAIL, PREEMPTED, FAILED, RUNNING, CANCELLED, *UNFINISHED[:-1], COMPLETED)
+
+# What people read beside an end that is more than a failure.
+END_WORDS = {
+    OOM: "killed: out of memory",
+    TIMEOUT: "ended: time limit",
+    PREEMPTED: "preempted",
+    NODE_FAIL: "lost with its node",
+    CANCELLED: "cancelled",
+}
+_SLURM_WORDS = {OOM: "OUT_OF_MEMORY"}
+
+
+def verdict(status: str) -> str:
+    """The status in Slurm's spelling, as reports of jobs and steps show it: ``OUT_OF_MEMORY`` for ``oom``."""
+    return _SLURM_WORDS.get(status, status.upper())
