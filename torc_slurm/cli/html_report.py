@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torc_slurm.database.selection import Selection
     from torc_slurm.plots.report import Requests, Sizing
     from torc_slurm.plots.write import Overview
+    from torc_slurm.records.workflows import JobRow
     from torc_slurm.reports.step_stats import StatsReport
     from torc_slurm.sizing.facts import Facts
 
@@ -109,7 +110,7 @@ class _Found(NamedTuple):
     attempts: list[Row]
     stats: StatsReport
     files: list[str]
-    unstarted: list[Row] = []  # noqa: RUF012 - never changed
+    unstarted: list[JobRow] = []  # noqa: RUF012 - never changed
     sizing: Sizing | None = None
     requests: Requests = {}  # noqa: RUF012 - never changed
 
@@ -131,7 +132,7 @@ def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None,
         unstarted = (
             [row for row in job_rows(connection, number) if row["job_id"] not in tried] if run_id is None else []
         )
-        name, facts = str(found.workflow["name"]), found.facts
+        name, facts = found.workflow["name"], found.facts
     say_what_is_missing(found)
     return _Found(
         title=f"workflow {number}, {name}" + ("" if run_id is None else f", run {run_id},"),

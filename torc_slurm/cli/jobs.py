@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torc_slurm.cli.answer import Answer, Item
     from torc_slurm.cli.table import Column
-    from torc_slurm.database.node_records import Row
+    from torc_slurm.records.workflows import JobRow
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The jobs of a workflow.")
 
@@ -83,7 +83,7 @@ def list_(
     write(_answer(list(rows) if is_table else rows, total, waits_for), chosen_format)
 
 
-def _answer(rows: Iterable[Row], total: int, waits_for: dict[int, list[int]]) -> Answer:
+def _answer(rows: Iterable[JobRow], total: int, waits_for: dict[int, list[int]]) -> Answer:
     """``total``: how many there are, of which a table may have fewer."""
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Table
@@ -98,10 +98,9 @@ def _answer(rows: Iterable[Row], total: int, waits_for: dict[int, list[int]]) ->
     )
 
 
-def _item(row: Row, waits_for: dict[int, list[int]]) -> Item:
+def _item(row: JobRow, waits_for: dict[int, list[int]]) -> Item:
     """A job with its lists and mappings, which CSV has as JSON texts."""
-    item: dict[str, object] = {name: row[name] for name in _KEYS if name != "depends_on"}
-    item["depends_on"] = waits_for.get(int(row["job_id"] or 0), [])
+    item: dict[str, object] = {**row, "depends_on": waits_for.get(row["job_id"], [])}
     for name in ("env", "srun_options"):
         item[name] = json.loads(str(item[name]))
     return {name: item[name] for name in _KEYS}
@@ -124,18 +123,18 @@ def _columns() -> list[Column]:
     ]
 
 
-def _cells(row: Row, waits_for: dict[int, list[int]]) -> list[str]:
+def _cells(row: JobRow, waits_for: dict[int, list[int]]) -> list[str]:
     from torc_slurm.cli.table import NOT_KNOWN
     from torc_slurm.text import printable
 
-    others = waits_for.get(int(row["job_id"] or 0), [])
-    shown = [row[name] for name in ("num_cpus", "num_nodes", "memory", "runtime")]
+    others = waits_for.get(row["job_id"], [])
+    shown = (row["num_cpus"], row["num_nodes"], row["memory"], row["runtime"])
     return [
         str(row["job_id"]),
-        printable(str(row["name"]), _NAME_WIDTH),
-        str(row["status"]),
-        printable(str(row["resource_requirements"] or NOT_KNOWN), _NAME_WIDTH),
+        printable(row["name"], _NAME_WIDTH),
+        row["status"],
+        printable(row["resource_requirements"] or NOT_KNOWN, _NAME_WIDTH),
         *(NOT_KNOWN if value is None else str(value) for value in shown),
         printable(",".join(map(str, others)) or NOT_KNOWN, _NAME_WIDTH),
-        printable(str(row["command"]), _NAME_WIDTH),
+        printable(row["command"], _NAME_WIDTH),
     ]

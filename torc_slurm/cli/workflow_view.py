@@ -10,17 +10,19 @@ from datetime import datetime
 from torc_slurm.cli.answer import Answer, one
 from torc_slurm.cli.table import NOT_KNOWN, Column, Table
 from torc_slurm.records.statuses import COMPLETED, JOB_STATUSES, RUNNING, SUBMITTED, UNSUCCESSFUL
-from torc_slurm.reports.workflow_status import Row, WorkflowStatus, progress_line, unsuccessful_jobs
+from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, RequirementRow, RunRow, WorkflowRow
+from torc_slurm.reports.workflow_status import Value, WorkflowStatus, progress_line, unsuccessful_jobs
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.text import printable
 
 _NAME_WIDTH = 40
+_KEPT = ("description", "user_name", "created_at", "spec_file", "working_dir")
 _JSON_COLUMNS = ("srun_options", "slurm_defaults")
 
 
 def created_answer(workflow_id: int, name: str, job_count: int) -> Answer:
     """The id of a workflow that was created."""
-    item: Row = {"workflow_id": workflow_id, "name": name, "job_count": job_count}
+    item: dict[str, Value] = {"workflow_id": workflow_id, "name": name, "job_count": job_count}
     return one(item, f"Workflow {workflow_id}: {printable(name, _NAME_WIDTH)}, {job_count} jobs")
 
 
@@ -34,20 +36,26 @@ def done_answer(workflow_id: int, what: str, lines: Sequence[str]) -> Answer:
     )
 
 
-def _done(workflow_id: int, what: str, line: str) -> Row:
+def _done(workflow_id: int, what: str, line: str) -> dict[str, Value]:
     return {"workflow_id": workflow_id, "status": what, "message": line}
 
 
-def workflows_answer(rows: Sequence[Row], statuses: Sequence[WorkflowStatus]) -> Answer:
+def workflows_answer(rows: Sequence[ListedWorkflowRow], statuses: Sequence[WorkflowStatus]) -> Answer:
     """A list of workflows."""
-    kept = ("description", "user_name", "created_at", "spec_file", "working_dir")
     pairs = list(zip(rows, statuses, strict=True))
     return Answer(
-        keys=[*WorkflowStatus(0, "", "", None, None, None, None, {}).as_item(), *kept],
-        items=(status.as_item() | {name: row[name] for name in kept} for row, status in pairs),
+        keys=[*WorkflowStatus(0, "", "", None, None, None, None, {}).as_item(), *_KEPT],
+        items=(
+            status.as_item() | {name: value for name, value in row.items() if name in _KEPT} for row, status in pairs
+        ),
         tables=[Table(_LIST_COLUMNS, (_list_cells(row, status) for row, status in pairs))],
         notes=() if rows else ["No workflow here yet; make one with: torc workflows create SPEC"],
     )
+
+
+def _kept(row: ListedWorkflowRow) -> dict[str, Value]:
+    values: dict[str, Value] = dict(row)  # type: ignore[arg-type] # every column's value is one
+    return {name: values[name] for name in _KEPT}
 
 
 _LIST_COLUMNS = (
@@ -63,7 +71,7 @@ _LIST_COLUMNS = (
 )
 
 
-def _list_cells(row: Row, status: WorkflowStatus) -> list[str]:
+def _list_cells(row: ListedWorkflowRow, status: WorkflowStatus) -> list[str]:
     return [
         str(status.workflow_id),
         printable(status.name, _NAME_WIDTH),
@@ -77,7 +85,7 @@ def _list_cells(row: Row, status: WorkflowStatus) -> list[str]:
     ]
 
 
-def status_answer(status: WorkflowStatus, jobs: Sequence[Row], evidence: Mapping[int, str]) -> Answer:
+def status_answer(status: WorkflowStatus, jobs: Sequence[JobRow], evidence: Mapping[int, str]) -> Answer:
     """How far a workflow is; for a person also the jobs that did not end well, and what to type next."""
     item = status.as_item()
     counts = {name: item[name] for name in JOB_STATUSES}
@@ -105,11 +113,11 @@ def _next_command(status: WorkflowStatus) -> list[str]:
 
 
 def workflow_answer(
-    workflow: Row,
+    workflow: WorkflowRow,
     status: WorkflowStatus,
-    requirements: Sequence[Row],
+    requirements: Sequence[RequirementRow],
     schedulers: Sequence[Scheduler],
-    runs: Sequence[Row],
+    runs: Sequence[RunRow],
 ) -> Answer:
     """All of a workflow but its jobs, which ``torc jobs list`` shows."""
     settings = {name: _decoded(name, value) for name, value in workflow.items()}

@@ -119,18 +119,14 @@ def list_(context: typer.Context, format_: FormatOption = None, output_dir: Outp
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import workflows_answer
     from torc_slurm.database.workflows import status_counts, workflow_rows
-    from torc_slurm.reports.workflow_status import workflow_status
+    from torc_slurm.reports.workflow_status import latest_run, workflow_status
     from torc_slurm.usecases.current import current_workflows
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflows(directory, on_wait=say) as database:
         counts = status_counts(database.connection)
         rows = workflow_rows(database.connection)
-    runs = [{"run_id": row["run_id"], "status": row["run_status"], "slurm_job_id": row["slurm_job_id"]} for row in rows]
-    statuses = [
-        workflow_status(row, counts.get(int(row["workflow_id"] or 0), {}), run if run["run_id"] is not None else None)
-        for row, run in zip(rows, runs, strict=True)
-    ]
+    statuses = [workflow_status(row, counts.get(row["workflow_id"], {}), latest_run(row)) for row in rows]
     write(workflows_answer(rows, statuses), chosen_format)
 
 
@@ -182,7 +178,7 @@ def status(
     with current_workflow(directory, chosen, on_wait=say) as current:
         found = _status(current)
         jobs = list(job_rows(current.database.connection, current.workflow_id, statuses=UNSUCCESSFUL, limit=MOST_NAMED))
-        evidence = reasons(current.database.connection, current.workflow_id, [int(row["job_id"] or 0) for row in jobs])
+        evidence = reasons(current.database.connection, current.workflow_id, [row["job_id"] for row in jobs])
     write(status_answer(found, jobs, evidence), chosen_format)
     make_due_plots(directory, current.workflow_id)
     if wait and not found.is_completed:
@@ -251,14 +247,15 @@ def delete(
 def _status(current: Current) -> WorkflowStatus:
     from torc_slurm.database.runs import run_rows
     from torc_slurm.database.workflows import status_counts
-    from torc_slurm.reports.workflow_status import workflow_status
+    from torc_slurm.reports.workflow_status import LatestRun, workflow_status
 
     counts = status_counts(current.database.connection).get(current.workflow_id, {})
     runs = run_rows(current.database.connection, current.workflow_id)
     open_run = current.runs[-1].reason if current.runs else None
     ended = None if not runs else runs[-1]["reason"] or runs[-1]["note"]
-    reason = open_run if open_run is not None or ended is None else str(ended)
-    return workflow_status(current.workflow, counts, runs[-1] if runs else None, reason)
+    reason = ended if open_run is None else open_run
+    latest = LatestRun(runs[-1]["run_id"], runs[-1]["status"], runs[-1]["slurm_job_id"]) if runs else None
+    return workflow_status(current.workflow, counts, latest, reason)
 
 
 def _wait(directory: str, workflow_id: int | None) -> int:

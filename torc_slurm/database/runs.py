@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from typing import cast
 
 from torc_slurm.database.node_records import Row
+from torc_slurm.records.workflows import RunRow
 
 GENERATED, SUBMITTED, RUNNING, ENDED = "generated", "submitted", "running", "ended"
 
@@ -33,9 +35,9 @@ exit_status = excluded.exit_status, reason = excluded.reason
 _DELETE = "DELETE FROM runs WHERE workflow_id = ? AND run_id = ?"
 
 
-def run_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
+def run_rows(connection: sqlite3.Connection, workflow_id: int) -> list[RunRow]:
     """The runs of a workflow, the first one first."""
-    return [dict(row) for row in connection.execute(_RUNS, (workflow_id,))]
+    return [cast(RunRow, dict(row)) for row in connection.execute(_RUNS, (workflow_id,))]
 
 
 def insert_run(

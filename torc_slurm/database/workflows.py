@@ -9,14 +9,14 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from torc_slurm.database.node_records import Row
 from torc_slurm.errors import InputError
 from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
 from torc_slurm.plan_settings import job_settings_text, workflow_settings
 from torc_slurm.records.statuses import BLOCKED, READY
+from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, RequirementRow, UserDatumRow, WorkflowRow
 from torc_slurm.spec.workflow import Job, Requirement, Scheduler, Workflow
 
 _INSERT_WORKFLOW = """
@@ -92,8 +92,8 @@ UPDATE sqlite_sequence SET seq = (SELECT coalesce(max({key}), 0) FROM {table}) W
 """
 _RAISE_NUMBER = "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?"
 _SET_NUMBER = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
-_LARGEST_WORKFLOW_RECORDED = "SELECT max(workflow_id) FROM results"
-_LARGEST_JOB_RECORDED = "SELECT max(job_id) FROM results WHERE workflow_id IS NOT NULL"
+_LARGEST_WORKFLOW_RECORDED = "SELECT coalesce(max(workflow_id), 0) FROM results"
+_LARGEST_JOB_RECORDED = "SELECT coalesce(max(job_id), 0) FROM results WHERE workflow_id IS NOT NULL"
 _IS_RECORDED = """
 SELECT EXISTS (SELECT 1 FROM results WHERE workflow_id = :id)
 OR EXISTS (SELECT 1 FROM slurm_stats WHERE workflow_id = :id)
@@ -159,12 +159,12 @@ def _largest_on_disk(output_dir: str) -> int:
     """The largest workflow id in the names of plans and node files."""
     nodes = (parse_node_file_name(name) for name in node_file_names(output_dir))
     runs = (parse_run_file_name(name) for name in run_file_names(output_dir))
-    measured = [each.workflow_id or 0 for each in nodes if each is not None]
+    measured = [each.workflow_id for each in nodes if each is not None and each.workflow_id is not None]
     return max([0, *measured, *(each[0] for each in runs if each is not None)])
 
 
 def _number(connection: sqlite3.Connection, query: str) -> int:
-    return int(connection.execute(query).fetchone()[0] or 0)
+    return int(connection.execute(query).fetchone()[0])
 
 
 def _reserve(connection: sqlite3.Connection, table: str, number: int) -> None:
@@ -218,7 +218,7 @@ def _insert_jobs(
     )
 
 
-def workflow_row(connection: sqlite3.Connection, workflow_id: int | None) -> Row:
+def workflow_row(connection: sqlite3.Connection, workflow_id: int | None) -> WorkflowRow:
     """The row of a workflow; None means the latest.
 
     Raises:
@@ -234,12 +234,12 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: int | None) -> Row
     if row is None:
         known = ", ".join(str(each[0]) for each in connection.execute(_KNOWN_IDS)) or "none"
         raise InputError(f"there is no workflow {wanted} here; there are: {known} (torc workflows list)")
-    return dict(row)
+    return cast(WorkflowRow, dict(row))
 
 
-def workflow_rows(connection: sqlite3.Connection) -> list[Row]:
+def workflow_rows(connection: sqlite3.Connection) -> list[ListedWorkflowRow]:
     """Every workflow with ``job_count`` and its latest run (``run_id``, ``run_status``, ``slurm_job_id``)."""
-    return [dict(row) for row in connection.execute(_ALL)]
+    return [cast(ListedWorkflowRow, dict(row)) for row in connection.execute(_ALL)]
 
 
 def status_counts(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
@@ -256,7 +256,7 @@ def job_rows(
     *,
     statuses: Sequence[str] | None = None,
     limit: int | None = None,
-) -> Iterator[Row]:
+) -> Iterator[JobRow]:
     """The jobs of a workflow, of these statuses, with what they require (None where they have no requirement).
 
     Rows come as they are read: read them before the connection is closed.
@@ -266,7 +266,7 @@ def job_rows(
         "statuses": None if statuses is None else json.dumps(list(statuses)),
         "most": -1 if limit is None else limit,
     }
-    return (dict(row) for row in connection.execute(_JOBS, chosen))
+    return (cast(JobRow, dict(row)) for row in connection.execute(_JOBS, chosen))
 
 
 def redefine_job(
@@ -289,20 +289,20 @@ def dependencies(connection: sqlite3.Connection, workflow_id: int) -> dict[int, 
     return found
 
 
-def user_data_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
+def user_data_rows(connection: sqlite3.Connection, workflow_id: int) -> list[UserDatumRow]:
     """The values that jobs of a workflow pass on, as the workflow file gives them."""
-    return [dict(row) for row in connection.execute(_USER_DATA, (workflow_id,))]
+    return [cast(UserDatumRow, dict(row)) for row in connection.execute(_USER_DATA, (workflow_id,))]
 
 
-def user_datum_row(connection: sqlite3.Connection, user_data_id: int) -> Row | None:
+def user_datum_row(connection: sqlite3.Connection, user_data_id: int) -> UserDatumRow | None:
     """One of them by its number."""
     row = connection.execute(_ONE_USER_DATUM, (user_data_id,)).fetchone()
-    return None if row is None else dict(row)
+    return None if row is None else cast(UserDatumRow, dict(row))
 
 
-def requirement_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
+def requirement_rows(connection: sqlite3.Connection, workflow_id: int) -> list[RequirementRow]:
     """The resource requirements of a workflow."""
-    return [dict(row) for row in connection.execute(_REQUIREMENTS, (workflow_id,))]
+    return [cast(RequirementRow, dict(row)) for row in connection.execute(_REQUIREMENTS, (workflow_id,))]
 
 
 def schedulers(connection: sqlite3.Connection, workflow_id: int) -> list[Scheduler]:

@@ -24,6 +24,7 @@ from torc_slurm.plots.words import HOW_TO_GET_A_SERIES, NOT_MEASURED, percent
 from torc_slurm.plots.words import memory as memory_words
 from torc_slurm.plots.write import Overview, packing_notes
 from torc_slurm.records.statuses import COMPLETED, RUNNING, UNSUCCESSFUL
+from torc_slurm.records.workflows import JobRow
 from torc_slurm.reports.step_stats import StatsReport
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
@@ -62,7 +63,7 @@ class Report:
 
     title: str
     attempts: Sequence[Row]
-    unstarted: Sequence[Row]
+    unstarted: Sequence[JobRow]
     stats: StatsReport
     overview: Overview | None = None
     sizing: Sizing | None = None
@@ -335,12 +336,12 @@ def _order_of(cells: Sequence[Any]) -> tuple[bool, str, int]:
     return not has_failed, str(cells[1]) if has_failed else "", number
 
 
-def _unstarted_cells(row: Row) -> list[object]:
+def _unstarted_cells(row: JobRow) -> list[object]:
     nothing: list[object] = [None] * (len(_COLUMNS) - 3)
     return [
-        _whole(row["job_id"]),
-        plain(str(row["name"]), 120),
-        [str(row["status"]), f"{row['status']}, not started"],
+        row["job_id"],
+        plain(row["name"], 120),
+        [row["status"], f"{row['status']}, not started"],
         *nothing,
     ]
 

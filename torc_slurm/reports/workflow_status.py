@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torc_slurm.database.runs import GENERATED
 from torc_slurm.records.statuses import COMPLETED, FAILED, JOB_STATUSES, READY, RUNNING, SUBMITTED, UNSUCCESSFUL
+from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, WorkflowRow
 
 MOST_NAMED = 10
 
 Value = int | float | str | None
-Row = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,40 @@ class WorkflowStatus:
         return {name: getattr(self, name) for name in names} | {name: self.counts.get(name, 0) for name in JOB_STATUSES}
 
 
+class LatestRun(NamedTuple):
+    """The latest run of a workflow."""
+
+    run_id: int
+    status: str
+    slurm_job_id: int | None
+
+
+def latest_run(row: ListedWorkflowRow) -> LatestRun | None:
+    """The latest run of a listed workflow; None where it had none."""
+    if row["run_id"] is None or row["run_status"] is None:
+        return None
+    return LatestRun(row["run_id"], row["run_status"], row["slurm_job_id"])
+
+
 def workflow_status(
-    workflow: Row, counts: Mapping[str, int], run: Row | None, reason: str | None = None
+    workflow: WorkflowRow, counts: Mapping[str, int], run: LatestRun | None, reason: str | None = None
 ) -> WorkflowStatus:
     """Put it together.
 
     Args:
         workflow: its row.
         counts: how many of its jobs have which status.
-        run: the row of its latest run; None where it had none.
+        run: its latest run; None where it had none.
         reason: a line on that run.
     """
-    run_status = None if run is None else str(run["status"])
+    run_status = None if run is None else run.status
     return WorkflowStatus(
-        workflow_id=_whole(workflow["workflow_id"]),
-        name=str(workflow["name"]),
+        workflow_id=workflow["workflow_id"],
+        name=workflow["name"],
         status=_status(counts, run_status),
-        run_id=None if run is None else _whole(run["run_id"]),
+        run_id=None if run is None else run.run_id,
         run_status=run_status,
-        slurm_job_id=None if run is None or run["slurm_job_id"] is None else _whole(run["slurm_job_id"]),
+        slurm_job_id=None if run is None else run.slurm_job_id,
         reason=reason,
         counts=dict(counts),
     )
@@ -67,7 +83,7 @@ def workflow_status(
 
 def _status(counts: Mapping[str, int], run_status: str | None) -> str:
     if run_status in (SUBMITTED, RUNNING):
-        return str(run_status)
+        return run_status
     if counts.get(COMPLETED, 0) == sum(counts.values()):
         return COMPLETED
     if any(counts.get(name) for name in UNSUCCESSFUL):
@@ -83,7 +99,7 @@ def progress_line(status: WorkflowStatus) -> str:
     return f"{what}: {', '.join([done, *counts])}"
 
 
-def unsuccessful_jobs(jobs: Sequence[Row], evidence: Mapping[int, str], total: int) -> list[str]:
+def unsuccessful_jobs(jobs: Sequence[JobRow], evidence: Mapping[int, str], total: int) -> list[str]:
     """A line for each job that ended otherwise than completed, up to a bound.
 
     Args:
@@ -96,10 +112,6 @@ def unsuccessful_jobs(jobs: Sequence[Row], evidence: Mapping[int, str], total: i
     return [*lines, f"… and {total - len(shown)} more"] if total > len(shown) else lines
 
 
-def _why(job: Row, evidence: Mapping[int, str]) -> str:
-    said = evidence.get(_whole(job["job_id"]))
+def _why(job: JobRow, evidence: Mapping[int, str]) -> str:
+    said = evidence.get(job["job_id"])
     return f" ({said})" if said else ""
-
-
-def _whole(value: Value) -> int:
-    return int(value or 0)

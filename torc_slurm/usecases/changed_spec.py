@@ -11,10 +11,10 @@ import os
 import sqlite3
 from dataclasses import dataclass
 
-from torc_slurm.database.node_records import Row
 from torc_slurm.database.workflows import job_rows, redefine_job
 from torc_slurm.errors import TorcError
 from torc_slurm.records.statuses import COMPLETED
+from torc_slurm.records.workflows import JobRow, WorkflowRow
 from torc_slurm.spec.load import load_workflow
 from torc_slurm.spec.workflow import Job
 from torc_slurm.text import printable
@@ -28,7 +28,7 @@ class SpecChanges:
     """What the file says differently: jobs by name, those that completed apart; ``problem``: it cannot be read now."""
 
     path: str
-    changed: tuple[tuple[Row, Job], ...] = ()
+    changed: tuple[tuple[JobRow, Job], ...] = ()
     completed: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class SpecChanges:
         return bool(self.changed or self.completed or self.new or self.gone or self.problem)
 
 
-def spec_changes(connection: sqlite3.Connection, workflow: Row) -> SpecChanges | None:
+def spec_changes(connection: sqlite3.Connection, workflow: WorkflowRow) -> SpecChanges | None:
     """How the workflow's file differs from the workflow; None where there is no file any more, or no difference."""
     path = str(workflow["spec_file"] or "")
     if not path or not os.path.isfile(path):
@@ -48,7 +48,7 @@ def spec_changes(connection: sqlite3.Connection, workflow: Row) -> SpecChanges |
         jobs = {job.name: job for job in load_workflow(path).jobs}
     except TorcError as error:
         return SpecChanges(path, problem=str(error))
-    rows = {str(row["name"]): row for row in job_rows(connection, int(workflow["workflow_id"] or 0))}
+    rows = {str(row["name"]): row for row in job_rows(connection, workflow["workflow_id"])}
     directory = str(workflow["working_dir"])
     differing = [
         (rows[name], job) for name, job in jobs.items() if name in rows and _differs(rows[name], job, directory)
@@ -63,7 +63,7 @@ def spec_changes(connection: sqlite3.Connection, workflow: Row) -> SpecChanges |
     return changes if changes.is_any else None
 
 
-def _differs(row: Row, job: Job, directory: str) -> bool:
+def _differs(row: JobRow, job: Job, directory: str) -> bool:
     if _NUMBERED in job.command or any(_NUMBERED in value for value in job.env.values()):
         return False
     return _definition(job, directory) != (
@@ -79,11 +79,11 @@ def _definition(job: Job, directory: str) -> tuple[str, str, dict[str, str], lis
     return job.command, where, dict(job.env), list(job.srun_options)
 
 
-def take_over(connection: sqlite3.Connection, workflow: Row, changes: SpecChanges) -> None:
+def take_over(connection: sqlite3.Connection, workflow: WorkflowRow, changes: SpecChanges) -> None:
     """Give the jobs that have not completed their new command; must run inside a transaction."""
     for row, job in changes.changed:
         command, where, env, options = _definition(job, str(workflow["working_dir"]))
-        redefine_job(connection, int(row["job_id"] or 0), command, where, env, options)
+        redefine_job(connection, row["job_id"], command, where, env, options)
 
 
 def words(changes: SpecChanges, *, updated: bool) -> list[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from torc_slurm.database.job_states import unfinished_workflows
 from torc_slurm.database.main import MainDatabase, open_prepared, transaction
-from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED
 from torc_slurm.database.workflows import workflow_row, workflow_rows
+from torc_slurm.records.workflows import WorkflowRow
 from torc_slurm.usecases.collect import FileOutcome, collect_node_files
 from torc_slurm.usecases.run_states import RunState, refresh_workflow
 
@@ -20,13 +20,13 @@ class Current:
     """An open database, the workflow's row, and its runs that have not ended."""
 
     database: MainDatabase
-    workflow: Row
+    workflow: WorkflowRow
     runs: list[RunState]
     files: list[FileOutcome]
 
     @property
     def workflow_id(self) -> int:
-        return int(self.workflow["workflow_id"] or 0)
+        return self.workflow["workflow_id"]
 
     @property
     def active_run(self) -> RunState | None:
@@ -45,11 +45,11 @@ def current_workflow(
         DatabaseError: as `open_main`.
     """
 
-    def refresh(database: MainDatabase) -> tuple[Row, list[RunState], list[FileOutcome]]:
+    def refresh(database: MainDatabase) -> tuple[WorkflowRow, list[RunState], list[FileOutcome]]:
         workflow = workflow_row(database.connection, workflow_id)
         files = collect_node_files(database)
         with transaction(database.connection):
-            runs = refresh_workflow(database.connection, output_dir, int(workflow["workflow_id"] or 0))
+            runs = refresh_workflow(database.connection, output_dir, workflow["workflow_id"])
         return workflow, runs, files
 
     with open_prepared(output_dir, refresh, on_wait=on_wait) as (database, (workflow, runs, files)):
@@ -72,7 +72,7 @@ def current_workflows(
         for row in workflow_rows(database.connection):
             if row["run_status"] not in (None, ENDED) or row["workflow_id"] in unfinished:
                 with transaction(database.connection):
-                    refresh_workflow(database.connection, output_dir, int(row["workflow_id"] or 0))
+                    refresh_workflow(database.connection, output_dir, row["workflow_id"])
 
     with open_prepared(output_dir, refresh, on_wait=on_wait) as (database, _):
         yield database

@@ -8,58 +8,57 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from torc_slurm.database.node_records import Row
 from torc_slurm.database.workflows import dependencies, job_rows, user_data_rows
 from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, UserDatum, actions_left
 from torc_slurm.plan_settings import action, job_settings_of
 from torc_slurm.records.statuses import COMPLETED
+from torc_slurm.records.workflows import JobRow, WorkflowRow
 from torc_slurm.spec.workflow import Action
 from torc_slurm.units import parse_iso_duration, parse_memory, step_memory_mib
 from torc_slurm.usecases.installation import step_command
 
 
-def plan_of(connection: sqlite3.Connection, workflow: Row, *, run_id: int, output_dir: str, python: str) -> Plan:
+def plan_of(
+    connection: sqlite3.Connection, workflow: WorkflowRow, *, run_id: int, output_dir: str, python: str
+) -> Plan:
     """The plan of a run: all jobs of a workflow that are not completed.
 
     Args:
         workflow: its row.
         python: the absolute path of this installation's interpreter.
     """
-    workflow_id = int(workflow["workflow_id"] or 0)
+    workflow_id = workflow["workflow_id"]
     rows = list(job_rows(connection, workflow_id))
     completed = {row["job_id"] for row in rows if row["status"] == COMPLETED}
     waits_for = dependencies(connection, workflow_id)
-    settings = json.loads(str(workflow["settings"]))
+    settings = json.loads(workflow["settings"])
     return Plan(
         workflow_id=workflow_id,
-        workflow_name=str(workflow["name"]),
+        workflow_name=workflow["name"],
         run_id=run_id,
         output_dir=output_dir,
-        working_dir=str(workflow["working_dir"]),
+        working_dir=workflow["working_dir"],
         python=python,
         torc_step=step_command(python),
         resource_monitor=MonitorPlan(
             enabled=bool(workflow["monitor_enabled"]),
-            granularity=str(workflow["granularity"]),
-            sample_interval_seconds=float(workflow["sample_interval_seconds"] or 0),
-            flush_interval_seconds=float(workflow["flush_interval_seconds"] or 0),
+            granularity=workflow["granularity"],
+            sample_interval_seconds=workflow["sample_interval_seconds"],
+            flush_interval_seconds=workflow["flush_interval_seconds"],
         ),
         execution=ExecutionPlan(
             limit_resources=bool(workflow["limit_resources"]),
             enforce_runtime=bool(workflow["enforce_runtime"]),
-            srun_options=tuple(json.loads(str(workflow["srun_options"]))),
+            srun_options=tuple(json.loads(workflow["srun_options"])),
         ),
         jobs=tuple(
-            _job_plan(
-                row, tuple(other for other in waits_for.get(int(row["job_id"] or 0), ()) if other not in completed)
-            )
+            _job_plan(row, tuple(other for other in waits_for.get(row["job_id"], ()) if other not in completed))
             for row in rows
             if row["job_id"] not in completed
         ),
-        actions=_actions(settings, [int(row["job_id"] or 0) for row in rows], completed, run_id),
+        actions=_actions(settings, [row["job_id"] for row in rows], completed, run_id),
         user_data=tuple(
-            UserDatum(int(row["user_data_id"] or 0), str(row["name"]), str(row["data"]))
-            for row in user_data_rows(connection, workflow_id)
+            UserDatum(row["user_data_id"], row["name"], row["data"]) for row in user_data_rows(connection, workflow_id)
         ),
         required_paths=tuple(settings.get("required_paths", ())),
         **{key: settings[key] for key in ("timeout_exit_code", "oom_exit_code") if key in settings},
@@ -88,23 +87,23 @@ def _seconds(text: str | None) -> int | None:
     return None if text is None else parse_iso_duration(text)
 
 
-def _job_plan(row: Row, depends_on: tuple[int, ...]) -> JobPlan:
-    memory_bytes, memory_mib = _memory(None if row["memory"] is None else str(row["memory"]))
+def _job_plan(row: JobRow, depends_on: tuple[int, ...]) -> JobPlan:
+    memory_bytes, memory_mib = _memory(row["memory"])
     return JobPlan(
-        job_id=int(row["job_id"] or 0),
-        name=str(row["name"]),
-        command=str(row["command"]),
-        working_dir=str(row["working_dir"]),
-        env={} if row["env"] == "{}" else json.loads(str(row["env"])),
+        job_id=row["job_id"],
+        name=row["name"],
+        command=row["command"],
+        working_dir=row["working_dir"],
+        env={} if row["env"] == "{}" else json.loads(row["env"]),
         depends_on=depends_on,
-        num_cpus=int(row["num_cpus"] or 1),
-        num_gpus=int(row["num_gpus"] or 0),
-        num_nodes=int(row["num_nodes"] or 1),
-        ntasks_per_node=int(row["ntasks_per_node"] or 1),
+        num_cpus=1 if row["num_cpus"] is None else row["num_cpus"],
+        num_gpus=0 if row["num_gpus"] is None else row["num_gpus"],
+        num_nodes=1 if row["num_nodes"] is None else row["num_nodes"],
+        ntasks_per_node=1 if row["ntasks_per_node"] is None else row["ntasks_per_node"],
         memory_bytes=memory_bytes,
         memory_mib=memory_mib,
-        runtime_seconds=_seconds(None if row["runtime"] is None else str(row["runtime"])),
-        srun_options=() if row["srun_options"] == "[]" else tuple(json.loads(str(row["srun_options"]))),
+        runtime_seconds=_seconds(row["runtime"]),
+        srun_options=() if row["srun_options"] == "[]" else tuple(json.loads(row["srun_options"])),
         has_requirements=row["resource_requirements_id"] is not None,
-        settings=job_settings_of(str(row["settings"])),
+        settings=job_settings_of(row["settings"]),
     )

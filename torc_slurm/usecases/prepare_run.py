@@ -79,7 +79,7 @@ def _write_down(connection: sqlite3.Connection, plan: Plan) -> None:
 def _next_plan(connection: sqlite3.Connection, output_dir: str, source: Source) -> Plan:
     wanted = _create(connection, output_dir, source) if isinstance(source.workflow, Workflow) else source.workflow
     row = workflow_row(connection, wanted)
-    workflow_id = int(row["workflow_id"] or 0)
+    workflow_id = row["workflow_id"]
     if not isinstance(source.workflow, Workflow):
         _refuse_if_active(connection, output_dir, workflow_id)
     run_id = next_run_id(connection, output_dir, workflow_id)

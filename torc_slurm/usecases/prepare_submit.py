@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 
 from torc_slurm import __version__
 from torc_slurm.database.main import MainDatabase
-from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import GENERATED
 from torc_slurm.database.workflows import create_workflow, schedulers, workflow_row
 from torc_slurm.errors import CommandError, MisfitError, ParseError, TorcError
 from torc_slurm.output_names import allocation_output_name
 from torc_slurm.plan import Plan
 from torc_slurm.plan_settings import pools_of
+from torc_slurm.records.workflows import WorkflowRow
 from torc_slurm.slurm import submission
 from torc_slurm.slurm.environment import value_of
 from torc_slurm.slurm.sbatch_options import (
@@ -96,7 +96,7 @@ def prepare(database: MainDatabase, request: Request) -> Prepared:
     created = isinstance(request.workflow, Workflow)
     wanted = _create(database, request) if isinstance(request.workflow, Workflow) else request.workflow
     row = workflow_row(connection, wanted)
-    workflow_id = int(row["workflow_id"] or 0)
+    workflow_id = row["workflow_id"]
     states = [] if created else refresh_workflow(connection, output_dir, workflow_id)
     for state in states:
         if state.is_active:
@@ -132,11 +132,11 @@ def prepare(database: MainDatabase, request: Request) -> Prepared:
 
 
 def _stages(
-    connection: sqlite3.Connection, workflow: Row, plan: Plan, request: Request
+    connection: sqlite3.Connection, workflow: WorkflowRow, plan: Plan, request: Request
 ) -> tuple[Plan, list[PlannedStage]]:
     """The allocations that the plan's jobs take: one where the command line chooses a scheduler for all."""
     known = schedulers(connection, plan.workflow_id)
-    pools = pools_of(json.loads(str(workflow["settings"])))
+    pools = pools_of(json.loads(workflow["settings"]))
     if request.scheduler is not None:
         plan = replace(plan, most_jobs=(pool.max_parallel_jobs,) if (pool := pools.get(request.scheduler)) else ())
         return plan, [PlannedStage(1, request.scheduler, plan.jobs)]
@@ -144,14 +144,14 @@ def _stages(
 
 
 def _scheduler(
-    connection: sqlite3.Connection, workflow: Row, request: Request, name: str | None
+    connection: sqlite3.Connection, workflow: WorkflowRow, request: Request, name: str | None
 ) -> tuple[Scheduler, dict[str, str | bool]]:
     """The scheduler as actions and the command line change it, and the other sbatch options of the workflow."""
-    chosen = choose_scheduler(schedulers(connection, int(workflow["workflow_id"] or 0)), name)
-    pool = pools_of(json.loads(str(workflow["settings"]))).get(chosen.name)
+    chosen = choose_scheduler(schedulers(connection, workflow["workflow_id"]), name)
+    pool = pools_of(json.loads(workflow["settings"])).get(chosen.name)
     if pool is not None:
         chosen = replace(chosen, nodes=chosen.nodes * pool.count)
-    return overridden(chosen, request.overrides), json.loads(str(workflow["slurm_defaults"]))
+    return overridden(chosen, request.overrides), json.loads(workflow["slurm_defaults"])
 
 
 def _allocation(
@@ -240,9 +240,9 @@ def _text(value: str | bool | None) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _cluster(workflow: Row, request: Request) -> str | None:
+def _cluster(workflow: WorkflowRow, request: Request) -> str | None:
     """The cluster that sbatch will submit to, as far as it is told one; ``a,b`` leaves it to Slurm."""
-    defaults = json.loads(str(workflow["slurm_defaults"]))
+    defaults = json.loads(workflow["slurm_defaults"])
     told = value_of("clusters", request.sbatch_arguments) or _text(defaults.get("clusters"))
     return told or request.environ.get("SBATCH_CLUSTERS") or request.environ.get("SLURM_CLUSTERS") or None
 

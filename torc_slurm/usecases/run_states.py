@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from torc_slurm.claims import Claim, read_claim
 from torc_slurm.database.job_states import attempts_without_end, refresh_job_statuses, unfinished_workflows
-from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
 from torc_slurm.errors import CommandError, ParseError
 from torc_slurm.liveness import Process
 from torc_slurm.output_names import claim_path
 from torc_slurm.plan import plan_run_ids
+from torc_slurm.records.workflows import RunRow
 from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.slurm.submission import active_jobs
 from torc_slurm.usecases.activity import RunName, activity_of_claim
@@ -61,7 +61,7 @@ def settle_runs(
     """
     _adopt_plans(connection, output_dir, workflow_id)
     rows = [row for row in run_rows(connection, workflow_id) if row["status"] != ENDED]
-    runs = [RunName(output_dir, workflow_id, int(row["run_id"] or 0)) for row in rows]
+    runs = [RunName(output_dir, workflow_id, row["run_id"]) for row in rows]
     claims = [_claim_or_problem(run) for run in runs]
     pairs = zip(rows, claims, strict=True)
     jobs = [job for row, claim in pairs if not isinstance(claim, str) and (job := _slurm_job(row, claim)) is not None]
@@ -82,7 +82,7 @@ def refresh_workflow(
     states = settle_runs(connection, output_dir, workflow_id, ask_slurm)
     rebuild_results(connection, attempts_without_end(connection, workflow_id))
     active = next((state.run_id for state in reversed(states) if state.is_active), None)
-    scripts = {int(row["run_id"] or 0): row["script"] for row in run_rows(connection, workflow_id)}
+    scripts = {row["run_id"]: row["script"] for row in run_rows(connection, workflow_id)}
     refresh_job_statuses(connection, workflow_id, None if active is None else first_run_of(active, scripts.get(active)))
     return states
 
@@ -93,7 +93,7 @@ def refresh_collected(connection: sqlite3.Connection) -> None:
         rows = run_rows(connection, workflow_id)
         active = next(
             (
-                first_run_of(int(row["run_id"] or 0), row["script"])
+                first_run_of(row["run_id"], row["script"])
                 for row in reversed(rows)
                 if row["status"] in (SUBMITTED, RUNNING)
             ),
@@ -104,7 +104,7 @@ def refresh_collected(connection: sqlite3.Connection) -> None:
 
 def next_run_id(connection: sqlite3.Connection, output_dir: str, workflow_id: int) -> int:
     """The number of the next run: after all that have a row or a plan."""
-    known = [int(row["run_id"] or 0) for row in run_rows(connection, workflow_id)]
+    known = [row["run_id"] for row in run_rows(connection, workflow_id)]
     return max([0, *known, *plan_run_ids(output_dir, workflow_id)]) + 1
 
 
@@ -126,7 +126,7 @@ def _adopt_plans(connection: sqlite3.Connection, output_dir: str, workflow_id: i
             )
 
 
-def _slurm_job(row: Row, claim: Claim | None) -> SlurmJob | None:
+def _slurm_job(row: RunRow, claim: Claim | None) -> SlurmJob | None:
     number = row["slurm_job_id"] if claim is None else claim.slurm_job_id
     if number is None:
         return None
@@ -157,7 +157,7 @@ def _claim_or_problem(run: RunName) -> Claim | str | None:
 
 
 def _state(
-    run: RunName, row: Row, claim: Claim | str | None, active: Mapping[SlurmJob, str], trouble: str | None
+    run: RunName, row: RunRow, claim: Claim | str | None, active: Mapping[SlurmJob, str], trouble: str | None
 ) -> RunState:
     run_id = run.run_id
     if isinstance(claim, str):
@@ -173,7 +173,7 @@ def _state(
 
 
 def _unclaimed(
-    row: Row, run_id: int, job: SlurmJob | None, active: Mapping[SlurmJob, str], trouble: str | None
+    row: RunRow, run_id: int, job: SlurmJob | None, active: Mapping[SlurmJob, str], trouble: str | None
 ) -> RunState:
     if job is not None:
         if trouble is not None:

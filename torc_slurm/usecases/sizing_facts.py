@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from torc_slurm.database.idle_spans import hung_attempts
 from torc_slurm.database.main import MainDatabase, open_main, transaction
-from torc_slurm.database.node_records import Row
 from torc_slurm.database.runs import run_rows
 from torc_slurm.database.selection import Selection
 from torc_slurm.database.sizing import facts_of, spans_of
 from torc_slurm.database.workflows import workflow_row
 from torc_slurm.errors import InputError
+from torc_slurm.records.workflows import WorkflowRow
 from torc_slurm.sizing.facts import Facts
 from torc_slurm.usecases.late_accounting import UpToDate, up_to_date
 from torc_slurm.usecases.run_states import RunState, refresh_workflow
@@ -24,7 +24,7 @@ class SizingFacts:
     """The open database, the workflow's row, its runs that have not ended, and what is known of its jobs."""
 
     database: MainDatabase
-    workflow: Row
+    workflow: WorkflowRow
     runs: tuple[RunState, ...]
     facts: Facts
     collected: UpToDate
@@ -46,7 +46,7 @@ class SizingFacts:
             InputError: the workflow has no such run; names those it has.
         """
         known = {each.run_id for job in self.facts.jobs for each in job.attempts}
-        known |= {int(row["run_id"] or 0) for row in run_rows(self.database.connection, self.workflow_id)}
+        known |= {row["run_id"] for row in run_rows(self.database.connection, self.workflow_id)}
         if run_id is not None and run_id not in known:
             there_are = ", ".join(map(str, sorted(known))) or "none"
             raise InputError(f"workflow {self.workflow_id} has no run {run_id}; there are: {there_are}")
@@ -71,7 +71,7 @@ def sizing_facts(
         DatabaseError: as `open_main`.
     """
     with open_main(output_dir, on_wait=on_wait) as database:
-        known = int(workflow_row(database.connection, workflow_id)["workflow_id"] or 0)
+        known = workflow_row(database.connection, workflow_id)["workflow_id"]
     selection = Selection(workflow_id=known)
     with up_to_date(
         output_dir, selection, ask_accounting=ask_accounting, backend=backend, on_wait=on_wait

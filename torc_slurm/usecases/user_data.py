@@ -84,7 +84,7 @@ def list_user_data(output_dir: str, workflow_id: int | None) -> list[UserData]:
     """
     with open_main(output_dir) as database:
         row = workflow_row(database.connection, workflow_id)
-        rows = user_data_rows(database.connection, int(row["workflow_id"] or 0))
+        rows = user_data_rows(database.connection, row["workflow_id"])
     found = [_of_row(each) for each in rows]
     return [
         UserData(each.user_data_id, each.workflow_id, each.name, _read(path)) if os.path.exists(path) else each
