@@ -134,13 +134,13 @@ def is_alive(pid: int) -> bool:
 
 
 def monitor_of(wrapper: subprocess.Popen[bytes]) -> int:
-    """The sampler's pid, as soon as it has let go of the job's streams."""
+    """The monitor's pid, once it has closed the job's streams."""
 
     def find() -> list[int]:
         named = [pid for pid in children_of(wrapper.pid) if name_of(pid) == "torc-sampler"]
         return [pid for pid in named if stream_of(pid, 2) == os.devnull]
 
-    return await_that(find, "the sampler")[0]
+    return await_that(find, "the monitor")[0]
 
 
 def stream_of(pid: int, number: int) -> str:

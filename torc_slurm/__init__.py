@@ -13,7 +13,7 @@ ad hoc step  a measured step that belongs to no workflow: ``srun torc-step -- ./
 node file    the SQLite file into which one node's processes write what was measured there
 main database  ``torc.db``, which ``torc`` alone writes, where the user runs it
 collect      bringing node files and late accounting into the main database
-sampler      the process beside the job that reads the figures of its process tree
+monitor      the process next to the job that measures its process tree (code: step/monitor.py, step/sampler.py)
 flush        one batch of figures written to the node file
 
 How data flows: torc-step -> node file -> collect -> main database -> reports -> screen.

@@ -29,7 +29,7 @@ class PlanExistsError(TorcError):
 
 @dataclass(frozen=True)
 class MonitorPlan:
-    """How the steps are measured; with ``enabled`` false there is no sampler, only exit records."""
+    """How the steps are measured; with ``enabled`` false there is no monitor, only exit records."""
 
     enabled: bool
     granularity: str

@@ -11,7 +11,7 @@ from machines import OFTEN, Machines
 pytestmark = pytest.mark.cluster
 
 MB = 1_000_000
-# The sampler and the wrapper are charged to the step too, and an interpreter has some of its own.
+# The monitor and the wrapper are charged to the step too, and an interpreter has some of its own.
 OVERHEAD_BYTES = 35 * MB
 # What the kernel says of the cgroup that the step's processes are in, as the step's last act.
 SAY_KERNELS = 'cat "/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/../memory.peak"'

@@ -36,7 +36,7 @@ def assert_close(record: Record, truth: float) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.005, 0.2, 1.0])
 def test_one_process(seconds: float, reader: str, tmp_path: Path) -> None:
-    """Also one that is over before the first interval, or before the sampler is up."""
+    """Also one that is over before the first interval, or before the monitor is up."""
     record, truth = measured(tmp_path, program("burn", seconds), reader)
     assert_close(record, truth)
     assert record.figures["cpu_source"] == "wait4"
@@ -122,7 +122,7 @@ def test_a_job_that_takes_more_cpus_than_it_was_given(reader: str, tmp_path: Pat
     assert record.series_cpu_seconds == pytest.approx(record.figures["cpu_seconds"], abs=0.03)
 
 
-def test_the_sampler_is_not_among_what_it_measures(reader: str, tmp_path: Path) -> None:
+def test_the_monitor_does_not_measure_itself(reader: str, tmp_path: Path) -> None:
     """A job that does nothing has used nothing, however often it is sampled."""
     record, _ = measured(tmp_path, ["sleep", "1"], reader, "--sample-interval-seconds=0.1")
     assert record.figures["cpu_seconds"] < 0.02

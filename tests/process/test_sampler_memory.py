@@ -43,7 +43,7 @@ def test_a_process_that_holds_its_memory(reader: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [[], ["orphan"]], ids=["the job", "an orphan"])
 def test_a_spike_between_two_samples(how: list[str], reader: str, tmp_path: Path) -> None:
-    """400 MB for 60 ms, when the sampler looks once in ten seconds."""
+    """400 MB for 60 ms, when the monitor looks once in ten seconds."""
     record = measured(tmp_path, program("spike", 400, 0.8, 0.06, *how), reader)
     assert_bounds(record)
     assert 400 * MIB <= record.figures["peak_memory_bytes"] <= 400 * MIB + PYTHON_BYTES

@@ -1,4 +1,4 @@
-"""Nothing that happens to the sampler or to the place of the records changes the job, and what was lost is said."""
+"""Nothing that happens to the monitor or to the place of the records changes the job, and what was lost is said."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Held:
 
     def kill_monitor(self) -> None:
         os.kill(self.monitor, signal.SIGKILL)
-        await_that(lambda: not state_of(self.monitor), "the sampler reaped")
+        await_that(lambda: not state_of(self.monitor), "the monitor reaped")
 
 
 @pytest.fixture
@@ -80,35 +80,35 @@ def first_flush(output_dir: Path) -> None:
     await_that(written, "the first flush")
 
 
-# --- the sampler ----------------------------------------------------------------------------------------------
+# --- the monitor ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [[], job_of_a_workflow(3)], ids=["alone", "in a workflow"])
 @pytest.mark.parametrize("flushed", [False, True], ids=["before the first flush", "after it"])
-def test_the_sampler_killed(flushed: bool, options: list[str], tmp_path: Path) -> None:
+def test_a_killed_monitor_changes_nothing_for_the_job(flushed: bool, options: list[str], tmp_path: Path) -> None:
     job = Held(tmp_path, *options)
     if flushed:
         first_flush(tmp_path)
     job.kill_monitor()
     said = job.end()
-    assert "the sampler was killed by signal 9" in said
+    assert "the monitor was killed by signal 9" in said
     assert "the exit is recorded" in said
     record = the_record(tmp_path)
     assert (record.exit["return_code"], record.exit["signal"]) == (7, None)
     assert record.step["end_time"] == record.exit["end_time"]
-    assert "the sampler was killed by signal 9" in record.notes[-1]
+    assert "the monitor was killed by signal 9" in record.notes[-1]
     assert record.figures["cpu_source"] == "wait4"
 
 
-def test_the_sampler_stopped(tmp_path: Path) -> None:
+def test_a_stopped_monitor_delays_the_end_by_a_few_seconds_at_most(tmp_path: Path) -> None:
     """It hangs: the job's end waits for it, for seconds and not for ever; the exit is recorded without it."""
     job = Held(tmp_path)
     first_flush(tmp_path)
     os.kill(job.monitor, signal.SIGSTOP)
     said = job.end()
-    assert "the sampler" in said
+    assert "the monitor" in said
     assert "did not answer" in said
-    await_that(lambda: not is_alive(job.monitor), "the stopped sampler ended")
+    await_that(lambda: not is_alive(job.monitor), "the exit of the stopped monitor")
     assert the_record(tmp_path).exit["return_code"] == 7
 
 
@@ -158,7 +158,7 @@ def test_a_recorder_that_is_killed_is_followed_by_another(most: int, tmp_path: P
     first_flush(tmp_path)
     await_that(lambda: not children_of(job.monitor), "the first writer's end")
     os.kill(job.monitor, signal.SIGKILL)
-    await_that(lambda: not state_of(job.monitor), "the sampler reaped")
+    await_that(lambda: not state_of(job.monitor), "the monitor reaped")
     await_that(lambda: len(children_of(job.wrapper.pid)) > 1, "the sentinel that takes its place")
     killer = Killer(job.wrapper.pid, set(children_of(job.wrapper.pid)), most)
     assert job.wrapper.stdin is not None
@@ -186,8 +186,8 @@ class Process:
 
 
 @pytest.mark.parametrize("failure", BROKEN_LIBRARY)
-def test_an_exception_in_the_sampler(failure: str, tmp_path: Path) -> None:
-    """A library that fails in the sampler; torc-step is started as its script does it."""
+def test_an_exception_while_sampling_is_reported(failure: str, tmp_path: Path) -> None:
+    """A library that fails in the monitor; torc-step is started as its script does it."""
     (tmp_path / "psutil.py").write_text(BROKEN_LIBRARY[failure])
     start_it = f"""
 import sys
@@ -202,16 +202,18 @@ main()
     )
     assert (done.returncode, done.stdout) == (7, b"ran\n")
     cause = (
-        b"RuntimeError: a broken psutil" if failure == "cannot be loaded" else b"ZeroDivisionError: division by zero"
+        b"the monitor failed (RuntimeError: a broken psutil"
+        if failure == "cannot be loaded"
+        else b"sampling failed (ZeroDivisionError: division by zero"
     )
-    assert b"the sampler failed (" + cause in done.stderr
+    assert cause in done.stderr
     assert b"Traceback" not in done.stderr
     record = the_record(tmp_path / "out")
     assert record.exit["return_code"] == 7
     assert any(cause.decode() in note for note in record.notes)
 
 
-def test_a_sigterm_for_the_sampler_makes_it_write(tmp_path: Path) -> None:
+def test_a_sigterm_makes_the_monitor_write(tmp_path: Path) -> None:
     """What slurmstepd does before it kills what is left of a step."""
     job = Held(tmp_path, "--flush-interval-seconds=1000")
     first_flush(tmp_path)
@@ -309,7 +311,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_spool_is_left")
 def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
-    """The job's own limit holds its sampler too: where nothing can be written at all, that is said."""
+    """The job's own limit applies to its monitor too: if nothing can be written at all, torc-step says so."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # noqa: E731 - runs in the child
     done = run(tmp_path, ["sh", "-c", "exit 7"], *job_of_a_workflow(3), prepare=limit)
     assert done.returncode == 7
@@ -333,7 +335,7 @@ def test_a_writer_that_hangs(tmp_path: Path) -> None:
     assert times == sorted(set(times))
 
 
-def test_without_a_sampler_exits_are_recorded(tmp_path: Path) -> None:
+def test_exits_are_recorded_without_a_monitor(tmp_path: Path) -> None:
     done = run(tmp_path, ["sh", "-c", "exit 7"], "--no-sampling")
     assert done.returncode == 7
     record = the_record(tmp_path)
@@ -357,7 +359,7 @@ def few_descriptors() -> None:
 
 
 def test_few_descriptors_and_many_processes(tmp_path: Path) -> None:
-    """32 descriptors for the sampler, 40 processes to read: each is still found, and the record is written."""
+    """32 descriptors for the monitor, 40 processes to read: each is still found, and the record is written."""
     done = run(tmp_path, program("sleepers", 40), prepare=few_descriptors)
     assert done.returncode == 0
     assert warnings(done.stderr.decode()) == []

@@ -146,7 +146,7 @@ def test_a_directory_that_may_not_be_written(namespace: Namespace) -> None:
 
 NPROC_CASES = {
     "the job alone": (1, "no process could be started beside the job", False),
-    "no sampler": (2, "the sampler could not be started", True),
+    "no monitor": (2, "the monitor could not be started", True),
     "no writer": (3, "", True),
 }
 
@@ -339,7 +339,7 @@ def test_a_disk_that_hangs_in_the_middle(namespace: Namespace, disk: FrozenDisk)
 
 
 def test_a_disk_that_hangs_for_a_while(namespace: Namespace, disk: FrozenDisk) -> None:
-    """The sampler writes again as soon as it can, and brings its own spool over."""
+    """The monitor writes again as soon as it can, and copies its own spool into the node file."""
     command = under_torc_step(
         disk.place,
         namespace.program("wait", int(signal.SIGTERM), 7),

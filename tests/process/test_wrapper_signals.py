@@ -58,7 +58,7 @@ class Counting:
         self.wrapper = start(output_dir, program("count_signals"), stdout=subprocess.PIPE, new_session=True)
         self.job = int(self._line().split()[1])
         self.monitor = monitor_of(self.wrapper)
-        await_that(lambda: handles_signals(self.monitor), "the sampler that takes signals")
+        await_that(lambda: handles_signals(self.monitor), "the monitor that takes signals")
 
     def _line(self) -> str:
         assert self.wrapper.stdout is not None
@@ -78,7 +78,7 @@ class Counting:
         os.killpg(self.wrapper.pid, number)
 
     def is_idle(self) -> bool:
-        """Whether wrapper and sampler have taken all that was sent to them: what comes next is not merged with it."""
+        """Whether wrapper and monitor have taken all signals so far, so that later ones do not merge with them."""
         return not any(signal_mask(pid, "ShdPnd") for pid in (self.wrapper.pid, self.monitor))
 
     def next(self) -> int:
@@ -90,7 +90,7 @@ class Counting:
             others = [pid for pid in children_of(self.wrapper.pid) if pid != self.job]
             return len(others) == 1 and handles_signals(others[0])
 
-        await_that(find, "a process in the sampler's place that tells the group's signals")
+        await_that(find, "a bare sentinel in place of the monitor")
 
     def all_that_arrived(self) -> list[int]:
         """Ends the job; what arrived since the last question."""
@@ -157,7 +157,7 @@ def test_now_to_the_group_now_to_the_wrapper(number: int, counting: Counting) ->
     for _ in range(5):
         counting.to_group(number)
         assert counting.next() == number
-        await_that(counting.is_idle, "the signal taken by the wrapper and the sampler too")
+        await_that(counting.is_idle, "the signal taken by the wrapper and the monitor too")
         counting.to_wrapper(number)
         assert counting.next() == number
         counting.to_wrapper(number)
@@ -169,14 +169,14 @@ def test_the_same_signal_to_the_group_in_quick_succession(counting: Counting) ->
     for _ in range(20):
         counting.to_group(signal.SIGUSR1)
         assert counting.next() == signal.SIGUSR1
-        await_that(counting.is_idle, "the signal taken by the wrapper and the sampler too")
+        await_that(counting.is_idle, "the signal taken by the wrapper and the monitor too")
     assert counting.all_that_arrived() == []
 
 
-def test_what_only_the_sampler_got_is_not_taken_for_the_wrappers(counting: Counting) -> None:
+def test_a_signal_to_the_monitor_alone_does_not_count_as_the_wrappers(counting: Counting) -> None:
     os.kill(counting.monitor, signal.SIGTERM)
-    await_that(counting.is_idle, "the signal taken by the sampler")  # which may wait for a CPU
-    for _ in range(3):  # each takes the wrapper the time in which it would wait for the sampler's word
+    await_that(counting.is_idle, "the signal taken by the monitor")  # which may wait for a CPU
+    for _ in range(3):  # each takes the wrapper the time in which it would wait for the monitor's word
         counting.to_wrapper(signal.SIGUSR1)
         assert counting.next() == signal.SIGUSR1
     counting.to_wrapper(signal.SIGTERM)
@@ -208,27 +208,27 @@ def test_a_stopped_and_continued_job_does_not_hold_the_wrapper(counting: Countin
 
 
 @pytest.mark.parametrize("number", ORDINARY)
-def test_without_the_sampler_a_signal_to_the_wrapper_still_arrives_once(number: int, counting: Counting) -> None:
+def test_without_the_monitor_a_signal_to_the_wrapper_still_arrives_once(number: int, counting: Counting) -> None:
     os.kill(counting.monitor, signal.SIGKILL)
-    await_that(lambda: not state_of(counting.monitor), "the sampler reaped")
+    await_that(lambda: not state_of(counting.monitor), "the monitor reaped")
     counting.to_wrapper(number)
     assert counting.all_that_arrived() == [number]
 
 
 @pytest.mark.parametrize("number", ORDINARY)
-def test_without_the_sampler_a_signal_to_the_group_still_arrives_once(number: int, counting: Counting) -> None:
+def test_without_the_monitor_a_signal_to_the_group_still_arrives_once(number: int, counting: Counting) -> None:
     os.kill(counting.monitor, signal.SIGKILL)
-    await_that(lambda: not state_of(counting.monitor), "the sampler reaped")
+    await_that(lambda: not state_of(counting.monitor), "the monitor reaped")
     counting.await_another_sentinel()
     counting.to_group(number)
     assert counting.next() == number
     assert counting.all_that_arrived() == []
 
 
-def test_the_sampler_outlives_every_signal(counting: Counting) -> None:
+def test_the_monitor_survives_every_signal(counting: Counting) -> None:
     for number in CATCHABLE:
         os.kill(counting.monitor, number)
-    await_that(lambda: not waits_for(counting.monitor), "the sampler took all")
+    await_that(lambda: not waits_for(counting.monitor), "the monitor to take all signals")
     assert is_alive(counting.monitor)
     assert counting.all_that_arrived() == []
 
@@ -240,14 +240,14 @@ def test_sigkill_of_the_wrapper_kills_the_job(counting: Counting) -> None:
     counting.to_wrapper(signal.SIGKILL)
     assert counting.wrapper.wait() == -signal.SIGKILL
     await_that(lambda: not is_alive(counting.job), "the job killed")
-    await_that(lambda: not is_alive(counting.monitor), "the sampler ended")
+    await_that(lambda: not is_alive(counting.monitor), "the monitor ended")
 
 
 def test_what_was_measured_of_a_killed_wrapper_is_recorded(counting: Counting, tmp_path: Path) -> None:
     await_that(lambda: [path for path in node_files(tmp_path) if records(path)], "a first record")
     counting.to_wrapper(signal.SIGKILL)
     counting.wrapper.wait()
-    await_that(lambda: not is_alive(counting.monitor), "the sampler ended")
+    await_that(lambda: not is_alive(counting.monitor), "the monitor ended")
     record = the_record(tmp_path)
     assert record.exits == []
     assert "was killed: its exit is not recorded" in record.notes[0]
@@ -293,7 +293,7 @@ def test_a_signal_from_the_job_to_its_own_group(tmp_path: Path) -> None:
 
 
 def test_signals_in_the_first_moment_are_not_lost(tmp_path: Path) -> None:
-    """A signal to the wrapper whose sampler is not yet up: the job gets it."""
+    """A signal to the wrapper whose monitor has not started yet: the job gets it."""
     for _ in range(10):
         wrapper = start(tmp_path, ["sleep", "1000"], new_session=True)
         await_that(lambda pid=wrapper.pid: children_of(pid), "the job")  # type: ignore[misc]  # bound at once

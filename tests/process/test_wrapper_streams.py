@@ -83,7 +83,7 @@ def test_the_reader_sees_the_end_when_the_job_closes_its_output(tmp_path: Path) 
     assert process.returncode == 0
 
 
-def test_the_reader_sees_the_end_when_the_job_ends_though_the_sampler_lives(tmp_path: Path) -> None:
+def test_the_reader_sees_end_of_file_when_the_job_exits_while_the_monitor_lives(tmp_path: Path) -> None:
     process = start(tmp_path, ["sh", "-c", "echo text; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     monitor = monitor_of(process)
     os.kill(monitor, signal.SIGSTOP)
@@ -92,14 +92,14 @@ def test_the_reader_sees_the_end_when_the_job_ends_though_the_sampler_lives(tmp_
     process.stdin.close()
     assert read_to_the_end(process.stdout.fileno()) == b"text\n"
     assert is_alive(monitor)
-    assert process.poll() is None  # the wrapper still waits for its sampler
+    assert process.poll() is None  # the wrapper still waits for its monitor
     os.kill(monitor, signal.SIGCONT)
     assert process.wait(WAIT_LIMIT_SECONDS) == 1
     process.stdout.close()
 
 
 def test_the_reader_of_stderr_sees_the_end_with_the_wrapper(tmp_path: Path) -> None:
-    """``torc-step … 2>&1 | tee``: neither the sampler nor what it writes with keeps the pipe open."""
+    """``torc-step … 2>&1 | tee``: neither the monitor nor what it writes with keeps the pipe open."""
     reader, writer = os.pipe()
     process = start(tmp_path, ["sh", "-c", "echo text >&2; sleep 0.1"], stdout=writer, stderr=writer)
     monitor = monitor_of(process)

@@ -206,7 +206,7 @@ def test_many_steps_of_two_nodes_and_four_tasks_leave_every_exit(place: Place) -
 
 
 def test_an_exit_is_written_before_a_task_without_a_wrapper_ends_the_step(place: Place) -> None:
-    """slurmstepd kills the sampler with the end of that task; here it does so itself, to lose no time."""
+    """slurmstepd kills the monitor with the end of that task; here it does so itself, to lose no time."""
     first = "echo $$ > pid.new; mv pid.new pid; exec torc-step -- sh -c 'exit 5'"
     second = f"exec {place.program('kill.py', KILL_SAMPLERS)}"
     tasks = f"if [ $SLURM_PROCID = 0 ]; then {first}; else {second}; fi"
@@ -253,7 +253,7 @@ def test_what_was_sampled_outlives_a_scancel_of_the_step_and_of_the_job(place: P
     assert {name for name, peak in place.rows(job, series) if peak >= HELD_BYTES} == {"one", "other"}
 
 
-def test_a_sampler_that_is_killed_is_nothing_to_the_job(place: Place) -> None:
+def test_a_killed_monitor_changes_nothing_for_the_job(place: Place) -> None:
     hold = "touch ready_$SLURM_PROCID; until [ -e go ]; do sleep 0.1; done; echo out; echo err >&2; exit $SLURM_PROCID"
     step = f"srun -N1 -n2 --mem=200M -J held {SERIES} sh -c {shlex.quote(hold)} > o 2> e"
     job = place.submit(step, "echo $? > status")
@@ -265,11 +265,11 @@ def test_a_sampler_that_is_killed_is_nothing_to_the_job(place: Place) -> None:
     assert (place.text("status"), place.text("o")) == ("1\n", "out\nout\n")
     said = place.text("e").splitlines()
     assert said.count("err") == 2
-    assert any("the sampler was killed by signal 9; what it had not yet written is lost" in line for line in said)
+    assert any("the monitor was killed by signal 9; its unwritten measurements are lost" in line for line in said)
     exits = place.rows(job, "SELECT task, return_code FROM task_exits ORDER BY task")
     assert exits == [(0, 0), (1, 1)]
     notes = place.rows(job, "SELECT note FROM step_notes")
-    assert any("killed by signal 9: what it had not yet written of task 0 is lost" in note for (note,) in notes), notes
+    assert any("killed by signal 9: unwritten measurements of task 0 are lost" in note for (note,) in notes), notes
     item = place.stats(job)["held"]
     assert (item["state"], item["return_code"], item["job_status"]) == ("FAILED", 1, "failed")
 

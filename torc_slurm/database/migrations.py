@@ -1,7 +1,7 @@
 """Brings a SQLite file's schema up to date: ordered, append-only migrations, each with its bookkeeping row.
 
 A schema is a sequence of ``(name, statements)``; the version of a file is the number of migrations applied to it,
-kept in ``schema_migrations`` with when and what. Standard library only: the sampler uses it too.
+kept in ``schema_migrations`` with when and what. Standard library only: the monitor uses it too.
 """
 
 from __future__ import annotations

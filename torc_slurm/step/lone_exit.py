@@ -1,4 +1,4 @@
-"""Records one task's exit without a monitor: the step's is dead, or was never met. Runs in a process of its own."""
+"""Records one task's exit without a monitor, if the step's monitor died or never answered. Runs in its own process."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def record_exit_alone(
     monitor_end: str,
     wait_seconds: float,
 ) -> None:
-    """Write one task's exit where its monitor is dead or was never met; the exit comes through ``socket``.
+    """Write one task's exit, which comes through ``socket``, if its monitor died or never answered.
 
-    What cannot be written within ``wait_seconds`` is spooled.
+    Spool it if it cannot be written within ``wait_seconds``.
     """
     end = link.decode(link.receive(socket))
     assert isinstance(end, link.Exit)
@@ -38,8 +38,8 @@ def record_exit_alone(
         invocation = own_invocation(identity, begin)
     batch = new_batch(options, identity, invocation, begin.begin_time)
     batch.exits.append(exit_row(end, begin.local_task, begin.wrapper_rss_bytes))
-    why = f"the sampler {monitor_end}" if monitor_end else "no sampler was met"
-    batch.notes.append((time.time(), f"{why}: what it had not yet written of task {end.task} is lost"))
+    why = f"the monitor {monitor_end}" if monitor_end else "found no monitor"
+    batch.notes.append((time.time(), f"{why}: unwritten measurements of task {end.task} are lost"))
     if not identity.shares_a_monitor:
         batch.step["end_time"] = end.end_time
         batch.usage_at_exit = _usage_at_exit(end, begin.wrapper_rss_bytes)

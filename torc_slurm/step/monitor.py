@@ -1,7 +1,7 @@
-"""The process beside the job: decides when to sample and to flush, listens to the step's wrappers, ends with the last.
+"""The monitor process: decides when to sample and to flush, listens to the step's wrappers, exits with the last.
 
 poll (wrappers' messages, SIGTERM, the next time due) -> sample -> at times a batch to the flusher -> answer.
-Whatever fails in here is said and noted in the record; the job never hears of it.
+It reports its own failures to the user and in the record; they never affect the job.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LATE_TASK_LOOK_SECONDS = 0.1
 def run_monitor(
     options: Options, identity: StepIdentity, socket: _socket.socket, wake: int, listener: _socket.socket | None
 ) -> None:
-    """Watch the step on this node until its last task here has ended and all is written.
+    """Watch the step on this node until its last task here has ended and everything is written.
 
     ``socket`` leads to the wrapper that started it; on ``listener`` the step's other tasks connect.
     """
@@ -77,13 +77,12 @@ class Monitor:
         self._poll.register(wake, select.POLLIN)
         if self._sampler is not None and self._sampler.reader_name == "none":
             self._note(
-                "process numbers in /proc are not ours here (a PID namespace without its own /proc): "
-                "only what wait4 and the cgroup tell is measured"
+                "/proc does not show this PID namespace: torc-step measures only what wait4 and the cgroup report"
             )
         if listener is not None:
             self._poll.register(listener.fileno(), select.POLLIN)
         elif identity.shares_a_monitor:
-            self._note("the tasks of this node have no directory to meet in: only the first is sampled")
+            self._note("no private directory for the socket of this node's tasks: only the first task is sampled")
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
@@ -103,7 +102,7 @@ class Monitor:
         remaining = due - time.monotonic() if self._tasks else 1.0
         if self._tasks and self._all_have_ended():
             remaining = min(remaining, _LATE_TASK_LOOK_SECONDS)
-        # rounded up: woken before it is due, it would poll again and again until then
+        # rounded up: if poll returned before the time, the loop would poll again and again until then
         timeout = int(remaining * 1000) + 1 if remaining > 0 else 0
         for descriptor, _ in self._poll.poll(timeout):
             if self._listener is not None and descriptor == self._listener.fileno():
@@ -151,7 +150,7 @@ class Monitor:
         self._take_sample()
 
     def _is_welcome(self, descriptor: int, begin: link.Begin) -> bool:
-        """Whether the task is one of this use of torc-step: not a second torc-step in the same task."""
+        """Whether the task belongs to this use of torc-step, and not to a second torc-step in the same task."""
         if self._use is None:
             path = link.meeting_place(self._identity.step_key)
             if path is not None:
@@ -180,7 +179,7 @@ class Monitor:
             self._answer(descriptor, b"go")
 
     def _lose(self, descriptor: int) -> None:
-        """A connection ended: after its exit that is the ordinary way; before it the wrapper was killed."""
+        """A connection closed. Before the task's exit message this means that the wrapper was killed."""
         self._poll.unregister(descriptor)
         self._sockets.pop(descriptor).close()
         task = self._task_of.pop(descriptor, None)
@@ -203,9 +202,9 @@ class Monitor:
         return all(task.exit is not None or task.gone for task in self._tasks)
 
     def _more_may_come(self) -> bool:
-        """Tasks of this node may yet register: in the first moments, and while slurmstepd has children unknown to us.
+        """Whether more tasks of this node may register: at first, and while slurmstepd has children unknown to us.
 
-        With hidepid on /proc, or a script before torc-step, slurmstepd's children are not to be seen.
+        With hidepid on /proc, or a script before torc-step, slurmstepd's children are not visible.
         """
         if len(self._tasks) >= self._identity.local_task_count:
             return False
@@ -228,7 +227,7 @@ class Monitor:
         try:
             self._sampler.sample(thorough=self._schedule.is_ramping, final=final)
         except Exception as error:
-            self._tell(f"the sampler failed ({type(error).__name__}: {error}); the figures end here")
+            self._tell(f"sampling failed ({type(error).__name__}: {error}); the figures end here")
             self._sampler = None
             return
         cost_seconds = time.thread_time() - self._sampler.pss_seconds - before
@@ -252,8 +251,8 @@ class Monitor:
             self._poll.register(self._flusher.report_descriptor, select.POLLIN)
 
     def _write_now(self) -> None:
-        """While the last task that we know still waits for us: with the end of one that we never met slurmstepd may
-        kill us at any time.
+        """Write while the last known task still waits for us: if a task unknown to us ends last, slurmstepd may kill
+        us at any time.
         """
         assert self._flusher is not None
         if self._flusher.report_descriptor is not None:
@@ -263,10 +262,10 @@ class Monitor:
             self._poll.register(self._flusher.report_descriptor, select.POLLIN)
 
     def _finish(self) -> None:
-        """The last look, and the last batch; returns when it is written, or spooled, or given up."""
+        """Take the last sample and write the last batch; returns when it is written, spooled or lost."""
         assert self._flusher is not None
         self._is_finished = True
-        self._flusher.take_report()  # reaps the writer: its CPU is then known as ours
+        self._flusher.take_report()  # reaps the writer: its CPU time then counts as ours
         self._take_sample(final=True)
         self._flusher.finish(self._batch(ended=True), FINAL_WRITE_SECONDS)
         is_local = self._identity.slurm_job_id is None and self._identity.workflow_id is None
@@ -303,7 +302,7 @@ class Monitor:
         return batch
 
     def _elapsed_seconds(self, ended: bool) -> float:
-        """From the first task's begin to the last one's end on this node; by a clock that nobody sets."""
+        """From the first task's begin to the last one's end on this node, by the monotonic clock."""
         now = time.monotonic()
         begin = min(task.begin.begin_monotonic for task in self._tasks)
         return (max(task.end_monotonic or now for task in self._tasks) if ended else now) - begin
@@ -330,12 +329,12 @@ class Monitor:
         self._notes.append((time.time(), text))
 
     def _tell(self, text: str) -> None:
-        """For the record and for the user, who reads it when a wrapper asks next."""
+        """Add it to the record, and keep it for the next wrapper that asks, which prints it for the user."""
         self._note(text)
         self._untold.append(text)
 
     def _tell_run_id(self, run_id: int) -> None:
-        """The wrapper must know the file's name where this process dies; called in the writer, before it writes."""
+        """Tell the wrapper the file's name, in case this process dies; called in the writer, before it writes."""
         for socket in self._sockets.values():
             link.send(socket, b"run %d" % run_id)
 
@@ -361,7 +360,7 @@ def _make_sampler(options: Options, identity: StepIdentity) -> Sampler | None:
 
 
 def make_reader(name: str) -> TreeReader:
-    """``auto``: procfs where the kernel has child lists, psutil elsewhere; neither where /proc is not ours."""
+    """``auto``: procfs if the kernel has child lists, else psutil; neither if /proc is not ours."""
     if not proc_is_ours():
         from torc_slurm.step.no_tree import NoTree
 

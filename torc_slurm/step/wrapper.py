@@ -1,8 +1,8 @@
-"""Watches the started job: starts the monitor, passes signals on, ends as the job ended.
+"""Watches the started job: starts the monitor, passes signals on, exits as the job exited.
 
-Data: the kernel's word on the job's end (wait4) -> one Exit message to the monitor -> its answer, 5 s at most.
-All signals are blocked and taken one by one with sigwaitinfo: nothing is lost and no handler runs. Loaded when the job
-runs already; ``_signal`` and ``_socket`` stand in for ``signal`` and ``socket``, which bring enum with them.
+Data: the job's exit from the kernel (wait4) -> one Exit message to the monitor -> its answer, within 5 s.
+All signals are blocked, and sigwaitinfo takes them one by one: none is lost and no handler runs. This module is loaded
+while the job runs. It uses ``_signal`` and ``_socket``, because ``signal`` and ``socket`` import enum.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ else:
     import _signal
 
 END_WAIT_SECONDS = 5.0
-_MONITOR_WAIT_SECONDS = 4.2  # the monitor gives up after 3.5 by itself; then the exit is recorded without it
-_LONE_WRITE_SECONDS = 2.5  # to record the exit without it, where that much is left
+_MONITOR_WAIT_SECONDS = 4.2  # the monitor gives up after 3.5; then the wrapper records the exit without it
+_LONE_WRITE_SECONDS = 2.5  # to record the exit without it, if that much time is left
 _LEAST_LONE_WRITE_SECONDS = 0.4
-_MOST_RECORDERS = 2  # one that ends without a word, because it was killed, is followed by another
-_SPOOL_SECONDS = 1.5  # what the recorder may need after that
+_MOST_RECORDERS = 2  # if one is killed before it reports, the next is started
+_SPOOL_SECONDS = 1.5  # how long the recorder may take after that
 _WELCOME_WAIT_SECONDS = 1.0
 CONNECT_RETRY_SECONDS = 0.1
-CLAIM_SECONDS = 0.5  # the first local task starts the monitor; where it has not by then, the next does
+CLAIM_SECONDS = 0.5  # the first local task starts the monitor; if it has not by then, the next task does
 CONNECT_GIVE_UP_SECONDS = 10.0
 _SI_KERNEL = 0x80
 _FROM_TERMINALS = {_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGWINCH}
@@ -61,7 +61,7 @@ class Wrapper:
         self._deadline = 0.0
 
     def run(self) -> tuple[int, int]:
-        """Of which signal the job died (0: none), and its exit code; whatever fails in here, it is waited for."""
+        """The signal that killed the job (0: none), and its exit code; waits for the job whatever fails in here."""
         for work in (self._start, self._watch):
             try:
                 work()
@@ -77,7 +77,7 @@ class Wrapper:
         return self._exit.signal, self._exit.return_code
 
     def _start(self) -> None:
-        """Start the monitor beside the job or, where another task of the step does that, a bare sentinel."""
+        """Start the monitor or, if another task of the step starts it, only a sentinel."""
         kernel.let_go_of_files(keep=(2,))
         if not self._identity.shares_a_monitor:
             self._start_monitor(None)
@@ -86,13 +86,13 @@ class Wrapper:
             self._try_to_connect()
 
     def _claim_the_monitor(self) -> bool:
-        """Start the monitor of the step's tasks on this node; False where another has done so, or nobody can."""
+        """Start the monitor of the step's tasks on this node; False if another task did, or if no task can."""
         self._may_claim = False
         path = link.meeting_place(self._identity.step_key)
         try:
             listener = None if path is None else link.claim(path)
         except OSError as error:
-            say(f"the tasks of this node cannot meet ({error.strerror}); only the first is sampled")
+            say(f"cannot create the socket of this node's tasks ({error.strerror}); only the first task is sampled")
             path = listener = None
         if listener is None and not (path is None and self._identity.local_task == 0):
             return False
@@ -100,7 +100,7 @@ class Wrapper:
         return True
 
     def _start_monitor(self, listener: _socket.socket | None) -> None:
-        """It is this task's sentinel too."""
+        """Start the monitor; it is this task's sentinel too."""
         self._end_bare_sentinel()
         pipe_read, pipe_write = os.pipe()
         self._fork_monitor(pipe_read, pipe_write, listener)
@@ -119,19 +119,19 @@ class Wrapper:
             self._reports = None
 
     def _start_bare_sentinel(self) -> None:
-        """Where no monitor, or a living one no more, is beside the job."""
+        """Start a sentinel, if no monitor of this wrapper is alive."""
         self._end_bare_sentinel()
         pipe_read, pipe_write = os.pipe()
         try:
             self._begin.helper_pid = sentinel.start_bare_sentinel(pipe_write)
             self._reports = sentinel.SignalReports(pipe_read, self._begin.helper_pid)
         except OSError:
-            os.close(pipe_read)  # a limit on processes: each signal counts as meant for the wrapper alone
+            os.close(pipe_read)  # a limit on processes: the wrapper passes on every signal
         os.close(pipe_write)
 
     def _fork_monitor(self, pipe_read: int, pipe_write: int, listener: _socket.socket | None) -> None:
         ours, theirs = link.pair()
-        self._monitor_pid = self._fork_or_warn("sampler")
+        self._monitor_pid = self._fork_or_warn("monitor")
         if self._monitor_pid == 0:
             os.close(pipe_read)
             ours.close()
@@ -144,7 +144,7 @@ class Wrapper:
     def _fork_or_warn(self, what: str) -> int:
         try:
             return os.fork()
-        except OSError as error:  # a limit on processes: the job goes before its watcher
+        except OSError as error:  # a limit on processes: the job matters more than its monitor
             say(f"the {what} could not be started ({error.strerror}); this task is not measured")
             return -1
 
@@ -165,7 +165,7 @@ class Wrapper:
             os._exit(0)
 
     def _try_to_connect(self) -> None:
-        """Register with the step's monitor, which another task of the node starts; retried while the job runs."""
+        """Register with the step's monitor, which another task of the node starts; retry while the job runs."""
         path = link.meeting_place(self._identity.step_key)
         socket = None if path is None else link.connect(path)
         if socket is None:
@@ -174,10 +174,10 @@ class Wrapper:
         link.send(socket, link.encode(self._begin))
         try:
             answer = link.receive(socket)
-            while answer.startswith((b"run ", b"say ")):  # its writer's words to all who are connected
+            while answer.startswith((b"run ", b"say ")):  # its writer's messages to all connected wrappers
                 answer = link.receive(socket)
         except OSError:
-            answer = b"welcome"  # it is slow, and hears of this task when it can
+            answer = b"welcome"  # it is slow, and reads this task's message when it can
         if answer == b"welcome":
             socket.settimeout(END_WAIT_SECONDS)
             self._socket = socket
@@ -225,7 +225,7 @@ class Wrapper:
         try:
             os.kill(self._job.pid, signal.si_signo)
         except OSError:
-            pass  # it ended just now, or runs as another user
+            pass  # it has just exited, or runs as another user
 
     def _job_got_it_too(self, signal: _signal.struct_siginfo) -> bool:
         if self._reports is not None:
@@ -253,19 +253,19 @@ class Wrapper:
                 self._orphans_max_rss_bytes = max(self._orphans_max_rss_bytes, usage.ru_maxrss * 1024)
 
     def _stop_as_the_job(self, pid: int, number: int) -> None:
-        """A shell that stopped the job with Ctrl-Z must see its own child, the wrapper, stop.
+        """Stop this process, so that a shell that stopped the job with Ctrl-Z sees its own child, the wrapper, stop.
 
-        Where there is no terminal nobody would continue the wrapper when the job is continued.
+        Without a terminal no process would continue the wrapper when it continues the job.
         """
         if pid == self._job.pid and kernel.has_terminal():
-            os.kill(os.getpid(), number)  # merged with the terminal's own, which may be waiting: one stop, not two
+            os.kill(os.getpid(), number)  # merges with the terminal's own signal, if that is pending: one stop, not two
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {number})
             _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
 
     # --- the end -------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        """Have the record written, by the monitor or without it; never longer than END_WAIT_SECONDS."""
+        """Get the record written, by the monitor or without it, within END_WAIT_SECONDS."""
         assert self._exit is not None
         self._exit.orphans_cpu_seconds = self._orphans_cpu_seconds
         self._exit.max_rss_bytes = max(self._exit.max_rss_bytes, self._orphans_max_rss_bytes)
@@ -280,7 +280,7 @@ class Wrapper:
             self._kill(self._monitor_pid)
         if answer in (b"gone", b"late"):
             if self._monitor_end:
-                say(f"the sampler {self._monitor_end}; what it had not yet written is lost, the exit is recorded")
+                say(f"the monitor {self._monitor_end}; its unwritten measurements are lost, the exit is recorded")
             self._record_without_monitor()
             if answer == b"gone":
                 self._tell_a_late_monitor()
@@ -297,11 +297,11 @@ class Wrapper:
                 time.sleep(0.005)
 
     def _tell_the_monitor(self) -> bytes:
-        """``done`` or ``go`` as it answers; ``gone``: there is none; ``late``: it does not answer."""
+        """Send the exit. The answer: ``done`` or ``go``; ``gone``: there is no monitor; ``late``: it is silent."""
         assert self._exit is not None
         if self._socket is None:
             return b"gone"
-        link.send(self._socket, link.encode(self._exit))  # where it is dead, what it said before is still to be read
+        link.send(self._socket, link.encode(self._exit))  # a dead monitor's messages can still be read
         while True:
             try:
                 self._socket.settimeout(max(0.01, self._deadline - time.monotonic()))
@@ -318,7 +318,7 @@ class Wrapper:
                 self._identity.run_id = int(answer[4:])
 
     def _record_without_monitor(self) -> None:
-        """The monitor is dead, or was never met: another process writes the exit record (it too might hang)."""
+        """Start another process that writes the exit record (it may hang too): the monitor died or never answered."""
         answer = b""
         for _ in range(_MOST_RECORDERS):
             ours, theirs = link.pair()
@@ -331,12 +331,12 @@ class Wrapper:
             if answer != b"gone":
                 break
         if answer == b"late":
-            say("its exit record could not be written in time")
+            say("the exit record could not be written in time")
         elif answer == b"gone":
-            say(f"{_MOST_RECORDERS} processes that were to write it were killed: its exit record is lost")
+            say(f"{_MOST_RECORDERS} processes that should write it were killed: the exit record is lost")
 
     def _tell_a_late_monitor(self) -> None:
-        """One that listens only now, on a busy node, has to know of this end before slurmstepd kills it."""
+        """Tell a monitor that starts to listen only now, on a busy node, before slurmstepd kills it."""
         self._socket = None
         if self._identity.shares_a_monitor:
             self._try_to_connect()
@@ -367,7 +367,7 @@ class Wrapper:
             os._exit(0)
 
     def _end_helpers(self, answer: bytes) -> None:
-        """See them off: where slurmstepd still meets a process after the last task's end, it waits a whole second."""
+        """Wait for the helpers: if slurmstepd finds a process after the last task's end, it waits a whole second."""
         self._kill(self._begin.helper_pid)
         if time.monotonic() >= self._deadline:
             self._kill(self._monitor_pid)
@@ -377,11 +377,11 @@ class Wrapper:
                 time.sleep(0.0005)
 
     def _kill(self, pid: int) -> None:
-        if pid > 0:  # 0 and -1, where there is no such helper, would mean many
+        if pid > 0:  # 0 and -1 (no such helper) would signal many processes
             try:
                 os.kill(pid, _signal.SIGKILL)
             except OSError:
-                pass  # it has ended
+                pass  # it has exited
 
 
 def _in_words(error: Exception) -> str:
