@@ -136,7 +136,15 @@ OUTCOME_COLUMNS = (
     "exec_time_seconds",
 )
 COVERAGE_COLUMNS = ("measured_nodes", "measured_node_count", "node_count", "recorded_task_count", "task_count")
-DESCRIPTION_COLUMNS = ("user_name", "local_host", "command", "working_dir", "granularity", "sample_interval_seconds")
+DESCRIPTION_COLUMNS = (
+    "user_name",
+    "local_host",
+    "command",
+    "working_dir",
+    "user_notes",
+    "granularity",
+    "sample_interval_seconds",
+)
 
 
 def _merged_columns() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -134,6 +135,12 @@ def test_the_path_that_decides_is_the_jobs(tmp_path: Path) -> None:
     (tmp_path / "bin" / "torc-test-command").symlink_to("/bin/echo")
     found = run(tmp_path / "out", ["torc-test-command", "hello"], env={"PATH": str(tmp_path / "bin")})
     assert (found.returncode, found.stdout) == (0, b"hello\n")
+
+
+def test_the_record_holds_the_notes(tmp_path: Path) -> None:
+    done = run(tmp_path / "out", ["true"], "--note", "size=123", "--note=mesh=fine grid")
+    assert done.returncode == 0
+    assert json.loads(str(the_record(tmp_path / "out").step["user_notes"])) == {"size": 123, "mesh": "fine grid"}
 
 
 def test_the_record_holds_command_directory_and_node(tmp_path: Path) -> None:

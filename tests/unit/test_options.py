@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -54,7 +55,29 @@ def test_intervals(text: str, seconds: float) -> None:
     assert parsed(f"--sample-interval-seconds={text}", "--", "x").sample_interval_seconds == seconds
 
 
+def test_notes_are_numbers_where_they_can_be() -> None:
+    words = ("--note", "size=123", "--note=rate=1.5e3", "--note", "mesh-file=a=b", "--note=low=-2", "--note=big=1e999")
+    assert parsed(*words, "--", "x").notes == {
+        "size": 123,
+        "rate": 1500.0,
+        "mesh-file": "a=b",
+        "low": -2,
+        "big": "1e999",
+    }
+
+
+@given(st.text(min_size=1, max_size=200))
+def test_any_text_is_a_note_that_json_can_hold(text: str) -> None:
+    value = parsed(f"--note=key={text}", "--", "x").notes["key"]
+    assert json.loads(json.dumps({"key": value}, allow_nan=False)) == {"key": value}
+
+
 WRONG: dict[str, list[str]] = {
+    "--note 'size' is not KEY=VALUE": ["--note", "size", "--", "x"],
+    "--note '1=2' is not KEY=VALUE": ["--note=1=2", "--", "x"],
+    "--note size: its value has 0 characters": ["--note=size=", "--", "x"],
+    "--note size is given twice": ["--note=size=1", "--note=size=2", "--", "x"],
+    "--note n20: more than 20 notes": [*(f"--note=n{number}=1" for number in range(21)), "--", "x"],
     "no command was given": [],
     "no command was given; write it after --": ["--"],
     "--sample-interval-seconds '0' is not": ["--sample-interval-seconds", "0", "--", "x"],

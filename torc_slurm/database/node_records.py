@@ -58,6 +58,7 @@ _TEXT_COLUMNS = (
             "slurm_array",
             "step_id",
             "user_name",
+            "user_notes",
             "node",
             "command",
             "working_dir",

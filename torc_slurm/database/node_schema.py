@@ -213,4 +213,6 @@ NODE_SCHEMA: Schema = (
     # JSON: [[node, CPUs, MiB or null], ...]
     ("what a run had on each node", ("ALTER TABLE runs ADD COLUMN node_sizes TEXT",)),
     ("time that Slurm had a step suspended", ("ALTER TABLE slurm_stats ADD COLUMN suspended_seconds REAL",)),
+    # JSON: {key: number or text}
+    ("what --note said", ("ALTER TABLE steps ADD COLUMN user_notes TEXT",)),
 )

@@ -31,6 +31,7 @@ _DESCRIPTION = (
     "user_name",
     "command",
     "working_dir",
+    "user_notes",
     "granularity",
     "sample_interval_seconds",
 )

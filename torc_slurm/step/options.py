@@ -25,6 +25,7 @@ options (each goes before its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE
   --flush-interval-seconds S      how often samples are written to the node file, at least 1 (default 60)
   --reader auto|procfs|psutil     how the process tree is read (default auto)
   --no-sampling                   record exits only
+  --note KEY=VALUE                what this command works on, as size=123; may be given several times
   --site-output-dir PATTERN       as --output-dir, where TORC_OUTPUT_DIR is not set: a directory that the site keeps for
                                   this user (%u: name, %U: uid); used only where no one else can write in it
   --best-effort                   where an option is wrong, say so and run COMMAND unmeasured
@@ -38,7 +39,10 @@ DEFAULT_FLUSH_INTERVAL_SECONDS = 60.0
 _IDENTITY_TEXTS = ("output_dir", "job_name")
 _CHOICES = {"granularity": ("summary", "time_series"), "reader": ("auto", "procfs", "psutil")}
 _LEAST = {"sample_interval_seconds": 0.1, "flush_interval_seconds": 1.0}
-_VALUED = (*IDENTITY_NUMBERS, *_IDENTITY_TEXTS, *_CHOICES, *_LEAST, "site_output_dir")
+_VALUED = (*IDENTITY_NUMBERS, *_IDENTITY_TEXTS, *_CHOICES, *_LEAST, "site_output_dir", "note")
+_MOST_NOTES = 20
+_LONGEST_NOTE = 200  # characters of a value; a key has a quarter of that
+_MOST_DIGITS = 15  # a whole number with more is not exact in every reader of JSON
 _FLAGS = ("no_sampling", "best_effort", "help", "version")
 
 
@@ -52,6 +56,7 @@ class Options:
         "granularity",
         "identity",
         "ignored",
+        "notes",
         "reader",
         "sample_interval_seconds",
         "sampling",
@@ -68,6 +73,7 @@ class Options:
         self.flush_interval_seconds = DEFAULT_FLUSH_INTERVAL_SECONDS
         self.identity: dict[str, str | int] = {}
         self.ignored: list[str] = []  # what is wrong in the environment: it was meant for others, or is a slip
+        self.notes: dict[str, str | int | float] = {}
         self.sampling = True
         self.site_output_dir = ""  # what --site-output-dir comes to, where it is the output directory
         self.wants = "run"  # or help, version
@@ -173,10 +179,38 @@ def _set_value(options: Options, key: str, name: str, value: str) -> None:
         setattr(options, key, _seconds(name, value, _LEAST[key]))
     elif key in IDENTITY_NUMBERS:
         options.identity[key] = _positive(name, value)
+    elif key == "note":
+        _add_note(options.notes, value)
     elif key == "site_output_dir":
         options.site_output_dir = _filled(name, value)
     else:
         options.identity[key] = _filled(name, value)
+
+
+def _add_note(notes: dict[str, str | int | float], text: str) -> None:
+    key, given, value = text.partition("=")
+    is_key = key[:1].isalpha() and key.replace("_", "").replace("-", "").isalnum() and key.isascii()
+    if not given or not is_key or len(key) * 4 > _LONGEST_NOTE:
+        raise InputError(
+            f"--note {text!r} is not KEY=VALUE with a key such as size: a letter, then letters, digits, - or _"
+        )
+    if not value or len(value) > _LONGEST_NOTE:
+        raise InputError(f"--note {key}: its value has {len(value)} characters; give 1 to {_LONGEST_NOTE}")
+    if key in notes:
+        raise InputError(f"--note {key} is given twice; give it once")
+    if len(notes) == _MOST_NOTES:
+        raise InputError(f"--note {key}: more than {_MOST_NOTES} notes are given; leave some out")
+    notes[key] = _number_or_text(value)
+
+
+def _number_or_text(value: str) -> str | int | float:
+    if value.lstrip("-").isdecimal() and value.isascii() and len(value) <= _MOST_DIGITS and "-" not in value[1:]:
+        return int(value)
+    try:
+        number = float(value) if value.isascii() and "_" not in value else float("nan")
+    except ValueError:
+        return value
+    return number if abs(number) < float("inf") else value  # NaN fails too
 
 
 def _filled(name: str, value: str) -> str:

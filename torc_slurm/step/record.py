@@ -6,6 +6,7 @@ import os
 import time
 
 from torc_slurm.database.batch import Batch
+from torc_slurm.text import storable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def step_row(options: Options, identity: StepIdentity, invocation: str, begin_ti
         "task_count": identity.task_count,
         "command": " ".join(options.command)[:_MOST_COMMAND_CHARACTERS],
         "working_dir": _working_dir(),
+        "user_notes": _user_notes(options),
         "granularity": options.granularity,
         "sample_interval_seconds": options.sample_interval_seconds if options.sampling else None,
         "begin_time": begin_time,
@@ -69,6 +71,15 @@ def new_batch(options: Options, identity: StepIdentity, invocation: str, begin_t
 def own_invocation(identity: StepIdentity, begin: Begin) -> str:
     """What tells this use of torc-step, by one task, from any other."""
     return f"{identity.node}.{begin.wrapper_pid}.{int(begin.begin_time * 1000)}"
+
+
+def _user_notes(options: Options) -> str | None:
+    """What ``--note`` said, as a JSON object."""
+    if not options.notes:
+        return None
+    import json  # seldom needed
+
+    return json.dumps({key: storable(value) for key, value in options.notes.items()})
 
 
 def _program(command: list[str]) -> str:
