@@ -156,3 +156,22 @@ def test_less_is_never_under_what_was_used_and_more_is_more(
     if "cpus" in advice:
         assert int(advice["cpus"].suggested) * elapsed * 1.05 >= min(cpu, cpus * elapsed) * 0.9
         assert int(advice["cpus"].suggested) % tasks == 0
+
+
+def test_a_kill_is_answered_only_where_it_is_known_to_have_had_less() -> None:
+    killed = with_(slurm_job_id=1, submit_time=1.0, state="OUT_OF_MEMORY", requested_memory_bytes=None)
+    later = with_(slurm_job_id=2, submit_time=2.0)
+    assert of(killed, later)["memory"].is_more
+    answered = dataclasses.replace(killed, requested_memory_bytes=GIB)
+    assert not of(answered, later)["memory"].is_more
+
+
+def test_an_end_by_a_time_limit_that_is_not_known_is_not_answered() -> None:
+    ended = with_(slurm_job_id=1, submit_time=1.0, state="TIMEOUT", time_limit_seconds=None)
+    assert of(ended, with_(slurm_job_id=2, submit_time=2.0))["time"].is_more
+
+
+def test_a_job_whose_cpu_time_is_not_known_is_not_said_to_have_waited() -> None:
+    idle = with_(state="TIMEOUT", cpu_seconds=0.1)
+    assert "almost no CPU" in of(idle)["time"].reason
+    assert "almost no CPU" not in of(dataclasses.replace(idle, cpu_seconds=None))["time"].reason

@@ -107,6 +107,15 @@ def test_memory_that_is_resident_in_no_process() -> None:
     assert set(found(comparison)) == {"sampled_rss_peak_bytes", "max_rss_bytes"}
 
 
+def test_memory_of_processes_that_could_not_be_read_is_not_said_to_be_resident_in_none() -> None:
+    comparison = compared(
+        **CGROUP
+        | {"peak_memory_source": "cgroup_v1", "peak_memory_bytes": 158 * MB, "memory_best_bytes": 158 * MB}
+        | {"sampled_rss_peak_bytes": None, "memory_floor_bytes": None, "max_rss_bytes": 7 * MB}
+    )
+    assert causes.NOT_RESIDENT not in found(comparison).values()
+
+
 def test_a_spike_that_only_the_kernel_saw() -> None:
     known = CGROUP | {"sampled_rss_peak_bytes": 8 * MB, "memory_best_bytes": 4 * MB, "max_rss_bytes": 9 * MB}
     assert found(compared(**known)) == dict.fromkeys(

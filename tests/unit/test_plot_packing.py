@@ -53,6 +53,12 @@ def test_memory_keeps_its_peak_and_ends_with_the_step() -> None:
     assert use.memory_bytes[45] == 0
 
 
+def test_memory_that_a_sample_could_not_read_is_the_last_known() -> None:
+    series = Series([1.0, 2.0, 3.0], ([0, 0, 0], [10, None, 30], [1, 1, 1]))
+    use = use_of(Measured(part(1, 4), series, Series([], ([],))), Grid(0, 0.1, 60))
+    assert use.memory_bytes[25] == 10
+
+
 def test_without_a_series_averages_stand_in() -> None:
     measured = Measured(
         part(0, 30, figures=Figures(avg_cpu_percent=150.0, avg_memory_bytes=9)),

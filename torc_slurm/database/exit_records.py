@@ -72,19 +72,19 @@ def completed_jobs(paths: Iterable[str], workflow_id: int) -> set[int]:
         DatabaseError, OSError: as `attempt_exits`.
     """
     states: dict[tuple[int, int, int], str] = {}
-    exits: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
+    exits: dict[tuple[int, int, int], list[tuple[int, int, int | None]]] = {}
     for path in paths:
         states |= {(row[0], row[1], row[2]): row[3] for row in _query(path, _STATES, (workflow_id,))}
         for run, job, attempt, expected, count, highest in _query(path, _EXITS, (workflow_id,)):
-            exits.setdefault((run, job, attempt), []).append((expected or 1, count, highest or 0))
+            exits.setdefault((run, job, attempt), []).append((expected or 1, count, highest))
     ended = {key: state for key, state in states.items() if state != RUNNING}
     recorded = {key for key, nodes in exits.items() if key not in ended and _all_exited_0(nodes)}
     return {job for (_, job, _), state in ended.items() if state == COMPLETED} | {job for _, job, _ in recorded}
 
 
-def _all_exited_0(nodes: list[tuple[int, int, int]]) -> bool:
+def _all_exited_0(nodes: list[tuple[int, int, int | None]]) -> bool:
     expected = max(node[0] for node in nodes)
-    return sum(node[1] for node in nodes) >= expected and all(node[2] == 0 for node in nodes)
+    return sum(node[1] for node in nodes) >= expected and all(node[2] in (None, 0) for node in nodes)
 
 
 def run_has_ended(paths: Iterable[str], workflow_id: int, run_id: int) -> bool:

@@ -49,7 +49,7 @@ def is_complete(nodes: Sequence[Row], exits: Sequence[Row]) -> bool:
 
 def last_seen(nodes: Sequence[Row]) -> float:
     """When anything of the attempt was last written: Unix time; 0.0 where nothing was."""
-    return max((float(node["last_flush_time"] or 0) for node in nodes), default=0.0)
+    return max(map(float, _numbers(nodes, "last_flush_time")), default=0.0)
 
 
 def _extent(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
@@ -90,8 +90,8 @@ def _take_largest(merged: dict[str, Value], nodes: Sequence[Row], figure: Figure
 
 def _largest(nodes: Sequence[Row], figure: str) -> Row | None:
     """The node with the largest value; None where no node measured it."""
-    measured = [node for node in nodes if node[figure] is not None]
-    return max(measured, key=lambda node: float(node[figure] or 0)) if measured else None
+    measured = [(value, node) for node in nodes if isinstance(value := node[figure], (int, float))]
+    return max(measured, key=lambda pair: pair[0])[1] if measured else None
 
 
 def _expected_nodes(nodes: Sequence[Row]) -> int:

@@ -130,13 +130,15 @@ def _parts(files: Sequence[SeriesFile]) -> dict[_Key, list[tuple[Part, StepRecor
 
 
 def _part(file: SeriesFile, step: Row) -> Part:
-    begin, end = _number(step["begin_time"]), _number(step["end_time"])
+    begin, end, last = (_number(step[name]) for name in ("begin_time", "end_time", "last_flush_time"))
+    assert begin is not None  # no step is without
+    assert last is not None
     intervals = [_number(step.get(name)) for name in ("sample_interval_seconds", "monitor_final_interval_seconds")]
     return Part(
         node=str(step["node"]),
         job_id=_whole(step["job_id"]),
-        begin_time=begin or 0.0,
-        end_time=max(begin or 0.0, (end if end is not None else _number(step["last_flush_time"])) or 0.0),
+        begin_time=begin,
+        end_time=max(begin, last if end is None else end),
         has_ended=end is not None,
         figures=_figures(step),
         sample_interval_seconds=max((each for each in intervals if each), default=None),

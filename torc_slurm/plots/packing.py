@@ -82,11 +82,13 @@ class NodeLoad:
 
         So steps one after another within a stretch never seem to have been given more than there was.
         """
+        cpus, memory = attempt.request.cpus, attempt.request.memory_bytes
         for target, amount in (
-            (self.asked_cpu, (attempt.request.cpus or 0) * 100),
-            (self.asked_memory, attempt.request.memory_bytes or 0),
+            (self.asked_cpu, None if cpus is None else cpus * 100),
+            (self.asked_memory, memory),
         ):
-            _spread(target, self.grid, part.begin_time, part.end_time, amount)
+            if amount is not None:
+                _spread(target, self.grid, part.begin_time, part.end_time, amount)
 
 
 def _add(target: list[float], more: Sequence[float]) -> None:
@@ -105,7 +107,8 @@ def use_of(measured: Measured, grid: Grid) -> Use:
 def _flat(grid: Grid, begin: float, end: float, value: Number | None) -> list[float]:
     """A value over a span of time, by the share of each stretch that it covers."""
     found = [0.0] * grid.count
-    _spread(found, grid, begin, end, float(value or 0))
+    if value is not None:
+        _spread(found, grid, begin, end, value)
     return found
 
 
@@ -137,10 +140,12 @@ def _highest(grid: Grid, memory: Series, part: Part) -> list[float]:
     found = [0.0] * grid.count
     last_place, last_value = grid.place(part.begin_time), 0.0
     for time, value in zip(memory.times, memory.columns[0], strict=True):
+        if value is None:
+            continue
         place = grid.place(time)
         for between in range(last_place + 1, place):
             found[between] = last_value
-        last_place, last_value = place, float(value or 0)
+        last_place, last_value = place, float(value)
         found[place] = max(found[place], last_value)
     for between in range(last_place + 1, grid.place(part.end_time) + 1):
         found[between] = last_value
@@ -149,8 +154,9 @@ def _highest(grid: Grid, memory: Series, part: Part) -> list[float]:
 
 def _top_flat(grid: Grid, part: Part, value: Number | None) -> list[float]:
     found = [0.0] * grid.count
-    for place in range(grid.place(part.begin_time), grid.place(part.end_time) + 1):
-        found[place] = float(value or 0)
+    if value is not None:
+        for place in range(grid.place(part.begin_time), grid.place(part.end_time) + 1):
+            found[place] = float(value)
     return found
 
 

@@ -139,16 +139,18 @@ def _sorts(bars: Sequence[Bar]) -> list[Dictionary]:
     orders = {
         "failed first, by name": by_name,
         "job id": list(range(len(bars))),
-        "peak memory": _by(bars, [bar.peak_memory_bytes for bar in bars]),
-        "memory requested and not used": _by(bars, [_unused(bar) for bar in bars]),
-        "average CPU": _by(bars, [bar.avg_cpu_percent for bar in bars]),
-        "run time": _by(bars, [bar.duration_seconds for bar in bars]),
+        "peak memory": _by([bar.peak_memory_bytes for bar in bars]),
+        "memory requested and not used": _by([_unused(bar) for bar in bars]),
+        "average CPU": _by([bar.avg_cpu_percent for bar in bars]),
+        "run time": _by([bar.duration_seconds for bar in bars]),
     }
     return [{"name": name, "order": order} for name, order in orders.items()]
 
 
-def _by(bars: Sequence[Bar], values: Sequence[Number | None]) -> list[int]:
-    return sorted(range(len(bars)), key=lambda place: -(values[place] or 0))
+def _by(values: Sequence[Number | None]) -> list[int]:
+    """The largest first, what is not known last."""
+    known = [(-value, place) for place, value in enumerate(values) if value is not None]
+    return [place for _, place in sorted(known)] + [place for place, value in enumerate(values) if value is None]
 
 
 def _unused(bar: Bar) -> Number | None:

@@ -54,7 +54,7 @@ def max_rss_cause(item: Row, slurm: float, own: float) -> Cause:
         return _lost(item) or _slurm_has_more(item, slurm, own)
     if item["state"] == "OUT_OF_MEMORY":
         return Cause(KILLED, "MaxRSS is what Slurm had seen before the kernel killed")
-    if _number(item, "task_count") > _number(item, "measured_node_count"):
+    if _at_least(item, "task_count") > _at_least(item, "measured_node_count"):
         return Cause(LARGEST_TASK, "MaxRSS is of the largest task, the peak of all tasks on the largest node")
     charged = _not_charged(item, own) if str(item["gather_type"]).endswith("cgroup") else None
     return charged or _not_resident(item, own) or Cause(SPIKE, f"{_polls(item)} and does not see what comes between")
@@ -99,7 +99,7 @@ def _cache_or_spike(item: Row, excess: float, words: str) -> Cause:
     io = [item[f"all_nodes_{name}"] for name in ("read_chars", "written_chars", "storage_read_bytes")]
     if None in io:
         return Cause(PAGE_CACHE, words)
-    if sum(float(value or 0) for value in io) >= _CACHE_SHARE * excess:
+    if sum(float(value) for value in io if value is not None) >= _CACHE_SHARE * excess:
         return Cause(PAGE_CACHE, words)
     return Cause(SPIKE, "of several processes together: the step read and wrote too little for page cache")
 
@@ -138,18 +138,19 @@ def _at_most(item: Row) -> Cause | None:
 
 def _not_charged(item: Row, own: float) -> Cause | None:
     """Samples of the processes had it, and the cgroup was not charged for it as memory of the step's own."""
-    charged, sampled = item["memory_best_bytes"], _number(item, "sampled_rss_peak_bytes")
-    if not _is_cgroup(item["memory_best_source"]) or float(charged or 0) >= _ALIKE_SHARE * own:
+    charged, sampled = _number(item, "memory_best_bytes"), _number(item, "sampled_rss_peak_bytes")
+    if charged is None or sampled is None or not _is_cgroup(item["memory_best_source"]):
         return None
-    if sampled < _ALIKE_SHARE * own:
+    if charged >= _ALIKE_SHARE * own or sampled < _ALIKE_SHARE * own:
         return None
     return Cause(MAPPED_FILES, "RSS counts pages of mapped files, such as programs and libraries, which are page cache")
 
 
 def _not_resident(item: Row, own: float) -> Cause | None:
     """The cgroup was charged for it, and it was resident in no process."""
-    resident = max(_number(item, "sampled_rss_peak_bytes"), _number(item, "memory_floor_bytes"))
-    if not _is_cgroup(item["peak_memory_source"]) or resident >= _ALIKE_SHARE * own:
+    known = [_number(item, name) for name in ("sampled_rss_peak_bytes", "memory_floor_bytes")]
+    resident = max((each for each in known if each is not None), default=None)
+    if resident is None or not _is_cgroup(item["peak_memory_source"]) or resident >= _ALIKE_SHARE * own:
         return None
     return Cause(NOT_RESIDENT, "charged to the step and resident in no process: files in /dev/shm, swapped pages")
 
@@ -168,7 +169,9 @@ def reads_first_process(item: Row) -> bool:
     if not str(item["gather_type"]).endswith("cgroup") or version is None or version >= _DISK_OF_TREE_SINCE:
         return False
     written, seen = _number(item, "all_nodes_written_chars"), _number(item, "total_disk_write_bytes")
-    return version < _DISK_NOT_KNOWN_SINCE or seen < _CACHE_SHARE * written
+    if version < _DISK_NOT_KNOWN_SINCE:
+        return True
+    return written is not None and seen is not None and seen < _CACHE_SHARE * written
 
 
 def disk_cause(item: Row, slurm: float, own: float) -> Cause:
@@ -181,8 +184,8 @@ def disk_cause(item: Row, slurm: float, own: float) -> Cause:
 
 
 def _more_io(item: Row, excess_bytes: float) -> Cause:
-    starts, nodes = max(1.0, _number(item, "task_count")), max(1.0, _number(item, "node_count"))
-    looks = _MONITOR_IO_PER_SECOND * _number(item, "exec_time_seconds") * nodes
+    starts, nodes = max(1.0, _at_least(item, "task_count")), max(1.0, _at_least(item, "node_count"))
+    looks = _MONITOR_IO_PER_SECOND * _at_least(item, "exec_time_seconds") * nodes
     if excess_bytes <= _MONITOR_IO_BYTES * starts + looks:
         return Cause(MONITOR, "what torc-step itself reads, above all while it starts, is counted for the step")
     return Cause(NOT_KNOWN, "no cause is known")
@@ -200,9 +203,9 @@ def cpu_cause(item: Row, slurm: float, own: float) -> Cause:
 
 
 def _more_cpu(item: Row, excess_seconds: float) -> Cause:
-    starts = max(1.0, _number(item, "task_count"))
-    looks = _MONITOR_CPU_SHARE * _number(item, "exec_time_seconds") * max(1.0, _number(item, "node_count"))
-    recorded = _number(item, "monitor_cpu_seconds")  # 0.2 to 0.9 s on a slow or loaded machine: a Python starts
+    starts = max(1.0, _at_least(item, "task_count"))
+    looks = _MONITOR_CPU_SHARE * _at_least(item, "exec_time_seconds") * max(1.0, _at_least(item, "node_count"))
+    recorded = _at_least(item, "monitor_cpu_seconds")  # 0.2 to 0.9 s on a slow or loaded machine: a Python starts
     if excess_seconds <= recorded + _MONITOR_CPU_SECONDS * starts + looks:
         return Cause(MONITOR, "torc-step's own CPU time, above all its start, is counted for the step")
     return Cause(NOT_KNOWN, "no cause is known")
@@ -226,12 +229,20 @@ def unmeasured_cause(item: Row) -> Cause:
 
 def _lost(item: Row) -> Cause | None:
     """What of the wrapper's own record is missing; None: nothing."""
-    if _number(item, "measured_node_count") < _number(item, "node_count"):
+    reported, nodes = _number(item, "measured_node_count"), _number(item, "node_count")
+    if reported is not None and nodes is not None and reported < nodes:
         return Cause(RECORD_LOST, f"{item['measured_node_count']} of {item['node_count']} nodes have reported")
     if item["end_time_source"] in ("last flush", "accounting"):
         return Cause(RECORD_LOST, "the wrapper was killed: its figures are those of its last record")
     return None
 
 
-def _number(item: Row, name: str) -> float:
-    return float(item[name] or 0)
+def _number(item: Row, name: str) -> float | None:
+    value = item[name]
+    return None if value is None else float(value)
+
+
+def _at_least(item: Row, name: str) -> float:
+    """The figure for a bound that it only widens: 0 where it is not known."""
+    value = _number(item, name)
+    return 0.0 if value is None else value

@@ -190,15 +190,12 @@ def _warnings(items: Iterable[Item]) -> Iterable[str]:
             yield f"{label} wrote no end (killed?); its figures and its end are those of its last record"
         if item["end_time_source"] == "accounting":
             yield f"{label} wrote no end (killed?); figures are those of its last record, the end is Slurm's"
-        if _count(item, "measured_node_count") < _count(item, "node_count"):
+        reported, nodes = item["measured_node_count"], item["node_count"]
+        if isinstance(reported, int) and isinstance(nodes, int) and reported < nodes:
             yield (
                 f"{label} ran on {item['node_count']} nodes, {item['measured_node_count']} of them reported: "
                 f"its figures are lower bounds"
             )
-
-
-def _count(item: Item, name: str) -> int:
-    return int(item[name] or 0)
 
 
 def _note_warnings(attempts: Iterable[Row], notes: Iterable[Row]) -> Iterable[str]:

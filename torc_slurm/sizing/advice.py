@@ -75,10 +75,15 @@ def advise(jobs: Sequence[JobUse]) -> list[Advice]:
 
 
 def _is_answered(job: JobUse, now: JobUse) -> bool:
-    """Whether the job failed for what is larger in the present request."""
+    """Whether the job failed for what is larger in the present request; not where one of the two is not known."""
     if job.state == OUT_OF_MEMORY:
-        return (job.requested_memory_bytes or 0) < (now.requested_memory_bytes or 0)
-    return job.state == TIMEOUT and (job.time_limit_seconds or 0) < (now.time_limit_seconds or 0)
+        pair: tuple[float | None, float | None] = job.requested_memory_bytes, now.requested_memory_bytes
+    elif job.state == TIMEOUT:
+        pair = job.time_limit_seconds, now.time_limit_seconds
+    else:
+        return False
+    asked, asks_now = pair
+    return asked is not None and asks_now is not None and asked < asks_now
 
 
 def sbatch_lines(advice: Iterable[Advice], jobs: Sequence[JobUse]) -> list[str]:
@@ -124,7 +129,7 @@ def _memory(jobs: Sequence[JobUse]) -> Advice | None:
 
 def _memory_after_kill(killed: Sequence[JobUse], requested: int, current: str) -> Advice:
     peak = _largest(job.peak_memory_bytes for job in killed)
-    suggested = 2 * max(requested, int(peak or 0))
+    suggested = 2 * (requested if peak is None else max(requested, int(peak)))
     reached = f" after reaching at least {format_memory(peak)}" if peak else ""
     reason = (
         f"{_count(killed, 'job')} killed for memory at {format_memory(requested)}{reached}; what it needs is not "
@@ -138,7 +143,7 @@ def _is_hardly_polled(job: JobUse) -> bool:
     if not job.memory_is_sampled or job.is_measured:
         return False
     interval = job.poll_interval_seconds or 30.0
-    return (job.elapsed_seconds or 0.0) < _POLLS_NEEDED * interval
+    return job.elapsed_seconds is None or job.elapsed_seconds < _POLLS_NEEDED * interval
 
 
 def _source(job: JobUse) -> str:
@@ -208,6 +213,11 @@ def _cpus_per_task(cpus: int, jobs: Sequence[JobUse]) -> int:
     return max(1, cpus // (_largest(job.task_count for job in jobs) or 1))
 
 
+def _was_idle(job: JobUse) -> bool:
+    percent = job.cpu_efficiency_percent
+    return percent is not None and percent < _IDLE_PERCENT
+
+
 # --- time ---------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +233,7 @@ def _time(jobs: Sequence[JobUse]) -> Advice | None:
             f"{_count(ended, 'job')} ended by the time limit of {format_run_time(limit)}; what it needs is not "
             "known, so double the limit once and look again."
         )
-        if all((job.cpu_efficiency_percent or 0.0) < _IDLE_PERCENT for job in ended):
+        if all(_was_idle(job) for job in ended):
             reason += " It used almost no CPU: find out first what it waited for."
             return Advice(TIME, current, format_slurm_time(suggested), reason[0].upper() + reason[1:], LOW, True)
         return Advice(TIME, current, format_slurm_time(suggested), reason[0].upper() + reason[1:], MEDIUM, True)

@@ -127,9 +127,9 @@ class Attempt:
         if self.oom_kills:
             return True
         limit, peak = self.own_memory_limit_bytes, self.peak_memory_bytes
-        return (
-            self._died_of(_SIGKILL) and None not in (limit, peak) and (peak or 0) >= (limit or 0) * _NEAR_MEMORY_LIMIT
-        )
+        if limit is None or peak is None or not self._died_of(_SIGKILL):
+            return False
+        return peak >= limit * _NEAR_MEMORY_LIMIT
 
     def _was_ended_for_time(self) -> bool:
         if self.status not in (FAILED, CANCELLED) or not self.runtime_enforced or self.exec_time_seconds is None:

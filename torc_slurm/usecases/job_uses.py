@@ -187,9 +187,10 @@ def _with_own(use: StepUse, records: Sequence[OwnRecord]) -> StepUse:
         values |= {"peak_memory_bytes": int(peak), "peak_memory_source": source, "is_measured": True}
     cpu = [record.cpu_seconds for record in records if record.cpu_seconds is not None]
     if cpu:
-        values["cpu_seconds"] = max(sum(cpu), use.cpu_seconds or 0.0)
-    if all(record.peak_cpu_percent is not None for record in records):
-        values["peak_cpu_percent"] = max(record.peak_cpu_percent or 0.0 for record in records)
+        values["cpu_seconds"] = sum(cpu) if use.cpu_seconds is None else max(sum(cpu), use.cpu_seconds)
+    peaks = [record.peak_cpu_percent for record in records if record.peak_cpu_percent is not None]
+    if len(peaks) == len(records):
+        values["peak_cpu_percent"] = max(peaks)
     values["state"] = _step_verdict(use, records)
     if len(records) == 1 and records[0].return_code is not None:
         values |= {"exit_code": records[0].return_code, "exit_signal": records[0].return_signal}
@@ -232,13 +233,17 @@ def _cpu_seconds(job: AccountingRecord, steps: Sequence[StepUse]) -> float | Non
 
 def _peak_cpu(steps: Sequence[StepUse]) -> float | None:
     """Known only where torc-step ran in front of all that used CPU: the sum of steps that ran at the same time."""
-    busy = [step for step in steps if step.step_id != _EXTERN and (step.cpu_seconds or 0.0) > 0.05]
-    own = [step for step in busy if step.peak_cpu_percent is not None]
-    unknown = sum(step.cpu_seconds or 0.0 for step in busy if step.peak_cpu_percent is None)
-    if not own or unknown > 0.05 * sum(step.cpu_seconds or 0.0 for step in busy):
-        return None
-    places = [_Place(step.start_time, step.end_time, ("",), step.peak_cpu_percent or 0.0, None) for step in own]
-    return _sweep(places)[0]
+    total = unknown = 0.0
+    places = []
+    for step in steps:
+        if step.step_id == _EXTERN or step.cpu_seconds is None or step.cpu_seconds <= 0.05:
+            continue
+        total += step.cpu_seconds
+        if step.peak_cpu_percent is None:
+            unknown += step.cpu_seconds
+        else:
+            places.append(_Place(step.start_time, step.end_time, ("",), step.peak_cpu_percent, None))
+    return None if not places or unknown > 0.05 * total else _sweep(places)[0]
 
 
 def _peak_memory(steps: Sequence[StepUse]) -> tuple[int | None, str | None]:
