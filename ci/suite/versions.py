@@ -65,7 +65,9 @@ class Workshop:
         environment = self.place / name
         wanted = self.place / f"{name}.txt"
         wanted.write_text("".join(f"{package}=={version}\n" for package, version in sorted(versions.items())))
-        self.call("venv", "--quiet", "--no-python-downloads", "--python", sys.executable, environment)
+        # That of ci/environment, which ordinary users may run: many tests do, and root's own may lie in /root.
+        interpreter = (self.uv.parent / "python").resolve()
+        self.call("venv", "--quiet", "--no-python-downloads", "--python", interpreter, environment)
         python = environment / "bin" / "python"
         self.call("pip", "install", "--quiet", "--python", python, "--no-deps", "--requirements", wanted)
         self.call("pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", CHECKOUT)
