@@ -1,6 +1,6 @@
 """Runs commands in which a process is killed, or a call fails, at its n-th call on files (fault.c, preloaded).
 
-The short form tries a few places, ``TORC_FAULTS=long`` each of them: docs/reliability.md has what came of it.
+The short form tries a few places, ``TORC_FAULTS_ALL=1`` each of them: docs/reliability.md has what came of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from measured import environment
 
-IS_LONG = os.environ.get("TORC_FAULTS") == "long"
+IS_LONG = bool(os.environ.get("TORC_FAULTS_ALL"))
 ALWAYS, ONCE = "always", "once"
 
 

@@ -1,9 +1,11 @@
-/* Preloaded: at the n-th call on files of the processes that FAULT_PROCESS names, kills the process or fails the call.
+/* Preloaded: at the n-th call on files of the processes that are meant, kills the process or fails the call.
  *
- * FAULT_PROCESS  comm of the process; with FAULT_FORKED only one whose parent has the same comm (a forked writer)
+ * FAULT_PROCESS  comm of the processes; without it the first one that makes such a call, and none of its children
+ * FAULT_FORKED   only one whose parent has the same comm (a forked writer)
  * FAULT_AT       which call, counted from 1 in each process
  * FAULT_ERRNO    the call fails with that error; without it the process is killed by SIGKILL
  * FAULT_ONCE     a file: the fault happens only to the one that can create it
+ * FAULT_LOG      a file that gets a line "number call path" for each such call
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,14 +22,18 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-static pid_t counted;
+static pid_t counted, first;
 static long calls;
 
 static int is_meant(void) {
     char name[16] = "", parent[16] = "", path[32];
     const char *wanted = getenv("FAULT_PROCESS");
+    if (!wanted) {
+        if (!first) first = getpid();
+        return first == getpid();
+    }
     prctl(PR_GET_NAME, name);
-    if (!wanted || strcmp(name, wanted)) return 0;
+    if (strcmp(name, wanted)) return 0;
     snprintf(path, sizeof path, "/proc/%d/comm", (int)getppid());
     long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
     if (file >= 0) {
@@ -38,26 +44,44 @@ static int is_meant(void) {
     return !strcmp(parent, wanted) == !!getenv("FAULT_FORKED");
 }
 
+static void note(const char *log, const char *call, const char *path) {
+    char line[700];
+    int length = snprintf(line, sizeof line, "%ld %s %s\n", calls, call, path);
+    long file = syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    syscall(SYS_write, file, line, (size_t)(length < (int)sizeof line ? length : (int)sizeof line - 1));
+    syscall(SYS_close, file);
+}
+
 /* Whether the call is to fail; does not return where the process is to be killed. */
-static int fault(void) {
-    const char *at = getenv("FAULT_AT"), *once = getenv("FAULT_ONCE"), *code = getenv("FAULT_ERRNO");
-    if (!at || !is_meant()) return 0;
+static int fault(const char *call, const char *path) {
+    const char *at = getenv("FAULT_AT"), *log = getenv("FAULT_LOG");
+    const char *once = getenv("FAULT_ONCE"), *code = getenv("FAULT_ERRNO");
+    if ((!at && !log) || strstr(path, "__pycache__") || !strncmp(path, "/dev/", 5) || !is_meant()) return 0;
     if (counted != getpid()) counted = getpid(), calls = 0;
     calls++;
-    if (code ? calls < atol(at) : calls != atol(at)) return 0;
+    if (log) note(log, call, path);
+    if (!at || (code ? calls < atol(at) : calls != atol(at))) return 0;
     if (once) {
         long mark = syscall(SYS_openat, AT_FDCWD, once, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
         if (mark < 0) return 0;
         syscall(SYS_close, mark);
     }
-    if (!code) kill(getpid(), SIGKILL);
+    if (!code)
+        for (kill(getpid(), SIGKILL);;) pause();
     errno = atoi(code);
     return 1;
 }
 
-#define REAL(result, name, ...)                                   \
-    static result (*real)(__VA_ARGS__);                           \
-    if (!real) real = (result(*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
+static int fault_of(const char *call, int file) {
+    char name[500] = "", link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    if (readlink(link, name, sizeof name - 1) < 0) return 0;
+    return name[0] == '/' && fault(call, name); /* a pipe or socket is no file */
+}
+
+#define REAL(result, name, types)                                 \
+    static result(*real) types;                                   \
+    if (!real) real = (result(*) types)dlsym(RTLD_NEXT, #name)
 
 #define OPEN(name)                                                \
     int name(const char *path, int flags, ...) {                  \
@@ -65,25 +89,36 @@ static int fault(void) {
         va_start(rest, flags);                                    \
         mode_t mode = va_arg(rest, mode_t);                       \
         va_end(rest);                                             \
-        REAL(int, #name, const char *, int, ...);                 \
-        return (flags & O_ACCMODE) != O_RDONLY && fault() ? -1 : real(path, flags, mode); \
+        REAL(int, name, (const char *, int, ...));                \
+        int changes = flags & (O_CREAT | O_WRONLY | O_RDWR | O_TRUNC); \
+        return changes && fault("open", path) ? -1 : real(path, flags, mode); \
     }
 OPEN(open)
 OPEN(open64)
 
-#define CALL(result, name, types, given)                          \
+#define ON_FILE(result, name, call, types, given)                 \
     result name types {                                           \
-        static result(*real) types;                               \
-        if (!real) real = (result(*) types)dlsym(RTLD_NEXT, #name); \
-        return fault() ? -1 : real given;                         \
+        REAL(result, name, types);                                \
+        return fault_of(call, file) ? -1 : real given;            \
     }
-CALL(ssize_t, write, (int file, const void *data, size_t size), (file, data, size))
-CALL(ssize_t, pwrite, (int file, const void *data, size_t size, off_t place), (file, data, size, place))
-CALL(ssize_t, pwrite64, (int file, const void *data, size_t size, off64_t place), (file, data, size, place))
-CALL(int, ftruncate, (int file, off_t size), (file, size))
-CALL(int, ftruncate64, (int file, off64_t size), (file, size))
-CALL(int, fsync, (int file), (file))
-CALL(int, fdatasync, (int file), (file))
-CALL(int, unlink, (const char *path), (path))
-CALL(int, rename, (const char *from, const char *to), (from, to))
-CALL(int, mkdir, (const char *path, mode_t mode), (path, mode))
+ON_FILE(ssize_t, write, "write", (int file, const void *data, size_t size), (file, data, size))
+ON_FILE(ssize_t, pwrite, "pwrite", (int file, const void *data, size_t size, off_t place), (file, data, size, place))
+ON_FILE(ssize_t, pwrite64, "pwrite", (int file, const void *data, size_t size, off64_t place), (file, data, size, place))
+ON_FILE(int, ftruncate, "ftruncate", (int file, off_t size), (file, size))
+ON_FILE(int, ftruncate64, "ftruncate", (int file, off64_t size), (file, size))
+ON_FILE(int, fsync, "fsync", (int file), (file))
+ON_FILE(int, fdatasync, "fdatasync", (int file), (file))
+
+#define ON_PATH(name, path, types, given)                         \
+    int name types {                                              \
+        REAL(int, name, types);                                   \
+        return fault(#name, path) ? -1 : real given;              \
+    }
+ON_PATH(unlink, path, (const char *path), (path))
+ON_PATH(rename, to, (const char *from, const char *to), (from, to))
+ON_PATH(link, to, (const char *from, const char *to), (from, to))
+ON_PATH(mkdir, path, (const char *path, mode_t mode), (path, mode))
+int linkat(int a, const char *from, int b, const char *to, int flags) {
+    REAL(int, linkat, (int, const char *, int, const char *, int));
+    return fault("link", to) ? -1 : real(a, from, b, to, flags);
+}

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from fault_harness import IS_LONG, compile_fault
 from runs import TORC, environment
 
-SOURCE = Path(__file__).with_name("kill_at.c")
 SPEC = "name: w\njobs: [{name: a, command: 'true', env: {TOKEN: secret}}]\n"
-MOST_MOMENTS = 10_000 if os.environ.get("TORC_FAULTS_ALL") else 5  # of each command
+MOST_MOMENTS = 10_000 if IS_LONG else 5  # of each command
 
 
 class Call(NamedTuple):
@@ -30,9 +30,7 @@ class Call(NamedTuple):
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("kill") / "kill_at.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", made, SOURCE, "-ldl"], check=True)
-    return made
+    return compile_fault(tmp_path_factory.mktemp("fault"))
 
 
 class Place:
@@ -69,14 +67,14 @@ class Place:
     def calls(self, *words: str) -> list[Call]:
         """The file calls of a command, below the output directory."""
         log = self.directory / "calls"
-        self.torc(*words, LD_PRELOAD=self._library, KILL_LOG=str(log))
+        self.torc(*words, LD_PRELOAD=self._library, FAULT_LOG=str(log))
         lines = [line.split(" ", 2) for line in log.read_text().splitlines()]
         log.unlink()
         calls = [Call(int(number), name, path) for number, name, path in lines]
         return [call for call in calls if call.path.startswith(str(self.output_dir))]
 
     def killed_at(self, call: Call, *words: str) -> None:
-        done = self.torc(*words, LD_PRELOAD=self._library, KILL_AT=str(call.number))
+        done = self.torc(*words, LD_PRELOAD=self._library, FAULT_AT=str(call.number))
         assert done.returncode == -signal.SIGKILL, (call, done.stderr)
 
     def leftovers(self) -> list[str]:

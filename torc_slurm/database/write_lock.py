@@ -82,6 +82,7 @@ def write_lock(
     owner = current_owner()
     _acquire(lock, owner, timeout_seconds, on_wait)
     try:
+        _remove_stale_guard(lock + _GUARD_SUFFIX)
         yield
     finally:
         if read_owner(lock) == owner:  # not somebody else's, after a user removed ours by hand
@@ -158,6 +159,19 @@ def _remove_if_dead(lock: str) -> bool:
             os.unlink(guard)
     finally:
         release_lock(guard, turn)
+
+
+def _remove_stale_guard(guard: str) -> None:
+    """What a process left that was killed when it had removed the lock and not yet its guard."""
+    if not os.path.lexists(guard) or not _guard_is_stale(guard):
+        return
+    with contextlib.suppress(OSError):  # another process takes a lock over just now
+        turn = take_lock(guard, wait_seconds=0.0)
+        try:
+            if _guard_is_stale(guard):
+                os.unlink(guard)
+        finally:
+            release_lock(guard, turn)
 
 
 def _guard_is_stale(guard: str) -> bool:
