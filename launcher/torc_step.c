@@ -13,11 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define ASIDE "TORC_ASIDE_"
 #define LEAST_DESCRIPTORS 4
+#define SPARE_BYTES (8 << 20) /* of a limited address space: what the wrapper needs beyond its start, and its forks */
 
 extern char **environ;
 
@@ -28,7 +30,7 @@ static const char *const BOOT =
     "sys.path.append('%s/../lib/python%d.%d/site-packages' % (sys.argv.pop(1), *sys.version_info[:2]))\n"
     "try:\n"
     "    try:\n"
-    "        from torc_slurm.step.main import main\n"
+    "        from torc_slurm.step.main import load, main\n"
     "    except ModuleNotFoundError:\n"
     "        import os, site\n"
     "        sys.modules.pop('torc_slurm', None)\n"
@@ -37,7 +39,8 @@ static const char *const BOOT =
     "        if sys.prefix == sys.base_prefix: site.addsitedir(site.getusersitepackages())\n"
     "        given = os.environ.get('" ASIDE "PYTHONPATH', '').split(os.pathsep)\n"
     "        sys.path += [place for place in given if os.path.isdir(place + '/torc_slurm')]\n"
-    "        from torc_slurm.step.main import main\n"
+    "        from torc_slurm.step.main import load, main\n"
+    "    load()\n"
     "except BaseException as error:\n"
     "    import os\n"
     "    words = sys.argv[1:]\n"
@@ -54,7 +57,9 @@ static const char *const BOOT =
     "        os.execvpe(words[0], words, given)\n"
     "    except Exception as error:\n"
     "        os.write(2, f'torc-step: {error}\\n'.encode('utf-8', 'backslashreplace'))\n"
-    "        os._exit(127 if isinstance(error, FileNotFoundError) else 126)\n"
+    "        places = [] if '/' in words[0] else os.fsdecode(given.get(b'PATH', b'')).split(os.pathsep)\n"
+    "        lacks = places and not any(os.path.isfile(os.path.join(place, words[0])) for place in places)\n"
+    "        os._exit(127 if lacks or isinstance(error, FileNotFoundError) else 126)\n"
     "sys.exit(main())\n";
 
 /* `torc-step --run-torc ARG...` runs torc itself in the same way: what it starts (srun, the jobs) gets all of it back. */
@@ -100,6 +105,20 @@ static char **command_of(char **words) {
     return words;
 }
 
+/* Whether a directory of PATH is known to have it: one that may not be searched decides nothing, as in a shell. */
+static int stands_on_path(const char *name) {
+    const char *place = getenv("PATH");
+    while (place) {
+        char path[PATH_MAX];
+        struct stat status;
+        int length = (int)(strchrnul(place, ':') - place);
+        int written = snprintf(path, sizeof path, "%.*s/%s", length ? length : 1, length ? place : ".", name);
+        if (written < (int)sizeof path && !stat(path, &status) && S_ISREG(status.st_mode)) return 1;
+        place = place[length] ? place + length + 1 : NULL;
+    }
+    return 0;
+}
+
 static int is_torc_itself(char **argv) { return argv[1] && !strcmp(argv[1], "--run-torc"); }
 
 static int run_alone(char **argv, const char *why, const char *what) {
@@ -111,11 +130,20 @@ static int run_alone(char **argv, const char *why, const char *what) {
     dprintf(2, "torc-step: %s%s%s; the command runs without being measured\n", why, *what ? ": " : "", what);
     if (!*command) return 2;
     execvpe(*command, command, environ);
-    dprintf(2, "torc-step: %s: %s\n", *command, strerror(errno));
-    return errno == ENOENT ? 127 : 126;
+    int error = errno;
+    if (!strchr(*command, '/') && !stands_on_path(*command)) error = ENOENT;
+    dprintf(2, "torc-step: %s: %s\n", *command, strerror(error));
+    return error == ENOENT ? 127 : 126;
 }
 
-/* What a child says on stdout, with its stderr closed; returns its exit status, -1 where it could not be started. */
+static void leave_to_spare(int resource) {
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY) return;
+    limit.rlim_cur = limit.rlim_cur > SPARE_BYTES ? limit.rlim_cur - SPARE_BYTES : 0;
+    setrlimit(resource, &limit);
+}
+
+/* What a child says on stdout, with less room than there is; its exit status, -1 where it could not be started. */
 static int ask(const char *path, char **words, char **environment, char *answer, size_t size) {
     int pipe_ends[2], status = -1;
     if (pipe2(pipe_ends, O_CLOEXEC)) return -1;
@@ -123,6 +151,7 @@ static int ask(const char *path, char **words, char **environment, char *answer,
     if (child == 0) {
         int null = open("/dev/null", O_RDWR);
         dup2(null, 0), dup2(pipe_ends[1], 1), dup2(null, 2);
+        leave_to_spare(RLIMIT_AS), leave_to_spare(RLIMIT_DATA);
         execve(path, words, environment);
         _exit(127);
     }
@@ -162,6 +191,29 @@ static int has_descriptors(void) {
     while (count < LEAST_DESCRIPTORS && (opened[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) count++;
     for (int i = 0; i < count; i++) close(opened[i]);
     return count == LEAST_DESCRIPTORS;
+}
+
+/* The modules that Python reads before its first line: without them it ends where nothing of ours can say so.
+ * One that was changed after this program was installed is tried out, as is a Python that keeps them elsewhere. */
+static int has_its_first_modules(const char *python) {
+    static const char *const PLACES[] = {"lib", "lib64"}, *const NAMES[] = {"__init__", "aliases", "utf_8"};
+    char real[PATH_MAX], path[PATH_MAX + 64];
+    struct stat own, module;
+    if (!realpath(python, real) || stat("/proc/self/exe", &own)) return 0;
+    char *name = strrchr(real, '/'), *directory;
+    *name++ = 0;
+    if (!(directory = strrchr(real, '/'))) return 0;
+    *directory = 0;
+    for (size_t place = 0; place < 2; place++) {
+        size_t sound = 0;
+        while (sound < 3) {
+            snprintf(path, sizeof path, "%s/%s/%s/encodings/%s.py", real, PLACES[place], name, NAMES[sound]);
+            if (access(path, R_OK) || stat(path, &module) || module.st_mtime >= own.st_ctime) break;
+            sound++;
+        }
+        if (sound == 3) return 1;
+    }
+    return 0;
 }
 
 static int is_limited(void) {
@@ -220,7 +272,8 @@ int main(int argc, char **argv) {
         if (!environment || !finds_its_libraries(python, environment))
             return run_alone(argv, "libraries of its Python are not found", python);
     }
-    if (is_limited() && !starts(python, environment, directory)) return run_alone(argv, "its Python cannot start", python);
+    if ((is_limited() || !has_its_first_modules(python)) && !starts(python, environment, directory))
+        return run_alone(argv, "its Python cannot start", python);
     char *begin[] = {python, "-I", "-S", "-c", (char *)BOOT, directory};
     if (is_torc_itself(argv)) begin[2] = "-I", begin[4] = (char *)RUN_TORC;
     memcpy(words, begin, sizeof begin);

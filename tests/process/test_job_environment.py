@@ -28,6 +28,8 @@ from measured import (
     under_torc_step,
 )
 
+import torc_slurm
+
 SCRIPT = ["sh", "-c", "echo out; echo err >&2; exit 5"]
 SHOW_ENVIRONMENT = [
     sys.executable,
@@ -181,10 +183,81 @@ def test_the_status_without_a_wrapper(elsewhere: Path, python: str, command: lis
     assert ended(words, environment())[0] == status
 
 
-@pytest.mark.parametrize("megabytes", [5, 10, 12, 14, 16, 20, 30])
-def test_an_address_space_that_is_small(megabytes: int, tmp_path: Path) -> None:
+@pytest.fixture
+def breakable(elsewhere: Path) -> Path:
+    """A Python beside that launcher with a library and a torc-slurm of its own, which a test may break."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    base = elsewhere.parent.parent / "base"
+    stdlib = base / "lib" / version
+    stdlib.mkdir(parents=True)
+    (base / "bin").mkdir()
+    shutil.copy(os.path.realpath(sys.executable), base / "bin" / version)
+    real = Path(os.__file__).parent
+    for entry in real.iterdir():
+        (stdlib / entry.name).symlink_to(entry)
+    (stdlib / "encodings").unlink()
+    shutil.copytree(real / "encodings", stdlib / "encodings", ignore=shutil.ignore_patterns("__pycache__"))
+    (elsewhere / "python").symlink_to(base / "bin" / version)
+    (elsewhere.parent / "pyvenv.cfg").write_text(f"home = {base / 'bin'}\n")
+    packages = elsewhere.parent / "lib" / version / "site-packages"
+    shutil.copytree(
+        Path(torc_slurm.__file__).parent, packages / "torc_slurm", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return elsewhere.parent.parent
+
+
+BREAKABLE = (
+    "base/lib/python*/encodings/__init__.py",
+    "base/lib/python*/encodings/aliases.py",
+    "base/lib/python*/encodings/utf_8.py",
+    *(f"moved/lib/python*/site-packages/torc_slurm/{name}.py" for name in ("identity", "process_name", "errors")),
+    *(f"moved/lib/python*/site-packages/torc_slurm/step/{name}.py" for name in ("main", "job", "options", "kernel")),
+    *(f"moved/lib/python*/site-packages/torc_slurm/step/{name}.py" for name in ("wrapper", "link", "sentinel")),
+)
+
+
+@pytest.mark.parametrize("broken", BREAKABLE)
+@pytest.mark.parametrize("text", ["(", "raise MemoryError\n", None], ids=["no Python", "no memory", "missing"])
+def test_a_broken_installation(breakable: Path, broken: str, text: str | None) -> None:
+    """Whatever module is damaged, the command runs as it would alone, and one line says why."""
+    (module,) = breakable.glob(broken)
+    module.unlink()
+    if text is not None:
+        module.write_text(text)
+    words = [str(breakable / "moved" / "bin" / "torc-step"), "--output-dir", str(breakable / "out"), "--", *SCRIPT]
+    status, stdout, said = ended(words, environment())
+    assert (status, stdout) == (5, b"out\n"), said
+    assert b"err" in said
+    assert len(said) == 2, said
+    assert b"measured" in b"".join(said)
+
+
+def test_the_breakable_installation_measures(breakable: Path) -> None:
+    words = [str(breakable / "moved" / "bin" / "torc-step"), "--output-dir", str(breakable / "out"), "--", *SCRIPT]
+    assert ended(words, environment()) == (5, b"out\n", [b"err"])
+    assert the_record(breakable / "out").exit["return_code"] == 5
+
+
+@pytest.mark.parametrize("python", ["sound", "missing", "without torc"])
+def test_a_command_that_no_directory_of_path_is_known_to_have(elsewhere: Path, python: str, tmp_path: Path) -> None:
+    """As in a shell: 127 where none is found, 126 where the one that is found cannot be executed."""
+    launcher = TORC_STEP if python == "sound" else str(elsewhere / "torc-step")
+    if python == "without torc":
+        (elsewhere / "python").symlink_to(os.path.realpath(sys.executable))
+    (tmp_path / "plain").write_text("")  # a file stands where PATH has a directory
+    (tmp_path / "has" / "directory").mkdir(parents=True)
+    (tmp_path / "has" / "unexecutable").write_text("")
+    env = environment(PATH=f"{tmp_path / 'plain'}:{tmp_path / 'has'}:/usr/bin:/bin")
+    for command, status in (("nosuchcommand", 127), ("directory", 127), ("unexecutable", 126)):
+        assert ended(["bash", "-c", command], env)[0] == status
+        found = ended([launcher, "--output-dir", str(tmp_path / "out"), "--", command], env)
+        assert (found[0], len(found[2])) == (status, 1 if python == "sound" else 2), found
+
+
+@pytest.mark.parametrize("megabytes", [5, 10, 12, 13, 13.25, 13.5, 13.75, 14, 16, 20, 22, 24, 30])
+def test_an_address_space_that_is_small(megabytes: float, tmp_path: Path) -> None:
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+        resource.setrlimit(resource.RLIMIT_AS, (int(megabytes * 2**20),) * 2)
 
     alone = ended(SCRIPT, environment(), limit)
     status, stdout, said = ended(under_torc_step(tmp_path, SCRIPT), environment(), limit)

@@ -126,11 +126,19 @@ def become(command: list[str], environment: dict[bytes, bytes]) -> None:
         status, why = NOT_FOUND, error.strerror if "/" in command[0] else "not found on PATH"
     except (OSError, ValueError) as error:
         status, why = NOT_EXECUTABLE, getattr(error, "strerror", None) or str(error)
+    if status == NOT_EXECUTABLE and "/" not in command[0] and not _stands_on_path(command[0], environment):
+        status, why = NOT_FOUND, "not found on PATH"
     if status == NOT_FOUND and os.path.isfile(command[0]) and "/" in command[0]:
         why = f"the interpreter that its first line names does not exist ({why})"
         status = NOT_EXECUTABLE
     say(f"{command[0]}: {why}")
     os._exit(status)
+
+
+def _stands_on_path(name: str, environment: dict[bytes, bytes]) -> bool:
+    """Whether a directory of PATH is known to have it: one that may not be searched decides nothing, as in a shell."""
+    path = os.fsdecode(environment.get(b"PATH", os.defpath.encode()))
+    return any(os.path.isfile(os.path.join(place, name)) for place in path.split(os.pathsep))
 
 
 def die(signal: int, code: int) -> int:

@@ -21,10 +21,20 @@ def _ignore_users_pythonpath() -> None:
         sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in entries]
 
 
+def load() -> None:
+    """Import what is needed until the job runs; where that fails the launcher's code runs the command alone."""
+    import resource  # noqa: F401 - os.wait4 loads it: where there is no free descriptor for that, the status is lost
+
+    import torc_slurm.identity
+    import torc_slurm.step.job
+    import torc_slurm.step.options  # noqa: F401
+
+
 def main() -> int:
     """Run ``sys.argv``; returns only for help, version and wrong input: else the process ends as its job ended."""
     _ignore_users_pythonpath()
     set_process_name("torc-step")
+    load()
     from torc_slurm.step.options import USAGE, parse, unmeasured_command
 
     try:
@@ -58,8 +68,6 @@ def _run_unmeasured(command: list[str], why: str) -> None:
 
 def _run(options: Options) -> int:
     """Start the job, watch it, and end this process as it ended; a step that is measured already just becomes it."""
-    import resource  # noqa: F401 - os.wait4 loads it: where there is no free descriptor for that, the status is lost
-
     from torc_slurm.identity import identify
     from torc_slurm.step.job import become, die, given_environment, is_measured_already, say, start_job, wait_only
 
