@@ -32,8 +32,6 @@ SPANK_PLUGIN(torc, 1);
 #define WORDS_LEN 8192
 #define NAME_LEN 256
 
-enum { UNSET = -1, OFF = 0, ON = 1 };
-
 /* What --torc, or default= in plugstack.conf, asks for. */
 struct request {
 	int measure;
@@ -69,12 +67,9 @@ static int take_interval(struct request *request, const char *text, size_t lengt
 {
 	char *end = NULL;
 
-	if (length == 0 || length >= sizeof(request->interval))
+	if (length == 0 || length >= sizeof(request->interval) || strspn(text, "0123456789.") < length)
 		return 0;
-	memcpy(request->interval, text, length);
-	request->interval[length] = '\0';
-	if (strspn(request->interval, "0123456789.") != length)
-		return 0;
+	snprintf(request->interval, sizeof(request->interval), "%.*s", (int)length, text);
 	return strtod(request->interval, &end) >= 0.1 && *end == '\0';
 }
 
@@ -86,7 +81,7 @@ static int take_word(struct request *request, const char *text, size_t length)
 	if (length > skip && has_prefix(text, interval))
 		return take_interval(request, text + skip, length - skip);
 	if (is_word(text, length, "off"))
-		request->measure = OFF;
+		request->measure = 0;
 	else if (is_word(text, length, "summary"))
 		request->granularity = "summary";
 	else if (is_word(text, length, "time_series"))
@@ -102,7 +97,7 @@ static int take_word(struct request *request, const char *text, size_t length)
 static int parse_request(const char *text, struct request *request)
 {
 	memset(request, 0, sizeof(*request));
-	request->measure = ON;
+	request->measure = 1;
 	if (text == NULL || *text == '\0' || strcmp(text, "(null)") == 0)
 		return 1;
 	for (;;) {
@@ -137,25 +132,20 @@ static struct spank_option torc_option = {
 	.cb = check_option,
 };
 
-static int take_min_nodes(const char *text)
-{
-	char *end = NULL;
-
-	site.min_nodes = strtoul(text, &end, 10);
-	return *text >= '0' && *text <= '9' && *end == '\0';
-}
-
 /* One option of the plugin's line in plugstack.conf. */
 static int take_site_option(const char *option)
 {
 	const char *value = strchr(option, '=');
+	char *end = NULL;
 
 	if (value++ == NULL)
 		return 0;
 	if (has_prefix(option, "default="))
 		return *value != '\0' && parse_request(value, &site.standard);
-	if (has_prefix(option, "min-nodes="))
-		return take_min_nodes(value);
+	if (has_prefix(option, "min-nodes=")) {
+		site.min_nodes = strtoul(value, &end, 10);
+		return *value >= '0' && *value <= '9' && *end == '\0';
+	}
 	if (has_prefix(option, "only="))
 		return *(site.only = value) != '\0';
 	if (has_prefix(option, "exclude="))
@@ -188,14 +178,12 @@ int slurm_spank_init(spank_t spank, int ac, char *av[])
 
 static int is_in_list(const char *list, const char *name)
 {
-	const size_t length = strlen(name);
+	size_t length = 0;
 
-	while (list != NULL && *list != '\0') {
-		const size_t next = strcspn(list, ",");
-
-		if (next == length && strncmp(list, name, length) == 0)
+	for (; list != NULL && *list != '\0'; list += length + (list[length] == ',')) {
+		length = strcspn(list, ",");
+		if (is_word(list, length, name))
 			return 1;
-		list += next + (list[next] == ',');
 	}
 	return 0;
 }
@@ -253,9 +241,9 @@ static int is_wanted(spank_t spank, struct request *request)
 	char *text = NULL;
 
 	if (spank_option_getopt(spank, &torc_option, &text) == ESPANK_SUCCESS)
-		return parse_request(text, request) && request->measure == ON;
+		return parse_request(text, request) && request->measure;
 	*request = site.standard;
-	return request->measure == ON && !is_excluded_by_site(spank);
+	return request->measure && !is_excluded_by_site(spank);
 }
 
 /* What torc-step-exec executes: the path of torc-step and its options, one a line. Returns 0 where it does not fit. */

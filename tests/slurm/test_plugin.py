@@ -15,15 +15,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from example_steps import WITH_PREFIX, WITHOUT_PREFIX, StepFigures, check_alike
 from plugin_lab import PROBE, PluginLab, plugin_lab
 
 pytestmark = pytest.mark.slurm
 
-STEPS = Path(__file__).resolve().parents[2] / "examples" / "steps.sbatch"
-PREFIX = "torc-step -- "
 IN_STEP = shlex.join(PROBE)
 ON, OFF = "default=on", "default=off"
 
@@ -290,46 +288,20 @@ def test_pmix(site: PluginLab) -> None:
 
 # --- the figures ---------------------------------------------------------------------------------------------------
 
-EXACT = ("state", "exit_code", "return_code", "job_status", "node_count")  # which node it is is Slurm's choice
-ALIKE = {"peak_memory_bytes": 0.10, "storage_written_bytes": 0.10}
-AT_MOST = "wait4_at_most"  # of a step that ended before it was looked at only an upper bound is known
-FIXED_WORK = "eight_"  # these steps count so far, others as long as the clock says: a busy machine gives those less CPU
 
-
-def run_steps(site: PluginLab, text: str, *options: str) -> dict[str, dict[str, Any]]:
+def run_steps(site: PluginLab, text: str, *options: str) -> StepFigures:
     job = site.batch_job(text, *options, env={"PYTHON": sys.executable}, accounted=True)
     shutil.rmtree(site.lab.directory / "torc_output" / "none", ignore_errors=True)
     return site.stats(job)
 
 
 def test_the_examples_steps_have_the_same_figures_without_a_prefix(site: PluginLab) -> None:
-    text = STEPS.read_text()
-    bare = text.replace(PREFIX, "")
-    assert PREFIX not in bare
-    expected = run_steps(site, text)
-    asked = run_steps(site, bare, "--torc")
+    expected = run_steps(site, WITH_PREFIX)
+    asked = run_steps(site, WITHOUT_PREFIX, "--torc")
     site.configure(ON)
-    by_default = run_steps(site, bare)
-    assert len(expected) == 15
-    for found in (asked, by_default):
-        assert set(found) == set(expected)
-        for name, item in expected.items():
-            assert {key: found[name].get(key) for key in EXACT} == {key: item.get(key) for key in EXACT}, name
-            check_alike(name, item, found[name])
-
-
-def check_alike(name: str, expected: dict[str, Any], found: dict[str, Any]) -> None:
-    for key, part in (ALIKE | ({"cpu_seconds": 0.5} if name.startswith(FIXED_WORK) else {})).items():
-        one, other = expected.get(key), found.get(key)
-        if one is None or other is None:
-            assert one is None, (name, key)
-            assert other is None, (name, key)
-        elif key == "peak_memory_bytes" and AT_MOST in (expected["peak_memory_source"], found["peak_memory_source"]):
-            bound, figure = (one, other) if expected["peak_memory_source"] == AT_MOST else (other, one)
-            assert bound >= figure or expected["peak_memory_source"] == found["peak_memory_source"], (name, one, other)
-        else:
-            floor = 0.3 if key == "cpu_seconds" else 4_000_000  # what a start alone varies by
-            assert abs(one - other) <= max(floor, part * one), (name, key, one, other)
+    by_default = run_steps(site, WITHOUT_PREFIX)
+    check_alike(expected, asked)
+    check_alike(expected, by_default)
 
 
 # --- without the plugin --------------------------------------------------------------------------------------------
