@@ -5,6 +5,7 @@ The commands are ``cat`` and the like, which show what they were given and chang
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -150,9 +151,12 @@ def descriptors(listing: bytes) -> dict[int, str]:
     return {int(number): target for number, target in found if int(number) > 2 and "/proc/" not in target}
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def inherited() -> Iterator[list[int]]:
-    """Descriptors 3 to 9, as a shell, a jobserver or MPI's process manager hands them down."""
+    """Descriptors 3 to 9, as a shell, a jobserver or MPI's process manager hands them down.
+
+    No fixture: pytest reads its own files, which lie on these numbers, between a fixture and its test.
+    """
     saved = [(number, os.dup(number)) for number in range(3, 10) if _is_open(number)]
     for _, copy in saved:
         os.set_inheritable(copy, False)
@@ -162,14 +166,16 @@ def inherited() -> Iterator[list[int]]:
         os.close(end)
     for number in range(3, 10):
         os.dup2(high[number % 2], number)
-    yield list(range(3, 10))
-    for number in range(3, 10):
-        os.close(number)
-    for number, copy in saved:
-        os.dup2(copy, number)
-        os.close(copy)
-    for end in high:
-        os.close(end)
+    try:
+        yield list(range(3, 10))
+    finally:
+        for number in range(3, 10):
+            os.close(number)
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)
+        for end in high:
+            os.close(end)
 
 
 def _is_open(number: int) -> bool:
@@ -180,10 +186,11 @@ def _is_open(number: int) -> bool:
     return True
 
 
-def test_inherited_descriptors_and_no_others(inherited: list[int], tmp_path: Path) -> None:
-    alone, wrapped = both(tmp_path, LIST_DESCRIPTORS, pass_fds=inherited)
+def test_inherited_descriptors_and_no_others(tmp_path: Path) -> None:
+    with inherited() as numbers:
+        alone, wrapped = both(tmp_path, LIST_DESCRIPTORS, pass_fds=numbers)
     assert descriptors(wrapped) == descriptors(alone)
-    assert sorted(descriptors(wrapped)) == inherited
+    assert sorted(descriptors(wrapped)) == numbers
 
 
 def test_nothing_of_the_monitors_in_the_job(tmp_path: Path) -> None:
@@ -192,9 +199,10 @@ def test_nothing_of_the_monitors_in_the_job(tmp_path: Path) -> None:
     assert descriptors(run(tmp_path, show).stdout) == {}
 
 
-def test_a_jobserver_works(inherited: list[int], tmp_path: Path) -> None:
+def test_a_jobserver_works(tmp_path: Path) -> None:
     write_and_read = ["sh", "-c", "printf token >&5; dd bs=5 count=1 <&4 2>/dev/null"]
-    assert bare(under_torc_step(tmp_path, write_and_read), pass_fds=inherited) == b"token"
+    with inherited() as numbers:
+        assert bare(under_torc_step(tmp_path, write_and_read), pass_fds=numbers) == b"token"
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
