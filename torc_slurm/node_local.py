@@ -71,6 +71,13 @@ def subdirectory(name: str) -> str | None:
     return path
 
 
+def existing_subdirectories(name: str) -> list[str]:
+    """Those that are there, below each parent: one that was full when a step ended may be the first again now."""
+    above = [os.path.join(parent, f"torc-{os.getuid()}") for parent in _PARENTS]
+    below = [os.path.join(path, name) for path in above if _is_surely_ours(path)]
+    return [path for path in below if os.path.isdir(path)]
+
+
 def file_name_of(text: str) -> str:
     """A file's name for a text of any length in any alphabet: its end as far as it is plain, and a digest of it all."""
     plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in text)

@@ -45,9 +45,7 @@ def workflows_answer(rows: Sequence[ListedWorkflowRow], statuses: Sequence[Workf
     pairs = list(zip(rows, statuses, strict=True))
     return Answer(
         keys=[*WorkflowStatus(0, "", "", None, None, None, None, {}).as_item(), *_KEPT],
-        items=(
-            status.as_item() | {name: value for name, value in row.items() if name in _KEPT} for row, status in pairs
-        ),
+        items=(status.as_item() | _kept(row) for row, status in pairs),
         tables=[Table(_LIST_COLUMNS, (_list_cells(row, status) for row, status in pairs))],
         notes=() if rows else ["No workflow here yet; make one with: torc workflows create SPEC"],
     )

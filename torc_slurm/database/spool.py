@@ -60,14 +60,13 @@ def bring_over(target_prefix: str = "") -> list[str]:
 
     A spool whose target still cannot be written stays. Returns the targets that were written.
     """
-    place = node_local.subdirectory(_PLACE)
+    places = node_local.existing_subdirectories(_PLACE)
     brought = []
-    for name in sorted(os.listdir(place)) if place is not None else []:
-        path = os.path.join(place or "", name)
+    for path in [os.path.join(place, name) for place in places for name in sorted(os.listdir(place))]:
         target = None
-        if name.endswith(".target"):
+        if path.endswith(".target"):
             target = _bring_one(path[: -len(".target")], target_prefix)
-        elif name.endswith(ENDING):
+        elif path.endswith(ENDING):
             target = _bring_plain(path, target_prefix)
         if target is not None:
             brought.append(target)
