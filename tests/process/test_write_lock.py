@@ -76,7 +76,7 @@ def test_a_living_owner_is_waited_for_and_named(tmp_path: Path) -> None:
     path = tmp_path / "torc.db"
     said: list[str] = []
     with holder(path) as process:
-        refused(path, f"process {process.pid} .* remove {path}.lock", 1.2, said.append)
+        refused(path, f"process {process.pid} .* remove {path}.lock", 2.5, said.append)
         process.communicate("go\n")
     assert len(said) == 1
     assert str(process.pid) in said[0]
