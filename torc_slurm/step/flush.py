@@ -21,7 +21,7 @@ from torc_slurm.step import kernel, sentinel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from torc_slurm.database.batch import Batch
     from torc_slurm.identity import StepIdentity
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SPOOL_WAIT_SECONDS = 1.0
 _MOST_TRIES = 4  # writers for the last batch, if each one is killed
 _MOST_SPOOL_TRIES = 2
-_MOST_REPORT_BYTES = 4096
+_MOST_LINE_BYTES = 4096
 
 
 class Flusher:
@@ -117,9 +117,15 @@ class Flusher:
 
         A hung file system can delay its exit; until then, start no other writer.
         """
-        hanging, batches = self._writer, tuple(self._unconfirmed)
+        hanging = self._writer
         if hanging is not None:
-            hanging.give_up()
+            hanging.kill()
+            if self._has_exited(hanging, 0.0):
+                hanging = None
+        batches = tuple(self._unconfirmed)
+        if not batches:  # it had written them before it was killed
+            self._writer = hanging
+            return
         for _ in range(_MOST_SPOOL_TRIES):
             self._writer = self._fork(lambda: self._spool(batches, why), batches)
             if not self._is_done(_SPOOL_WAIT_SECONDS):
@@ -138,19 +144,21 @@ class Flusher:
 
     def _is_done(self, wait_seconds: float) -> bool:
         """Whether the last writer exits within the given time; reads its report."""
-        if self._writer is None:
-            return True
-        report = self._writer.report(wait_seconds)
-        if report is None:
-            return False
-        batches, self._writer = self._writer.batches, None
-        if not report:
-            self._was_killed = True
-            return True
-        self._unconfirmed = [batch for batch in self._unconfirmed if batch not in batches]
-        for line in report.splitlines():
+        if self._writer is not None and self._has_exited(self._writer, wait_seconds):
+            self._writer = None
+        return self._writer is None
+
+    def _has_exited(self, writer: _Writer, wait_seconds: float) -> bool:
+        """Whether it exits within the given time; reads what it has reported until then."""
+        has_exited = writer.listen(wait_seconds)
+        for line in writer.take_lines():
+            if not line.startswith("run "):
+                writer.has_reported = True
+                self._unconfirmed = [batch for batch in self._unconfirmed if batch not in writer.batches]
             self._take_in(line)
-        return True
+        if has_exited and not writer.has_reported:
+            self._was_killed = True
+        return has_exited
 
     def _take_in(self, line: str) -> None:
         kind, _, text = line.partition(" ")
@@ -171,7 +179,7 @@ class Flusher:
             self._told.add(text)
             self._tell(text)
 
-    def _fork(self, work: Callable[[], list[str]], batches: tuple[Batch, ...]) -> _Writer:
+    def _fork(self, work: Callable[[], Iterable[str]], batches: tuple[Batch, ...]) -> _Writer:
         self.load()
         pipe_read = -1
         try:
@@ -181,38 +189,45 @@ class Flusher:
             if pipe_read >= 0:
                 os.close(pipe_read)
                 os.close(pipe_write)
-            return _Writer(0, -1, batches, _report(work))
+            return _Writer(0, -1, batches, b"".join(_report(work)))
         if pid == 0:
             try:
-                os.write(pipe_write, _report(work).encode("utf-8", "backslashreplace")[:_MOST_REPORT_BYTES])
+                for line in _report(work):
+                    os.write(pipe_write, line)
             finally:
                 os._exit(0)
         os.close(pipe_write)
-        return _Writer(pid, pipe_read, batches, "")
+        return _Writer(pid, pipe_read, batches)
 
     # --- in the writer -------------------------------------------------------------------------------------------
 
-    def _write(self, batches: tuple[Batch, ...]) -> list[str]:
-        """Write to the node file, else to the spool; returns the lines of the report."""
+    def _write(self, batches: tuple[Batch, ...]) -> Iterator[str]:
+        """Write to the node file, else to the spool; yields the lines of the report as they become true."""
         try:
             from torc_slurm.database.node_file import write_batch
 
+            is_new = self._target.path is None
             path = self._target.draw(batches[0])
             for batch in batches:
                 batch.step["run_id"] = batches[0].step["run_id"]
-            self._tell_run_id(int(str(batches[0].step["run_id"])))
+            run_id = int(str(batches[0].step["run_id"]))
+            if is_new:
+                yield f"run {run_id}"
+            self._tell_run_id(run_id)
             for batch in batches:
                 write_batch(path, batch, may_be_there=self._was_killed)
         except DatabaseError as error:
-            return self._spool(batches, str(error))
+            yield from self._spool(batches, str(error))
+            return
         except OSError as error:
-            return self._spool(batches, f"cannot write to {self._target.directory}: {error.strerror}")
-        report = [f"run {batches[0].step['run_id']}", "written"]
+            yield from self._spool(batches, f"cannot write to {self._target.directory}: {error.strerror}")
+            return
+        yield "written"
         if self._spooled:
             from torc_slurm.database.spool import bring_over
 
-            report += ["brought"] if bring_over(path) else []
-        return report
+            if bring_over(path):
+                yield "brought"
 
     def _spool(self, batches: tuple[Batch, ...], why: str) -> list[str]:
         target = [self._target.assume(batch) for batch in batches][-1]
@@ -234,40 +249,53 @@ class Flusher:
         return [write_to_spool(target, self._spool_name, batch) for batch in batches][-1]
 
 
-def _report(work: Callable[[], list[str]]) -> str:
+def _report(work: Callable[[], Iterable[str]]) -> Iterator[bytes]:
     try:
-        return "\n".join(work())
+        yield from map(_line, work())
     except Exception as error:
-        return f"lost a batch is lost ({type(error).__name__}: {error})"
+        yield _line(f"lost a batch is lost ({type(error).__name__}: {error})")
+
+
+def _line(text: str) -> bytes:
+    one_line = " ".join(text.splitlines())
+    return one_line.encode("utf-8", "backslashreplace")[: _MOST_LINE_BYTES - 1] + b"\n"
 
 
 class _Writer:
-    """A forked writer (pid 0: the work is already done) and the pipe for its report."""
+    """A forked writer (pid 0: the work is already done) and the pipe for the lines of its report."""
 
-    def __init__(self, pid: int, pipe: int, batches: tuple[Batch, ...], text: str) -> None:
+    def __init__(self, pid: int, pipe: int, batches: tuple[Batch, ...], text: bytes = b"") -> None:
         self._pid = pid
         self.pipe = pipe
         self.batches = batches  # that its report is about
+        self.has_reported = False  # more than the run id
         self._text = text
 
-    def give_up(self) -> None:
-        self.batches = ()
+    def kill(self) -> None:
         if self._pid:
             os.kill(self._pid, 9)
 
-    def report(self, wait_seconds: float) -> str | None:
-        """Its report, empty if it was killed; None if it has not exited within the time."""
+    def listen(self, wait_seconds: float) -> bool:
+        """Read its report; whether it has exited within the time."""
         if self.pipe < 0:
-            return self._text
+            return True
+        deadline = time.monotonic() + wait_seconds
         poll = select.poll()
         poll.register(self.pipe, select.POLLIN)
-        if not poll.poll(max(0, round(wait_seconds * 1000))):
-            return None
-        text = os.read(self.pipe, _MOST_REPORT_BYTES)
-        os.close(self.pipe)
-        if self._pid:
-            os.waitpid(self._pid, 0)
-        return text.decode("utf-8", "replace")
+        while poll.poll(max(0, round((deadline - time.monotonic()) * 1000))):
+            read = os.read(self.pipe, _MOST_LINE_BYTES)
+            if not read:
+                os.close(self.pipe)
+                self.pipe = -1
+                os.waitpid(self._pid, 0)
+                return True
+            self._text += read
+        return False
+
+    def take_lines(self) -> list[str]:
+        """The whole lines of its report that were not taken yet."""
+        text, end, self._text = self._text.rpartition(b"\n")
+        return (text + end).decode("utf-8", "replace").splitlines()
 
 
 class Target:

@@ -111,8 +111,9 @@ class Monitor:
                 os.read(self._wake, 4096)
                 self._flush_soon()
             elif self._flusher is not None and descriptor == self._flusher.report_descriptor:
-                self._poll.unregister(descriptor)
                 self._flusher.take_report()
+                if self._flusher.report_descriptor is None:
+                    self._poll.unregister(descriptor)
             else:
                 self._hear(descriptor)
 
