@@ -18,8 +18,7 @@ def directory() -> str | None:
 
     A directory of this name that somebody else made, or a link, is passed over: its owner could swap files.
     """
-    for parent in _PARENTS:
-        path = os.path.join(parent, f"torc-{os.getuid()}")
+    for path in _candidates():
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
@@ -29,6 +28,10 @@ def directory() -> str | None:
         if _is_surely_ours(path):
             return path
     return None
+
+
+def _candidates() -> list[str]:
+    return [os.path.join(parent, f"torc-{os.getuid()}") for parent in _PARENTS]
 
 
 def make_own_directory(path: str) -> None:
@@ -73,8 +76,7 @@ def subdirectory(name: str) -> str | None:
 
 def existing_subdirectories(name: str) -> list[str]:
     """Those that are there, below each parent: one that was full when a step ended may be the first again now."""
-    above = [os.path.join(parent, f"torc-{os.getuid()}") for parent in _PARENTS]
-    below = [os.path.join(path, name) for path in above if _is_surely_ours(path)]
+    below = [os.path.join(path, name) for path in _candidates() if _is_surely_ours(path)]
     return [path for path in below if os.path.isdir(path)]
 
 

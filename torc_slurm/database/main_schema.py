@@ -230,9 +230,6 @@ MAIN_SCHEMA: Schema = (
     ("time that Slurm had a step suspended", ("ALTER TABLE slurm_stats ADD COLUMN suspended_seconds REAL",)),
     ("deleted workflows", (_DELETED_WORKFLOWS,)),
     ("the cluster of a run's Slurm job", ("ALTER TABLE runs ADD COLUMN cluster TEXT",)),
-    # JSON objects: what --note said, and the workflow file's parameters that are numbers
-    (
-        "numbers that memory and time may follow",
-        ("ALTER TABLE results ADD COLUMN user_notes TEXT", "ALTER TABLE jobs ADD COLUMN parameters TEXT"),
-    ),
+    # JSON: {key: number or text}
+    ("what --note said", ("ALTER TABLE results ADD COLUMN user_notes TEXT",)),
 )

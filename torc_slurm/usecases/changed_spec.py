@@ -41,15 +41,15 @@ class SpecChanges:
 
 def spec_changes(connection: sqlite3.Connection, workflow: WorkflowRow) -> SpecChanges | None:
     """How the workflow's file differs from the workflow; None where there is no file any more, or no difference."""
-    path = str(workflow["spec_file"] or "")
+    path = workflow["spec_file"]
     if not path or not os.path.isfile(path):
         return None
     try:
         jobs = {job.name: job for job in load_workflow(path).jobs}
     except TorcError as error:
         return SpecChanges(path, problem=str(error))
-    rows = {str(row["name"]): row for row in job_rows(connection, workflow["workflow_id"])}
-    directory = str(workflow["working_dir"])
+    rows = {row["name"]: row for row in job_rows(connection, workflow["workflow_id"])}
+    directory = workflow["working_dir"]
     differing = [
         (rows[name], job) for name, job in jobs.items() if name in rows and _differs(rows[name], job, directory)
     ]
@@ -69,8 +69,8 @@ def _differs(row: JobRow, job: Job, directory: str) -> bool:
     return _definition(job, directory) != (
         row["command"],
         row["working_dir"],
-        json.loads(str(row["env"])),
-        json.loads(str(row["srun_options"])),
+        json.loads(row["env"]),
+        json.loads(row["srun_options"]),
     )
 
 
@@ -82,7 +82,7 @@ def _definition(job: Job, directory: str) -> tuple[str, str, dict[str, str], lis
 def take_over(connection: sqlite3.Connection, workflow: WorkflowRow, changes: SpecChanges) -> None:
     """Give the jobs that have not completed their new command; must run inside a transaction."""
     for row, job in changes.changed:
-        command, where, env, options = _definition(job, str(workflow["working_dir"]))
+        command, where, env, options = _definition(job, workflow["working_dir"])
         redefine_job(connection, row["job_id"], command, where, env, options)
 
 
