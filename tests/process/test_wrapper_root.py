@@ -41,11 +41,15 @@ USERS = itertools.count(USER + 1)  # for tests that count a user's processes: on
 
 
 class Namespace:
-    """A mount namespace with an own, empty /tmp and /dev/shm, and a directory that is the same inside and outside."""
+    """A mount namespace in which root's places for spools are its own and empty: /tmp, /dev/shm, /var/tmp/torc-0.
+
+    One directory, `place`, is the same inside and outside.
+    """
 
     def __init__(self, place: Path) -> None:
         self.place = place
         script = "mount -t tmpfs none /tmp; chmod 1777 /tmp; mount -t tmpfs none /dev/shm; chmod 1777 /dev/shm; "
+        script += "mkdir -p -m 700 /var/tmp/torc-0; mount -t tmpfs -o mode=700 none /var/tmp/torc-0; "
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script + "echo up; exec sleep 1000"],
             stdout=subprocess.PIPE,
