@@ -51,4 +51,4 @@ def argv(
 
 def enter(cluster: Cluster) -> list[str]:
     """In front of a command that runs in the cluster's namespaces."""
-    return ["nsenter", f"--target={cluster.init}", "--mount", "--pid", "--net", "--ipc", "--"]
+    return ["nsenter", f"--target={cluster.init}", "--mount", "--root", "--pid", "--net", "--ipc", "--"]
