@@ -71,11 +71,11 @@ def me() -> str:
     """
     name = user_name()
     if name is None:
-        raise InputError(f"user id {os.getuid()} has no name here; give --user, or a job id")
+        raise InputError(f"user id {os.getuid()} has no name here; give the ids of jobs")
     return name
 
 
-def name_pattern(name: str | None) -> re.Pattern[str] | None:
+def _name_pattern(name: str | None) -> re.Pattern[str] | None:
     """--name as a regular expression.
 
     Raises:
@@ -103,33 +103,66 @@ def output_dirs(directory: str, *, is_given: bool) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def filter_of(chosen: Chosen) -> JobFilter:
-    """The jobs that the options mean; without ids those of this user since then, two weeks by default."""
+def job_filter(
+    jobs: Sequence[str],
+    *,
+    since: str,
+    until: str | None = None,
+    user: str | None = None,
+    states: Sequence[str] = (),
+    partition: str | None = None,
+    name: str | None = None,
+    limit: int | None = None,
+) -> JobFilter:
+    """The jobs that options mean: those named in ``jobs``, else those of ``user`` (this one by default) since then.
+
+    Raises:
+        InputError: an option is wrong; no job and no user is named, and this account has no name.
+    """
     from torc_slurm.slurm.job_expressions import parse_jobs
     from torc_slurm.slurm.job_query import JobQuestion
     from torc_slurm.usecases.efficiency import JobFilter
 
+    named = tuple(map(str, parse_jobs(jobs)))
     now = datetime.fromtimestamp(time.time()).astimezone()
-    named = () if chosen.slurm_job_id is None else tuple(map(str, parse_jobs([chosen.slurm_job_id])))
-    since = parse_moment(chosen.since or _DEFAULT_SINCE, now, option="--since")
-    return JobFilter(JobQuestion(named, me(), since), name_pattern(chosen.name))
+    begin = parse_moment(since, now, option="--since")
+    end = None if until is None else parse_moment(until, now, option="--until")
+    if end is not None and end < begin:
+        raise InputError(f"--until {until} is before --since {since}; give a later time")
+    whose = user or (None if named else me())
+    return JobFilter(JobQuestion(named, whose, begin, end, tuple(states), partition), _name_pattern(name), limit)
+
+
+def nothing_found(asked: JobFilter) -> str:
+    """What to say where no job fits."""
+    from torc_slurm.slurm.job_query import ALL_USERS
+
+    question = asked.question
+    late = "one that ended seconds ago may not be there yet"
+    if question.jobs:
+        name = "" if asked.name is None else f" whose name matches {asked.name.pattern!r}"
+        return (
+            f"Slurm's accounting has no job {', '.join(question.jobs[:5])}{name} ({late}); check the id, or the "
+            "cluster you are on"
+        )
+    whose = "no job" if question.user == ALL_USERS else f"no job of {question.user}"
+    return f"{whose} matches ({late}); to look further back, give --since 4w"
 
 
 def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
-    """The jobs that the options mean, with what they used.
+    """The jobs that the options mean, with what they used; without ids those since two weeks ago by default.
 
     Raises:
         InputError: an option is wrong, or no job fits.
     """
     from torc_slurm.usecases.efficiency import job_efficiencies
 
-    found, _ = job_efficiencies(filter_of(chosen), output_dirs(directory, is_given=False), on_problem=say)
+    named = [] if chosen.slurm_job_id is None else [chosen.slurm_job_id]
+    asked = job_filter(named, since=chosen.since or _DEFAULT_SINCE, name=chosen.name)
+    found, _ = job_efficiencies(asked, output_dirs(directory, is_given=False), on_problem=say)
     jobs = list(found)
     if not jobs:
-        raise InputError(
-            f"Slurm's accounting has no job of {me()} that fits (one that ended seconds ago may not be there yet); "
-            "check the ids, or give --since 4w"
-        )
+        raise InputError(nothing_found(asked))
     return jobs
 
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from torc_slurm.cli.moments import parse_moment
 from torc_slurm.cli.options import OutputDirOption, Settings, resolve_columns, say
-from torc_slurm.cli.own_jobs import me, name_pattern, output_dirs
-from torc_slurm.errors import InputError
-
-if TYPE_CHECKING:
-    from torc_slurm.usecases.efficiency import JobFilter
+from torc_slurm.cli.own_jobs import job_filter, nothing_found, output_dirs
 
 EXAMPLE = """\b
 Examples:
@@ -67,46 +60,23 @@ def seff(
     from torc_slurm.usecases.efficiency import job_efficiencies
 
     chosen, columns, directory = resolve_columns(context, format_, output_dir, seff_view.COLUMN_NAMES)
-    job_filter = _filter(jobs or [], user, since, until, state, partition, name, limit)
+    asked = job_filter(
+        jobs or [],
+        since=since or _DEFAULT_SINCE,
+        until=until,
+        user=user,
+        states=[word.strip() for word in (state or "").split(",") if word.strip()],
+        partition=partition,
+        name=name,
+        limit=limit,
+    )
     before: Settings = context.obj or Settings()
     directories = output_dirs(directory, is_given=bool(output_dir or before.output_dir))
-    found, meaning = job_efficiencies(job_filter, directories, on_problem=say)
+    found, meaning = job_efficiencies(asked, directories, on_problem=say)
     uses = list(found)
     if not uses:
-        say(_nothing_found(job_filter))
-    answer = seff_view.answer(uses, meaning, columns=columns, expand=expand, is_named=bool(job_filter.question.jobs))
+        say(nothing_found(asked))
+    answer = seff_view.answer(uses, meaning, columns=columns, expand=expand, is_named=bool(asked.question.jobs))
     write(answer, chosen, columns)
-    if not uses and job_filter.question.jobs:
+    if not uses and asked.question.jobs:
         raise typer.Exit(2)
-
-
-def _filter(
-    jobs: list[str],
-    user: str | None,
-    since: str | None,
-    until: str | None,
-    state: str | None,
-    partition: str | None,
-    name: str | None,
-    limit: int | None,
-) -> JobFilter:
-    from torc_slurm.slurm.job_expressions import parse_jobs
-    from torc_slurm.slurm.job_query import JobQuestion
-    from torc_slurm.usecases.efficiency import JobFilter
-
-    named = tuple(str(job) for job in parse_jobs(jobs))
-    now = datetime.fromtimestamp(time.time()).astimezone()
-    begin = parse_moment(since or _DEFAULT_SINCE, now, option="--since")
-    end = None if until is None else parse_moment(until, now, option="--until")
-    if end is not None and end < begin:
-        raise InputError(f"--until {until} is before --since {since or _DEFAULT_SINCE}; give a later time")
-    states = tuple(word.strip() for word in (state or "").split(",") if word.strip())
-    question = JobQuestion(named, user or me(), begin, end, states, partition)
-    return JobFilter(question, name_pattern(name), limit)
-
-
-def _nothing_found(job_filter: JobFilter) -> str:
-    question = job_filter.question
-    if question.jobs:
-        return f"Slurm's accounting has no job {', '.join(question.jobs[:5])}; check the id, or the cluster you are on"
-    return f"no job of {question.user} matches; to look further back, give --since 1w"
