@@ -82,7 +82,8 @@ def _run_workflow(source: str | None, output_dir: str, chosen_format: Format, mo
     from torc_slurm.cli.workflow_options import load, user_name, working_dir
     from torc_slurm.runner.execute import check_here
     from torc_slurm.runner.run import Share
-    from torc_slurm.usecases.prepare_run import Source, prepare_run
+    from torc_slurm.usecases.next_run import Source
+    from torc_slurm.usecases.prepare_run import prepare_run
     from torc_slurm.usecases.takeover import check_free
 
     environ = dict(os.environ)

@@ -1,32 +1,91 @@
-"""The next run of a workflow: its plan, from the rows of the main database."""
+"""The next run of a workflow: created or found, not active, and planned from the rows of the main database."""
 
 from __future__ import annotations
 
 import functools
 import json
 import sqlite3
+import time
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from torc_slurm.database.workflows import dependencies, job_rows, user_data_rows
+from torc_slurm.database.workflows import create_workflow, dependencies, job_rows, user_data_rows, workflow_row
+from torc_slurm.errors import TorcError
 from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, UserDatum, actions_left
 from torc_slurm.plan_settings import action, job_settings_of
 from torc_slurm.records.statuses import COMPLETED
 from torc_slurm.records.workflows import JobRow, WorkflowRow
-from torc_slurm.spec.workflow import Action
+from torc_slurm.spec.workflow import Action, Workflow
 from torc_slurm.units import parse_iso_duration, parse_memory, step_memory_mib
-from torc_slurm.usecases.installation import step_command
+from torc_slurm.usecases.installation import interpreter, step_command
+from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow
 
 
-def plan_of(
+@dataclass(frozen=True)
+class Source:
+    """What is to be run: a checked file to be created first, or the id of a workflow; None: the latest one.
+
+    ``working_dir`` and ``spec_file`` are absolute; they and ``user_name`` go into a workflow that is created.
+    """
+
+    workflow: Workflow | int | None
+    working_dir: str
+    spec_file: str | None = None
+    user_name: str | None = None
+
+
+class Found(NamedTuple):
+    """The workflow to be run: its row, its runs that have not ended, and whether it was created for this run."""
+
+    row: WorkflowRow
+    runs: Sequence[RunState]
+    created: bool
+
+
+def find_or_create(connection: sqlite3.Connection, output_dir: str, source: Source) -> Found:
+    """The workflow of a source, up to date; must run inside a transaction.
+
+    Raises:
+        InputError: there is no such workflow.
+        TorcError: a run of it is active.
+    """
+    if isinstance(source.workflow, Workflow):
+        created = create_workflow(
+            connection,
+            source.workflow,
+            output_dir=output_dir,
+            working_dir=source.working_dir,
+            spec_file=source.spec_file,
+            user_name=source.user_name,
+            now=time.time(),
+        )
+        return Found(workflow_row(connection, created), (), created=True)
+    row = workflow_row(connection, source.workflow)
+    runs = refresh_workflow(connection, output_dir, row["workflow_id"])
+    for run in runs:
+        if run.is_active:
+            raise TorcError(is_active_words(row["workflow_id"], run))
+    return Found(row, runs, created=False)
+
+
+def is_active_words(workflow_id: int, run: RunState) -> str:
+    """Why no other run of the workflow can be made, and what to do."""
+    return (
+        f"run {run.run_id} of workflow {workflow_id} is active ({run.reason}); wait for it with "
+        f"torc workflows status {workflow_id} --wait, or end it with torc workflows cancel {workflow_id}"
+    )
+
+
+def plan_next_run(connection: sqlite3.Connection, output_dir: str, workflow: WorkflowRow) -> Plan:
+    """The plan of a workflow's next run: all jobs that are not completed, with this installation's interpreter."""
+    run_id = next_run_id(connection, output_dir, workflow["workflow_id"])
+    return _plan_of(connection, workflow, run_id=run_id, output_dir=output_dir, python=interpreter())
+
+
+def _plan_of(
     connection: sqlite3.Connection, workflow: WorkflowRow, *, run_id: int, output_dir: str, python: str
 ) -> Plan:
-    """The plan of a run: all jobs of a workflow that are not completed.
-
-    Args:
-        workflow: its row.
-        python: the absolute path of this installation's interpreter.
-    """
     workflow_id = workflow["workflow_id"]
     rows = list(job_rows(connection, workflow_id))
     completed = {row["job_id"] for row in rows if row["status"] == COMPLETED}

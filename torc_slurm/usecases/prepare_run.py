@@ -7,29 +7,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torc_slurm.database.main import open_copy, open_to_write, transaction
 from torc_slurm.database.runs import RUNNING, insert_run
-from torc_slurm.database.workflows import create_workflow, workflow_row
-from torc_slurm.errors import TorcError
 from torc_slurm.plan import Plan, create_plan_file
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.inputs import check_inputs
-from torc_slurm.usecases.installation import interpreter
-from torc_slurm.usecases.next_run import plan_of
-from torc_slurm.usecases.run_states import next_run_id, refresh_workflow
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is to be run: a checked file to be created first, or the id of a workflow; None: the latest one."""
-
-    workflow: Workflow | int | None
-    working_dir: str
-    spec_file: str | None = None
-    user_name: str | None = None
+from torc_slurm.usecases.next_run import Source, find_or_create, plan_next_run
 
 
 def prepare_run(
@@ -66,43 +51,13 @@ def prepare_run(
                 for message in check_inputs(plan):
                     on_wait(message)
                 if plan.jobs:
-                    _write_down(database.connection, plan)
+                    insert_run(
+                        database.connection, plan.workflow_id, plan.run_id, status=RUNNING, created_at=time.time()
+                    )
                     undo.callback(os.unlink, create_plan_file(plan))
             undo.pop_all()
     return plan
 
 
-def _write_down(connection: sqlite3.Connection, plan: Plan) -> None:
-    insert_run(connection, plan.workflow_id, plan.run_id, status=RUNNING, created_at=time.time())
-
-
 def _next_plan(connection: sqlite3.Connection, output_dir: str, source: Source) -> Plan:
-    wanted = _create(connection, output_dir, source) if isinstance(source.workflow, Workflow) else source.workflow
-    row = workflow_row(connection, wanted)
-    workflow_id = row["workflow_id"]
-    if not isinstance(source.workflow, Workflow):
-        _refuse_if_active(connection, output_dir, workflow_id)
-    run_id = next_run_id(connection, output_dir, workflow_id)
-    return plan_of(connection, row, run_id=run_id, output_dir=output_dir, python=interpreter())
-
-
-def _create(connection: sqlite3.Connection, output_dir: str, source: Source) -> int:
-    assert isinstance(source.workflow, Workflow)
-    return create_workflow(
-        connection,
-        source.workflow,
-        output_dir=output_dir,
-        working_dir=source.working_dir,
-        spec_file=source.spec_file,
-        user_name=source.user_name,
-        now=time.time(),
-    )
-
-
-def _refuse_if_active(connection: sqlite3.Connection, output_dir: str, workflow_id: int) -> None:
-    for state in refresh_workflow(connection, output_dir, workflow_id):
-        if state.is_active:
-            raise TorcError(
-                f"run {state.run_id} of workflow {workflow_id} is active ({state.reason}); wait for its end, "
-                f"or end it with torc workflows cancel {workflow_id}"
-            )
+    return plan_next_run(connection, output_dir, find_or_create(connection, output_dir, source).row)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torc_slurm import __version__
 from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.runs import GENERATED
-from torc_slurm.database.workflows import create_workflow, schedulers, workflow_row
+from torc_slurm.database.workflows import schedulers
 from torc_slurm.errors import CommandError, MisfitError, ParseError, TorcError
 from torc_slurm.output_names import allocation_output_name
 from torc_slurm.plan import Plan
@@ -35,9 +34,9 @@ from torc_slurm.usecases.batch_script import ScriptValues, render_script
 from torc_slurm.usecases.changed_spec import spec_changes, take_over
 from torc_slurm.usecases.fit import misfits, too_few_nodes
 from torc_slurm.usecases.inputs import check_inputs
-from torc_slurm.usecases.installation import interpreter, torc_command
-from torc_slurm.usecases.next_run import plan_of
-from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow
+from torc_slurm.usecases.installation import torc_command
+from torc_slurm.usecases.next_run import Source, find_or_create, plan_next_run
+from torc_slurm.usecases.run_states import RunState
 from torc_slurm.usecases.stages import PlannedStage, stage_path, staged
 
 
@@ -59,6 +58,11 @@ class Request:
     template: str | None = None
     sbatch_arguments: tuple[str, ...] = ()
     update: bool = False
+
+    @property
+    def source(self) -> Source:
+        """What is to be run."""
+        return Source(self.workflow, self.working_dir, self.spec_file, self.user_name)
 
 
 @dataclass(frozen=True)
@@ -93,21 +97,13 @@ class Prepared:
 
 def prepare(database: MainDatabase, request: Request) -> Prepared:
     connection, output_dir = database.connection, database.output_dir
-    created = isinstance(request.workflow, Workflow)
-    wanted = _create(database, request) if isinstance(request.workflow, Workflow) else request.workflow
-    row = workflow_row(connection, wanted)
-    workflow_id = row["workflow_id"]
-    states = [] if created else refresh_workflow(connection, output_dir, workflow_id)
-    for state in states:
-        if state.is_active:
-            raise TorcError(is_active_words(workflow_id, state))
+    row, states, created = find_or_create(connection, output_dir, request.source)
     changes = None if created else spec_changes(connection, row)
     if changes is not None and request.update:
         take_over(connection, row, changes)
-    run_id = next_run_id(connection, output_dir, workflow_id)
-    plan = plan_of(connection, row, run_id=run_id, output_dir=output_dir, python=interpreter())
+    plan = plan_next_run(connection, output_dir, row)
     if not plan.jobs:
-        raise TorcError(f"every job of workflow {workflow_id} is completed; there is nothing left to run")
+        raise TorcError(f"every job of workflow {plan.workflow_id} is completed; there is nothing left to run")
     plan, stages = _stages(connection, row, plan, request)
     warnings = [] if changes is None else changed_spec.words(changes, updated=request.update)
     warnings += check_inputs(plan)
@@ -171,26 +167,6 @@ def _allocation(
         script=_script(replace(plan, jobs=stage.jobs), plan_file, scheduler, defaults, nodes, request),
         script_path=plan_file.removesuffix(".json") + ".sbatch",
         collector=_collector(plan, scheduler, defaults),
-    )
-
-
-def _create(database: MainDatabase, request: Request) -> int:
-    assert isinstance(request.workflow, Workflow)
-    return create_workflow(
-        database.connection,
-        request.workflow,
-        output_dir=database.output_dir,
-        working_dir=request.working_dir,
-        spec_file=request.spec_file,
-        user_name=request.user_name,
-        now=time.time(),
-    )
-
-
-def is_active_words(workflow_id: int, state: RunState) -> str:
-    return (
-        f"run {state.run_id} of workflow {workflow_id} is active ({state.reason}); wait for it with "
-        f"torc workflows status {workflow_id} --wait, or end it with torc workflows cancel {workflow_id}"
     )
 
 

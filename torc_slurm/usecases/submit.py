@@ -28,7 +28,8 @@ from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases import templates
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.installation import torc_command
-from torc_slurm.usecases.prepare_submit import Prepared, Request, is_active_words, prepare
+from torc_slurm.usecases.next_run import is_active_words
+from torc_slurm.usecases.prepare_submit import Prepared, Request, prepare
 from torc_slurm.usecases.stages import write_stage
 from torc_slurm.whole_files import private_mode
 
