@@ -307,7 +307,7 @@ def test_a_run_that_is_active_is_not_run_twice(place: Place) -> None:
         claim_run(str(place.output_dir), 1, 1, claim_by(process_here(sleeper.pid)))
         assert place.answer("workflows", "status")["status"] == "running"
         for words in (("submit", "1"), ("slurm", "generate", "1"), ("workflows", "delete", "1")):
-            assert "run 1 of workflow 1 is active (process" in place.refusal(*words, status=1)
+            assert "run 1 of workflow 1 is active: process" in place.refusal(*words, status=1)
         assert "was told to end" in place.torc("workflows", "cancel").stdout
     assert place.answer("workflows", "status")["run_status"] == "ended"
     assert place.torc("workflows", "delete", "1").returncode == 0

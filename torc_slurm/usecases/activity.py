@@ -38,6 +38,14 @@ class RunName(NamedTuple):
     run_id: int
 
 
+def active_run_text(workflow_id: int, run_id: int, reason: str) -> str:
+    """Why no other run of the workflow can begin, and what to do."""
+    return (
+        f"run {run_id} of workflow {workflow_id} is active: {reason}; wait for it with "
+        f"torc workflows status {workflow_id} --wait, or end it with torc workflows cancel {workflow_id}"
+    )
+
+
 def activity_of_claim(run: RunName, claim: Claim, me: Claim, allocation_state: str | None) -> Activity:
     """Where a run stands that somebody has claimed.
 

@@ -17,6 +17,7 @@ from torc_slurm.database.runs import GENERATED
 from torc_slurm.database.workflows import delete_workflow, is_recorded, note_deletion, workflow_exists
 from torc_slurm.errors import TorcError
 from torc_slurm.output_names import PLOTS_DIR, workflow_of_run_plots
+from torc_slurm.usecases.activity import active_run_text
 from torc_slurm.usecases.collect import remove_deleted
 from torc_slurm.usecases.current import Current, current_workflow
 
@@ -55,10 +56,7 @@ def delete(
 def _refuse_if_active(current: Current) -> None:
     active = current.active_run
     if active is not None:
-        raise TorcError(
-            f"run {active.run_id} of workflow {current.workflow_id} is active ({active.reason}); "
-            f"end it first: torc workflows cancel {current.workflow_id}"
-        )
+        raise TorcError(active_run_text(current.workflow_id, active.run_id, active.reason))
     for run in current.runs:
         if run.status == GENERATED and not supersede(current.database.output_dir, current.workflow_id, run.run_id):
             raise TorcError(f"run {run.run_id} of workflow {current.workflow_id} has begun in this very moment")

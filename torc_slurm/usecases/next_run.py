@@ -18,6 +18,7 @@ from torc_slurm.records.statuses import COMPLETED
 from torc_slurm.records.workflows import JobRow, WorkflowRow
 from torc_slurm.spec.workflow import Action, Workflow
 from torc_slurm.units import parse_iso_duration, parse_memory, step_memory_mib
+from torc_slurm.usecases.activity import active_run_text
 from torc_slurm.usecases.installation import interpreter, step_command
 from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow
 
@@ -65,16 +66,8 @@ def find_or_create(connection: sqlite3.Connection, output_dir: str, source: Sour
     runs = refresh_workflow(connection, output_dir, row["workflow_id"])
     for run in runs:
         if run.is_active:
-            raise TorcError(is_active_words(row["workflow_id"], run))
+            raise TorcError(active_run_text(row["workflow_id"], run.run_id, run.reason))
     return Found(row, runs, created=False)
-
-
-def is_active_words(workflow_id: int, run: RunState) -> str:
-    """Why no other run of the workflow can be made, and what to do."""
-    return (
-        f"run {run.run_id} of workflow {workflow_id} is active ({run.reason}); wait for it with "
-        f"torc workflows status {workflow_id} --wait, or end it with torc workflows cancel {workflow_id}"
-    )
 
 
 def plan_next_run(connection: sqlite3.Connection, output_dir: str, workflow: WorkflowRow) -> Plan:

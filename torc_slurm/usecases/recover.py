@@ -14,6 +14,7 @@ from torc_slurm.sizing.evidence import Resource
 from torc_slurm.sizing.recovery import Cause, Recovery, Unfinished, plan_recovery
 from torc_slurm.slurm.sbatch_options import limit_seconds
 from torc_slurm.units import parse_iso_duration, round_up_to_minute, scaled, slurm_time_limit
+from torc_slurm.usecases.activity import active_run_text
 from torc_slurm.usecases.correct import capacity_for, scheduler_of
 from torc_slurm.usecases.partition import Capacity, guarded
 from torc_slurm.usecases.sizing_facts import SizingFacts
@@ -62,10 +63,7 @@ def plan(
     """
     active = found.active_run
     if active is not None:
-        raise TorcError(
-            f"run {active.run_id} of workflow {found.workflow_id} is active ({active.reason}); wait for it with "
-            f"torc workflows status {found.workflow_id} --wait"
-        )
+        raise TorcError(active_run_text(found.workflow_id, active.run_id, active.reason))
     capacity = capacity_for(found, partition, scheduler)
     chosen = dataclasses.replace(options, guards=guarded(options.guards, capacity))
     waits_for = dependencies(found.database.connection, found.workflow_id)

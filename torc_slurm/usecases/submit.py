@@ -26,9 +26,9 @@ from torc_slurm.slurm import submission
 from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases import templates
+from torc_slurm.usecases.activity import active_run_text
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.installation import torc_command
-from torc_slurm.usecases.next_run import is_active_words
 from torc_slurm.usecases.prepare_submit import Prepared, Request, prepare
 from torc_slurm.usecases.stages import write_stage
 from torc_slurm.whole_files import private_mode
@@ -227,7 +227,7 @@ def _take_back_generated(prepared: Prepared) -> None:
     plan = prepared.plan
     for state in prepared.generated:
         if not supersede(plan.output_dir, plan.workflow_id, state.run_id):
-            raise TorcError(is_active_words(plan.workflow_id, state))
+            raise TorcError(active_run_text(plan.workflow_id, state.run_id, state.reason))
 
 
 def _insert(connection: sqlite3.Connection, prepared: Prepared, status: str) -> None:

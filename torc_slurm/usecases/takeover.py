@@ -20,7 +20,7 @@ from torc_slurm.output_names import node_files_of_run, plan_path
 from torc_slurm.plan import Plan, PlanExistsError, create_plan_file, next_plan, plan_run_ids, read_plan
 from torc_slurm.slurm import steps
 from torc_slurm.slurm.states import described, may_have_processes
-from torc_slurm.usecases.activity import Activity, RunName, activity_of_claim, journal_says_ended
+from torc_slurm.usecases.activity import Activity, RunName, active_run_text, activity_of_claim, journal_says_ended
 
 COMPLETING_SECONDS = 90.0
 _COMPLETING_PAUSE_SECONDS = 2.0
@@ -112,10 +112,7 @@ def _wait_for_its_end(plan: Plan, run_id: int, me: Claim, note: Callable[[str], 
     deadline = time.monotonic() + COMPLETING_SECONDS
     while (activity := _activity(run, claim, me)).is_active:
         if not activity.is_ending or time.monotonic() > deadline:
-            raise RunTakenError(
-                f"run {run_id} of workflow {plan.workflow_id} is active: {activity.reason}; "
-                f"wait for its end, or end it with torc workflows cancel {plan.workflow_id}"
-            )
+            raise RunTakenError(active_run_text(plan.workflow_id, run_id, activity.reason))
         note(f"run {run_id} is being ended ({activity.reason}); waiting for that")
         time.sleep(_COMPLETING_PAUSE_SECONDS)
 
