@@ -21,6 +21,7 @@ from torc_slurm import node_local
 
 _MOST_BYTES = 4096
 _MOST_WAITING = 1024
+_LARGEST_NUMBER = 2**63
 _SWEEP_EVERY_SECONDS, _KEPT_SECONDS = 3600.0, 86400.0
 _MOST_PATH_BYTES = 100  # sun_path has room for 107
 
@@ -110,7 +111,10 @@ def decode(text: bytes) -> Begin | Exit | None:
         return None
     try:
         for name, word in zip(message.FIELDS, words[1:], strict=True):
-            setattr(message, name, float(word) if "." in word or "e" in word else int(word))
+            number = float(word) if "." in word or "e" in word else int(word)
+            if not -_LARGEST_NUMBER < number < _LARGEST_NUMBER:  # also what is no number, and infinite
+                return None
+            setattr(message, name, number)
     except ValueError:
         return None
     return message

@@ -7,6 +7,7 @@ It reports its own failures to the user and in the record; they never affect the
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import select
 import time
@@ -119,7 +120,13 @@ class Monitor:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        socket = link.accept(self._listener)
+        try:
+            socket = link.accept(self._listener)
+        except OSError as error:
+            if error.errno not in (errno.ECONNABORTED, errno.EAGAIN, errno.EINTR):  # the poll would return for ever
+                self._poll.unregister(self._listener.fileno())
+                self._note(f"no further task can be met ({error.strerror})")
+            return
         self._sockets[socket.fileno()] = socket
         self._poll.register(socket.fileno(), select.POLLIN)
 
