@@ -67,11 +67,20 @@ def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
         bring_over(os.path.join(database.output_dir, RESOURCE_DIR))
     known = known_node_files(database.connection)
     remove_deleted(database)
+    with transaction(database.connection):
+        return _collect_files(database, known)
+
+
+def collect_again(database: MainDatabase) -> None:
+    """Read what was written since `collect_node_files`; must run inside a transaction."""
+    _collect_files(database, known_node_files(database.connection))
+
+
+def _collect_files(database: MainDatabase, known: dict[str, Known]) -> list[FileOutcome]:
     deleted = deleted_workflows(database.connection)
     paths = [path for path in node_file_paths(database.output_dir) if _workflow_of(path) not in deleted]
-    with transaction(database.connection):
-        outcomes = [_collect(database, path, known) for path in paths]
-        rebuild_results(database.connection, {each for outcome in outcomes for each in outcome.changed_attempts})
+    outcomes = [_collect(database, path, known) for path in paths]
+    rebuild_results(database.connection, {each for outcome in outcomes for each in outcome.changed_attempts})
     return outcomes
 
 

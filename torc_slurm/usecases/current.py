@@ -49,7 +49,7 @@ def current_workflow(
         workflow = workflow_row(database.connection, workflow_id)
         files = collect_node_files(database)
         with transaction(database.connection):
-            runs = refresh_workflow(database.connection, output_dir, workflow["workflow_id"])
+            runs = refresh_workflow(database, workflow["workflow_id"])
         return workflow, runs, files
 
     with open_prepared(output_dir, refresh, on_wait=on_wait) as (database, (workflow, runs, files)):
@@ -72,7 +72,7 @@ def current_workflows(
         for row in workflow_rows(database.connection):
             if row["run_status"] not in (None, ENDED) or row["workflow_id"] in unfinished:
                 with transaction(database.connection):
-                    refresh_workflow(database.connection, output_dir, row["workflow_id"])
+                    refresh_workflow(database, row["workflow_id"])
 
     with open_prepared(output_dir, refresh, on_wait=on_wait) as (database, _):
         yield database

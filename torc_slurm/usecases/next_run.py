@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.workflows import create_workflow, dependencies, job_rows, user_data_rows, workflow_row
 from torc_slurm.errors import TorcError
 from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, UserDatum, actions_left
@@ -44,13 +45,14 @@ class Found(NamedTuple):
     created: bool
 
 
-def find_or_create(connection: sqlite3.Connection, output_dir: str, source: Source) -> Found:
+def find_or_create(database: MainDatabase, source: Source) -> Found:
     """The workflow of a source, up to date; must run inside a transaction.
 
     Raises:
         InputError: there is no such workflow.
         TorcError: a run of it is active.
     """
+    connection, output_dir = database.connection, database.output_dir
     if isinstance(source.workflow, Workflow):
         created = create_workflow(
             connection,
@@ -63,7 +65,7 @@ def find_or_create(connection: sqlite3.Connection, output_dir: str, source: Sour
         )
         return Found(workflow_row(connection, created), (), created=True)
     row = workflow_row(connection, source.workflow)
-    runs = refresh_workflow(connection, output_dir, row["workflow_id"])
+    runs = refresh_workflow(database, row["workflow_id"])
     for run in runs:
         if run.is_active:
             raise TorcError(active_run_text(row["workflow_id"], run.run_id, run.reason))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 
-from torc_slurm.database.main import open_copy, open_to_write, transaction
+from torc_slurm.database.main import MainDatabase, open_copy, open_to_write, transaction
 from torc_slurm.database.runs import RUNNING, insert_run
 from torc_slurm.plan import Plan, create_plan_file
 from torc_slurm.spec.workflow import Workflow
@@ -38,7 +37,7 @@ def prepare_run(
     """
     if not os.path.isdir(output_dir):  # what is wrong is found before the directory is made
         with open_copy(output_dir, "a first look") as database:
-            first = _next_plan(database.connection, output_dir, source)
+            first = _next_plan(database, source)
             check(first)
             check_inputs(first)
     with open_to_write(output_dir, on_wait=on_wait) as database:
@@ -46,7 +45,7 @@ def prepare_run(
             collect_node_files(database)
         with contextlib.ExitStack() as undo:
             with transaction(database.connection):
-                plan = _next_plan(database.connection, output_dir, source)
+                plan = _next_plan(database, source)
                 check(plan)
                 for message in check_inputs(plan):
                     on_wait(message)
@@ -59,5 +58,5 @@ def prepare_run(
     return plan
 
 
-def _next_plan(connection: sqlite3.Connection, output_dir: str, source: Source) -> Plan:
-    return plan_next_run(connection, output_dir, find_or_create(connection, output_dir, source).row)
+def _next_plan(database: MainDatabase, source: Source) -> Plan:
+    return plan_next_run(database.connection, database.output_dir, find_or_create(database, source).row)

@@ -97,7 +97,7 @@ class Prepared:
 
 def prepare(database: MainDatabase, request: Request) -> Prepared:
     connection, output_dir = database.connection, database.output_dir
-    row, states, created = find_or_create(connection, output_dir, request.source)
+    row, states, created = find_or_create(database, request.source)
     changes = None if created else spec_changes(connection, row)
     if changes is not None and request.update:
         take_over(connection, row, changes)

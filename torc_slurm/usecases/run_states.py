@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torc_slurm.claims import Claim, read_claim
 from torc_slurm.database.job_states import attempts_without_end, refresh_job_statuses, unfinished_workflows
+from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
 from torc_slurm.errors import CommandError, ParseError
 from torc_slurm.liveness import Process
@@ -19,6 +20,7 @@ from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.slurm.submission import active_jobs
 from torc_slurm.usecases.activity import RunName, activity_of_claim
 from torc_slurm.usecases.attempt_results import rebuild_results
+from torc_slurm.usecases.collect import collect_again
 from torc_slurm.usecases.stages import first_run_of
 
 _NOBODY = Claim(0.0, "", 0)  # this process asks from outside every allocation
@@ -73,13 +75,19 @@ def settle_runs(
 
 
 def refresh_workflow(
-    connection: sqlite3.Connection,
-    output_dir: str,
+    database: MainDatabase,
     workflow_id: int,
     ask_slurm: Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]] = active_jobs,
 ) -> list[RunState]:
-    """Settle a workflow's runs, then the status of each of its jobs; collect what the nodes wrote first."""
-    states = settle_runs(connection, output_dir, workflow_id, ask_slurm)
+    """Settle a workflow's runs, then the status of each of its jobs; collect what the nodes wrote first.
+
+    A run that is found to have ended may have written its last jobs after that collect, so the files are read again:
+    otherwise its completed jobs would be run a second time. Must run inside a transaction.
+    """
+    connection = database.connection
+    states = settle_runs(connection, database.output_dir, workflow_id, ask_slurm)
+    if any(state.status == ENDED for state in states):
+        collect_again(database)
     rebuild_results(connection, attempts_without_end(connection, workflow_id))
     active = next((state.run_id for state in reversed(states) if state.is_active), None)
     scripts = {row["run_id"]: row["script"] for row in run_rows(connection, workflow_id)}

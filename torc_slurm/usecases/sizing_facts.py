@@ -79,7 +79,7 @@ def sizing_facts(
         database = collected.database
         connection = database.connection
         with transaction(connection):
-            runs = refresh_workflow(connection, output_dir, known)
+            runs = refresh_workflow(database, known)
         hung = hung_attempts(output_dir, spans_of(connection, known))
         row = workflow_row(connection, known)
         yield SizingFacts(database, row, tuple(runs), facts_of(connection, known, hung), collected)
