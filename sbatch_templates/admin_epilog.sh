@@ -1,12 +1,12 @@
 #!/bin/sh
-# For administrators: slurm.conf `Epilog=/etc/slurm/epilog.d/torc.sh`. Notes that a job ended on this node, so that its
-# accounting can be collected later; for sites where users cannot be asked to put a trap into their scripts.
+# For administrators: slurm.conf `Epilog=/etc/slurm/epilog.d/torc.sh`. It notes that a job ended on this node, so that its
+# accounting can be collected later. It is for sites that cannot ask users to put a trap into their scripts.
 #
-# slurmd runs it as root on every node of a job, and a non-zero exit drains the node: so this runs no Slurm command,
-# takes no lock, waits for nothing, writes one small file on this node's own disk, and exits 0 whatever happens (a full
-# or read-only disk, a missing directory, a job id that is none). SchedMD advises against Slurm commands in an Epilog.
+# slurmd runs it as root on every node of a job, and a non-zero exit drains the node. So it runs no Slurm command, takes
+# no lock, waits for nothing, writes one small file on this node's own disk, and always exits 0 (even with a full or
+# read-only disk, a missing directory, an invalid job id). SchedMD advises against Slurm commands in an Epilog.
 #
-# Make the directory once per node, for root alone:  install -d -m 755 /var/spool/torc-slurm
+# Create the directory once per node, writable by root only:  install -d -m 755 /var/spool/torc-slurm
 # Each note is <directory>/<job id>.<node> with one line: job id, user id, user name, node, Unix time of the end.
 directory=/var/spool/torc-slurm
 

@@ -187,10 +187,7 @@ def test_selectors(output_dir: Path) -> None:
     assert found("--slurm-job-id", 8) == [(9, 0, 1), (8, 0, 1)]  # an array's own number
     assert found("--slurm-job-id", "8_2") == [(9, 0, 1)]
     assert found("--slurm-job-id", "7,8_2") == [(7, 0, 1), (7, 1, 1), (7, 2, 1), (9, 0, 1)]
-    assert (
-        "nothing is recorded of Slurm job 77"
-        in torc("stats", "--slurm-job-id", "7,77", "--output-dir", output_dir).stderr
-    )
+    assert "no record of Slurm job 77" in torc("stats", "--slurm-job-id", "7,77", "--output-dir", output_dir).stderr
     assert found("--local") == [(None, 1, 4)]
     assert found(3) == [(11, 5, 1)]
     assert found(3, "--attempt-id", 2, "--run-id", 1) == [(11, 5, 1)]
@@ -341,7 +338,7 @@ def test_a_skipped_file_is_named_beside_the_stats(output_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["stats", "--slurm-job-id", "12"], 2, "nothing is recorded of Slurm job 12 in"),
+        (["stats", "--slurm-job-id", "12"], 2, "no record of Slurm job 12 in"),
         (["stats", "--slurm-job-id", "12"], 2, "(sacct was not found on PATH); if it ran elsewhere, give"),
         (["stats", "--slurm-job-id", "0"], 2, "'0' is not a Slurm job id"),
         (

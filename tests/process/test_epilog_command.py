@@ -39,7 +39,7 @@ def test_without_sacct_every_step_is_noted_as_unavailable(tmp_path: Path) -> Non
     ("variables", "message"),
     [
         ({}, "SLURM_JOB_ID is not set"),
-        (SLURM, "nothing is recorded of job 7"),
+        (SLURM, "no record of job 7"),
         (SLURM | {"TORC_SACCT_TIMEOUT_SECONDS": "soon"}, "TORC_SACCT_TIMEOUT_SECONDS"),
     ],
 )

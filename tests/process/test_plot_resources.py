@@ -419,7 +419,7 @@ def test_nothing_is_plotted_on_a_compute_node(tmp_path: Path) -> None:
         (("-o", "place"), 1, "cannot be written: Is a directory; give another place by -o"),
         (("-o", "file/report.html"), 1, "cannot be made"),
         (("--run-id", "7"), 2, "has no run 7"),
-        (("--slurm-job-id", "8"), 2, "nothing is recorded of Slurm job 8"),
+        (("--slurm-job-id", "8"), 2, "no record of Slurm job 8"),
     ],
 )
 def test_a_report_that_cannot_be(tmp_path: Path, arguments: tuple[str, ...], status: int, says: str) -> None:

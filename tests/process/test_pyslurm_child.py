@@ -102,7 +102,7 @@ def test_auto_asks_sacct_instead_and_says_why(name: str, path: Path) -> None:
     found = ask("auto")
     assert (found.rows[0].status, found.rows[0].backend) == ("found", "sacct")
     assert says in (found.note or "")
-    assert "sacct was asked instead" in (found.note or "")
+    assert "torc used sacct instead" in (found.note or "")
     insisted = ask("pyslurm")
     assert (insisted.rows[0].status, insisted.rows[0].backend) == ("unavailable", "pyslurm")
     assert says in (insisted.rows[0].reason or "")
@@ -110,6 +110,6 @@ def test_auto_asks_sacct_instead_and_says_why(name: str, path: Path) -> None:
 
 def test_auto_takes_a_pyslurm_that_works_and_does_without_one_that_is_not_there(path: Path) -> None:
     found = ask("auto")
-    assert (found.rows[0].backend, found.note) == ("sacct", "pyslurm is not installed: sacct was asked")
+    assert (found.rows[0].backend, found.note) == ("sacct", "pyslurm is not installed: torc used sacct")
     put(path, GOOD)
     assert ask("auto").rows[0].backend == "pyslurm"

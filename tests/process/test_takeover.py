@@ -136,7 +136,7 @@ def test_exit_records_stand_in_for_a_journal_that_was_not_written(plan: Plan) ->
     end(plan, {2: "running", 3: "cancelled"}, run_has_ended=False)
     leave_exits(plan, 1, 0)
     leave_exits(plan, 2, 0)
-    leave_exits(plan, 3, 0)  # exited 0, but because it was told to end
+    leave_exits(plan, 3, 0)  # exited 0, but because it was asked to end
     assert jobs_of(take_run(plan, ME)) == [3]
 
 

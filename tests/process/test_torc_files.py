@@ -82,7 +82,7 @@ def test_a_missing_output_is_a_failure_everywhere(here: Here) -> None:
     results = here.results()
     assert results["forgets"]["status"] == "failed"
     assert results["forgets"]["return_code"] == 0
-    assert "did not make promised.txt" in str(results["forgets"]["status_evidence"])
+    assert "did not create promised.txt" in str(results["forgets"]["status_evidence"])
     (here.directory / "promised.txt").touch()  # it is looked for when the job ends, not before
     assert here.torc("run", "1").returncode == 0
 
@@ -108,7 +108,7 @@ def test_a_recovery_script_that_fails_ends_the_trying(here: Here) -> None:
     done = here.torc("run", "w.json")
     assert done.returncode == 1
     assert text(here, "tries") == "x\n"
-    assert "its recovery script failed with exit code 9" in done.stderr
+    assert "the recovery script failed with exit code 9" in done.stderr
     assert text(here, "torc_output/job_stdio/recovery_wf1_j1_r1_a1.log") == "no\n"
 
 

@@ -308,7 +308,7 @@ def test_a_run_that_is_active_is_not_run_twice(place: Place) -> None:
         assert place.answer("workflows", "status")["status"] == "running"
         for words in (("submit", "1"), ("slurm", "generate", "1"), ("workflows", "delete", "1")):
             assert "run 1 of workflow 1 is active: process" in place.refusal(*words, status=1)
-        assert "was told to end" in place.torc("workflows", "cancel").stdout
+        assert "was asked to end" in place.torc("workflows", "cancel").stdout
     assert place.answer("workflows", "status")["run_status"] == "ended"
     assert place.torc("workflows", "delete", "1").returncode == 0
 
@@ -430,7 +430,7 @@ def test_stats_of_a_workflow_of_which_nothing_is_recorded_yet(place: Place) -> N
     place.spec()
     place.torc("workflows", "create", "w.yaml")
     assert place.items("slurm", "stats", "1") == []
-    assert "nothing is recorded of workflow 1 yet" in place.torc("stats", "1").stderr
+    assert "no record of workflow 1 yet" in place.torc("stats", "1").stderr
     assert "there is no workflow 2" in place.refusal("slurm", "stats", "2")
     assert "nothing of workflow 1 fits" in place.refusal("slurm", "stats", "1", "--job-id", "9")
 

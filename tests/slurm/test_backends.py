@@ -157,7 +157,7 @@ def test_auto_says_why_it_asked_sacct(lab: Lab, jobs: dict[str, int]) -> None:
     lab.run_as_user(["mkdir", "-p", directory])
     variables = {"TORC_ACCOUNTING_BACKEND": "auto", "TORC_OUTPUT_DIR": str(directory)}
     done = lab.run_as_user(words, env=variables)
-    assert ("pyslurm is not installed: sacct was asked" in done.stderr) is not HAS_PYSLURM
+    assert ("pyslurm is not installed: torc used sacct" in done.stderr) is not HAS_PYSLURM
     assert "running" in done.stdout
 
 

@@ -343,7 +343,7 @@ def test_a_stop_asks_every_job_once_keeps_the_results_and_ends_in_time(either: W
     }
     assert (either.directory / "asked").read_text() == "asked\n"
     said = (either.output_dir / f"slurm_output_wf1_sl{job}.o").read_text()
-    assert "3 running jobs are being ended" in said
+    assert "ends the running jobs (3)" in said
     assert "has ended: 3 cancelled, 1 completed, 1 not started" in said, said
 
 

@@ -127,7 +127,7 @@ def test_steps_that_nobody_measured_are_counted_or_shown() -> None:
 
 def test_nothing_is_said_of_a_wrapper_where_there_was_none() -> None:
     bare = dict.fromkeys(COLUMN_NAMES) | {"slurm_job_id": 7, "step_id": "3", "run_id": 1, "step_name": "bare"}
-    bare |= {"state": "OUT_OF_MEMORY", "reason": "ended before Slurm polled it: the wrapper's own figures stand"}
+    bare |= {"state": "OUT_OF_MEMORY", "reason": "ended before Slurm polled it: the wrapper's figures apply"}
     shown = stats_report([], [bare], [], all_steps=True)
     assert shown.items[0]["reason"] == "ended before Slurm polled it"
     assert [warning for warning in shown.warnings if "memory" in warning] == ["7.3 ran out of memory"]

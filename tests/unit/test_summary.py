@@ -10,7 +10,15 @@ from torc_slurm.reports.summary import MOST_LINES, SummaryRow, summary_lines
 ROWS = [
     SummaryRow("prepare", "completed", None, 5 * 10**8, 99.0, 10.0, 10**9, 1, 60),
     SummaryRow(
-        "train", "oom", "the kernel killed a process of it for memory", 105 * 10**8, 523.4, 9900.0, 8 * 10**9, 4, 7200
+        "train",
+        "oom",
+        "the kernel killed one of its processes for memory",
+        105 * 10**8,
+        523.4,
+        9900.0,
+        8 * 10**9,
+        4,
+        7200,
     ),
     SummaryRow("eval", "cancelled", "job train, on which it depends, did not complete"),
     SummaryRow("later", "not started"),
@@ -23,7 +31,7 @@ def test_the_lines() -> None:
         "  most memory against its request: train, 10.50 GB of 8.00 GB (+31.3%)",
         "  most CPU against its request: train, 523.4% of 400% (4 cores) (+30.9%)",
         "  most run time against its request: train, 2h 45m 0s of 2h 0m 0s (+37.5%)",
-        "  oom: train (the kernel killed a process of it for memory)",
+        "  oom: train (the kernel killed one of its processes for memory)",
         "  cancelled: eval (job train, on which it depends, did not complete)",
         "next: torc slurm stats 3",
     ]

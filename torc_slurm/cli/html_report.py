@@ -166,7 +166,7 @@ def _found_allocation(directory: str, slurm_job_id: str, run_id: int | None, ask
         files = _files_of(current.database.connection, attempts, directory)
     say_which_backend(current)
     if not attempts:
-        raise InputError(f"nothing is recorded of Slurm job {slurm_job_id} in {directory}; give its --output-dir")
+        raise InputError(f"no record of Slurm job {slurm_job_id} in {directory}; give its --output-dir")
     return _Found(f"Slurm job {slurm_job_id}", attempts, stats, files)
 
 

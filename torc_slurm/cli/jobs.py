@@ -94,7 +94,7 @@ def _answer(rows: Iterable[JobRow], total: int, waits_for: dict[int, list[int]])
         keys=_KEYS,
         items=(_item(row, waits_for) for row in rows),
         tables=[Table(_columns(), (_cells(row, waits_for) for row in shown))],
-        notes=["No job is like that."] if not shown else [more] if len(shown) < total else [],
+        notes=["No job matches."] if not shown else [more] if len(shown) < total else [],
     )
 
 

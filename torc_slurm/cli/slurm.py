@@ -299,7 +299,7 @@ def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *,
             say(f"accounting: {note}")
         known = [row for row in rows if row.state is not None]
         every += known
-        problems.append(f"nothing is recorded of Slurm job {job} in {directory}{_what_slurm_says(rows, known)}")
+        problems.append(f"no record of Slurm job {job} in {directory}{_what_slurm_says(rows, known)}")
     if every and all_steps:
         return stats_report([], [row.as_row() for row in every], [], all_steps=True)
     for problem in problems[:-1]:
@@ -311,7 +311,7 @@ def _say_which_jobs_are_missing(selection: Selection, found: set[str]) -> None:
     """Of several Slurm jobs, those of which nothing is recorded while something is of others."""
     missing = [job for job in selection.slurm_jobs or () if job not in found]
     if found and missing:
-        say(f"nothing is recorded of Slurm job {', '.join(missing)}")
+        say(f"no record of Slurm job {', '.join(missing)}")
 
 
 def _what_slurm_says(rows: Sequence[AccountingRecord], known: Sequence[AccountingRecord]) -> str:
@@ -357,7 +357,7 @@ def _of_workflow(directory: str, selection: Selection) -> StatsReport:
             raise _nothing_fits(directory, selection) from None
     if (selection.run_id, selection.job_id, selection.attempt_id) != (None, None, None):
         raise InputError(f"nothing of workflow {selection.workflow_id} fits --run-id, --job-id and --attempt-id")
-    say(f"nothing is recorded of workflow {selection.workflow_id} yet")
+    say(f"no record of workflow {selection.workflow_id} yet")
     return stats_report([], [], [], all_steps=False)
 
 
@@ -367,9 +367,7 @@ def _nothing_fits(directory: str, selection: Selection) -> InputError:
             f"there is no workflow {selection.workflow_id} in {directory}; "
             f"for a Slurm job id write --slurm-job-id {selection.workflow_id}"
         )
-    return InputError(
-        f"nothing that fits is recorded in {directory}; run a command under torc-step, or give --output-dir"
-    )
+    return InputError(f"no matching record in {directory}; run a command under torc-step, or use --output-dir")
 
 
 def _answer(report: StatsReport, *, compare: bool, all_columns: bool, explain: bool) -> Answer:

@@ -33,7 +33,7 @@ def build(
         str | None, typer.Option(metavar="PATH", help="What the plugin calls.", show_default="this installation's")
     ] = None,
     slurm_include: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The directory that has slurm/spank.h.")
+        str | None, typer.Option(metavar="DIR", help="The directory that contains slurm/spank.h.")
     ] = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,

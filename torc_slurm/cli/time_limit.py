@@ -15,7 +15,7 @@ def given_up_after(seconds: int) -> Iterator[None]:
     """The body may take so long, and then ends with a TorcError: a file system that does not answer holds nobody up."""
 
     def give_up(_signal: int, _frame: object) -> NoReturn:
-        raise TorcError(f"given up after {seconds} s; torc slurm collect on the login node makes it good")
+        raise TorcError(f"given up after {seconds} s; run torc slurm collect on the login node")
 
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(seconds)

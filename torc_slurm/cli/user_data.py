@@ -13,7 +13,7 @@ from torc_slurm.cli.workflow_options import WorkflowIdArgument
 from torc_slurm.errors import InputError
 from torc_slurm.text import printable
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Values that jobs pass on: get, update, list.")
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Values that jobs exchange: get, update, list.")
 
 _GET_EXAMPLE = """\b
 Example:

@@ -96,7 +96,7 @@ def request_for(
 
 def _after_the_dashes(arguments: list[str]) -> list[str]:
     if arguments and not arguments[0].startswith("-"):
-        raise InputError(f"{arguments[0]!r} is one argument too many; options for sbatch stand after --")
+        raise InputError(f"{arguments[0]!r} is one argument too many; write options for sbatch after --")
     return arguments
 
 
@@ -110,7 +110,7 @@ def working_dir() -> str:
         directory = os.getcwd()
         directory.encode()
     except FileNotFoundError:
-        raise InputError("the current directory is not there any more; change to one that is") from None
+        raise InputError("the current directory no longer exists; change to another one") from None
     except UnicodeEncodeError:
         raise InputError("the name of the current directory is not UTF-8; start torc elsewhere") from None
     return directory

@@ -209,7 +209,7 @@ def delete(
     context: typer.Context,
     workflow_id: Annotated[int, typer.Argument(metavar="ID", help="A workflow's id.", min=1)],
     purge: Annotated[bool, typer.Option("--purge", help="Also delete its plots in resource_plots.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask on a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:

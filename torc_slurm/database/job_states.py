@@ -152,7 +152,7 @@ def _merged(judged: Mapping[str, Value], journal: Row) -> dict[str, Value]:
 def _knows_more(status: str, state: str, return_code: Value) -> bool:
     if status == RUNNING:
         return state not in UNFINISHED
-    if status == COMPLETED:  # it was told to end, and exited 0 upon that; or it did not make its files
+    if status == COMPLETED:  # it was asked to end, and exited 0 upon that; or it did not make its files
         return state in TOLD_TO_END or (state == FAILED and return_code == 0)
     return status == FAILED and state in SPECIFIC_ENDS
 

@@ -78,7 +78,7 @@ def _status(state: Row | None, return_code: object, oom: bool) -> tuple[str, str
         return NOT_STARTED, None
     status, reason = str(state["state"]), None if state["reason"] is None else str(state["reason"])
     if status == FAILED and oom and return_code != 0:
-        return OOM, "the kernel killed a process of it for memory"
+        return OOM, "the kernel killed one of its processes for memory"
     return status, reason
 
 

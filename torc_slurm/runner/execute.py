@@ -29,9 +29,9 @@ from torc_slurm.slurm.allocation import Allocation, read_allocation
 from torc_slurm.units import MIB, format_gb
 
 _REASONS = {
-    signal.SIGTERM: "told to end by SIGTERM (the time limit is near, or scancel)",
+    signal.SIGTERM: "received SIGTERM (the time limit is near, or scancel)",
     signal.SIGINT: "interrupted (Ctrl-C)",
-    signal.SIGHUP: "its terminal was closed (SIGHUP)",
+    signal.SIGHUP: "the terminal was closed (SIGHUP)",
 }
 
 

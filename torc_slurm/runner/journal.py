@@ -126,7 +126,7 @@ class Journal:
         self._writing = None
         if isinstance(result, Exception):
             if self._pause_seconds == GATHER_SECONDS:
-                self._note(f"{result}; it will be tried again")
+                self._note(f"{result}; torc will retry")
             self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
             newest = rows.under(self._take())
             self._runs, self._states = newest.runs, newest.states

@@ -60,7 +60,7 @@ class Launcher(Protocol):
         """Work for a thread that finds out what the end's status leaves in doubt; None where there is no doubt."""
 
     def grace_seconds(self) -> float:
-        """How long jobs that were told to end now may take before they are killed."""
+        """How long jobs that were asked to end now may take before they are killed."""
 
     def end(self, job_ids: Collection[int], *, kill: bool) -> None:
         """Have running attempts end: by SIGTERM, or by SIGKILL."""

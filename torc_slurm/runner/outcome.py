@@ -65,7 +65,7 @@ def judge(
     if code == 0:
         return Outcome(COMPLETED, 0)
     if evidence.oom_kills or says_out_of_memory(ended):
-        return Outcome(OOM, code, "the kernel killed a process of it for memory")
+        return Outcome(OOM, code, "the kernel killed one of its processes for memory")
     if _NODE_FAILURE.search(ended.stderr):
         return Outcome(NODE_FAIL, code, _words(ended))
     if ended.ran and signal_of(ended.status) is not None:

@@ -33,4 +33,4 @@ def missing_words(missing: Sequence[str]) -> str:
     """The reason of a job that exited 0 and did not make all its files."""
     named = ", ".join(missing[:_MOST_NAMED])
     more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
-    return f"it exited 0 and did not make {named}{more}"
+    return f"it exited 0 but did not create {named}{more}"

@@ -274,7 +274,7 @@ class Run:
     def _try_again(self, attempt: Attempt, outcome: Outcome, script_status: int) -> None:
         job = attempt.job
         if script_status or self._stopped is not None:
-            why = f"its recovery script failed with exit code {script_status}" if script_status else "torc was stopped"
+            why = f"the recovery script failed with exit code {script_status}" if script_status else "torc was stopped"
             ended = Outcome(outcome.state, outcome.return_code, f"{outcome.reason}; not tried again: {why}")
             self._settle(job, ended, None)
         else:
@@ -324,13 +324,13 @@ class Run:
         """Start nothing more, and end what runs."""
         if self._stopped is None:
             self._stopped = reason
-            self._observer.note(f"{reason}: nothing more is started, {len(self._running)} running jobs are being ended")
+            self._observer.note(f"{reason}: torc starts no more jobs and ends the running jobs ({len(self._running)})")
             self._tell_to_end(self._running.values(), CANCELLED, f"ended by torc: {reason}", HEARD_LATE_SECONDS)
             self._scripts.end()
             self._loop.after(self._launcher.grace_seconds(), self.kill)
 
     def kill(self) -> None:
-        """Kill what was told to end, without waiting any longer."""
+        """Kill what was asked to end, without waiting any longer."""
         if self._running and not self._is_killing:
             self._is_killing = True
             self._launcher.end(list(self._running), kill=True)
@@ -350,7 +350,7 @@ class Run:
     def _give_up(self) -> None:
         """What a SIGKILL could not end (a process in an uninterruptible call) is left to Slurm or to the kernel."""
         for running in tuple(self._running.values()):
-            reason = "it was killed, and had not ended when torc did"
+            reason = "it was killed, and was still running when torc exited"
             job = running.attempt.job
             row = self._row(job, CANCELLED, reason=reason, running=running)
             self._settle(job, Outcome(CANCELLED, None, reason), row)

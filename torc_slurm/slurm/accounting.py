@@ -128,7 +128,7 @@ def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
     if other:
         backend = "sacct"  # pyslurm asks the local cluster alone
     if backend == "auto" and not pyslurm_backend.is_installed():
-        note = "pyslurm is not installed: sacct was asked"
+        note = "pyslurm is not installed: torc used sacct"
     elif backend != "sacct":
         try:
             rows = pyslurm_backend.query(allocation.slurm_job_id, timeout_seconds=limit)
@@ -136,7 +136,7 @@ def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
         except (CommandError, ParseError) as error:
             if backend == "pyslurm":
                 raise
-            note = f"{error}: sacct was asked instead"
+            note = f"{error}: torc used sacct instead"
     problems: list[str] = []
     cut_off: list[str] = []
     pieces = sacct.query(["-j", allocation.job_argument, *other], timeout_seconds=limit)

@@ -16,7 +16,7 @@ SETTLE_SECONDS = 300.0
 FORGOTTEN_SECONDS = 7 * 86400.0
 
 ASK_AGAIN = "ask again with `torc slurm stats` or `torc slurm collect`"
-_LOWER_BOUND = "killed for memory: Slurm's MaxRSS is a lower bound, what it had seen before the kill"
+_LOWER_BOUND = "killed for memory: Slurm's MaxRSS is a lower bound, its last poll before the kill"
 
 _POLLED, _VIRTUAL, _CPU, _ENERGY = map(measured_by, (POLLED, VIRTUAL, CPU, ENERGY))
 # An OOM kill or an end that came early leaves nothing of what is polled, the virtual size included.
@@ -61,7 +61,7 @@ def judge_step(
 def judge_no_record(slurm_job_id: int, has_other_records: bool, begin_time: float | None, now: float) -> Judgement:
     """What to say of a step whose job has no record that fits."""
     if has_other_records:
-        what = f"Slurm's records of job {slurm_job_id} are of another user or another time (job ids are used again)"
+        what = f"Slurm's records of job {slurm_job_id} belong to another user or time (Slurm reuses job ids)"
     else:
         what = f"Slurm's accounting has no record of job {slurm_job_id}"
     if begin_time is not None and now - begin_time > FORGOTTEN_SECONDS:
@@ -86,21 +86,21 @@ def _absent(record: JobRecord, step_id: str, now: float) -> Judgement:
 def _unfinished(record: JobRecord, row: AccountingRecord, now: float) -> Judgement:
     blank = (*_ALL_POLLED, *_CPU, *_ENERGY, *_EXIT, INDEX["end_time"])
     if _long_ended(record, now):
-        reason = "Slurm never noted this step's own end: the end is its job's"
+        reason = "Slurm did not record this step's end: the end shown is the job's"
         return Judgement("partial", reason, row, blank, record.end_time)
     if row.state is None:
         return Judgement("pending", f"Slurm's record of the step has no state; {ASK_AGAIN}", row, blank)
     return Judgement(
-        "pending", f"Slurm shows the step as {described(row.state)} still; {ASK_AGAIN} once it has ended", row, blank
+        "pending", f"Slurm still shows the step as {described(row.state)}; {ASK_AGAIN} once it has ended", row, blank
     )
 
 
 def _without_own_end(record: JobRecord, row: AccountingRecord, now: float) -> Judgement:
     blank = (*_ALL_POLLED, *_CPU, *_ENERGY, *_EXIT)
     if _long_ended(record, now):
-        reason = "Slurm never got this step's own end: its state and end are the job's, figures never came"
+        reason = "Slurm did not record this step's end: state and end are the job's, there are no figures"
         return Judgement("partial", reason, row, blank)
-    reason = f"the job was ended and this step's own end is not recorded yet; {ASK_AGAIN}"
+    reason = f"the job was ended and Slurm has not recorded this step's end yet; {ASK_AGAIN}"
     return Judgement("pending", reason, row, blank)
 
 
@@ -129,9 +129,9 @@ def _why_nothing_was_polled(row: AccountingRecord, facts: SlurmFacts) -> str:
     if not facts.gathers:
         return f"this cluster measures no steps (JobAcctGatherType is {facts.gather_type})"
     if row.state == "OUT_OF_MEMORY":
-        return "killed for memory before Slurm had polled it: the wrapper's own figures have its peak"
+        return "killed for memory before Slurm polled it: the wrapper's peak applies"
     interval = facts.gather_interval_seconds
     if interval and row.elapsed_seconds is not None and row.elapsed_seconds <= interval:
         every = format_run_time(interval)
-        return f"ended before Slurm polled it (it polls every {every}): the wrapper's own figures stand"
-    return "ended without a figure from Slurm's polling: the wrapper's own figures stand"
+        return f"ended before Slurm polled it (it polls every {every}): the wrapper's figures apply"
+    return "ended without a figure from Slurm: the wrapper's figures apply"

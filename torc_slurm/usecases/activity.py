@@ -58,7 +58,7 @@ def activity_of_claim(run: RunName, claim: Claim, me: Claim, allocation_state: s
         CommandError: its own allocation's steps cannot be asked for.
     """
     if claim.purpose == SUPERSEDED:
-        return Activity(False, "it was taken back before its script began")
+        return Activity(False, "it was withdrawn before its script began")
     if claim.slurm_job_id is None:
         return _without_slurm(run, claim)
     if claim.slurm_job_id == me.slurm_job_id:

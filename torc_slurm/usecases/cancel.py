@@ -26,13 +26,13 @@ def _cancel(current: Current, run: RunState) -> str:
     what = f"run {run.run_id} of workflow {current.workflow_id}"
     if run.job is not None:
         submission.cancel(run.job)
-        return f"{what}: {run.job} was told to end"
+        return f"{what}: {run.job} was asked to end"
     if run.claim is not None:
         return f"{what}: {_end_processes(run, run.claim)}"
     if run.status not in (GENERATED, SUBMITTED):
         raise TorcError(f"{what} cannot be cancelled: {run.reason}")
     if not supersede(current.database.output_dir, current.workflow_id, run.run_id):
-        raise TorcError(f"{what} has begun in this very moment; try again")
+        raise TorcError(f"{what} has just begun; try again")
     with transaction(current.database.connection):
         update_run(current.database.connection, current.workflow_id, run.run_id, status=ENDED, note="taken back")
     return f"{what}: taken back; its script will start nothing"
@@ -50,8 +50,8 @@ def _end_processes(run: RunState, claim: Claim) -> str:
     if not told:
         return f"process {run.processes[0].pid} has just ended"
     if len(told) == 1:
-        return f"process {told[0]} was told to end"
-    return f"processes {', '.join(map(str, told))} were told to end"
+        return f"process {told[0]} was asked to end"
+    return f"processes {', '.join(map(str, told))} were asked to end"
 
 
 def _end(process: Process) -> bool:

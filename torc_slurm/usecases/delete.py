@@ -59,7 +59,7 @@ def _refuse_if_active(current: Current) -> None:
         raise TorcError(active_run_text(current.workflow_id, active.run_id, active.reason))
     for run in current.runs:
         if run.status == GENERATED and not supersede(current.database.output_dir, current.workflow_id, run.run_id):
-            raise TorcError(f"run {run.run_id} of workflow {current.workflow_id} has begun in this very moment")
+            raise TorcError(f"run {run.run_id} of workflow {current.workflow_id} has just begun")
 
 
 def _delete(database: MainDatabase, workflow_id: int) -> None:

@@ -125,7 +125,7 @@ def record_accounting(
         bring_over(os.path.join(output_dir, RESOURCE_DIR))
     runs = list(_recorded_runs(output_dir, allocation, report))
     if not runs:
-        report.problems.append(f"nothing is recorded of job {allocation.slurm_job_id} in {output_dir}")
+        report.problems.append(f"no record of job {allocation.slurm_job_id} in {output_dir}")
         return report
     time.sleep(settle_seconds)
     answers = fetch_runs([(run.key, run.step_ids) for run in runs], timeout_seconds=limit, backend=backend)

@@ -76,7 +76,7 @@ def dry_run(output_dir: str, request: Request) -> Launched:
         prepared = prepare(database, request)
         plan = prepared.plan
         words = ("sbatch", "--parsable", *request.sbatch_arguments)
-        told = (f"sbatch would be called so: {shlex.join(words)} SCRIPT",) if request.sbatch_arguments else ()
+        told = (f"the sbatch command would be: {shlex.join(words)} SCRIPT",) if request.sbatch_arguments else ()
         messages = (*prepared.warnings, *told, *_collector_by_hand(prepared))
         scripts = "\n".join(each.script for each in prepared.allocations)
         count = len(prepared.allocations)
@@ -222,7 +222,7 @@ def _take_back_generated(prepared: Prepared) -> None:
     """No job may run twice at once: a script that was only generated must find its run taken.
 
     Raises:
-        TorcError: it has begun in this very moment.
+        TorcError: it has just begun.
     """
     plan = prepared.plan
     for state in prepared.generated:

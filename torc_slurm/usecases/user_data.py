@@ -60,12 +60,12 @@ def update_user_data(output_dir: str, user_data_id: int, text: str, environ: Map
         TorcError: the file cannot be written.
     """
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BYTES:
-        raise InputError(f"user data has more than {LARGEST_BYTES} bytes; write a file, and pass on its name")
+        raise InputError(f"user data has more than {LARGEST_BYTES} bytes; write a file instead, and pass its name")
     try:
         data = json.loads(text)
         written = json.dumps(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"--data is not JSON: {error}; a text is written in double quotes") from None
+        raise InputError(f"--data is not JSON: {error}; write a text in double quotes") from None
     known = _known(output_dir, user_data_id, environ)
     path = _path(output_dir, known.workflow_id, user_data_id)
     try:
