@@ -18,9 +18,9 @@ UNLIMITED_BYTES = 1 << 60  # v1 writes about 2**63 if there is no limit
 
 
 class StepCgroup:
-    """The step's directories of one cgroup version; every figure is None where the kernel does not offer it.
+    """The step's directories of one cgroup version. A figure is None if the kernel does not offer it.
 
-    A memory directory that is not the step's own is used for limits and kills only.
+    A memory directory above the step's own is used only for limits and kills.
     """
 
     def __init__(self, version: int, memory_dir: str | None, cpu_dir: str | None) -> None:
@@ -75,7 +75,7 @@ class StepCgroup:
         return table["anon"] + table.get("shmem", 0) + (_number(f"{directory}/memory.swap.current") or 0)
 
     def peak_with_cache_bytes(self) -> int | None:
-        """The kernel's high-water mark, with page cache and monitor; the sum (a bound) if there are several tasks."""
+        """The kernel's high-water mark, with page cache and monitor. With several tasks, their sum: an upper bound."""
         name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
         if self._own_memory_dir is None:
             return None
@@ -84,7 +84,7 @@ class StepCgroup:
         return sum(peaks) if peaks else None
 
     def oom_kills(self) -> int | None:
-        """How many processes the kernel killed for memory; each cgroup counts its own."""
+        """How many processes the kernel killed for memory. Each cgroup counts its own."""
         if self._memory_dir is None:
             return None
         name = "memory.oom_control" if self.version == 1 else "memory.events"
@@ -93,7 +93,7 @@ class StepCgroup:
         return sum(counts) if counts else None
 
     def limit_bytes(self) -> int | None:
-        """The smallest memory limit of this cgroup and those above it, whoever set it."""
+        """The smallest memory limit of this cgroup and of those above it."""
         name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
         limits = []
         directory = self._memory_dir or ""
@@ -164,15 +164,15 @@ def _directory(
     root, mount_point = mounts[controller]
     path = paths[controller]
     if root != "/" and (path == root or path.startswith(root + "/")):
-        path = path[len(root) :]  # a container mounts its part of the tree as if it were the whole
+        path = path[len(root) :]  # a container mounts its part of the tree as the root
     if path == "/" and root == "/" and controller:
-        return None  # the whole machine's
+        return None  # the root: the whole machine
     directory = mount_point + path.rstrip("/")
     return directory if os.path.exists(f"{directory}/{must_have}") else None
 
 
 def _task_dirs(directory: str) -> list[str]:
-    """All task directories of the step, if this is one of them; otherwise only this directory."""
+    """All task directories of the step, if this is one of them; else only this directory."""
     above, name = os.path.split(directory)
     if not name.startswith("task_"):
         return [directory]

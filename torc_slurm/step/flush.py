@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torc_slurm.identity import StepIdentity
 
 _SPOOL_WAIT_SECONDS = 1.0
-_MOST_TRIES = 4  # writers for the last batch, if each one is killed
+_MOST_TRIES = 4  # writers for the last batch, if each is killed
 _MOST_SPOOL_TRIES = 2
 _MOST_LINE_BYTES = 4096
 
@@ -47,15 +47,15 @@ class Flusher:
         self._tell = tell
         self._tell_run_id = tell_run_id
         self._writer: _Writer | None = None
-        self._unconfirmed: list[Batch] = []  # no writer has reported yet where these are
-        self._was_killed = False  # a writer of these batches: some of them may be in the file
+        self._unconfirmed: list[Batch] = []  # no writer has confirmed these yet
+        self._was_killed = False  # a writer of these batches was killed: the file may have some of them
         self._told: set[str] = set()
-        self._spooled = ""  # where the record is kept until it is collected
+        self._spooled = ""  # where the record stays until it is collected
         self._is_lost = False
 
     @staticmethod
     def load() -> None:
-        """Load what the writers need once, instead of in each writer: 4 ms of CPU.
+        """Load what the writers need once, instead of in each writer: this saves 4 ms of CPU per writer.
 
         Then release the memory of start-up code and of SQLite, which only the writers run.
         """
@@ -63,7 +63,7 @@ class Flusher:
             try:
                 from torc_slurm.database import node_file  # noqa: F401
             except ImportError:
-                return  # no SQLite: the writers report that, and keep the record without it
+                return  # no SQLite: the writers report that, and write a record without it
             kernel.give_back_code()
 
     @property
@@ -113,9 +113,9 @@ class Flusher:
         self._writer = self._fork(lambda: self._write(batches), batches)
 
     def _give_up_writer(self, why: str) -> None:
-        """Kill the writer that hangs, so that it cannot write old figures later; spool its batches and the last one.
+        """Kill the writer that hangs, so that it cannot write old figures later. Spool its batches and the last one.
 
-        A hung file system can delay its exit; until then, start no other writer.
+        A hung file system can delay its exit. Until then, start no other writer.
         """
         hanging = self._writer
         if hanging is not None:
@@ -123,7 +123,7 @@ class Flusher:
             if self._has_exited(hanging, 0.0):
                 hanging = None
         batches = tuple(self._unconfirmed)
-        if not batches:  # it had written them before it was killed
+        if not batches:  # it wrote them before it was killed
             self._writer = hanging
             return
         for _ in range(_MOST_SPOOL_TRIES):
@@ -143,13 +143,13 @@ class Flusher:
         self._tell_once(text)
 
     def _is_done(self, wait_seconds: float) -> bool:
-        """Whether the last writer exits within the given time; reads its report."""
+        """Whether the last writer exits within the given time. Reads its report."""
         if self._writer is not None and self._has_exited(self._writer, wait_seconds):
             self._writer = None
         return self._writer is None
 
     def _has_exited(self, writer: _Writer, wait_seconds: float) -> bool:
-        """Whether it exits within the given time; reads what it has reported until then."""
+        """Whether the writer exits within the given time. Reads the lines it reports until then."""
         has_exited = writer.listen(wait_seconds)
         for line in writer.take_lines():
             if not line.startswith("run "):
@@ -202,7 +202,7 @@ class Flusher:
     # --- in the writer -------------------------------------------------------------------------------------------
 
     def _write(self, batches: tuple[Batch, ...]) -> Iterator[str]:
-        """Write to the node file, else to the spool; yields the lines of the report as they become true."""
+        """Write to the node file, else to the spool. Yields each line of the report as soon as it is true."""
         try:
             from torc_slurm.database.node_file import write_batch
 
@@ -262,13 +262,13 @@ def _line(text: str) -> bytes:
 
 
 class _Writer:
-    """A forked writer (pid 0: the work is already done) and the pipe for the lines of its report."""
+    """A forked writer and the pipe for the lines of its report. With pid 0 the work is already done."""
 
     def __init__(self, pid: int, pipe: int, batches: tuple[Batch, ...], text: bytes = b"") -> None:
         self._pid = pid
         self.pipe = pipe
-        self.batches = batches  # that its report is about
-        self.has_reported = False  # more than the run id
+        self.batches = batches  # the batches that its report is about
+        self.has_reported = False  # it reported more than the run id
         self._text = text
 
     def kill(self) -> None:
@@ -276,7 +276,7 @@ class _Writer:
             os.kill(self._pid, 9)
 
     def listen(self, wait_seconds: float) -> bool:
-        """Read its report; whether it has exited within the time."""
+        """Read its report. Returns whether it exited within the time."""
         if self.pipe < 0:
             return True
         deadline = time.monotonic() + wait_seconds
@@ -293,7 +293,7 @@ class _Writer:
         return False
 
     def take_lines(self) -> list[str]:
-        """The whole lines of its report that were not taken yet."""
+        """The complete lines of its report that were not returned yet."""
         text, end, self._text = self._text.rpartition(b"\n")
         return (text + end).decode("utf-8", "replace").splitlines()
 
@@ -303,7 +303,7 @@ class Target:
 
     def __init__(self, identity: StepIdentity, is_of_site: bool = False) -> None:
         self._identity = identity
-        self._is_of_site = is_of_site  # the output directory is one that a site keeps for this user
+        self._is_of_site = is_of_site  # a site chose the output directory for this user
         self.path: str | None = None if identity.run_id is None else node_file_of(identity)
 
     @property
@@ -330,12 +330,12 @@ class Target:
         return self.path
 
     def know(self, run_id: int) -> None:
-        """The run id that was chosen, here or by a writer."""
+        """Keep the run id that this process or a writer chose."""
         self._identity.run_id = run_id
         self.path = node_file_of(self._identity)
 
     def assume(self, batch: Batch) -> str:
-        """The path for a spool; if no run id could be chosen, it has the time instead, so that it is unused."""
+        """The path for a spool. If no run id could be chosen, the name has the time instead, so that it is unique."""
         if self.path is None:
             self.know(int(float(str(batch.step["begin_time"]))))
         batch.step["run_id"] = self._identity.run_id

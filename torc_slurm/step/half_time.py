@@ -1,4 +1,4 @@
-"""How much CPU a step used in the last half of its time, without keeping its series: a job that hung used none."""
+"""How much CPU a step used in the last half of its time, without a stored series. A job that hung used none."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ _MOST_MARKS = 64
 
 
 class HalfTime:
-    """Keeps at most 64 marks of (elapsed, CPU seconds so far); when they are full every second one goes."""
+    """Keeps at most 64 pairs of (elapsed, CPU seconds so far). When the list is full, every second pair is removed."""
 
     def __init__(self) -> None:
         self._marks: list[tuple[float, float]] = [(0.0, 0.0)]
         self._spacing_seconds = 0.0
 
     def note(self, elapsed_seconds: float, cpu_seconds: float) -> None:
-        """Note how far it had come; marks nearer than the present spacing are passed over."""
+        """Add a pair, unless it is closer to the last one than the current spacing."""
         if elapsed_seconds - self._marks[-1][0] < self._spacing_seconds:
             return
         self._marks.append((elapsed_seconds, cpu_seconds))
@@ -22,9 +22,10 @@ class HalfTime:
             self._spacing_seconds = elapsed_seconds / (_MOST_MARKS / 2)
 
     def last_half_cpu_seconds(self, elapsed_seconds: float, cpu_seconds: float) -> float | None:
-        """CPU seconds since the last mark at or before the middle; None with no mark but the begin.
+        """CPU seconds since the last pair at or before the middle; None if only the begin is known.
 
-        A little more than the half at most, so that a job that worked in it is never taken for one that hung.
+        The span is a little longer than half, so that a job that worked in the last half never looks like one that
+        hung.
         """
         if len(self._marks) < 2:
             return None

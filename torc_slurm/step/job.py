@@ -1,7 +1,7 @@
-"""Starts the job: all that must happen before COMMAND runs, and nothing else; everybody waits for it.
+"""Starts the job. Only what must happen before COMMAND runs is here, because everybody waits for it.
 
-Signals are blocked from here on: the wrapper takes them one by one. The job gets back the mask and the dispositions
-that this process was started with. ``_signal`` stands in for ``signal``, which brings enum with it: 6 ms.
+Signals are blocked from here on, and the wrapper takes them one by one. The job gets back the signal mask and the
+dispositions that this process was started with. ``_signal`` replaces ``signal``, which imports enum: 6 ms.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ else:
 
 OOM_SCORE_RAISE = 100
 _STDERR_WAIT_MILLISECONDS = 200
-_PIPE_BYTES = 4096  # PIPE_BUF: as much does not block where poll says that there is room
-_ASIDE = b"TORC_ASIDE_"  # as launcher/torc_step.c has it
+_PIPE_BYTES = 4096  # PIPE_BUF: a write of this size does not block if poll reports room
+_ASIDE = b"TORC_ASIDE_"  # the same prefix as in launcher/torc_step.c
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
@@ -42,12 +42,12 @@ class Job:
 
 
 def start_job(command: list[str], identity: StepIdentity) -> Job:
-    """Fork the job. This process has all signals blocked and adopts orphans when it returns.
+    """Fork the job. When this returns, this process has blocked all signals and adopts orphans.
 
-    Where there can be no further process it becomes the job, unmeasured, and does not return.
+    If no further process can start, this process becomes the job, unmeasured, and does not return.
 
     Raises:
-        OSError: it could not be prepared; nothing is changed then.
+        OSError: the job could not be prepared; nothing has changed.
     """
     gc.disable()  # nothing here makes cycles, and a collection would copy pages that the forks share
     environment = given_environment() | {ACTIVE_VARIABLE.encode(): os.fsencode(identity.active_mark)}
@@ -65,7 +65,7 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     if pid == 0:
         try:
             if os.getpid() != wrapper_pid:
-                kernel.die_with_parent(_signal.SIGKILL)  # a SIGKILL for the wrapper is one for the job
+                kernel.die_with_parent(_signal.SIGKILL)  # if the wrapper is killed by SIGKILL, so is the job
                 kernel.raise_oom_score(OOM_SCORE_RAISE)
             if wrapper_pid in (os.getppid(), os.getpid()):
                 _signal.signal(_signal.SIGCHLD, received_sigchld)
@@ -77,7 +77,7 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
 
 
 def wait_only(job: Job) -> tuple[int, int]:
-    """Of which signal the job died (0: none), and its exit code; all that is left where the wrapper cannot work."""
+    """Wait for the job, without a monitor: the signal that killed it (0: none), and its exit code."""
     try:
         _, status = os.waitpid(job.pid, 0)
     except ChildProcessError:
@@ -88,14 +88,14 @@ def wait_only(job: Job) -> tuple[int, int]:
 
 
 def is_measured_already(identity: StepIdentity) -> bool:
-    """Whether an outer torc-step measures this very step: its tree includes this process."""
+    """Whether an outer torc-step already measures this step: its tree includes this process."""
     return os.environ.get(ACTIVE_VARIABLE) == identity.active_mark
 
 
 def given_environment() -> dict[bytes, bytes]:
     """The environment that torc-step was started with.
 
-    The launcher has set aside what a Python would obey; Python sets LC_CTYPE where the locale is C (PEP 538).
+    The launcher renames variables that a Python would obey. Python itself sets LC_CTYPE in the C locale (PEP 538).
     """
     environment = {
         name[len(_ASIDE) :] if name.startswith(_ASIDE) else name: value for name, value in os.environb.items()
@@ -115,7 +115,7 @@ def given_environment() -> dict[bytes, bytes]:
 
 
 def become(command: list[str], environment: dict[bytes, bytes]) -> None:
-    """Exec the command; where that fails say why and exit as a shell would: 127 not found, 126 not executable."""
+    """Exec the command. If that fails, print why and exit as a shell would: 127 not found, 126 not executable."""
     for number in _PYTHON_IGNORES:
         _signal.signal(number, _signal.SIG_DFL)
     try:
@@ -136,27 +136,27 @@ def become(command: list[str], environment: dict[bytes, bytes]) -> None:
 
 
 def _stands_on_path(name: str, environment: dict[bytes, bytes]) -> bool:
-    """Whether a directory of PATH is known to have it: one that may not be searched decides nothing, as in a shell."""
+    """Whether a directory of PATH has it. A directory that may not be searched is skipped, as in a shell."""
     path = os.fsdecode(environment.get(b"PATH", os.defpath.encode()))
     return any(os.path.isfile(os.path.join(place, name)) for place in path.split(os.pathsep))
 
 
 def die(signal: int, code: int) -> int:
-    """End this process as the job ended: of the same signal, without a core file of our own, or with its exit code."""
+    """End this process as the job ended: by the same signal, without a core file of our own, or with its exit code."""
     if signal:
         kernel.forbid_core_dumps()
         try:
             _signal.signal(signal, _signal.SIG_DFL)
         except (OSError, ValueError):
-            pass  # SIGKILL, and the two that glibc keeps for itself (32, 33): they are never handled or blocked
+            pass  # SIGKILL, and the two that glibc reserves (32, 33): they are never handled or blocked
         os.kill(os.getpid(), signal)
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {signal})
     os._exit(code)
 
 
 def say(text: str) -> None:
-    """One line on stderr, where it is read: a pipe that nobody empties, or that is closed, must not hold the job."""
-    import select  # seldom needed
+    """Print one line on stderr, unless that would block: a full or closed pipe must not delay the job."""
+    import select  # rarely needed
 
     try:
         poll = select.poll()

@@ -1,6 +1,6 @@
-"""What the wrapper needs of the kernel and Python's ``os`` does not offer: prctl, small /proc files, inherited files.
+"""Calls that the wrapper needs and Python's ``os`` lacks: prctl, small /proc files, inherited files.
 
-Loaded before the job starts: ``_ctypes`` (0.4 ms) stands in for ``ctypes`` (2.3 ms), which it falls back to.
+Loaded before the job starts. ``_ctypes`` (0.4 ms) replaces ``ctypes`` (2.3 ms), which is the fallback.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ def _prctl(option: int, value: int) -> bool:
         import _ctypes
 
         if not _prctl_address:
-            _prctl_address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]  # None: ourselves
+            _prctl_address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]  # None: this program
         return bool(_ctypes.call_function(_prctl_address, (option, value, 0, 0, 0)) == 0)
-    except Exception:  # a Python whose _ctypes differs: the public way
+    except Exception:  # this Python's _ctypes differs: use the public module
         import ctypes
 
         return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
 
 
 def adopt_orphans(adopt: bool = True) -> bool:
-    """Make orphaned descendants children of this process (PR_SET_CHILD_SUBREAPER, Linux 3.4), or no longer."""
+    """Make orphaned descendants children of this process (PR_SET_CHILD_SUBREAPER, Linux 3.4), or stop doing so."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
@@ -40,51 +40,51 @@ def die_with_parent(signal_number: int) -> bool:
 
 
 def forbid_core_dumps() -> bool:
-    """No core file of this process, also where core_pattern is a pipe and RLIMIT_CORE is not asked."""
+    """Write no core file of this process, also if core_pattern is a pipe, which ignores RLIMIT_CORE."""
     return _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def give_back_code() -> int:
-    """Let go of all code that this process has mapped, its libraries' too; what it runs again comes back.
+    """Release the pages of all code that this process has mapped, libraries too. Code that runs again is read again.
 
-    Returns the bytes let go.
-    The pages are the files' own (madvise(2), MADV_DONTNEED on read-only mappings): nothing is lost. Best effort.
+    Returns the bytes released.
+    The pages are backed by files (madvise(2), MADV_DONTNEED on read-only mappings), so nothing is lost. Best effort.
     """
     given_back = 0
     try:
         import _ctypes
 
         pointer = type("pointer", (_ctypes._SimpleCData,), {"_type_": "P"})
-        madvise = _ctypes.dlsym(_ctypes.dlopen(None, 0), "madvise")  # type: ignore[arg-type]  # None: ourselves
+        madvise = _ctypes.dlsym(_ctypes.dlopen(None, 0), "madvise")  # type: ignore[arg-type]  # None: this program
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
-            # only a file's: what was generated in memory would not come back
+            # only files: generated code could not be read again
             mappings = [line for line in file if " r-xp " in line and "/" in line]
         for line in mappings:
             begin, end = (int(address, 16) for address in line.split(None, 1)[0].split("-"))
             arguments = (pointer(begin), pointer(end - begin), _MADV_DONTNEED)
             given_back += (end - begin) * (_ctypes.call_function(madvise, arguments) == 0)
-    except Exception:  # a Python whose _ctypes differs, no procfs: then they stay
+    except Exception:  # this Python's _ctypes differs, or there is no procfs: keep the pages
         return given_back
     return given_back
 
 
 def keep_files_usable() -> None:
-    """What this process writes is usable by its owner, whatever umask was meant for the job's files."""
+    """Let the owner use what this process writes, whatever umask the job's files need."""
     os.umask(os.umask(0o077) & 0o077)
 
 
 def raise_oom_score(by: int) -> None:
-    """Let the kernel take this process and its children before others of the cgroup; best effort."""
+    """Make the kernel kill this process and its children before others of the cgroup. Best effort."""
     try:
         descriptor = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
         score = min(1000, int(os.read(descriptor, 16)) + by)
         os.write(descriptor, b"%d" % score)
     except (OSError, ValueError):
-        pass  # no procfs, or a container that forbids it: the job must start all the same
+        pass  # no procfs, or a container forbids it: the job must start anyway
 
 
 def allowed_cpus(pid: int) -> set[int]:
-    """The CPUs that a process (a thread) may run on: its affinity within its cgroup's cpuset; empty if it is gone."""
+    """The CPUs that a process (a thread) may run on: its affinity within its cgroup's cpuset; empty after its exit."""
     try:
         return os.sched_getaffinity(pid)
     except (OSError, AttributeError):
@@ -92,20 +92,20 @@ def allowed_cpus(pid: int) -> set[int]:
 
 
 def allowed_cpus_of_threads(pids: list[int]) -> set[int]:
-    """The same of all threads of these processes."""
+    """The CPUs that any thread of these processes may run on."""
     cpus: set[int] = set()
     for pid in pids:
         try:
             threads = os.listdir(f"/proc/{pid}/task")
         except OSError:
-            continue  # it is gone
+            continue  # it has exited
         for thread in threads:
             cpus |= allowed_cpus(int(thread))
     return cpus
 
 
 def resident_bytes() -> int:
-    """This process's own resident memory now, in bytes; 0 where there is no procfs."""
+    """This process's resident memory now, in bytes; 0 without procfs."""
     try:
         with open("/proc/self/statm", "rb", buffering=0) as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
@@ -114,7 +114,7 @@ def resident_bytes() -> int:
 
 
 def own_io() -> tuple[int, int, int, int]:
-    """This process's bytes from storage, to storage, read and written at all, so far; zeros where it is not told."""
+    """This process's bytes so far: from storage, to storage, read and written in total; zeros if unknown."""
     try:
         with open("/proc/self/io", "rb", buffering=0) as file:
             values = [int(line.rsplit(b" ", 1)[1]) for line in file.read().splitlines()]
@@ -131,10 +131,10 @@ def open_descriptors() -> list[int]:
 
 
 def let_go_of_files(keep: tuple[int, ...]) -> None:
-    """Point stdin and stdout at /dev/null and close every other descriptor but ``keep``.
+    """Point stdin and stdout at /dev/null and close every other descriptor except ``keep``.
 
     The reader of a pipe must see its end when the job closes it, and the job's launcher must see its descriptors
-    closed: none may live on in the processes beside the job.
+    closed. So the processes beside the job must keep none of them open.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -145,14 +145,14 @@ def let_go_of_files(keep: tuple[int, ...]) -> None:
             try:
                 os.close(descriptor)
             except OSError:
-                pass  # listdir's own descriptor, closed already
+                pass  # listdir's own descriptor, already closed
 
 
 def has_ended(pid: int) -> bool:
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
-        return True  # reaped already
+        return True  # already reaped
 
 
 def has_terminal() -> bool:

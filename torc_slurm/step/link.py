@@ -1,13 +1,13 @@
-"""What wrapper and monitor say to one another: short texts, each whole, over a Unix socket (SOCK_SEQPACKET).
+"""The messages between wrapper and monitor: short texts over a Unix socket (SOCK_SEQPACKET keeps each one whole).
 
-wrapper -> monitor   ``begin`` and ``exit`` with the fields of Begin and Exit
-monitor -> wrapper   ``say <text>`` for the user's eyes; ``go`` (others still run); ``done`` (all is written);
-                     ``run <id>``, outside Slurm, the run id that was drawn; ``failed <why>`` as its last word;
+wrapper -> monitor   ``Begin`` and ``Exit`` with the fields of these classes
+monitor -> wrapper   ``say <text>`` to print for the user; ``go``: other tasks still run; ``done``: all is written;
+                     ``run <id>``: the run id that was chosen, outside Slurm; ``failed <why>``: its last message;
                      ``welcome`` to a task that connected, or ``taken``: that task of the step has a wrapper already
 
-A wrapper that starts its own monitor shares a socket pair with it; the other tasks of a step connect to a socket in
-the node's own directory, which the first of them to come claims. The end of a connection without ``exit`` means that
-the wrapper was killed.
+A wrapper that starts the monitor shares a socket pair with it. The step's other tasks connect to a socket in the
+node's private directory, which the first task claims. A connection that closes without ``Exit`` means that the
+wrapper was killed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MOST_BYTES = 4096
 _MOST_WAITING = 1024
 _LARGEST_NUMBER = 2**63
 _SWEEP_EVERY_SECONDS, _KEPT_SECONDS = 3600.0, 86400.0
-_MOST_PATH_BYTES = 100  # sun_path has room for 107
+_MOST_PATH_BYTES = 100  # sun_path holds 107
 
 
 class Begin:
-    """A task began: its number in the step and on the node, who runs it, when (Unix seconds)."""
+    """A task began: its number in the step and on the node, its processes, and the time (Unix seconds)."""
 
     FIELDS = (
         "task",
@@ -49,23 +49,23 @@ class Begin:
     __slots__ = FIELDS
     task: int
     local_task: int
-    parent_pid: int  # of the wrapper: slurmstepd, in a step
+    parent_pid: int  # the wrapper's parent: slurmstepd, in a step
     wrapper_pid: int
-    helper_pid: int  # the bare sentinel beside the task, 0 where the monitor is it
+    helper_pid: int  # the task's bare sentinel; 0 if the monitor is its sentinel
     job_pid: int
     wrapper_cpu_seconds: float  # so far
     waited_before_seconds: float  # CPU of the children that its launcher waited for
-    own_storage_read_bytes: int  # this and the next three: the wrapper's own /proc/self/io before the job used any
+    own_storage_read_bytes: int  # this and the next three: the wrapper's own /proc/self/io before the job started
     own_storage_written_bytes: int
     own_read_chars: int
     own_written_chars: int
-    wrapper_rss_bytes: int  # at the fork: what the kernel puts into the job's ru_maxrss before its exec
+    wrapper_rss_bytes: int  # at the fork: the kernel starts the job's ru_maxrss with this value
     begin_time: float
-    begin_monotonic: float  # the same moment on the node's monotonic clock, which nobody sets
+    begin_monotonic: float  # the same moment on the node's monotonic clock, which cannot be set
 
 
 class Exit:
-    """A task ended: as the kernel told it to ``wait4`` (CPU seconds, ru_maxrss in bytes)."""
+    """A task ended. The figures are those of ``wait4`` (CPU seconds, ru_maxrss in bytes)."""
 
     FIELDS = (
         "task",
@@ -88,8 +88,8 @@ class Exit:
     begin_time: float
     end_time: float
     elapsed_seconds: float
-    return_code: int  # 128 + signal where it died of one
-    signal: int  # 0 where it did not
+    return_code: int  # 128 + signal if a signal killed it
+    signal: int  # 0 if it exited
     user_cpu_seconds: float
     system_cpu_seconds: float
     max_rss_bytes: int
@@ -104,7 +104,7 @@ def encode(message: Begin | Exit) -> bytes:
 
 
 def decode(text: bytes) -> Begin | Exit | None:
-    """The message, or None where the text is not one of ours."""
+    """The message, or None if the text is neither Begin nor Exit."""
     words = text.decode("ascii", "replace").split()
     message: Begin | Exit = Begin() if words[:1] == ["Begin"] else Exit()
     if words[:1] != [type(message).__name__] or len(words) != len(message.FIELDS) + 1:
@@ -121,12 +121,12 @@ def decode(text: bytes) -> Begin | Exit | None:
 
 
 def pair() -> tuple[_socket.socket, _socket.socket]:
-    """The wrapper's and the monitor's end."""
+    """One end for the wrapper, one for the monitor."""
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 
 
 def meeting_place(step_key: str) -> str | None:
-    """The socket's path for the step's tasks on this node; None where there is no private directory for it."""
+    """The path of the socket for the step's tasks on this node; None if there is no private directory for it."""
     place = node_local.subdirectory("steps")
     path = None if place is None else os.path.join(place, step_key + ".sock")
     is_short = path is None or len(os.fsencode(path)) < _MOST_PATH_BYTES
@@ -134,12 +134,12 @@ def meeting_place(step_key: str) -> str | None:
 
 
 def claim(path: str) -> _socket.socket | None:
-    """The socket that a step's monitor is to listen on; None where one listens already.
+    """The socket that the step's monitor must listen on; None if another monitor listens already.
 
-    What an earlier, killed one left there is replaced; tasks that come at the same time take turns.
+    Replaces the socket of an earlier monitor that was killed. Tasks that arrive at the same time take turns.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: the socket cannot be made.
     """
     lock = os.open(os.path.join(os.path.dirname(path), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -163,8 +163,8 @@ def claim(path: str) -> _socket.socket | None:
 class Use:
     """One use of torc-step by the tasks of a step: its name in the records, and the tasks that registered so far.
 
-    It is kept beside the meeting place, so that a monitor that comes after another goes on with the same record, and a
-    task that runs torc-step a second time is another use.
+    A file next to the socket keeps it: a later monitor of the same use continues the same record. If a task runs
+    torc-step a second time, that is another use.
     """
 
     def __init__(self, path: str | None, step_key: str) -> None:
@@ -185,7 +185,7 @@ class Use:
             return []
 
     def register(self, task: int) -> None:
-        """The first task of a monitor: where it had registered before, it begins another use."""
+        """Register the first task of a monitor. If it had registered before, it begins another use."""
         if task in self.tasks:
             self.name = f"{self.name.partition(' ')[0]} {time.time_ns()}"
             self.tasks = set()
@@ -196,10 +196,10 @@ class Use:
             with open(self._path, "w", encoding="utf-8", errors="surrogateescape") as file:
                 file.write("\n".join([self.name, *map(str, sorted(self.tasks))]))
         except OSError:
-            pass  # a full disk: a monitor after this one will not know of it
+            pass  # a full disk: a later monitor will not know this task
 
     def ended(self) -> None:
-        """The file is kept for some time from now on."""
+        """Restart the time for which the file is kept."""
         try:
             os.utime(self._path or "")
         except OSError:
@@ -207,7 +207,7 @@ class Use:
 
 
 def sweep(path: str) -> None:
-    """Remove what uses of other steps left beside a meeting place a day ago; looked for once an hour."""
+    """Remove files of other uses that are older than a day. Runs at most once an hour."""
     place = os.path.dirname(path)
     mark, now = os.path.join(place, "swept"), time.time()
     try:
@@ -219,13 +219,13 @@ def sweep(path: str) -> None:
             if name.endswith(".tasks") and os.stat(os.path.join(place, name)).st_mtime < now - _KEPT_SECONDS:
                 os.unlink(os.path.join(place, name))
     except OSError:
-        pass  # another sweeps too
+        pass  # another sweep runs too
 
 
 def accept(listener: _socket.socket) -> _socket.socket:
     try:
-        descriptor, _ = listener._accept()  # type: ignore[attr-defined]  # what socket.accept calls: 1 MB and 6 ms less
-    except AttributeError:  # a Python that calls it otherwise
+        descriptor, _ = listener._accept()  # type: ignore[attr-defined]  # socket.accept calls this too; without its import: 1 MB and 6 ms less
+    except AttributeError:  # this Python has another name for it
         import socket
 
         connection, _ = socket.socket(fileno=os.dup(listener.fileno())).accept()
@@ -234,7 +234,7 @@ def accept(listener: _socket.socket) -> _socket.socket:
 
 
 def connect(path: str) -> _socket.socket | None:
-    """A wrapper's connection to the step's monitor; None while, or where, nobody listens."""
+    """A wrapper's connection to the step's monitor; None if no monitor listens."""
     socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
         socket.connect(path)
@@ -245,7 +245,7 @@ def connect(path: str) -> _socket.socket | None:
 
 
 def send(socket: _socket.socket, text: bytes) -> bool:
-    """Whether the other end still takes it; never blocks for long (the socket has a time limit), never raises."""
+    """Send a message. Returns False if the other end is gone. Blocks only for the socket's time limit; never raises."""
     try:
         socket.send(text[:_MOST_BYTES], _socket.MSG_NOSIGNAL)
     except OSError:
@@ -254,12 +254,12 @@ def send(socket: _socket.socket, text: bytes) -> bool:
 
 
 def receive(socket: _socket.socket) -> bytes:
-    """One message; empty when the other end is gone.
+    """One message; empty if the other end is gone.
 
     Raises:
         TimeoutError: nothing came within the socket's time limit.
     """
     try:
         return socket.recv(_MOST_BYTES)
-    except ConnectionResetError:  # it is gone and had not read all; what it sent before is still to be had
+    except ConnectionResetError:  # the other end closed with unread messages; what it sent before can still be read
         return socket.recv(_MOST_BYTES)

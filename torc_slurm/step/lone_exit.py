@@ -26,7 +26,7 @@ def record_exit_alone(
     monitor_end: str,
     wait_seconds: float,
 ) -> None:
-    """Write one task's exit, which comes through ``socket``, if its monitor died or never answered.
+    """Write one task's exit, received through ``socket``, if its monitor died or never answered.
 
     Spool it if it cannot be written within ``wait_seconds``.
     """

@@ -1,4 +1,4 @@
-"""The console script torc-step: parse, then hand over to the wrapper. One of the two composition roots."""
+"""The console script torc-step: parses the command line, then starts the wrapper. One of the two entry points."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _ignore_users_pythonpath() -> None:
-    """PYTHONPATH is meant for the job: a ``select.py`` or an old Python's library there must not break the wrapper."""
+    """PYTHONPATH is for the job: a ``select.py`` or an old Python's library in it must not break the wrapper."""
     unwanted = os.environ.get("PYTHONPATH")
     if unwanted and not sys.flags.ignore_environment:
         entries = {os.path.abspath(entry) for entry in unwanted.split(os.pathsep)}
@@ -22,8 +22,8 @@ def _ignore_users_pythonpath() -> None:
 
 
 def load() -> None:
-    """Import what is needed until the job runs; where that fails the launcher's code runs the command alone."""
-    import resource  # noqa: F401 - os.wait4 loads it: where there is no free descriptor for that, the status is lost
+    """Import what is needed until the job runs. If that fails, the launcher's code runs the command alone."""
+    import resource  # noqa: F401 - os.wait4 loads it: without a free descriptor for that, the status is lost
 
     import torc_slurm.identity
     import torc_slurm.step.job
@@ -31,7 +31,7 @@ def load() -> None:
 
 
 def main() -> int:
-    """Run ``sys.argv``; returns only for help, version and wrong input: else the process ends as its job ended."""
+    """Run ``sys.argv``. Returns only after help, version or wrong input; else the process ends as its job ended."""
     _ignore_users_pythonpath()
     set_process_name("torc-step")
     load()
@@ -44,7 +44,7 @@ def main() -> int:
             _run_unmeasured(command, str(error))
         sys.stderr.write(f"torc-step: {error}\n")
         return error.exit_status
-    except Exception as error:  # no memory: the launcher's rule for where the command begins has to do
+    except Exception as error:  # out of memory, for example: find the command as the launcher does
         _run_unmeasured(sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:], str(error))
         raise
     if options.wants == "help":
@@ -67,7 +67,7 @@ def _run_unmeasured(command: list[str], why: str) -> None:
 
 
 def _run(options: Options) -> int:
-    """Start the job, watch it, and end this process as it ended; a step that is measured already just becomes it."""
+    """Start the job, watch it, and end this process as the job ended. If the step is measured already, exec the job."""
     from torc_slurm.identity import identify
     from torc_slurm.step.job import become, die, given_environment, is_measured_already, say, start_job, wait_only
 
@@ -93,7 +93,7 @@ def _run(options: Options) -> int:
 
 
 def _own_words(options: Options) -> list[str]:
-    """The command line without COMMAND: what is aimed at that by ``pkill -f`` must not hit the wrapper too."""
+    """The command line without COMMAND: ``pkill -f`` on the command's words must not match the wrapper."""
     return sys.argv[1 : len(sys.argv) - len(options.command)]
 
 

@@ -1,8 +1,8 @@
-"""How much memory the job needed: floor, best and ceiling, each with where it comes from.
+"""How much memory the job needed: floor, best and ceiling, each with its source.
 
-floor    the largest single process, exact: VmHWM, and ru_maxrss where it exceeds the wrapper's size at the fork
-best     what the job would be charged: the step's cgroup without page cache; else PSS; else the sum of RSS
-ceiling  the cgroup's high-water mark, page cache and monitor included
+floor    the largest single process, exact: VmHWM, and ru_maxrss if it exceeds the wrapper's size at the fork
+best     what the cgroup would charge: the step's cgroup without page cache; else PSS; else the sum of RSS
+ceiling  the cgroup's high-water mark, with page cache and monitor
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from torc_slurm.step.readings import TreeReader, TreeReading
 
-# ru_maxrss of a job starts as the wrapper's resident size at its fork; only what is clearly above it is the job's own.
+# A job's ru_maxrss starts as the wrapper's resident size at the fork: only a clearly larger value is the job's own.
 _FORK_SLACK_BYTES = 1 << 20
 _PSS_SHARE_OF_TIME = 0.001
-_PSS_FREE_MEASUREMENTS = 2  # one while a tree forks, one when it stands
-_PSS_FREE_SECONDS = 0.15  # what may be spent at once on a new tree
+_PSS_FREE_MEASUREMENTS = 2  # one while a tree forks, one when it is stable
+_PSS_FREE_SECONDS = 0.15  # CPU time allowed at once for a new tree
 _PSS_WORTH_GROWTH = 1.02
 _PSS_NEW_PEAK_GROWTH = 1.3
 _PSS_UNSURE_GROWTH = 1.1
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-# Then a tree that still forks, or was not seen twice, is measured all the same: the first time, and later.
+# After this time, a tree is measured even while it forks: the first time, and later.
 _PSS_FIRST_PATIENCE_SECONDS, _PSS_PATIENCE_SECONDS = 0.1, 0.5
 
 
@@ -46,7 +46,7 @@ class MemoryFigures:
 
     def __init__(self) -> None:
         self.floor, self.best, self.ceiling = Peak(), Peak(), Peak()
-        self.estimated_bytes = 0  # what a tree larger than ever measured may have now
+        self.estimated_bytes = 0  # estimate for a tree larger than any that was measured
         self.at_most: int | None = None  # ru_maxrss that may be the wrapper's own
         self.sampled_rss_peak_bytes: int | None = None
         self._byte_seconds = 0.0
@@ -54,7 +54,7 @@ class MemoryFigures:
         self._last: tuple[float, int] | None = None
 
     def see_sample(self, when: float, best_bytes: int, source: str, rss_bytes: int) -> None:
-        """``when`` in monotonic seconds: each sample weighs as long as the time since the one before it."""
+        """Add a sample. ``when`` is in monotonic seconds: a sample's weight is the time since the one before."""
         if source != "pss_estimated":
             self.best.see(best_bytes, source)
         self.sampled_rss_peak_bytes = max(self.sampled_rss_peak_bytes or 0, rss_bytes)
@@ -71,14 +71,14 @@ class MemoryFigures:
             self.at_most = max(self.at_most or 0, max_rss_bytes)
 
     def best_so_far(self) -> Peak:
-        """The best figure, or an estimate that is above it: that one is given up when the tree has been measured."""
+        """The best figure, or the estimate if that is larger. The estimate goes when the tree has been measured."""
         best = Peak()
         best.see(self.best.bytes or 0, self.best.source or "")
         best.see(self.estimated_bytes, "pss_estimated")
         return best
 
     def peak(self) -> tuple[int | None, str | None]:
-        """The figure that decides: best, never below the floor."""
+        """The figure that sizes requests: best, but never below the floor."""
         winner = self.best_so_far()
         if self.floor.bytes is not None and (winner.bytes is None or self.floor.bytes > winner.bytes):
             winner = self.floor
@@ -87,7 +87,7 @@ class MemoryFigures:
         return winner.bytes, winner.source
 
     def average(self) -> tuple[int | None, str | None]:
-        """Time-weighted mean of the samples; with fewer than two of them the peak, marked so."""
+        """Time-weighted mean of the samples. With fewer than two samples: the peak, with the source ``peak``."""
         if self._weighed_seconds > 0:
             return round(self._byte_seconds / self._weighed_seconds), "samples"
         peak, _ = self.peak()
@@ -95,12 +95,13 @@ class MemoryFigures:
 
 
 class RationedPss:
-    """Proportional memory of a tree of several processes, measured no more often than its cost allows.
+    """Proportional memory (PSS) of a tree of several processes, measured no more often than its cost allows.
 
-    PSS of 64 processes that share 200 MB took 441 ms (RSS: 0.8 ms), and holds the job's memory maps while it is read.
-    Only what was measured raises the peak: between two measurements the sum of RSS times the last ratio of the two is
-    good enough for the series, but that ratio does not hold across forks. Where a peak could not be measured for its
-    cost, the estimate stands in at the end, and its source says so.
+    PSS of 64 processes that share 200 MB took 441 ms (RSS: 0.8 ms), and reading it locks the job's memory maps.
+    Only a measurement raises the peak. Between two measurements the series has the sum of RSS times the last ratio of
+    PSS to RSS; that ratio does not hold across forks. If measuring a peak was too expensive, the estimate replaces it
+    at
+    the end, and its source says so.
     """
 
     def __init__(self, reader: TreeReader) -> None:
@@ -114,7 +115,7 @@ class RationedPss:
         self._processes_before = 0
         self._ratio = 1.0
         self._unmeasured_rss_peak = 0
-        self._largest_measured = 0, 1.0  # the sum of RSS when it was largest, and the ratio then
+        self._largest_measured = 0, 1.0  # the largest sum of RSS that was measured, and the ratio then
         self._begin = self._measured_time = time.monotonic()
 
     def best_bytes(self, tree: TreeReading, now: float) -> tuple[int, str]:
@@ -133,17 +134,18 @@ class RationedPss:
         return int(rss * self._ratio), "pss_estimated"
 
     def estimated_peak_bytes(self) -> int:
-        """What the tree may have had when it was larger than ever measured; 0 where the measured peak covers it."""
+        """Estimate for a tree that was larger than any that was measured; 0 if the measured peak covers it."""
         largest_rss, ratio = self._largest_measured
         if self._unmeasured_rss_peak <= largest_rss * _PSS_UNSURE_GROWTH:
             return 0
         return int(self._unmeasured_rss_peak * ratio)
 
     def _is_worth_it(self, tree: TreeReading, is_overdue: bool) -> bool:
-        """A tree that is still forking, or one that is as it was, is not.
+        """Whether the tree has changed enough to measure it again.
 
-        Processes that write to pages they shared make each a copy: the sum of RSS stays, but each copy is a minor
-        fault. Where those are not told it is measured now and then, so that what it may cost lasts for some time.
+        A process that writes to shared pages copies them: the sum of RSS stays, but each copy is a minor fault. If
+        minor
+        faults are unknown, the tree is measured from time to time.
         """
         if tree.num_processes != self._measured_processes or tree.rss_bytes > self._measured_rss * _PSS_WORTH_GROWTH:
             return True
@@ -155,7 +157,7 @@ class RationedPss:
     def _can_afford(self, rss: int, now: float) -> bool:
         is_new_peak = rss > self._largest_measured[0] * _PSS_NEW_PEAK_GROWTH
         if is_new_peak or self._measurements < _PSS_FREE_MEASUREMENTS:
-            return True  # all peaks before it together cost no more than a few times as much
+            return True  # each new peak is clearly larger: together they cost a few times the last
         allowed = _PSS_FREE_SECONDS + _PSS_SHARE_OF_TIME * (now - self._begin)
         return self.spent_seconds + self._last_cost_per_byte * rss <= allowed
 
@@ -175,16 +177,16 @@ class RationedPss:
         return min(rss, proportional), "pss"
 
     def _proportional_bytes(self, tree: TreeReading) -> int:
-        """The sum over the tree; 0 where it changed meanwhile: pages would count by different numbers of sharers."""
+        """The sum over the tree; 0 if the tree changed meanwhile: a page's number of sharers changed with it."""
         total = 0
         for process in tree.processes:
             if process.rss_bytes:
-                # 0: another user's, whose maps are closed to us
+                # 0: the process is another user's, and its maps are not readable
                 total += self._reader.proportional_bytes(process.pid) or process.rss_bytes
         return total if self._still_stands(tree) else 0
 
     def _still_stands(self, tree: TreeReading) -> bool:
-        """Whether none of its processes has ended, and none has come."""
+        """Whether no process of the tree has exited and none was added."""
         pids = {process.pid for process in tree.processes}
         for process in tree.processes:
             if process.rss_bytes and not self._reader.high_water_bytes(process.pid):

@@ -1,6 +1,6 @@
 """The monitor process: decides when to sample and to flush, listens to the step's wrappers, exits with the last.
 
-poll (wrappers' messages, SIGTERM, the next time due) -> sample -> at times a batch to the flusher -> answer.
+poll (wrappers' messages, SIGTERM, the next time due) -> sample -> sometimes a batch to the flusher -> answer.
 It reports its own failures to the user and in the record; they never affect the job.
 """
 
@@ -40,7 +40,7 @@ def run_monitor(
 ) -> None:
     """Watch the step on this node until its last task here has ended and everything is written.
 
-    ``socket`` leads to the wrapper that started it; on ``listener`` the step's other tasks connect.
+    ``socket`` connects to the wrapper that started this process; the step's other tasks connect to ``listener``.
     """
     Monitor(options, identity, socket, wake, listener).run()
 
@@ -131,7 +131,7 @@ class Monitor:
         self._poll.register(socket.fileno(), select.POLLIN)
 
     def _hear(self, descriptor: int) -> None:
-        """One message of one wrapper."""
+        """Handle one message of one wrapper."""
         text = link.receive(self._sockets[descriptor])
         if not text:
             self._lose(descriptor)
@@ -187,7 +187,7 @@ class Monitor:
             self._answer(descriptor, b"go")
 
     def _lose(self, descriptor: int) -> None:
-        """A connection closed. Before the task's exit message this means that the wrapper was killed."""
+        """Handle a closed connection. Without the task's exit message, its wrapper was killed."""
         self._poll.unregister(descriptor)
         self._sockets.pop(descriptor).close()
         task = self._task_of.pop(descriptor, None)
@@ -259,8 +259,8 @@ class Monitor:
             self._poll.register(self._flusher.report_descriptor, select.POLLIN)
 
     def _write_now(self) -> None:
-        """Write while the last known task still waits for us: if a task unknown to us ends last, slurmstepd may kill
-        us at any time.
+        """Write while the last known task still waits for us. If a task unknown to us ends last, slurmstepd may kill
+        this process at any time.
         """
         assert self._flusher is not None
         if self._flusher.report_descriptor is not None:
@@ -293,7 +293,7 @@ class Monitor:
             pass
 
     def _batch(self, ended: bool) -> Batch:
-        Flusher.load()  # before its own memory is measured
+        Flusher.load()  # before measuring the monitor's own memory
         tasks = self._tasks
         begin_time = min(task.begin.begin_time for task in tasks)
         batch = new_batch(self._options, self._identity, self._invocation, begin_time)
@@ -310,7 +310,7 @@ class Monitor:
         return batch
 
     def _elapsed_seconds(self, ended: bool) -> float:
-        """From the first task's begin to the last one's end on this node, by the monotonic clock."""
+        """From the first task's begin to the last task's end on this node, by the monotonic clock."""
         now = time.monotonic()
         begin = min(task.begin.begin_monotonic for task in self._tasks)
         return (max(task.end_monotonic or now for task in self._tasks) if ended else now) - begin
@@ -337,12 +337,12 @@ class Monitor:
         self._notes.append((time.time(), text))
 
     def _tell(self, text: str) -> None:
-        """Add it to the record, and keep it for the next wrapper that asks, which prints it for the user."""
+        """Add the text to the record, and keep it for the next wrapper that asks, which prints it for the user."""
         self._note(text)
         self._untold.append(text)
 
     def _tell_run_id(self, run_id: int) -> None:
-        """Tell the wrapper the file's name, in case this process dies; called in the writer, before it writes."""
+        """Tell the wrapper the file's name, in case this process dies. The writer calls this before it writes."""
         for socket in self._sockets.values():
             link.send(socket, b"run %d" % run_id)
 

@@ -1,6 +1,6 @@
-"""The reader where /proc is not ours: a PID namespace with another's /proc mounted, or none.
+"""The reader used if /proc is not ours: a PID namespace with the /proc of another one, or without any.
 
-Its numbers name strangers' processes there. What ``wait4`` and the cgroup tell stays; everything else is not measured.
+There the numbers in /proc name other processes. Only ``wait4`` and the cgroup are read; nothing else is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torc_slurm.step.readings import TreeReading
 
 
 class NoTree:
-    """Has the methods of ``ProcfsTree``; only this process itself can be read, which /proc/self leads to."""
+    """Has the methods of ``ProcfsTree``. It reads only this process, through /proc/self."""
 
     name = "none"
 

@@ -1,4 +1,4 @@
-"""torc-step's command line, parsed by hand: argparse alone would cost the job 8 ms of start."""
+"""torc-step's command line, parsed by hand: importing argparse would delay the job by 8 ms."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _CHOICES = {"granularity": ("summary", "time_series"), "reader": ("auto", "procf
 _LEAST = {"sample_interval_seconds": 0.1, "flush_interval_seconds": 1.0}
 _VALUED = (*IDENTITY_NUMBERS, *_IDENTITY_TEXTS, *_CHOICES, *_LEAST, "site_output_dir", "note")
 _MOST_NOTES = 20
-_LONGEST_NOTE = 200  # characters of a value; a key has a quarter of that
-_MOST_DIGITS = 15  # a whole number with more is not exact in every reader of JSON
+_LONGEST_NOTE = 200  # characters of a value; a key may have a quarter of that
+_MOST_DIGITS = 15  # some readers of JSON do not keep longer whole numbers exactly
 _FLAGS = ("no_sampling", "best_effort", "help", "version")
 
 
 class Options:
-    """What the command line said; ``identity`` holds only what was given."""
+    """The options of the command line; ``identity`` holds only those that were given."""
 
     __slots__ = (
         "command",
@@ -72,20 +72,20 @@ class Options:
         self.sample_interval_seconds = DEFAULT_SAMPLE_INTERVAL_SECONDS
         self.flush_interval_seconds = DEFAULT_FLUSH_INTERVAL_SECONDS
         self.identity: dict[str, str | int] = {}
-        self.ignored: list[str] = []  # what is wrong in the environment: it was meant for others, or is a slip
+        self.ignored: list[str] = []  # bad values in the environment: a typo, or meant for another program
         self.notes: dict[str, str | int | float] = {}
         self.sampling = True
-        self.site_output_dir = ""  # what --site-output-dir comes to, where it is the output directory
+        self.site_output_dir = ""  # the expanded --site-output-dir, if it is the output directory
         self.wants = "run"  # or help, version
 
 
 def parse(arguments: list[str], environ: dict[str, str]) -> Options:
-    """Read the command line, and the ``TORC_*`` variables that it leaves to the environment.
+    """Read the command line; a ``TORC_*`` variable gives the value of an option that is absent.
 
-    A bad value in the environment never stops a job: it stands in ``ignored``.
+    A bad value in the environment never stops a job: it is listed in ``ignored``.
 
     Raises:
-        InputError: an unknown option, a bad value, no command.
+        InputError: an unknown option, a bad value, or no command.
     """
     options = Options()
     rest = _read_options(options, arguments)
@@ -104,7 +104,7 @@ def parse(arguments: list[str], environ: dict[str, str]) -> Options:
 
 
 def unmeasured_command(arguments: list[str]) -> list[str]:
-    """What runs where ``parse`` refused the arguments: COMMAND, if ``--best-effort`` is among them; else nothing."""
+    """The command to run after ``parse`` refused the arguments: COMMAND with ``--best-effort``, else nothing."""
     if "--" not in arguments:
         return []
     place = arguments.index("--")
@@ -112,10 +112,10 @@ def unmeasured_command(arguments: list[str]) -> list[str]:
 
 
 def _expanded(pattern: str, environ: dict[str, str]) -> str:
-    """The site's directory for this user. Slurm's word on the name counts, not $USER's.
+    """The site's directory for this user. The name comes from Slurm, not from $USER.
 
     Raises:
-        InputError: the name is not known, or the pattern has another code.
+        InputError: the user name is unknown, or the pattern has another code.
     """
     user = environ.get("SLURM_JOB_USER", "")
     if "%u" in pattern and (not user or "/" in user or user.startswith(".")):
@@ -127,7 +127,7 @@ def _expanded(pattern: str, environ: dict[str, str]) -> str:
 
 
 def _read_options(options: Options, arguments: list[str]) -> list[str]:
-    """Read options up to ``--`` or the first word that is none; return the words after it."""
+    """Read options up to ``--`` or the first word that is not an option; return the words after it."""
     position = 0
     while position < len(arguments):
         word = arguments[position]
@@ -154,7 +154,7 @@ def _known_option(name: str) -> str:
     key = name[2:].replace("-", "_")
     if name.startswith("--") and (key in _VALUED or key in _FLAGS):
         return key
-    import difflib  # only on the way to an error
+    import difflib  # only after an error
 
     names = [f"--{known.replace('_', '-')}" for known in (*_VALUED, *_FLAGS)]
     near = difflib.get_close_matches(name, names, 1)
@@ -210,7 +210,7 @@ def _number_or_text(value: str) -> str | int | float:
         number = float(value) if value.isascii() and "_" not in value else float("nan")
     except ValueError:
         return value
-    return number if abs(number) < float("inf") else value  # NaN fails too
+    return number if abs(number) < float("inf") else value  # NaN fails here too
 
 
 def _filled(name: str, value: str) -> str:
@@ -224,7 +224,7 @@ def _seconds(name: str, value: str, least: float) -> float:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
-    if not least <= seconds < 1e9:  # NaN fails too
+    if not least <= seconds < 1e9:  # NaN fails here too
         raise InputError(f"{name} {value!r} is not a number of seconds of at least {least:g}")
     return seconds
 

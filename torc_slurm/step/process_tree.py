@@ -1,12 +1,11 @@
-"""The step's process tree through procfs: found by child lists, never by a scan of the node.
+"""The step's process tree through procfs, found by child lists, without a scan of all processes of the node.
 
-Every process hangs below a wrapper: orphans are re-parented to it (it is a subreaper). What was seen once is also kept
-by identity, so that it stays found when its wrapper has ended. Descriptors into /proc stay open between samples: such a
-descriptor belongs to one process for ever (reading it after that process's end fails with ESRCH), so a reused pid
-cannot be taken for the old process.
+Every process descends from a wrapper, which is a subreaper and adopts orphans. The tree remembers known processes by
+identity and finds them after their wrapper has exited. It keeps descriptors into /proc open: such a descriptor always
+refers to one process (after its exit, reads fail with ESRCH), so a reused pid is not mistaken for the old process.
 
-A process none of whose threads ran since the last sample cannot have changed: its CPU clock (0.4 µs) is asked first,
-and its stat and children (12 µs) are read only where that has moved.
+If no thread of a process ran since the last sample, the process cannot have changed. So the tree reads each CPU clock
+first (0.4 µs), and reads stat and children (12 µs) only if the clock has advanced.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from torc_slurm.step.readings import ProcessReading, TreeReading
 
 _TICK_SECONDS = 1.0 / os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-_FULL_READ_EVERY = 30  # samples: what changes without running (reclaimed memory) is seen at last then
-_MOST_PASSES = 4  # over processes of which one ends while they are read
-_MOST_KEPT_DESCRIPTORS = 4096  # 2 per process; further processes are opened anew at each sample
+_FULL_READ_EVERY = 30  # samples: to see changes that happen without running (reclaimed memory)
+_MOST_PASSES = 4  # if processes exit while they are read
+_MOST_KEPT_DESCRIPTORS = 4096  # 2 per process; files of further processes are opened at each sample
 _OTHER_DESCRIPTORS = 64
 
-_LONG_LIST_BYTES = 3000  # of pids; the kernel gives a page at most, 4096 bytes, and there may be more
+_LONG_LIST_BYTES = 3000  # of pids; the kernel returns at most a page (4096 bytes) at once, so there may be more
 
-# Positions in /proc/PID/stat after the command's closing parenthesis (proc(5) counts from 1, two before it).
+# Positions in /proc/PID/stat after the parenthesis that closes the command (proc(5): subtract 3).
 _STATE, _PPID, _MINFLT, _MAJFLT, _CMAJFLT, _UTIME, _STIME, _CUTIME, _CSTIME = 0, 1, 7, 9, 10, 11, 12, 13, 14
 _NUM_THREADS, _STARTTIME, _RSS = 17, 19, 21
 
@@ -34,7 +33,7 @@ _NUM_THREADS, _STARTTIME, _RSS = 17, 19, 21
 class _Process:
     """What is kept of one process between samples.
 
-    ``clock_ns`` is its CPU clock when it was asked last, 0 where it has none; ``read_ns`` what that was at its reading.
+    ``clock_ns`` is its CPU clock at the last look (0: it has none); ``read_ns`` is the clock when its files were read.
     """
 
     __slots__ = ("children", "children_fd", "clock", "clock_ns", "pid", "place", "read_ns", "reading", "stat_fd")
@@ -42,16 +41,16 @@ class _Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.stat_fd = self.children_fd = -1
-        # The number of glibc's clock_getcpuclockid: the pid's complement, shifted, and CPUCLOCK_SCHED.
+        # glibc's clock_getcpuclockid: the pid's complement, shifted, and CPUCLOCK_SCHED.
         self.clock = (~pid << 3) | 2
         self.clock_ns = self.read_ns = 0
-        self.place = -1  # of its reading in the tree's
+        self.place = -1  # index of its reading in the tree's list
         self.children: list[int] = []
         self.reading: ProcessReading | None = None
 
 
 class ProcfsTree:
-    """Reads the tree below the wrappers; one object lives as long as the step's monitor."""
+    """Reads the tree below the wrappers. One object serves the step's monitor for its whole life."""
 
     name = "procfs"
 
@@ -64,15 +63,15 @@ class ProcfsTree:
         self._samples = 0
         self._asked: dict[int, frozenset[int]] = {}  # the wrappers of the last sample
         self._helpers: frozenset[int] = frozenset()
-        self._watched: list[_Process] = []  # wrappers and known
-        self._gone: list[_Process] = []  # of this sample
-        self._has_ended = False  # in this sample: whether a process has gone, or is a zombie now
+        self._watched: list[_Process] = []  # wrappers and known processes
+        self._gone: list[_Process] = []  # exited since the last sample
+        self._has_ended = False  # whether a process exited or became a zombie since the last sample
         self._last = TreeReading([], [])
 
     def read(self, wrappers: dict[int, frozenset[int]], thorough: bool = False) -> TreeReading:
-        """One sample. ``wrappers`` maps each living wrapper's pid to its children that are not the job's.
+        """Take a sample. ``wrappers`` maps each living wrapper's pid to those of its children that are not the job's.
 
-        ``thorough`` reads everything anew, as every 30th sample does.
+        ``thorough`` reads every process again, as every 30th sample does.
         """
         thorough = thorough or self._samples % _FULL_READ_EVERY == 0
         self._samples += 1
@@ -103,23 +102,23 @@ class ProcfsTree:
         self._watched = [*self._wrappers.values(), *self._known.values()]
 
     def _those_that_ran(self, everything: bool) -> list[_Process]:
-        """The processes of which a thread ran since their last reading, and those that have gone."""
+        """The processes that ran since their last reading, and those that have exited."""
         ran = []
         clock_ns_of = time.clock_gettime_ns
         for process in self._watched:
             try:
                 clock_ns = clock_ns_of(process.clock)
             except OSError:
-                clock_ns = 0  # it has gone; or this kernel does not tell
+                clock_ns = 0  # it has exited, or this kernel has no such clock
             if clock_ns != process.read_ns or everything or not clock_ns:
                 process.clock_ns = clock_ns
                 ran.append(process)
         return ran
 
     def _bring_up_to_date(self, ran: list[_Process]) -> None:
-        """Read these, parents before their children; again where one went meanwhile, and was waited for.
+        """Read these processes, parents before children. Read them again if one exited meanwhile and was reaped.
 
-        What it used passes to its parent in that moment: read before it, the parent lacks what nobody has any more.
+        On reaping, its CPU time moves to its parent. A parent that was read before that would lack it.
         """
         for _ in range(_MOST_PASSES):
             known_gone = len(self._gone)
@@ -129,7 +128,7 @@ class ProcfsTree:
                 return
 
     def _read_in_order(self, ran: list[_Process]) -> bool:
-        """Whether one of them went after its clock was asked, or may have (a kernel that tells no clocks)."""
+        """Returns whether one of them exited after its clock was read, or may have (on a kernel without CPU clocks)."""
         went_meanwhile = False
         for process in ran:
             before = process.reading
@@ -141,7 +140,7 @@ class ProcfsTree:
         return went_meanwhile
 
     def _to_be_read_again(self, gone: list[_Process], ran: list[_Process], went_meanwhile: bool) -> list[_Process]:
-        """Who may have waited for those that have gone since they were read themselves; in the order of reading."""
+        """The processes that may have reaped those in ``gone`` after their own reading, in the order of reading."""
         if not gone:
             return []
         read = {process.pid for process in ran}
@@ -154,7 +153,7 @@ class ProcfsTree:
         return [process for process in self._watched if process.pid in pids]
 
     def _has_unknown_child(self, ran: list[_Process]) -> bool:
-        """Whether one of these, or a wrapper (it adopts orphans without running), has a child that is not known yet."""
+        """Whether one of these processes or a wrapper has a new child. (A wrapper adopts orphans without running.)"""
         for process in self._wrappers.values():
             process.children = self._children(process)
         for process in (*self._wrappers.values(), *ran):
@@ -164,11 +163,11 @@ class ProcfsTree:
         return False
 
     def _walk(self) -> TreeReading:
-        """Find out anew who belongs to the tree; who is known has been read."""
+        """Find again all processes of the tree. Known processes have been read already."""
         if self._has_ended:
             self._read_children_again()
         gone, seen = len(self._gone), self._find()
-        if len(self._gone) > gone:  # meanwhile: its children have passed to another, whose list was read already
+        if len(self._gone) > gone:  # its children moved to another process, whose list was read before
             self._read_children_again()
             seen = self._find()
         self._watched = [*self._wrappers.values(), *seen.values()]
@@ -180,12 +179,12 @@ class ProcfsTree:
         return TreeReading(readings, [process.reading for process in self._gone if process.reading is not None])
 
     def _read_children_again(self) -> None:
-        """A process ended: by that one that has not run may have lost a child, or have got others (a subreaper)."""
+        """Read all child lists: if a process exits, others can lose a child or adopt orphans without running."""
         for process in (*self._wrappers.values(), *self._known.values()):
             process.children = self._children(process)
 
     def _find(self) -> dict[int, _Process]:
-        """By pid: all below the wrappers, and all that is known besides, which no list names where a wrapper ended."""
+        """By pid: all processes below the wrappers, and known processes whose wrapper has exited."""
         seen: dict[int, _Process] = {}
         for process in self._wrappers.values():
             self._follow(list(process.children), seen)
@@ -193,7 +192,7 @@ class ProcfsTree:
         return seen
 
     def _follow(self, pids: list[int], seen: dict[int, _Process]) -> None:
-        """These processes and all below them."""
+        """Add these processes and all their descendants."""
         while pids:
             pid = pids.pop()
             if pid in seen or pid in self._helpers:
@@ -211,7 +210,7 @@ class ProcfsTree:
         try:
             process.clock_ns = time.clock_gettime_ns(process.clock)
         except OSError:
-            pass  # it has gone, which its files will say; or this kernel does not tell
+            pass  # it has exited, and so reading its files will fail; or this kernel has no such clock
         if self._read_whole(process):
             self._known[pid] = process
             return process
@@ -225,9 +224,9 @@ class ProcfsTree:
             process.children_fd = self._open(f"{pid}/task/{pid}/children")
 
     def _read_whole(self, process: _Process) -> bool:
-        """Its reading and its children, after its clock; False where it has gone."""
+        """Read its stat file and its children, after its clock. Returns False if it has exited."""
         text = self._reread(process.stat_fd, process.pid, "stat", 1024)
-        fields = text[text.rfind(b")") + 2 :].split(None, _RSS + 1)  # what follows is not asked for
+        fields = text[text.rfind(b")") + 2 :].split(None, _RSS + 1)  # later fields are not needed
         if len(fields) <= _RSS:
             return False
         start_ticks = int(fields[_STARTTIME])
@@ -235,7 +234,7 @@ class ProcfsTree:
             return False
         process.read_ns = process.clock_ns
         threads = int(fields[_NUM_THREADS])
-        # The clock has all its threads' time to the nanosecond; it is 0 where the kernel does not tell.
+        # The clock has the nanoseconds of all its threads; it is 0 if the kernel has none.
         used_ticks = int(fields[_UTIME]) + int(fields[_STIME])
         process.reading = ProcessReading(
             process.pid,
@@ -275,7 +274,7 @@ class ProcfsTree:
     def _forget(self, process: _Process) -> None:
         process.children = []
         if process.pid in self._wrappers:
-            return  # until the monitor knows that it was killed
+            return  # the monitor removes a wrapper when it learns that it was killed
         self._known.pop(process.pid, None)
         self._gone.append(process)
         self._has_ended = True
@@ -291,7 +290,7 @@ class ProcfsTree:
     # --- further figures of a process, read less often -----------------------------------------------------------
 
     def high_water_bytes(self, pid: int) -> int:
-        """VmHWM and, on top, VmSwap: the most memory a process ever had; 0 where it has none (a zombie) or is gone."""
+        """VmHWM plus VmSwap: the most memory the process ever had; 0 if it has none (a zombie) or has exited."""
         high_water = swap = 0
         for line in self._read_file(f"{pid}/status", 8192).splitlines():
             if line.startswith(b"VmHWM:"):
@@ -301,7 +300,7 @@ class ProcfsTree:
         return high_water + swap
 
     def proportional_bytes(self, pid: int | str) -> int:
-        """PSS and SwapPss: shared pages are counted once over all who share them."""
+        """PSS plus SwapPss: a shared page is divided among the processes that share it."""
         total = 0
         for line in self._read_file(f"{pid}/smaps_rollup", 8192).splitlines():
             if line.startswith((b"Pss:", b"SwapPss:")):
@@ -309,21 +308,21 @@ class ProcfsTree:
         return total
 
     def anonymous_bytes(self, pid: int | str) -> int:
-        """PSS of anonymous memory: what a cgroup is charged for a process, pages shared by a fork once over all."""
+        """PSS of anonymous memory: what a cgroup charges for a process. A page shared by a fork is divided too."""
         for line in self._read_file(f"{pid}/smaps_rollup", 8192).splitlines():
             if line.startswith(b"Pss_Anon:"):
                 return int(line.split()[1]) * 1024
         return 0
 
     def unshared_bytes(self, pid: int) -> int:
-        """Resident memory without files and shared memory: as near to anonymous as another user's process tells."""
+        """Resident memory without files and shared memory: closest to anonymous memory for another user's process."""
         words = self._read_file(f"{pid}/statm", 256).split()
         return (int(words[1]) - int(words[2])) * _PAGE_BYTES if len(words) > 2 else 0
 
     def io_counters(self, pid: int) -> tuple[int, int, int, int] | None:
-        """Bytes from storage, to storage, read and written at all (cache and pipes too), waited-for children included.
+        """Bytes from storage, to storage, read and written in total (cache and pipes too), with reaped children.
 
-        None where it may not be read: a process of another user, or one that has gone.
+        None if it cannot be read: the process belongs to another user, or has exited.
         """
         values = {}
         for line in self._read_file(f"{pid}/io", 512).splitlines():
@@ -334,7 +333,7 @@ class ProcfsTree:
         return values[b"read_bytes"], values[b"write_bytes"], values[b"rchar"], values[b"wchar"]
 
     def waited_cpu_seconds(self, wrapper: int) -> float:
-        """CPU time of the children that a wrapper has reaped, and their reaped children, at the last sample."""
+        """CPU time of the children that a wrapper has reaped, and of their reaped children, at the last sample."""
         process = self._wrappers.get(wrapper)
         return process.reading.children_cpu_seconds if process is not None and process.reading is not None else 0.0
 
@@ -362,14 +361,14 @@ class ProcfsTree:
             return b""
 
     def _read_list(self, path: str) -> bytes:
-        """The whole of a list, of which the kernel gives a page at a time."""
+        """The whole of a list that the kernel returns one page at a time."""
         text = b""
         try:
             with open(f"{self._proc}/{path}", "rb", buffering=0) as file:
                 while part := file.read(65536):
                     text += part
         except OSError:
-            pass  # the thread has ended
+            pass  # the thread has exited
         return text
 
     def _read_file(self, path: str, most_bytes: int) -> bytes:
@@ -386,7 +385,7 @@ class ProcfsTree:
 
 
 def _may_keep_open() -> int:
-    """Raise this process's own limit on open files as far as it may be, and leave some for other uses."""
+    """Raise this process's limit on open files, and return how many of them the tree may keep open."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_KEPT_DESCRIPTORS + _OTHER_DESCRIPTORS
     allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)

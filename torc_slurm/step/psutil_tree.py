@@ -1,7 +1,7 @@
-"""The same tree through psutil, for kernels without child lists and systems without procfs: slower, and complete.
+"""The same tree through psutil, for kernels without child lists and systems without procfs. Slower, but complete.
 
-Orphans of a wrapper that has ended are kept by identity, as in the procfs reader; psutil compares start times, so a
-reused pid is not taken for the old process.
+As in the procfs reader, a process is remembered by identity after its wrapper has exited. psutil compares start times,
+so a reused pid is not mistaken for the old process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MOST_PASSES = 4
 
 
 class PsutilTree:
-    """Has the methods of ``ProcfsTree``; figures that psutil or the system does not offer are 0 or None."""
+    """Has the methods of ``ProcfsTree``. A figure that psutil or the system does not offer is 0 or None."""
 
     name = "psutil"
 
@@ -28,7 +28,7 @@ class PsutilTree:
             found = self._find(wrappers)
             readings = {pid: reading for pid, process in found.items() if (reading := _read(process)) is not None}
             if len(readings) == len(found):
-                break  # else what one used that went meanwhile may have passed to a parent that was read before it
+                break  # else the CPU time of a process that exited may have moved to a parent that was read before
         vanished = [reading for pid, reading in self._readings.items() if pid not in readings]
         self._known = {pid: found[pid] for pid in readings}
         self._readings = readings
@@ -49,7 +49,7 @@ class PsutilTree:
         return [child.pid for child in _children(pid)]
 
     def high_water_bytes(self, pid: int) -> int:
-        """psutil has no high-water mark: the present resident size."""
+        """The current resident size: psutil has no high-water mark."""
         try:
             return int(psutil.Process(pid).memory_info().rss)
         except psutil.Error:

@@ -1,4 +1,4 @@
-"""What one look at a process tree gives, through procfs or psutil. Plain classes: the monitor starts quickly."""
+"""What one sample of a process tree returns, through procfs or psutil. Plain classes: the monitor starts quickly."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class ProcessReading:
         self.rss_bytes = rss_bytes
         self.threads = threads
         self.major_faults = major_faults
-        self.minor_faults = minor_faults  # its own; None where they are not told
+        self.minor_faults = minor_faults  # its own; None if unknown
         self.is_zombie = is_zombie
-        self.clock_ns = clock_ns  # its CPU clock: as it was, it has not run since; 0 where that is not told
+        self.clock_ns = clock_ns  # its CPU clock: if it has not advanced, the process did not run; 0 if unknown
 
     @property
     def total_cpu_seconds(self) -> float:
@@ -59,10 +59,11 @@ class ProcessReading:
 
 
 class TreeReading:
-    """The living processes (zombies among them), and the last readings of those that have gone since.
+    """The living processes (and zombies), and the last readings of those that have exited since the sample before.
 
-    Zombies hold nothing and run nothing: they are not in the counts. ``is_unchanged``: nothing ran since the reading
-    before, which this one repeats.
+    The counts leave out zombies, which hold and run nothing. ``is_unchanged``: nothing ran since the reading before,
+    and
+    this one repeats it.
     """
 
     __slots__ = (
@@ -81,7 +82,7 @@ class TreeReading:
         self.processes = processes
         self.vanished = vanished
         self.is_unchanged = False
-        self.cpu_seconds = 0.0  # of its processes and the children that they have waited for
+        self.cpu_seconds = 0.0  # of its processes and of the children they have reaped
         self.rss_bytes = self.num_processes = self.num_threads = self.major_faults = 0
         self.minor_faults: int | None = 0
         for process in processes:
@@ -100,7 +101,7 @@ class TreeReading:
             self.num_threads += sign * process.threads
 
     def with_new(self, replacements: list[tuple[int, ProcessReading]]) -> TreeReading:
-        """The same processes with some of them read again: pairs of a place in ``processes`` and its new reading."""
+        """The same processes with some new readings: pairs of an index in ``processes`` and the reading."""
         tree = TreeReading([], [])
         tree.processes = self.processes.copy()
         tree.cpu_seconds, tree.rss_bytes = self.cpu_seconds, self.rss_bytes
@@ -114,12 +115,12 @@ class TreeReading:
 
 
 class TreeReader(Protocol):
-    """How a process tree is read: ProcfsTree or PsutilTree. Sizes in bytes, times in seconds."""
+    """The methods that ProcfsTree and PsutilTree share. Sizes in bytes, times in seconds."""
 
     name: str
 
     def read(self, wrappers: dict[int, frozenset[int]], thorough: bool = False) -> TreeReading:
-        """One sample; ``wrappers`` maps each living wrapper's pid to its children that are not the job's."""
+        """Take a sample. ``wrappers`` maps each living wrapper's pid to its children that are not the job's."""
 
     def children_of(self, pid: int) -> list[int]: ...
 

@@ -18,7 +18,7 @@ _MOST_COMMAND_CHARACTERS = 1000
 
 
 def step_row(options: Options, identity: StepIdentity, invocation: str, begin_time: float) -> dict[str, object]:
-    """The columns of ``steps`` at a flush; ``end_time`` is set where the step has ended on this node."""
+    """The columns of ``steps`` at a flush; ``end_time`` is set if the step has ended on this node."""
     return {
         "invocation": invocation,
         "workflow_id": identity.workflow_id,
@@ -47,7 +47,7 @@ def step_row(options: Options, identity: StepIdentity, invocation: str, begin_ti
 
 
 def exit_row(end: Exit, local_task: int, wrapper_rss_bytes: int) -> dict[str, object]:
-    """The columns of ``task_exits``; ``max_rss_bytes`` only where it is more than the wrapper's own at the fork."""
+    """The columns of ``task_exits``; ``max_rss_bytes`` only if it exceeds the wrapper's own at the fork."""
     return {
         "task": end.task,
         "local_task": local_task,
@@ -69,15 +69,15 @@ def new_batch(options: Options, identity: StepIdentity, invocation: str, begin_t
 
 
 def own_invocation(identity: StepIdentity, begin: Begin) -> str:
-    """What tells this use of torc-step, by one task, from any other."""
+    """Identifies this use of torc-step by one task."""
     return f"{identity.node}.{begin.wrapper_pid}.{int(begin.begin_time * 1000)}"
 
 
 def _user_notes(options: Options) -> str | None:
-    """What ``--note`` said, as a JSON object."""
+    """The values of ``--note`` as a JSON object."""
     if not options.notes:
         return None
-    import json  # seldom needed
+    import json  # rarely needed
 
     return json.dumps({key: storable(value) for key, value in options.notes.items()})
 
@@ -94,7 +94,7 @@ def _working_dir() -> str | None:
 
 
 def _user_name() -> str:
-    """Who runs the step; the variable first, for the password database may be a network service."""
+    """The user who runs the step. The variable first, because the password database may be a network service."""
     name = os.environ.get("USER") or os.environ.get("LOGNAME")
     if name:
         return name

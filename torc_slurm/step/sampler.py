@@ -1,4 +1,4 @@
-"""Takes samples of the step's tree and keeps its figures; the monitor decides when and what is written.
+"""Takes samples of the step's tree and keeps its figures; the monitor decides when, and what is written.
 
 One sample: the reader's tree -> CPU ledger (and the cgroup's counter) -> memory figures -> a row of the series.
 """
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from torc_slurm.step.link import Begin, Exit
     from torc_slurm.step.readings import TreeReader, TreeReading
 
-# The cgroup's CPU counter decides where it exceeds wait4's by more than this per task: children nobody waited for.
-# Without such children the two were seen to differ by 0.3 ms for one task, 5 to 18 ms for four (their sentinels).
+# The cgroup's CPU counter is used if it exceeds wait4's by more than this per task: nobody waited for some children.
+# Without such children the two differed by 0.3 ms for one task and by 5 to 18 ms for four (their sentinels).
 _CGROUP_EXCESS_SECONDS = 0.006
 _OWN_MEMORY_EVERY = 10  # samples
 _OWN_MEMORY_SECONDS = 600.0
 
 
 class Task:
-    """A task that registered: from its wrapper's Begin to its Exit (None while it runs, or where it never came)."""
+    """A task that registered: its wrapper's Begin, and its Exit (None while it runs, or if it never came)."""
 
     __slots__ = ("begin", "exit", "gone")
 
     def __init__(self, begin: Begin) -> None:
         self.begin = begin
         self.exit: Exit | None = None
-        self.gone = False  # the wrapper was killed: no exit will come
+        self.gone = False  # the wrapper was killed: no Exit will come
 
     @property
     def end_monotonic(self) -> float | None:
@@ -51,7 +51,7 @@ class Sampler:
         self, reader: TreeReader, cgroup: StepCgroup | None, owns_cgroup: bool, local_task_count: int = 1
     ) -> None:
         self._reader = reader
-        self._is_blind = reader.name == "none"  # nothing that it does not tell may stand as 0
+        self._is_blind = reader.name == "none"  # then unknown figures must be None, not 0
         self._cgroup = cgroup
         self._own_cgroup = cgroup if owns_cgroup else None
         self._local_task_count = local_task_count
@@ -62,7 +62,7 @@ class Sampler:
         self._pss = RationedPss(reader)
         self._own_bytes = 0
         self._own_memory: tuple[float, int] | None = None  # monotonic time and bytes
-        self._looked_at: dict[int, int] = {}  # high-water marks: pid and the process's CPU clock then
+        self._looked_at: dict[int, int] = {}  # for high-water marks: pid to the process's CPU clock at that time
         self._tree: TreeReading | None = None
         self._last_tree: TreeReading | None = None  # the last one with a living process
         self._last_memory = (0, "sampled_rss")
@@ -72,7 +72,7 @@ class Sampler:
         self._cpu_seconds = 0.0
         self._cpu_source: str | None = None
         self._charged_seconds: float | None = None
-        self._cpus: set[int] = set()  # that the step's processes may run on, as far as they were asked
+        self._cpus: set[int] = set()  # that the step's processes may run on, as far as known
         self._series = Series(0.0)
         self._io = _IoFigures(reader)
         self._half_time = HalfTime()
@@ -85,7 +85,7 @@ class Sampler:
 
     @property
     def pss_seconds(self) -> float:
-        """CPU time spent on PSS so far, which is rationed by itself and is no reason to sample less often."""
+        """CPU time spent on PSS so far. RationedPss limits it, so it is no reason to sample less often."""
         return self._pss.spent_seconds
 
     @property
@@ -109,17 +109,17 @@ class Sampler:
             self._series.task_began(task.begin.begin_monotonic)
 
     def task_is_gone(self) -> None:
-        """A task's wrapper was killed."""
+        """Note that a task's wrapper was killed."""
         self._living_wrappers = None
 
     def task_ended(self, task: Task) -> None:
-        """Take in the kernel's word on its end, while its wrapper can still be read."""
+        """Add the kernel's figures of its exit, while its wrapper can still be read."""
         if task.exit is not None:
             self._memory.see_exit(task.exit.max_rss_bytes, task.begin.wrapper_rss_bytes)
             self._io.keep(task)
 
     def _wrappers(self) -> dict[int, frozenset[int]]:
-        """The living wrappers with those of their children that are not the job's."""
+        """The living wrappers, with those of their children that are not the job's."""
         if self._living_wrappers is None:
             me = os.getpid()
             alive = [task.begin for task in self._tasks.values() if not task.gone]
@@ -129,7 +129,7 @@ class Sampler:
     # --- one sample ----------------------------------------------------------------------------------------------
 
     def sample(self, thorough: bool = False, final: bool = False) -> None:
-        """Look at the tree now. ``thorough``: high-water marks and I/O too, which cost more."""
+        """Take a sample now. ``thorough`` also reads high-water marks and I/O, which cost more."""
         if self.begin_monotonic is None:
             return
         began = time.monotonic()
@@ -149,7 +149,7 @@ class Sampler:
         if tree.num_processes:
             self._last_tree = tree
         if self._is_blind:
-            return  # no series: no look has all figures of a row
+            return  # no series: no sample has all figures of a row
         self._half_time.note(now - self.begin_monotonic, self._cpu_seconds)
         self._close_interval(began, now, tree, best_bytes, source, final)
 
@@ -169,9 +169,9 @@ class Sampler:
         return max(0.0, waited - task.begin.waited_before_seconds)
 
     def _cgroup_cpu_seconds(self) -> float | None:
-        """What the cgroup was charged with less what wrappers, sentinels and monitor used.
+        """What the cgroup charged, minus what wrappers, sentinels and monitor used.
 
-        None while a task has not registered: its wrapper's start would pass for the job's.
+        None while a task has not registered: the start of its wrapper would count as the job's.
         """
         charged = self._own_cgroup.cpu_seconds() if self._own_cgroup else None
         if charged is None or len(self._tasks) < self._local_task_count:
@@ -186,7 +186,7 @@ class Sampler:
         return max(task.begin.wrapper_cpu_seconds, wrapper)
 
     def _best_cpu(self, charged: float | None) -> tuple[float, str | None]:
-        """What the tree was seen to use; the cgroup's where it knows of more: never waited for."""
+        """The tree's CPU time; or the cgroup's if that is larger, because nobody waited for some processes."""
         seen = self._ledger.total_seconds
         if charged is not None and charged > seen * 1.005 + _CGROUP_EXCESS_SECONDS * max(1, len(self._tasks)):
             return charged, self._own_cgroup.source if self._own_cgroup else None
@@ -207,7 +207,7 @@ class Sampler:
         else:
             best_bytes, source = self._pss.best_bytes(tree, now)
         if not tree.num_processes and not self._is_blind:
-            return self._last_memory  # it has ended: what it had when it was last seen
+            return self._last_memory  # all processes have exited: the last known value
         self._memory.see_sample(now, best_bytes, source, tree.rss_bytes)
         self._last_memory = best_bytes, source
         return best_bytes, source
@@ -215,7 +215,7 @@ class Sampler:
     def own_memory_bytes(self) -> int:
         """Private and shared memory (PSS) of wrappers, sentinels and monitor.
 
-        It costs 1 ms and hardly changes: measured anew only every ten minutes.
+        Reading it costs 1 ms and it hardly changes: it is measured again every ten minutes.
         """
         now = time.monotonic()
         if self._own_memory is None or now - self._own_memory[0] > _OWN_MEMORY_SECONDS:
@@ -229,7 +229,7 @@ class Sampler:
         return pids - {0}
 
     def _measure_own_bytes(self) -> int:
-        """What the cgroup is charged for wrappers, sentinels and this monitor: not the job's."""
+        """The part of the cgroup's memory that is not the job's: wrappers, sentinels and this monitor."""
         own = sum(self._reader.anonymous_bytes(pid) for pid in self._own_pids())
         if self._own_cgroup is not None and self._own_cgroup.includes_slurmstepd and self._tasks:
             own += self._reader.unshared_bytes(next(iter(self._tasks.values())).begin.parent_pid)
@@ -238,7 +238,7 @@ class Sampler:
     def _close_interval(
         self, began: float, now: float, tree: TreeReading, best_bytes: int, source: str, final: bool
     ) -> None:
-        """Make a row of the series of the time since the last one."""
+        """Make a row of the series for the time since the last row."""
         if not final and not self._series.is_ready(began, now):
             return
         assert self.begin_monotonic is not None
@@ -248,7 +248,7 @@ class Sampler:
         counters = Counters(self._ledger.total_seconds, self._charged_seconds, self._cpu_seconds)
         if not self._series.is_possible(now, counters, self._cpu_count):
             self._cpus |= kernel.allowed_cpus_of_threads([process.pid for process in tree.processes])
-        shown = self._last_tree or tree  # at the end the tree is empty: what it was when it was last seen
+        shown = self._last_tree or tree  # at the end the tree is empty: use the last one that was not
         self._series.close(
             now,
             counters,
@@ -260,18 +260,18 @@ class Sampler:
         )
 
     def _end_monotonic(self, now: float) -> float:
-        """The step's end as its tasks' exits have it, so that the last row lies within its span."""
+        """The step's end according to its tasks' exits, so that the last row lies within the step's time."""
         return max((task.end_monotonic or now for task in self._tasks.values()), default=now)
 
     def hand_over(self, batch: Batch, keep_last: bool) -> None:
-        """Move the series' rows since the last call into the batch."""
+        """Move the rows since the last call into the batch."""
         self._series.hand_over(batch, keep_last)
 
     def drop_rows(self) -> None:
         self._series.drop()
 
     def look_at_high_water_marks(self) -> None:
-        """Before a flush, so that a step that is killed later has its spikes in the record."""
+        """Called before a flush, so that the record has the spikes of a step that is killed later."""
         looked_at, self._looked_at = self._looked_at, {}
         for process in self._tree.processes if self._tree is not None else ():
             if process.is_zombie:
@@ -283,7 +283,7 @@ class Sampler:
     # --- the figures ---------------------------------------------------------------------------------------------
 
     def usage(self, elapsed_seconds: float, ended: bool) -> dict[str, object]:
-        """The columns of ``step_usage`` as they stand."""
+        """The current columns of ``step_usage``."""
         self._take_cgroup_figures()
         cpu_seconds, cpu_source = self._cpu_of_step(elapsed_seconds, ended)
         average = cpu_percent(cpu_seconds, elapsed_seconds, self._cpu_count)
@@ -326,7 +326,7 @@ class Sampler:
         }
 
     def _cpu_of_step(self, elapsed_seconds: float, ended: bool) -> tuple[float | None, str | None]:
-        """CPU seconds and their source; what the cgroup was charged with before the step began is not the step's."""
+        """CPU seconds and their source, without what the cgroup charged before the step began."""
         if not ended:
             is_known = not self._is_blind or self._charged_seconds is not None
             return (self._cpu_seconds, self._cpu_source) if is_known else (None, None)
@@ -351,13 +351,13 @@ class Sampler:
 
 
 def own_cpu_seconds() -> float:
-    """What this process and its writers have used."""
+    """CPU time of this process and its writers."""
     writers = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + writers.ru_utime + writers.ru_stime
 
 
 class _IoFigures:
-    """Bytes read and written by the tree: what the living used and what the wrappers' waited-for children used."""
+    """Bytes read and written by the tree: by living processes and by the children that the wrappers reaped."""
 
     def __init__(self, reader: TreeReader) -> None:
         self._reader = reader
@@ -365,23 +365,23 @@ class _IoFigures:
         self._kept: dict[int, tuple[int, ...]] = {}
 
     def totals(self) -> tuple[int | None, ...]:
-        """From storage, to storage, read and written at all; None where a process could not be read."""
+        """Bytes from storage, to storage, read and written in total; None if a process could not be read."""
         return tuple(self._totals)
 
     def take(self, tree: TreeReading, tasks: dict[int, Task]) -> None:
-        """Add up the kernel's counters: a process's own include those of the children that it waited for."""
+        """Add up the kernel's counters: a process's own include those of the children it has reaped."""
         for task in tasks.values():
             if not task.gone:
                 self.keep(task)
         found = [self._reader.io_counters(process.pid) for process in tree.processes if not process.is_zombie]
         if len(self._kept) < len(tasks) or None in found:
-            return  # one of another user, or just gone: a sum without it would be wrong
+            return  # another user's process, or one that just exited: a sum without it would be wrong
         counters = [*found, *self._kept.values()]
         sums = [sum(counter[place] for counter in counters if counter is not None) for place in range(4)]
         self._totals = [max(before or 0, now) for before, now in zip(self._totals, sums, strict=True)]
 
     def keep(self, task: Task) -> None:
-        """What a wrapper's waited-for children used: its counters less its own from before the job."""
+        """What the children that a wrapper reaped used: its counters minus its own before the job."""
         now = self._reader.io_counters(task.begin.wrapper_pid)
         if now is not None:
             own = (

@@ -1,6 +1,6 @@
-"""When samples are due: densely at first, so that short jobs have figures, then at the interval; and what they cost.
+"""When samples are due: often at first, so that short jobs have figures, then once per interval; and what they cost.
 
-Backs off by itself when one sample costs more than 1 % of the interval, and says so.
+If a sample costs more than 1 % of the interval, the interval grows, and the record says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _HEADROOM = 1.5
 
 
 class Schedule:
-    """The times of samples, on the monotonic clock: a clock that is set does not move them."""
+    """The times of samples on the monotonic clock, which does not change when the system's clock is set."""
 
     def __init__(self, interval_seconds: float) -> None:
         self.interval_seconds = interval_seconds
@@ -29,7 +29,7 @@ class Schedule:
         self._max_lateness_seconds = 0.0
 
     def begin(self) -> None:
-        """The step begins now: the first sample is due."""
+        """Begin the step: the first sample is due now."""
         self._begin_time = self.next_time = time.monotonic()
         self._ramp_gap = _FIRST_GAP_SECONDS
 
@@ -47,7 +47,7 @@ class Schedule:
         self._set_next(time.monotonic())
 
     def took(self, cost_seconds: float, lateness_seconds: float) -> str:
-        """A sample was taken: when the next is due, and a note where the interval had to grow for its cost."""
+        """Note a sample's cost and set the time of the next. Returns a note if the interval had to grow."""
         self._samples += 1
         self._cost_seconds += cost_seconds
         self._max_lateness_seconds = max(self._max_lateness_seconds, lateness_seconds)
@@ -61,12 +61,12 @@ class Schedule:
             self._ramp_gap *= 2
             if not self.is_ramping:
                 self.next_time = self._begin_time + self.interval_seconds
-        while self.next_time <= now:  # a machine that slept, or a sample that took long: no samples to catch up
+        while self.next_time <= now:  # after suspend or a slow sample: do not catch up
             missed = int((now - self.next_time) / self.interval_seconds) + 1
             self.next_time += missed * self.interval_seconds
 
     def _back_off(self, cost_seconds: float) -> str:
-        """Lengthen the interval where samples cost too much, and shorten it again where they cost less than half."""
+        """Lengthen the interval if samples cost too much; shorten it again if they cost less than half of that."""
         before = cost_seconds if self._mean_cost is None else self._mean_cost
         self._mean_cost = before + _SMOOTHING * (cost_seconds - before)
         wanted = min(self._mean_cost / _MOST_SHARE_OF_INTERVAL, _LONGEST_BACKED_OFF_SECONDS)
@@ -82,7 +82,7 @@ class Schedule:
         )
 
     def figures(self) -> dict[str, object]:
-        """Columns of ``monitor_usage``."""
+        """The columns of ``monitor_usage``."""
         return {
             "sample_count": self._samples,
             "mean_sample_seconds": self._cost_seconds / self._samples if self._samples else None,

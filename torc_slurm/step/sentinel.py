@@ -1,10 +1,10 @@
-"""Tells whether a signal went to the whole group or to the wrapper alone, so that the job gets it exactly once.
+"""Finds out whether a signal went to the whole group or only to the wrapper, so that the job gets it exactly once.
 
-The sentinel is a process beside the job: same parent, group and session. What Slurm's linuxproc and pgid plugins, a
-terminal, or ``kill -- -PGID`` send to the job as well, they send to the sentinel too; it reports each signal as one
-byte through a pipe (``set_wakeup_fd``: written by the C handler, so that two of a kind are two bytes). A signal that
-the sentinel did not get was meant for the wrapper alone, and is passed on. The monitor is its step's sentinel; tasks
-without one fork a bare one. It dies of SIGKILL only.
+The sentinel is a process beside the job with the same parent, group and session. Signals that Slurm's linuxproc and
+pgid plugins, a terminal, or ``kill -- -PGID`` send to the job, they also send to the sentinel. It reports each signal
+as one byte through a pipe (the C handler of ``set_wakeup_fd`` writes it, so that two equal signals are two bytes). A
+signal that the sentinel did not get was sent only to the wrapper, and the wrapper passes it on. The monitor is the
+sentinel of the task that started it; other tasks fork a bare one. Only SIGKILL ends it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-# How long after the wrapper's own signal the sentinel's report may come, and how long before it.
+# How long after the wrapper's own signal the sentinel's report may arrive, and how long before it.
 REPORT_WAIT_SECONDS = 0.03
 REPORT_AGE_SECONDS = 0.05
 _LOOK_SECONDS = 0.001
@@ -36,7 +36,7 @@ _FAULTS = {_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL, _sig
 
 
 def report_signals(pipe: int, wake: int = -1) -> None:
-    """From now on this process survives signals and writes the number of each, one byte, into ``pipe``.
+    """Make this process survive signals and write the number of each, as one byte, into ``pipe``.
 
     A SIGTERM also writes a byte into ``wake``, for a process that sleeps in poll.
     """
@@ -51,13 +51,13 @@ def report_signals(pipe: int, wake: int = -1) -> None:
     _signal.set_wakeup_fd(pipe, warn_on_full_buffer=False)
     for number in _signal.valid_signals() - _NOT_TO_BE_HANDLED - _FAULTS - {_signal.SIGPIPE}:
         _signal.signal(number, handle)
-    # SIGPIPE stays blocked, and is found pending: handled, it would be reported through the pipe of a wrapper that is
-    # dead, which makes another one, for ever
+    # Keep SIGPIPE blocked. A handler would report it through the pipe, and if the wrapper is dead that raises the next
+    # SIGPIPE, without end.
     _signal.pthread_sigmask(_signal.SIG_SETMASK, _FAULTS | {_signal.SIGPIPE})
 
 
 def fork_deaf() -> int:
-    """``os.fork`` for a sentinel's helper: no signal stops it, and it reports none in the sentinel's place."""
+    """``os.fork`` for a helper of the sentinel: no signal stops it, and it does not report signals."""
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
     pid = -1
     try:
@@ -71,10 +71,10 @@ def fork_deaf() -> int:
 
 
 def start_bare_sentinel(pipe: int) -> int:
-    """Fork a process that does nothing but report signals and dies with its parent; returns its pid.
+    """Fork a process that only reports signals and dies with its parent. Returns its pid.
 
     Raises:
-        OSError: there can be no further process.
+        OSError: no further process can start.
     """
     parent = os.getpid()
     pid = os.fork()
@@ -91,13 +91,13 @@ def start_bare_sentinel(pipe: int) -> int:
 
 
 class SignalReports:
-    """The wrapper's end of the sentinel's pipe; each report sends the wrapper a SIGCHLD, so that it is read at once."""
+    """The wrapper's end of the sentinel's pipe. Each report raises SIGCHLD in the wrapper, which reads it at once."""
 
     def __init__(self, pipe: int, sentinel_pid: int) -> None:
         self._pipe = pipe
         self._sentinel_pid = sentinel_pid
-        self._arrived: dict[int, list[float]] = {}  # when the reports of each signal came that await the wrapper's own
-        self._awaited: dict[int, int] = {}  # reports that are still to come of signals already taken for both's
+        self._arrived: dict[int, list[float]] = {}  # times of reports whose signal the wrapper has not got yet
+        self._awaited: dict[int, int] = {}  # reports still to come for signals that were counted as the group's
         fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(pipe, fcntl.F_SETSIG, _signal.SIGCHLD)
         fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_NONBLOCK | os.O_ASYNC)
@@ -107,7 +107,7 @@ class SignalReports:
         os.close(self._pipe)
 
     def take_in(self) -> None:
-        """Read what came; to be called whenever the wrapper wakes."""
+        """Read new reports. The wrapper calls this whenever it wakes."""
         try:
             numbers = os.read(self._pipe, 65536)
         except BlockingIOError:
@@ -120,25 +120,25 @@ class SignalReports:
                 self._arrived.setdefault(number, []).append(now)
 
     def forget_old(self) -> None:
-        """The wrapper had nothing to do: a report from before that was of a signal that only the sentinel got."""
+        """Drop old reports: the wrapper is idle, so only the sentinel got those signals."""
         oldest = time.monotonic() - REPORT_AGE_SECONDS
         for number, times in self._arrived.items():
             self._arrived[number] = [when for when in times if when >= oldest]
 
     def sentinel_got(self, number: int) -> bool:
-        """Whether the sentinel got the signal that the wrapper has just got; waits for the report for a moment."""
+        """Whether the sentinel got the signal that the wrapper has just got; waits briefly for the report."""
         deadline = time.monotonic() + REPORT_WAIT_SECONDS
         while True:
             self.take_in()
             if self._arrived.get(number):
-                del self._arrived[number][0]  # one report answers for one signal
+                del self._arrived[number][0]  # one report belongs to one signal
                 return True
             if time.monotonic() > deadline:
                 break
             time.sleep(_LOOK_SECONDS)
         if not self._is_pending(number):
             return False
-        self._awaited[number] = self._awaited.get(number, 0) + 1  # it is stopped, or has not had a CPU yet
+        self._awaited[number] = self._awaited.get(number, 0) + 1  # the sentinel is stopped, or has had no CPU yet
         return True
 
     def _is_pending(self, number: int) -> bool:

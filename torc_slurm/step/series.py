@@ -1,9 +1,9 @@
 """Makes the rows of a step's series: the CPU percentage of each interval, and the peak. Pure arithmetic.
 
-An interval lies between two looks at the tree. CPU time is often found later than it was used: a task registers late, a
-child is waited for, the cgroup knows of more than the tree shows. Divided by a short interval it would be a percentage
-that no machine can give. So an interval that got more than its CPUs could give is joined with those before it until it
-is possible, and what is still too much is not in the series (the step's total has it).
+An interval lies between two samples. CPU time is often found later than it was used: a task registers late, a child
+is reaped, or the cgroup shows more than the tree. Over a short interval that would be a percentage that no machine can
+reach. So an interval with more CPU time than its CPUs could give is joined with those before it until it is possible.
+What is still too much is left out of the series; the step's total has it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from torc_slurm.database.batch import Batch
 
-# A percentage over less time than this is made of clock ticks, not of use: such samples count for memory only.
+# In less time than this, the percentage reflects clock ticks and not use: such samples count only for memory.
 LEAST_INTERVAL_SECONDS = 0.095
-# Where the look itself took more than this share of the interval, it is not known when the CPU time was used.
+# If the sample itself took more than this share of the interval, the time of the CPU use is unknown.
 _MOST_SHARE_OF_LOOK = 0.05
 
 Sample = tuple[float, int, int]  # timestamp, memory_bytes, num_processes
@@ -25,7 +25,7 @@ MemoryRow = tuple[float, int, str]
 
 
 class Counters:
-    """CPU seconds so far: of the tree, of the cgroup (None where it does not tell), and the figure that counts."""
+    """CPU seconds so far: of the tree, of the cgroup (None if unknown), and the figure that is shown."""
 
     __slots__ = ("best", "charged", "seen")
 
@@ -36,7 +36,7 @@ class Counters:
 
 
 class _Start:
-    """Where an interval begins: monotonic time, the counters then, what was given before it, and the peak then."""
+    """Where an interval begins: monotonic time, counters, CPU seconds already in rows, and the peak."""
 
     __slots__ = ("counters", "given_seconds", "peak", "time")
 
@@ -47,7 +47,7 @@ class _Start:
         self.peak = peak
 
     def cpu_seconds(self, now: Counters) -> float:
-        """What was used since: by one counter's own difference, so that a switch between the two is no use."""
+        """CPU seconds since the start: the difference of one counter, because a switch between counters is not use."""
         used = now.seen - self.counters.seen
         if now.charged is not None and self.counters.charged is not None:
             used = max(used, now.charged - self.counters.charged)
@@ -70,27 +70,27 @@ class Series:
 
     def __init__(self, begin: float) -> None:
         self._start = _Start(begin, Counters(), 0.0, None)
-        self._earliest: float | None = None  # since when a task ran that registered in the open interval
+        self._earliest: float | None = None  # when the first task began that registered in the open interval
         self._rows: list[_Row] = []
         self.peak_percent: float | None = None
 
     def task_began(self, when: float) -> None:
-        """A task registers that has run since ``when``: all that it used until now is found in the open interval."""
+        """Register a task that runs since ``when``: all it used so far appears in the open interval."""
         self._earliest = when if self._earliest is None else min(self._earliest, when)
 
     def is_ready(self, began: float, now: float) -> bool:
-        """Whether a look between these two times ends an interval: it is long enough, and the look was short."""
+        """Whether a sample between these two times ends an interval: the interval is long and the sample was short."""
         seconds = now - self._start.time
         return seconds >= LEAST_INTERVAL_SECONDS and now - began <= seconds * _MOST_SHARE_OF_LOOK
 
     def is_possible(self, now: float, counters: Counters, cpus: int) -> bool:
-        """Whether so many CPUs could have given what the open interval got."""
+        """Whether this number of CPUs could give the CPU time of the open interval."""
         return self._start.cpu_seconds(counters) <= cpus * (now - self._start.time)
 
     def close(
         self, now: float, counters: Counters, cpus: int, sample: Sample, memory: MemoryRow, io: IoRow, final: bool
     ) -> None:
-        """End the open interval at ``now`` with this row; ``final``: the tasks' end, which may be before its start."""
+        """End the open interval at ``now`` with this row. ``final``: the tasks' end, maybe before its start."""
         while self._rows and self._must_join(now, counters, cpus, final):
             self._start = self._rows.pop().start
         start = self._start
@@ -113,7 +113,7 @@ class Series:
         return self._start.cpu_seconds(counters) > cpus * seconds + TICK_SLACK_SECONDS
 
     def hand_over(self, batch: Batch, keep_last: bool) -> None:
-        """Move the rows since the last call into the batch; the last one waits where it may yet be joined."""
+        """Move the rows since the last call into the batch; keep the last one if it may still be joined."""
         end = len(self._rows) - 1 if keep_last and self._rows else len(self._rows)
         rows, self._rows = self._rows[:end], self._rows[end:]
         batch.samples = [(row.sample[0], row.percent, *row.sample[1:]) for row in rows]
@@ -121,14 +121,14 @@ class Series:
         batch.io_samples = [row.io for row in rows]
 
     def drop(self) -> None:
-        """Granularity ``summary`` keeps no series; the last row stays, as the peak may yet be joined with it."""
+        """Drop the rows (granularity ``summary``). The last row stays, because the peak may still be joined."""
         del self._rows[:-1]
 
 
 def cpu_percent(cpu_seconds: float | None, elapsed_seconds: float, cpus: int) -> float | None:
-    """CPU seconds over a time that so many CPUs were there; None where no time is known to have passed.
+    """CPU percentage (100: one CPU) over this time with this number of CPUs; None if no time passed.
 
-    More than those CPUs could give is ticks of the kernel's clocks: they are not shown.
+    Capped at what those CPUs can give: more comes from the ticks of the kernel's clocks.
     """
     if cpu_seconds is None or elapsed_seconds <= 0:
         return None

@@ -1,4 +1,4 @@
-"""What a wrapper tells of its task, as the kernel has it: its begin, and its end."""
+"""What a wrapper reports of its task, from the kernel: begin and end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def begin_of(identity: StepIdentity, job: Job) -> link.Begin:
 
 
 def exit_of(begin: link.Begin, status: int, usage: resource.struct_rusage) -> link.Exit:
-    """From what ``wait4`` has just said of the job."""
+    """Built from the result of ``wait4`` for the job."""
     end = link.Exit()
     end.task, end.job_pid = begin.task, begin.job_pid
     end.begin_time = begin.begin_time

@@ -42,7 +42,7 @@ LAST_BREATH_SECONDS = 0.2
 
 
 class Wrapper:
-    """One task's wrapper, from the job's start to its own death."""
+    """One task's wrapper, from the job's start to the wrapper's own exit."""
 
     def __init__(self, options: Options, identity: StepIdentity, job: Job) -> None:
         self._options = options
@@ -61,7 +61,7 @@ class Wrapper:
         self._deadline = 0.0
 
     def run(self) -> tuple[int, int]:
-        """The signal that killed the job (0: none), and its exit code; waits for the job whatever fails in here."""
+        """The signal that killed the job (0: none), and its exit code. Waits for the job even if this class fails."""
         for work in (self._start, self._watch):
             try:
                 work()
@@ -367,7 +367,7 @@ class Wrapper:
             os._exit(0)
 
     def _end_helpers(self, answer: bytes) -> None:
-        """Wait for the helpers: if slurmstepd finds a process after the last task's end, it waits a whole second."""
+        """Wait for the helpers: slurmstepd waits a whole second if a process is left after the last task's end."""
         self._kill(self._begin.helper_pid)
         if time.monotonic() >= self._deadline:
             self._kill(self._monitor_pid)
