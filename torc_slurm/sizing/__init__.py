@@ -1,1 +1,1 @@
-"""Right-sizing: what broke its request, what to ask for instead, what it saves. Values in, dataclasses out; no I/O."""
+"""Right-sizing: which jobs exceeded their request, what to request instead, what that saves. Pure: no I/O."""

@@ -1,9 +1,9 @@
-"""What to ask for next time, from the jobs of one group (one job, or those that people call "the same job"); pure.
+"""What to request next time, from the jobs of one group (one job, or jobs that the user treats as the same); pure.
 
-A suggestion rests on figures that were measured: none on a job that runs, that a person or the cluster ended, or whose
-figure is NULL. Less is suggested only where every job that says something completed; more where one was killed for it,
-or came close. A suggestion close to what is asked for now is not made, so following it twice changes nothing the
-second time.
+Advice rests only on measured figures. A job says nothing if it still runs, if a person or the cluster ended it, or if
+the figure is NULL. The advice is to request less only if every informative job completed; more if one was killed for
+the resource, or came close. A change that would be small is not suggested, so applying the advice a second time
+changes nothing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from torc_slurm.units import MIB, exact, format_memory, format_run_time, format_
 
 HEADROOM = Decimal("1.2")
 LEAST_MEMORY_BYTES = 100 * MIB
-# Ask for less only where that is at most this share of the present request; for more where use is over that share.
+# Suggest less only if it is at most this share of the current request; suggest more if the use is over that share.
 _WORTH_LESS = Decimal("0.75")
 _TOO_CLOSE = Decimal("0.95")
 _CPU_TOLERANCE_PERCENT = 5
-# Slurm's CPU times are whole seconds, its polls up to 30 s apart: shorter jobs say nothing by them.
+# Slurm's CPU times are whole seconds and its polls up to 30 s apart: they say nothing about shorter jobs.
 _SHORTEST_FOR_SLURM_CPU_SECONDS = 5.0
 _POLLS_NEEDED = 3
 _IDLE_PERCENT = 1.0
@@ -42,8 +42,10 @@ Number = TypeVar("Number", int, float)
 
 
 class Advice(NamedTuple):
-    """One suggestion: ``current`` and ``suggested`` as sbatch takes them (``600M``, ``00:20:00``; CPUs as a number of
-    the allocation), ``reason`` one sentence with the figure that it rests on, ``confidence`` high, medium or low.
+    """One suggestion.
+
+    ``current`` and ``suggested`` are as sbatch takes them (``600M``, ``00:20:00``; CPUs: number in the allocation);
+    ``reason`` is one sentence with the figure it rests on; ``confidence`` is high, medium or low.
     """
 
     resource: str
@@ -54,15 +56,14 @@ class Advice(NamedTuple):
     is_more: bool = False
 
     def item(self) -> dict[str, str | int | None]:
-        """For JSON."""
+        """The JSON object."""
         return {name: getattr(self, name) for name in ("resource", "current", "suggested", "reason", "confidence")}
 
 
 def advise(jobs: Sequence[JobUse]) -> list[Advice]:
-    """What to change in the request of the latest of these jobs: at most one suggestion each for memory, CPUs and time.
+    """What to change in the request of the latest job: at most one suggestion each for memory, CPUs and time.
 
-    A job that was killed for memory, or ended for time, with less than is asked for now has been answered: it does not
-    count.
+    A job that was killed for memory, or ended for time, with a smaller request than the current one does not count.
     """
     ordered = sorted(jobs, key=lambda job: (job.submit_time or 0.0, job.slurm_job_id))
     telling = [job for job in ordered if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
@@ -75,7 +76,7 @@ def advise(jobs: Sequence[JobUse]) -> list[Advice]:
 
 
 def _is_answered(job: JobUse, now: JobUse) -> bool:
-    """Whether the job failed for what is larger in the present request; not where one of the two is not known."""
+    """Whether the job failed and the current request is larger; False if one of the two is unknown."""
     if job.state == OUT_OF_MEMORY:
         pair: tuple[float | None, float | None] = job.requested_memory_bytes, now.requested_memory_bytes
     elif job.state == TIMEOUT:
@@ -87,7 +88,7 @@ def _is_answered(job: JobUse, now: JobUse) -> bool:
 
 
 def sbatch_lines(advice: Iterable[Advice], jobs: Sequence[JobUse]) -> list[str]:
-    """The ``#SBATCH`` lines that follow the advice, one option each."""
+    """The ``#SBATCH`` lines of the advice, one option each."""
     lines = []
     for each in advice:
         if each.resource == MEMORY:
@@ -139,7 +140,7 @@ def _memory_after_kill(killed: Sequence[JobUse], requested: int, current: str) -
 
 
 def _is_hardly_polled(job: JobUse) -> bool:
-    """Whether Slurm looked so seldom at the job that its peak is likely to have been missed."""
+    """Whether Slurm polled the job so rarely that it probably missed the peak."""
     if not job.memory_is_sampled or job.is_measured:
         return False
     interval = job.poll_interval_seconds or 30.0
@@ -157,13 +158,13 @@ def _source(job: JobUse) -> str:
 
 
 def _rounded_memory(amount_bytes: Decimal) -> int:
-    """Up to the next 100 MiB, over 10 GiB to the next GiB."""
+    """Rounded up to 100 MiB; above 10 GiB to 1 GiB."""
     step = 100 * MIB if amount_bytes <= 10 * 1024 * MIB else 1024 * MIB
     return max(LEAST_MEMORY_BYTES, _up(amount_bytes, step))
 
 
 def slurm_memory(amount_bytes: int, *, exactly: bool = False) -> str:
-    """``600M``, ``13G``: as sbatch's ``--mem`` has it, in whole MiB; ``exactly``: not rounded further."""
+    """For sbatch's ``--mem``, in whole MiB: ``600M``, ``13G``. ``exactly``: without further rounding."""
     mib = -(-amount_bytes // MIB)
     return f"{mib // 1024}G" if mib % 1024 == 0 and (mib >= 10240 or exactly) else f"{mib}M"
 
@@ -197,7 +198,7 @@ def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
 
 
 def _cores_needed(job: JobUse) -> int | None:
-    """Whole CPUs: by the busiest interval where torc-step measured it, else by the average."""
+    """Whole CPUs: from the busiest interval if torc-step measured it, else from the average."""
     percent = job.cpu_efficiency_percent
     if percent is None or not job.allocated_cpus or not job.elapsed_seconds:
         return None
@@ -252,7 +253,7 @@ def _time(jobs: Sequence[JobUse]) -> Advice | None:
 
 
 def rounded_time(seconds: Decimal) -> int:
-    """Up to whole minutes; over 10 minutes to 5, over 2 hours to 15, over a day to 60."""
+    """Rounded up to whole minutes; above 10 minutes to 5, above 2 hours to 15, above a day to 60."""
     for bound, minutes in ((600, 1), (7200, 5), (86400, 15)):
         if seconds <= bound:
             return max(60, _up(seconds, minutes * 60))

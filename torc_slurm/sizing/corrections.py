@@ -1,4 +1,4 @@
-"""Corrections of a workflow: the decisions about all its requirements, and the adjustments that come of them."""
+"""Corrections of a workflow: the decisions about all its requirements, and the adjustments that follow from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torc_slurm.sizing.facts import Facts, Job, Requirement
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What changes in one direction for one requirement: one to three decisions, and the jobs that share it."""
+    """The changes in one direction for one requirement: one to three decisions, and the jobs that share it."""
 
     requirement: Requirement
     direction: str
@@ -21,7 +21,7 @@ class Adjustment:
     decisions: tuple[Decision, ...]
 
     def of(self, resource: Resource) -> Decision | None:
-        """The decision about a resource; None where that does not change in this direction."""
+        """The decision about a resource; None if it does not change in this direction."""
         return next((each for each in self.decisions if each.resource is resource), None)
 
 
@@ -29,7 +29,7 @@ class Adjustment:
 class Corrections:
     """All decisions, in the order of requirements, and the adjustments among them.
 
-    ``jobs_analyzed`` counts the jobs with a request of their own of which at least one attempt says something.
+    ``jobs_analyzed`` counts the jobs that have a request and at least one informative attempt.
     """
 
     workflow_id: int | None
@@ -40,22 +40,22 @@ class Corrections:
 
     @property
     def requirements_updated(self) -> int:
-        """How many requirements change; one that goes up and down counts once."""
+        """The number of requirements that change. One that goes up and down counts once."""
         return len({each.requirement.resource_requirements_id for each in self.adjustments})
 
     def jobs_affected(self, resource: Resource, direction: str) -> int:
-        """How many jobs share a requirement that changes so."""
+        """The number of jobs that share a requirement that changes in this direction."""
         return sum(len(each.jobs) for each in self.adjustments if each.direction == direction and each.of(resource))
 
 
 def correct(
     facts: Facts, options: Options, job_ids: Collection[int] = (), resources: Collection[Resource] = tuple(Resource)
 ) -> Corrections:
-    """What to ask for instead.
+    """What to request instead.
 
     Args:
-        job_ids: look only at the requirements of these jobs (all jobs that share one still count); empty: at all.
-        resources: look only at these.
+        job_ids: check only the requirements of these jobs, with all jobs that share them; empty: all requirements.
+        resources: check only these.
 
     Raises:
         InputError: the workflow has no such job.
@@ -87,7 +87,7 @@ def _chosen(facts: Facts, job_ids: Collection[int]) -> list[Requirement]:
 def _decisions(
     requirement: Requirement, jobs: Sequence[Job], options: Options, resources: Collection[Resource]
 ) -> list[Decision]:
-    """CPUs first: how many there will be decides on which nodes the memory has to fit."""
+    """CPUs first: the new number decides on which nodes the memory must fit."""
     cpu = decide(requirement, jobs, Resource.cpu, options)
     cpus = cpu.new if Resource.cpu in resources else cpu.original
     memory = decide(requirement, jobs, Resource.memory, options, int(cpus or 1))

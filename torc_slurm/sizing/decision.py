@@ -1,10 +1,10 @@
-"""Decides, for one requirement and one resource, what to ask for: more, less or the same, and why.
+"""Decides, for one requirement and one resource, whether to request more, less or the same, and why.
 
-What is asked for follows from the evidence alone (every attempt that says something, of all runs), not from what is
-asked for now: so correcting twice is correcting once. What is asked for now decides only whether to go there:
+The new amount follows only from the evidence (every informative attempt, of all runs), not from the current request:
+so a second correction changes nothing. The current request decides only whether to change it:
 
-- up, where a job was killed or ended for this resource in its latest attempt, or used more than it asked for;
-- down, where every job of the requirement completed, in its latest attempt, with figures.
+- up, if the latest attempt of a job was killed or ended for this resource, or used more than its request;
+- down, if the latest attempt of every job of the requirement completed, with figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Options:
-    """How to correct. ``answer_failures_once``: a failure whose request was changed since asks for nothing more."""
+    """How to correct. ``answer_failures_once``: a failure counts only until its request was changed."""
 
     memory_multiplier: Decimal = Decimal("1.2")
     cpu_multiplier: Decimal = Decimal("1.2")
@@ -58,9 +58,9 @@ class Options:
 class Decision:
     """What to do about one resource of one requirement.
 
-    ``jobs`` are those that share it; ``direction`` is UP, DOWN or KEPT; ``original`` and ``new`` are as a workflow file
-    has them (``original`` is None where nothing was asked for); ``evidence`` is all that was looked at,
-    ``max_measured`` the most that was measured: bytes, seconds or percent of a core; None: nothing was.
+    ``jobs`` share the requirement; ``direction`` is UP, DOWN or KEPT; ``original`` and ``new`` are as in a workflow
+    file (``original`` is None if nothing was requested); ``evidence`` is all evidence, and ``max_measured`` the largest
+    measured use in bytes, seconds or percent of a core (None: nothing was measured).
     """
 
     requirement: Requirement
@@ -81,7 +81,7 @@ def decide(
 
     Args:
         jobs: all that share it, in the order of their ids.
-        num_cpus: the CPUs that will be asked for beside it; None: as now. Nodes with fewer are no place for it.
+        num_cpus: the new number of CPUs; None: the current one. Nodes with fewer CPUs are not considered.
     """
     evidence = tuple(each for job in jobs for each in _evidence(job, resource))
     case = _Case(requirement, tuple(jobs), resource, options, evidence, num_cpus or requirement.request.num_cpus)
@@ -101,7 +101,7 @@ def _evidence(job: Job, resource: Resource) -> Iterator[Evidence]:
 
 @dataclass(frozen=True)
 class _Case:
-    """One requirement and one resource, while it is decided."""
+    """One requirement and one resource, during the decision."""
 
     requirement: Requirement
     jobs: tuple[Job, ...]
@@ -112,7 +112,7 @@ class _Case:
 
     @property
     def now(self) -> int | None:
-        """What is asked for now, as an amount: bytes, seconds or CPUs."""
+        """The current request: bytes, seconds or CPUs."""
         return _amount(asked(self.requirement.request, self.resource), self.resource)
 
     def decide(self) -> Decision:
@@ -137,7 +137,7 @@ class _Case:
         return self._changed(UP, result.amount, self._told(helped[0]), result.notes)
 
     def _would_help(self, amount: int, cause: Evidence) -> bool:
-        """Whether so much covers every completed attempt, and is more than what the killed job had."""
+        """Whether this amount covers every completed attempt and exceeds what the killed job had."""
         covers = amount >= self._round(self._completed_use)
         return covers and (not cause.needs_more or amount >= self._round(cause.used))
 
@@ -251,7 +251,7 @@ def _why_nothing(jobs: Sequence[Job], resource: Resource) -> str:
 
 
 def _hung_jobs(jobs: Iterable[Job]) -> list[str]:
-    """The jobs whose latest attempt was ended while it did nothing."""
+    """The jobs whose latest attempt was idle when it was ended."""
     last = [(job, job.last_telling()) for job in jobs]
     return [_hung(job, each) for job, each in last if each and each.hung and each.outcome is not Outcome.completed]
 

@@ -1,4 +1,4 @@
-"""The JSON documents of right-sizing: keys, order and values of the reference."""
+"""The JSON documents of right-sizing, with the keys, order and values of the Rust torc."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAVING_AMOUNTS = ("asked", "used", "wasted", "lost", "asked_after", "reserved", 
 
 
 def utilization_document(report: Utilization) -> Document:
-    """What ``check-resource-utilization`` answers."""
+    """The answer of ``check-resource-utilization``."""
     document: Document = {
         "workflow_id": report.workflow_id,
         "run_id": report.run_id,
@@ -36,12 +36,12 @@ def utilization_document(report: Utilization) -> Document:
 
 
 def violation(use: Use) -> Document:
-    """One of its violations."""
+    """One item of its ``violations``."""
     return {key: getattr(use, key) for key in VIOLATION_KEYS}
 
 
 def corrections_document(corrections: Corrections, *, dry_run: bool, explain: bool = False) -> Document:
-    """What ``correct-resources`` answers; with ``explain`` a list of every decision's reason is added."""
+    """The answer of ``correct-resources``. ``explain`` adds a list with the reason of every decision."""
     options, affected = corrections.options, corrections.jobs_affected
     document: Document = {
         "status": "success",
@@ -67,7 +67,7 @@ def corrections_document(corrections: Corrections, *, dry_run: bool, explain: bo
 
 
 def adjustment_document(adjustment: Adjustment) -> Document:
-    """One adjustment; the keys of a resource stand only where that resource changes."""
+    """One adjustment. It has the keys only of resources that change."""
     document: Document = {
         "resource_requirements_id": adjustment.requirement.resource_requirements_id,
         "direction": adjustment.direction,
@@ -85,7 +85,7 @@ def adjustment_document(adjustment: Adjustment) -> Document:
 
 
 def explanation(decision: Decision) -> Document:
-    """A decision with its reason: also one to change nothing."""
+    """A decision with its reason, also if nothing changes."""
     return {
         "resource_requirements_id": decision.requirement.resource_requirements_id,
         "name": decision.requirement.name,
@@ -110,13 +110,13 @@ def _real(value: Decimal | None) -> float | None:
 
 
 def savings_document(workflow_id: int | None, run_id: int | None, rows: Sequence[Saving]) -> Document:
-    """What ``savings`` answers: one item per requirement, and the workflow's ``total``."""
+    """The answer of ``savings``: one item per requirement, and the workflow's ``total``."""
     items = [saving_item(each) for each in rows]
     return {"workflow_id": workflow_id, "run_id": run_id, "items": items[:-1], "total": items[-1]}
 
 
 def saving_item(saving: Saving) -> Document:
-    """One row: hours to a thousandth; None where nothing was measured."""
+    """One row: hours with three decimals; None if nothing was measured."""
     requirement = saving.requirement
     document: Document = {
         "resource_requirements_id": None if requirement is None else requirement.resource_requirements_id,
@@ -132,7 +132,7 @@ def saving_item(saving: Saving) -> Document:
 
 
 def unfinished_document(unfinished: Unfinished) -> Document:
-    """A job that is not completed, and what another run would do for it."""
+    """A job that is not completed, and whether another run would help."""
     return {
         "job_id": unfinished.job.job_id,
         "job_name": unfinished.job.name,

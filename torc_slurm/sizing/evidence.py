@@ -1,4 +1,4 @@
-"""What one attempt says of one resource: how much it used, and whether it was ended because it needed more.
+"""What one attempt says about one resource: how much it used, and whether it was ended because it needed more.
 
 Memory in bytes, run time in seconds, CPU in percent of one core.
 """
@@ -12,13 +12,13 @@ from enum import Enum
 from torc_slurm.sizing.facts import Attempt, Figure, Job, Outcome, Request
 from torc_slurm.units import exact, format_cpu_count, format_cpu_percent, format_memory, format_run_time
 
-# CPU use is read from two clocks, some milliseconds apart: this much over n cores is still n cores.
+# CPU use comes from two clocks that differ by milliseconds: n cores plus this still count as n cores.
 CPU_TOLERANCE_PERCENT = Decimal(5)
 _CPU_TOLERANCE_SHARE = Decimal("0.01")
 
 
 class Resource(Enum):
-    """What can be asked for; the value is the reference's word for it."""
+    """What can be requested. The value is the name that the Rust torc uses."""
 
     memory = "Memory"
     cpu = "CPU"
@@ -27,7 +27,7 @@ class Resource(Enum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """``used`` is what the attempt used; with ``needs_more`` it was ended for that, and would have used more."""
+    """``used`` is what the attempt used. With ``needs_more`` it was ended for that and would have used more."""
 
     job: Job
     attempt: Attempt
@@ -36,14 +36,14 @@ class Evidence:
 
 
 def asked(request: Request, resource: Resource) -> int | None:
-    """What a request allows: bytes, seconds, or percent of one core; None where nothing was asked."""
+    """What a request allows: bytes, seconds, or percent of one core; None if it has no value."""
     if resource is Resource.memory:
         return request.memory_bytes
     return request.runtime_seconds if resource is Resource.runtime else request.num_cpus * 100
 
 
 def measured(attempt: Attempt, resource: Resource) -> Decimal | None:
-    """What was measured of an attempt; None: it was not."""
+    """The measured use of an attempt; None if it was not measured."""
     if resource is Resource.cpu:
         return _largest(attempt.peak_cpu_percent, attempt.avg_cpu_percent)
     figure = attempt.peak_memory_bytes if resource is Resource.memory else attempt.exec_time_seconds
@@ -51,13 +51,13 @@ def measured(attempt: Attempt, resource: Resource) -> Decimal | None:
 
 
 def evidence_of(job: Job, attempt: Attempt, resource: Resource, *, even_if_hung: bool = False) -> Evidence | None:
-    """What the attempt says of the resource; None where it says nothing.
+    """What the attempt says about the resource; None if nothing.
 
-    A kill for memory says "more than the limit", also where the measured peak lies below it or is missing; a job that
-    did nothing in the last half of its time and was then ended says nothing of the time that it needs.
+    A kill for memory means "more than the limit", even if the measured peak is below the limit or missing. A job that
+    was idle in the last half of its time and was then ended says nothing about the time it needs.
 
     Args:
-        even_if_hung: the question is what it used, not what it needs.
+        even_if_hung: ask what it used, not what it needs.
     """
     if attempt.outcome is Outcome.silent:
         return None
@@ -72,7 +72,7 @@ def evidence_of(job: Job, attempt: Attempt, resource: Resource, *, even_if_hung:
 
 
 def is_sure(attempt: Attempt, resource: Resource) -> bool:
-    """Whether the figures are good enough to ask for less: there, complete, and CPU by average and by peak."""
+    """Whether the figures allow a smaller request: they exist, are complete, and CPU has an average and a peak."""
     if attempt.is_lower_bound:
         return False
     if resource is Resource.cpu:
@@ -81,13 +81,13 @@ def is_sure(attempt: Attempt, resource: Resource) -> bool:
 
 
 def is_over(used: Decimal, allowed: int, resource: Resource) -> bool:
-    """Whether a use is over what was allowed; CPU only by more than the clocks' disagreement."""
+    """Whether a use exceeds what was allowed. For CPU, the difference between the clocks does not count."""
     tolerance = cpu_tolerance(used) if resource is Resource.cpu else Decimal(0)
     return used - tolerance > allowed
 
 
 def cpu_tolerance(percent: Decimal) -> Decimal:
-    """By how much a CPU figure can be wrong."""
+    """The possible error of a CPU figure."""
     return max(CPU_TOLERANCE_PERCENT, percent * _CPU_TOLERANCE_SHARE)
 
 
@@ -117,9 +117,9 @@ def _bound(job: Job, attempt: Attempt, used: Decimal | None) -> Evidence | None:
 
 
 def _memory_bound(attempt: Attempt, used: Decimal | None) -> Decimal | None:
-    """What it had when it was killed: its own limit; its request where no limit is known.
+    """What it had when it was killed: its own limit, or its request if no limit is known.
 
-    A limit that it shared with other steps says nothing of its own need: then its peak.
+    A limit that it shared with other steps says nothing about its own need: then its peak.
     """
     if attempt.memory_limit_bytes is None or attempt.own_memory_limit_bytes is not None:
         return _largest(attempt.own_memory_limit_bytes or attempt.request.memory_bytes, used)

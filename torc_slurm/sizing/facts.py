@@ -1,7 +1,7 @@
-"""What is known when requests are judged: requirements, the jobs that share them, and every attempt at those jobs.
+"""The input of right-sizing: requirements, the jobs that share them, and every attempt at those jobs.
 
 Sizes are bytes, times seconds, CPU percent of one core. None means not measured: nothing is sized from it. Memory and
-CPU are those of the attempt's largest node, as requests are per node.
+CPU are those of the attempt's largest node, because requests are per node.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ Figure = int | float | Decimal
 
 # Slurm ends a step at its time limit or later; the wrapper's clock starts a little after Slurm's.
 NEAR_LIMIT_SECONDS = 5
-# Where a killed job's own limit is not known from its cgroup, so near to it counts as at it.
+# If the cgroup does not show a killed job's own limit, this share of the limit counts as reaching it.
 _NEAR_MEMORY_LIMIT = Decimal("0.95")
-# A limit above this many times the request is not the job's own but that of all steps of the allocation together
-# (limit_resources: false). Slurm's AllowedRAMSpace can put a job's own a little over its request.
+# A limit above this many times the request is not the job's own but the allocation's, for all steps together
+# (limit_resources: false). Slurm's AllowedRAMSpace can set a job's own limit a little above its request.
 _OWN_LIMIT_FACTOR = Decimal("1.25")
 _SIGKILL, _SIGTERM = 9, 15
 
 
 class Outcome(Enum):
-    """How an attempt ended, as far as sizing is concerned."""
+    """How an attempt ended, for sizing."""
 
     completed = "completed"
     failed = "failed"
     out_of_memory = "killed for memory"
     out_of_time = "ended at its time limit"
-    silent = "says nothing"  # running, cancelled, preempted, lost with its node
+    silent = "says nothing"  # running, cancelled, preempted, or its node failed
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a job may use, per node; ``memory`` and ``runtime`` as they were written, None where nothing was asked."""
+    """What a job may use, per node. ``memory`` and ``runtime`` are as in the workflow file; None: nothing requested."""
 
     memory: str | None = None
     num_cpus: int = 1
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Requirement:
-    """A named request that jobs share, as it stands now."""
+    """A named request that jobs share, with its current values."""
 
     resource_requirements_id: int
     name: str
@@ -66,10 +66,10 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a job: what it was given, how it ended, what it used.
+    """One attempt at a job: what it was given, how it ended, what it used.
 
-    ``hung`` says whether it used no CPU in the last half of its time; None: not known. ``is_lower_bound`` is set where
-    not all of its nodes reported. ``all_nodes_cpu_seconds`` and ``all_nodes_avg_memory_bytes`` serve savings only.
+    ``hung``: whether it used no CPU in the last half of its time; None: unknown. ``is_lower_bound``: some of its nodes
+    did not report. ``all_nodes_cpu_seconds`` and ``all_nodes_avg_memory_bytes`` are only for savings.
     """
 
     run_id: int
@@ -93,7 +93,7 @@ class Attempt:
 
     @property
     def outcome(self) -> Outcome:
-        """Its end as sizing sees it: a kill for memory or time counts also where Slurm calls it failed or cancelled."""
+        """How it ended, for sizing. A kill for memory or time counts even if Slurm calls it failed or cancelled."""
         if self.status == COMPLETED:
             return Outcome.completed
         if self.status == OOM or self._was_killed_for_memory():
@@ -104,7 +104,7 @@ class Attempt:
 
     @property
     def own_memory_limit_bytes(self) -> int | None:
-        """What was enforced on this job alone, without the monitor's allowance; None where only others' was known."""
+        """The limit of this job alone, without the allowance for the monitor; None if only a shared limit is known."""
         asked, limit = self.request.memory, self.memory_limit_bytes
         if asked is None or limit is None:
             return None
@@ -115,7 +115,7 @@ class Attempt:
 
     @property
     def ran_to_its_limit(self) -> bool:
-        """Whether it ran for as long as it had asked for; an allocation can end before that."""
+        """Whether it ran for as long as it requested; an allocation can end before that."""
         asked = self.request.runtime_seconds
         if asked is None:
             return False
@@ -142,7 +142,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Job:
-    """A job with all its attempts, of all runs; ``resource_requirements_id`` None: it asked for nothing."""
+    """A job with all its attempts, of all runs. ``resource_requirements_id`` None: it requested nothing."""
 
     job_id: int
     name: str
@@ -150,19 +150,19 @@ class Job:
     attempts: tuple[Attempt, ...] = ()
 
     def last_telling(self, run_id: int | None = None) -> Attempt | None:
-        """The latest attempt (of one run, if given) that says something; None where there is none."""
+        """The latest informative attempt (of one run, if given); None if there is none."""
         told = [each for each in self.telling if run_id in (None, each.run_id)]
         return max(told, key=lambda each: (each.run_id, each.attempt_id), default=None)
 
     @property
     def telling(self) -> tuple[Attempt, ...]:
-        """The attempts that say something of what the job needs."""
+        """The attempts that say what the job needs."""
         return tuple(each for each in self.attempts if each.outcome is not Outcome.silent)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A workflow as right-sizing sees it; ``workflow_id`` None: jobs of one's own, grouped."""
+    """A workflow as right-sizing sees it. ``workflow_id`` None: groups of the user's own jobs."""
 
     workflow_id: int | None
     requirements: tuple[Requirement, ...]

@@ -1,4 +1,4 @@
-"""Groups of one's own jobs as rows, sentences and JSON; pure."""
+"""Groups of the user's own jobs as rows, sentences and JSON; pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NOT_MEASURED = "-"
 
 
 def memory_of(group: Group) -> Spread | None:
-    """The spread of the peak memory, in bytes, of the jobs that say something."""
+    """The spread of the peak memory, in bytes, of the informative jobs."""
     return spread(job.peak_memory_bytes for job in group.ended)
 
 
 def cores_of(group: Group) -> Spread | None:
-    """The spread of the CPUs that were busy on average."""
+    """The spread of the number of busy CPUs, on average."""
     return spread(map(_cores, group.ended))
 
 
@@ -33,7 +33,7 @@ def _cores(job: JobUse) -> float | None:
 
 
 def group_row(group: Group) -> tuple[str, ...]:
-    """Name, number of jobs, median, p95 and maximum of memory, CPUs at most, longest run time."""
+    """Name, number of jobs, median, p95 and maximum of memory, most busy CPUs, longest run time."""
     memory, cores, time = memory_of(group), cores_of(group), time_of(group)
     return (
         group.name,
@@ -45,7 +45,7 @@ def group_row(group: Group) -> tuple[str, ...]:
 
 
 def group_notes(group: Group, advice: Sequence[Advice], *, explain: bool) -> Iterator[str]:
-    """What is worth saying of a group: thin evidence, two clusters; with ``explain`` the reason of each advice."""
+    """Notes on a group: little evidence, two clusters; with ``explain`` the reason of each suggestion."""
     if advice and len(group.ended) < THIN:
         count = len(group.ended)
         yield f"{group.name}: thin evidence, {count} job{'' if count == 1 else 's'}"
@@ -65,14 +65,14 @@ def group_notes(group: Group, advice: Sequence[Advice], *, explain: bool) -> Ite
 
 
 def correction_items(found: Sequence[tuple[Group, Sequence[Advice]]]) -> Iterator[dict[str, Any]]:
-    """One item for each advice of each group."""
+    """One item for each suggestion of each group."""
     for group, advice in found:
         for each in advice:
             yield {"group": group.name, "job_count": len(group.jobs), **each.item()}
 
 
 def corrections_document(found: Sequence[tuple[Group, Sequence[Advice]]], *, no_downsize: bool) -> dict[str, Any]:
-    """JSON in the form of ``correct-resources``, with a group in place of a requirement."""
+    """JSON in the form of ``correct-resources``, with a group instead of a requirement."""
     every = [each for _, advice in found for each in advice]
     document: dict[str, Any] = {
         "status": "success",

@@ -1,4 +1,4 @@
-"""Guard rails: what no correction may go below, above, or beyond at once.
+"""The bounds of every correction.
 
 An amount is what can be requested: bytes of a whole unit, seconds of a whole minute, a number of CPUs.
 """
@@ -31,7 +31,7 @@ _MEGABYTE, _GIGABYTE = 10**6, 10**9
 
 @dataclass(frozen=True)
 class NodeSize:
-    """What a kind of node has for jobs."""
+    """What a kind of node offers to jobs."""
 
     cpus: int
     memory_mib: int
@@ -39,10 +39,10 @@ class NodeSize:
 
 @dataclass(frozen=True)
 class Guards:
-    """Bounds of every correction; None or empty: not known, then not held.
+    """The bounds of every correction. A bound that is None or empty is unknown and does not apply.
 
-    ``nodes`` are the kinds of node of the partition, ``time_limit_seconds`` its limit, ``partition`` its name. The
-    ``most_*`` are the user's own. ``largest_factor`` bounds how far one correction goes over what the job had.
+    ``nodes`` are the kinds of node of the partition, ``time_limit_seconds`` its limit, ``partition`` its name. The user
+    sets ``most_*``. ``largest_factor`` limits how far one correction goes above what the job had.
     """
 
     least_memory: str = DEFAULT_LEAST_MEMORY
@@ -61,16 +61,16 @@ class Guards:
 
 @dataclass(frozen=True)
 class Bounded:
-    """An amount within the bounds; ``notes`` say which bound changed it, ``wanted`` what it was before."""
+    """An amount within the bounds. ``notes`` name the bound that changed it; ``wanted`` is the amount before that."""
 
     amount: int
     notes: tuple[str, ...]
 
 
 def round_up(need: Decimal, resource: Resource, request: Request) -> int:
-    """The least amount that can be requested for a need (bytes, seconds, percent of a core).
+    """The smallest amount that can be requested for a need (bytes, seconds, percent of a core).
 
-    CPUs are a multiple of the tasks on a node, and no fewer than these.
+    CPUs are a multiple of the tasks per node, and at least that number.
     """
     if resource is Resource.memory:
         return parse_memory(round_up_memory(max(need, Decimal(1))))
@@ -81,7 +81,7 @@ def round_up(need: Decimal, resource: Resource, request: Request) -> int:
 
 
 def write_amount(amount: int, resource: Resource) -> str | int:
-    """An amount as a workflow file has it: ``13g``, ``PT12M``, ``4``."""
+    """An amount as in a workflow file: ``13g``, ``PT12M``, ``4``."""
     if resource is Resource.memory:
         return _memory_text(amount)
     return format_iso_duration(amount) if resource is Resource.runtime else amount
@@ -90,12 +90,12 @@ def write_amount(amount: int, resource: Resource) -> str | int:
 def bounded(
     need: Decimal, resource: Resource, *, request: Request, had: int | None, used: Decimal | None, guards: Guards
 ) -> Bounded:
-    """The amount to ask for, held within the bounds.
+    """The amount to request, within the bounds.
 
     Args:
-        need: what the evidence says, multiplier included.
-        had: the most that the attempts of this evidence were given, as an amount: the factor counts from there.
-        used: the most that a completed attempt used: it was possible, so the factor does not cut it off.
+        need: the need that the evidence shows, times the multiplier.
+        had: the largest amount that the attempts of this evidence were given; the factor is relative to it.
+        used: the largest use of a completed attempt. It was possible, so the factor does not cut it off.
     """
     amount = round_up(need, resource, request)
     least = _floor(resource, request, guards)
@@ -134,7 +134,7 @@ def _by_factor(
 
 
 def _largest_possible(need: Decimal, resource: Resource, request: Request, guards: Guards) -> int | None:
-    """The largest amount that the user and the partition allow; None where neither says anything."""
+    """The largest amount that the user and the partition allow; None if neither has a bound."""
     if resource is Resource.memory:
         return _largest_memory(need, request, guards)
     if resource is Resource.runtime:
@@ -144,7 +144,7 @@ def _largest_possible(need: Decimal, resource: Resource, request: Request, guard
 
 
 def _largest_memory(need: Decimal, request: Request, guards: Guards) -> int | None:
-    """In whole GB; in whole MB where a GB too much would make the difference."""
+    """In whole GB; in whole MB if rounding to GB would exceed the bound."""
     fits = _memory_fits(request, guards)
     if fits is None:
         return None
@@ -155,7 +155,7 @@ def _largest_memory(need: Decimal, request: Request, guards: Guards) -> int | No
 
 
 def _most_that_fits(megabytes: int, fits: Callable[[int], bool]) -> int:
-    """The largest number of whole MB, up to ``megabytes``, that fits, in bytes; 0 where none does."""
+    """The largest number of whole MB, up to ``megabytes``, that fits, in bytes; 0 if none does."""
     low, high = 0, megabytes
     while low < high:
         middle = (low + high + 1) // 2
@@ -164,7 +164,7 @@ def _most_that_fits(megabytes: int, fits: Callable[[int], bool]) -> int:
 
 
 def _memory_fits(request: Request, guards: Guards) -> Callable[[int], bool] | None:
-    """Whether a request of so many bytes is allowed, and fits a node as Slurm will be asked for it."""
+    """Returns a test: whether a request of so many bytes is allowed and fits a node, as Slurm will get it."""
     node_mib = max((node.memory_mib for node in guards.nodes if node.cpus >= request.num_cpus), default=None)
     most_bytes = None if guards.most_memory is None else parse_memory(guards.most_memory)
     if node_mib is None and most_bytes is None:
@@ -180,7 +180,7 @@ def _memory_fits(request: Request, guards: Guards) -> Callable[[int], bool] | No
 
 
 def _memory_text(memory_bytes: int) -> str:
-    """``13g``, ``12600m``: exactly these bytes, in the largest unit that can say so."""
+    """``13g``, ``12600m``: exactly these bytes, in the largest possible unit."""
     for unit, size in (("g", _GIGABYTE), ("m", _MEGABYTE), ("k", 10**3)):
         if memory_bytes % size == 0:
             return f"{memory_bytes // size}{unit}"
@@ -188,7 +188,7 @@ def _memory_text(memory_bytes: int) -> str:
 
 
 def _capacity_note(resource: Resource, guards: Guards) -> str:
-    """Which of the two bounds is named: the user's own, else the partition's."""
+    """The bound that applies: the user's own, else the partition's."""
     own = {
         Resource.memory: guards.most_memory,
         Resource.runtime: guards.most_runtime_seconds and format_run_time(guards.most_runtime_seconds),

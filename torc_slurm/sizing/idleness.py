@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# A process that only waits still wakes up now and then; below this share of one core nothing is being done.
+# A waiting process still wakes up from time to time: below this share of one core it does nothing.
 IDLE_SHARE = 0.01
 
 
 def was_idle_throughout(cpu_seconds: float, elapsed_seconds: float) -> bool:
-    """Whether all of its CPU time would be too little for the last half alone: known without a time series."""
+    """Whether its whole CPU time is too little even for the last half: this needs no time series."""
     return elapsed_seconds > 0 and cpu_seconds < IDLE_SHARE * elapsed_seconds / 2
 
 
 def was_idle_in_last_half(
     times: Sequence[float], cpu_percents: Sequence[float | None], begin: float, end: float
 ) -> bool | None:
-    """Whether the samples after the middle of ``begin`` to ``end`` (Unix times) show no use of CPU; None: not known.
+    """Whether the samples in the last half of ``begin`` to ``end`` (Unix times) show an idle job; None: unknown.
 
     Args:
-        times: in order; a sample's percentage is of the time since the sample before it.
+        times: in order; a sample's percentage covers the time since the sample before it.
     """
     middle = (begin + end) / 2
     late = [

@@ -1,4 +1,4 @@
-"""Jobs that people call "the same job", and what many of them used over time; pure."""
+"""Groups of jobs that the user treats as the same job, and what the jobs of a group used; pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import NamedTuple
 from torc_slurm.errors import InputError
 from torc_slurm.sizing.job_use import ENDED_FROM_OUTSIDE, JobUse
 
-THIN = 3  # fewer observations than this say little
-_GAP = 2.0  # clusters are apart by this factor, and neither is as wide
+THIN = 3  # fewer observations say little
+_GAP = 2.0  # two clusters differ at least by this factor, and each is narrower
 _LEAST_IN_CLUSTER = 3
 
 _KEYS: dict[str, Callable[[JobUse], object]] = {
@@ -30,7 +30,7 @@ DEFAULT_GROUP_BY = ("user", "name", "memory", "cpus", "time")
 
 
 class Spread(NamedTuple):
-    """Of one figure over a group: how many values, their median, 95th percentile and maximum."""
+    """The values of one figure in a group: number, median, 95th percentile and maximum."""
 
     number: int
     median: float
@@ -40,22 +40,22 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs of one group, oldest first."""
+    """The jobs of one group, oldest first."""
 
     name: str
     jobs: tuple[JobUse, ...]
 
     @property
     def ended(self) -> tuple[JobUse, ...]:
-        """Those that say something of what the job needs."""
+        """The informative jobs: they say what the job needs."""
         return tuple(job for job in self.jobs if job.has_ended and job.state not in ENDED_FROM_OUTSIDE)
 
 
 def groups_of(jobs: Iterable[JobUse], by: Sequence[str] = DEFAULT_GROUP_BY) -> list[Group]:
-    """The jobs in groups, by the first job's number.
+    """The jobs in groups, ordered by the number of the first job.
 
     Raises:
-        InputError: there is no such thing to group by.
+        InputError: there is no such key to group by.
     """
     unknown = [name for name in by if name not in _KEYS]
     if unknown or not by:
@@ -67,7 +67,7 @@ def groups_of(jobs: Iterable[JobUse], by: Sequence[str] = DEFAULT_GROUP_BY) -> l
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """The spread of the values that are known; None where none is."""
+    """The spread of the known values; None if there are none."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return None
@@ -76,7 +76,7 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def two_clusters(values: Iterable[float | None]) -> tuple[list[float], list[float]] | None:
-    """The values in two parts, where they lie clearly apart: at least three in each, a factor of two between them."""
+    """The values in two clusters, if they are clearly apart: three or more in each, a factor of two between them."""
     known = sorted(value for value in values if value)
     best: tuple[float, int] | None = None
     for index in range(_LEAST_IN_CLUSTER, len(known) - _LEAST_IN_CLUSTER + 1):

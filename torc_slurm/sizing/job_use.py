@@ -1,6 +1,6 @@
-"""What one Slurm job asked for and used, as advice and tables need it; pure data.
+"""What one Slurm job requested and used, for advice and tables; pure data.
 
-Sizes in bytes, times in seconds. None means not known, and is never 0.
+Sizes in bytes, times in seconds. None means unknown, and is never 0.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from torc_slurm.records import statuses
 from torc_slurm.records.statuses import verdict
 
-# torc's verdicts, as shown to people.
+# How torc shows each status.
 COMPLETED, FAILED, OUT_OF_MEMORY, TIMEOUT, CANCELLED = map(
     verdict, (statuses.COMPLETED, statuses.FAILED, statuses.OOM, statuses.TIMEOUT, statuses.CANCELLED)
 )
 ENDED_FROM_OUTSIDE = frozenset(map(verdict, statuses.ENDED_FROM_OUTSIDE))
-# Of each verdict the status of torc's database.
+# The status in torc's database of each of these.
 STATUSES = {verdict(status): status for status in statuses.ENDS}
 
 SLURM_MAXRSS = "slurm_maxrss"
@@ -25,7 +25,7 @@ SLURM_SOURCES = frozenset({SLURM_MAXRSS, SLURM_TASK_SUM})
 
 @dataclass(frozen=True)
 class StepUse:
-    """One step of a job: Slurm's figures, or torc-step's where it ran in front (``is_measured``)."""
+    """One step of a job, with Slurm's figures, or torc-step's if the step ran under it (``is_measured``)."""
 
     step_id: str
     name: str | None = None
@@ -50,10 +50,10 @@ class StepUse:
 
 @dataclass(frozen=True)
 class JobUse:
-    """One job: ``state`` is torc's verdict, ``slurm_state`` Slurm's word.
+    """One job. ``state`` is torc's status, ``slurm_state`` Slurm's state.
 
-    Memory is per node, as ``--mem`` means it. ``memory_is_upper_bound``: the peak may hold page cache or peaks of
-    tasks at different times; ``memory_is_sampled``: Slurm looked now and then, so that a peak in between was missed.
+    Memory is per node, like ``--mem``. ``memory_is_upper_bound``: the peak may include page cache, or peaks of tasks at
+    different times. ``memory_is_sampled``: Slurm only polls, and may have missed the peak.
     """
 
     slurm_job_id: int
@@ -102,19 +102,19 @@ class JobUse:
 
     @property
     def cpu_efficiency_percent(self) -> float | None:
-        """CPU time used of what was allocated."""
+        """CPU time used, in percent of the CPU time allocated."""
         if self.cpu_seconds is None or not self.elapsed_seconds or not self.allocated_cpus:
             return None
         return self.cpu_seconds / (self.elapsed_seconds * self.allocated_cpus) * 100
 
     @property
     def memory_efficiency_percent(self) -> float | None:
-        """Peak memory of what was requested."""
+        """Peak memory in percent of the request."""
         return _percent(self.peak_memory_bytes, self.requested_memory_bytes)
 
     @property
     def time_efficiency_percent(self) -> float | None:
-        """Run time of the time limit."""
+        """Run time in percent of the time limit."""
         return _percent(self.elapsed_seconds, self.time_limit_seconds)
 
 

@@ -1,7 +1,7 @@
-"""What to do about the jobs of a workflow that are not completed: which another run would help, and which not.
+"""Decides for each job of a workflow that is not completed whether another run would help.
 
-A job that was killed for memory or time is helped once its request was raised; one that the cluster ended, or that
-never ran, by another run alone. One that failed by itself, or hung, would most likely do so again.
+It helps a job that was killed for memory or time, after its request was raised; and a job that the cluster ended, or
+that never ran. A job that failed by itself, or hung, would most likely fail again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Cause(Enum):
 
 
 class Unfinished(NamedTuple):
-    """A job that is not completed; ``is_helped``: whether another run is worth it, ``reason`` says why."""
+    """A job that is not completed. ``is_helped``: whether another run would help; ``reason`` says why."""
 
     job: Job
     cause: Cause
@@ -40,25 +40,25 @@ class Unfinished(NamedTuple):
 
 @dataclass(frozen=True)
 class Recovery:
-    """The corrections that unfinished jobs need, and what becomes of each of these jobs."""
+    """The corrections that unfinished jobs need, and whether another run would help each of these jobs."""
 
     corrections: Corrections
     unfinished: tuple[Unfinished, ...]
 
     @property
     def helped(self) -> tuple[Unfinished, ...]:
-        """The jobs for which another run is worth it."""
+        """The jobs that another run would help."""
         return tuple(each for each in self.unfinished if each.is_helped)
 
 
 def plan_recovery(
     facts: Facts, options: Options, waits_for: Mapping[int, Sequence[int]], *, retry_failed: bool = False
 ) -> Recovery:
-    """What to raise, and whom another run would help.
+    """What to raise, and which jobs another run would help.
 
     Args:
         waits_for: the jobs that each job waits for, by ids.
-        retry_failed: another run is taken to help those too that failed by themselves.
+        retry_failed: assume that another run also helps jobs that failed by themselves.
     """
     open_jobs = [job for job in by_id(facts.jobs) if not _is_completed(job)]
     causes = {job.job_id: _cause(job) for job in open_jobs}
@@ -162,7 +162,7 @@ class _Outlook:
 
 
 def cut_short(attempt: Attempt, resource: Resource) -> bool:
-    """Whether it was ended for time, though its own was not up, and it was doing something."""
+    """Whether it was ended for time before its own limit, and was not idle."""
     return resource is Resource.runtime and not attempt.ran_to_its_limit and not attempt.hung
 
 

@@ -1,7 +1,7 @@
-"""What was asked for, used and wasted, in core-hours and GB-hours; and what the same work would ask after correction.
+"""Requested, used and wasted core-hours and GB-hours, and what the same work would request after correction.
 
-Asked is what an attempt held for as long as it ran; used is CPU time, and mean memory for as long as it ran. Reserved
-is what the scheduler had to plan for: the request for the whole of its run time, once per job.
+Asked: the request times the time it ran. Used: CPU time, and mean memory times the time it ran. Reserved: what the
+scheduler had to plan for: the request times the requested run time, once per job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BYTES_PER_GB = 10**9
 
 
 class Amount(NamedTuple):
-    """CPU time in core-seconds, memory in byte-seconds; None: not known."""
+    """CPU time in core-seconds, memory in byte-seconds; None: unknown."""
 
     core_seconds: Decimal | None
     byte_seconds: Decimal | None
@@ -45,8 +45,8 @@ NOTHING = Amount(Decimal(0), Decimal(0))
 class Saving:
     """One requirement, or with ``requirement`` None the whole workflow.
 
-    ``wasted`` is what was asked for and not used, of the attempts that were measured; ``lost`` what the attempts that
-    did not complete had asked for; ``asked_after`` what all these attempts would have asked for after correction.
+    ``wasted`` is what measured attempts requested and did not use; ``lost`` is what attempts that did not complete had
+    requested; ``asked_after`` is what all these attempts would have requested after correction.
     """
 
     requirement: Requirement | None
@@ -63,7 +63,7 @@ class Saving:
 
 
 def savings(facts: Facts, corrections: Corrections, run_id: int | None = None) -> tuple[Saving, ...]:
-    """One entry per requirement that a job uses, in the order of ids, then the workflow's sum.
+    """One entry per requirement that a job uses, in the order of ids, then the sum.
 
     Args:
         run_id: only attempts of this run; None: of all.
@@ -153,7 +153,7 @@ def _times(amount: Amount, count: int) -> Amount:
 
 
 def _add(amounts: Iterable[Amount]) -> Amount:
-    """The sum of what is known; None where of several nothing is."""
+    """The sum of the known values; None if there are amounts but none is known."""
     found = list(amounts)
 
     def total(values: Iterable[Decimal | None]) -> Decimal | None:

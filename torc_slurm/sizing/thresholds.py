@@ -1,6 +1,6 @@
-"""From which percentage on a figure is good, fair or bad: the defaults, and a site's or a user's own.
+"""The percentages from which a figure is good, fair or bad: the defaults, and a site's or a user's own.
 
-The defaults are those that Princeton's jobstats colours by. ``[seff]`` in the configuration file changes them.
+The defaults are those of Princeton's jobstats. ``[seff]`` in the configuration file changes them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Level = Literal["good", "warn", "bad", "muted", ""]
 
 
 class Bounds(NamedTuple):
-    """Percentages: under ``bad`` a figure is bad, under ``good`` fair, from there on good; over ``high`` bad again."""
+    """Percentages: below ``bad`` a figure is bad, below ``good`` fair, else good; above ``high`` bad again."""
 
     bad: float
     good: float

@@ -1,4 +1,4 @@
-"""Which jobs broke what they asked for: the check of resource utilization."""
+"""Which jobs used more than they requested: the check of resource utilization."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torc_slurm.units import format_change
 
 @dataclass(frozen=True)
 class Use:
-    """One resource of one job against what it was given; ``is_violation`` also where it was killed at its limit.
+    """One resource of one job: use and request. ``is_violation`` also if it was killed at its limit.
 
-    ``note`` says how it was killed, or where the figure is from; empty: nothing to say.
+    ``note`` says how it was killed, or where the figure comes from; it may be empty.
     """
 
     job_id: int
@@ -32,11 +32,11 @@ class Use:
 
 @dataclass(frozen=True)
 class Utilization:
-    """``uses`` are the violations, or with ``show_all`` those within their limits too; by job, then resource.
+    """``uses`` are the violations, and with ``show_all`` also those within their limits; by job, then resource.
 
-    ``run_id`` is None where the latest attempt of each job counts, whatever its run. ``unmeasured`` counts jobs of
-    which some figure that had a request is missing. ``violating_jobs`` are objects of JSON, with ``include_failed``.
-    ``left_out`` counts the jobs that failed by themselves and are not checked.
+    ``run_id`` is None if the latest attempt of each job counts, whatever its run. ``unmeasured`` counts jobs that lack
+    a figure for something they requested. ``violating_jobs`` are JSON objects, with ``include_failed``. ``left_out``
+    counts the jobs that failed by themselves and are not checked.
     """
 
     workflow_id: int | None
@@ -57,12 +57,12 @@ def check(
     include_failed: bool = False,
     min_over_percent: Decimal | None = None,
 ) -> Utilization:
-    """Hold each job's latest attempt against the request it ran with.
+    """Compare each job's latest attempt with the request it ran with.
 
     Args:
         run_id: of this run; None: the latest of each job.
-        include_failed: also jobs that failed by themselves. Those killed for memory or time always count.
-        min_over_percent: leave out violations by less than this, but none of a job that was killed.
+        include_failed: also check jobs that failed by themselves. Those killed for memory or time always count.
+        min_over_percent: leave out smaller violations, but none of a job that was killed.
     """
     attempts = list(_attempts(facts, run_id))
     chosen = [each for each in attempts if include_failed or each[1].outcome is not Outcome.failed]
@@ -94,7 +94,7 @@ def _uses(job: Job, attempt: Attempt, min_over_percent: Decimal | None) -> Itera
 
 
 def _evidence(job: Job, attempt: Attempt, resource: Resource) -> Evidence | None:
-    """What it used: a job that hung until it was ended broke its run time all the same."""
+    """What it used. A job that hung until it was ended exceeded its run time too."""
     return evidence_of(job, attempt, resource, even_if_hung=True)
 
 
@@ -113,7 +113,7 @@ def _use(evidence: Evidence, resource: Resource, allowed: int, min_over_percent:
 
 
 def _was_killed_at_limit(evidence: Evidence, resource: Resource) -> bool:
-    """An allocation that ends before a job's own time is up is no violation of the job's."""
+    """An allocation that ends before the job's own time limit is not the job's violation."""
     return evidence.needs_more and (resource is Resource.memory or evidence.attempt.ran_to_its_limit)
 
 
@@ -140,7 +140,7 @@ def _note(evidence: Evidence, resource: Resource) -> str:
 
 
 def _missing(job: Job, attempt: Attempt) -> Iterator[Resource]:
-    """The resources that were asked for, and not measured."""
+    """The resources that were requested but not measured."""
     for resource in Resource:
         if asked(attempt.request, resource) is not None and _evidence(job, attempt, resource) is None:
             yield resource

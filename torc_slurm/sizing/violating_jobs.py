@@ -1,4 +1,4 @@
-"""Jobs that failed or broke their requests, one object each: what ``--include-failed`` adds to the check's JSON; pure.
+"""Jobs that failed or exceeded their requests: ``--include-failed`` adds these objects to the check's JSON; pure.
 
 The keys are those of the Rust torc, whose tools read them.
 """
@@ -17,7 +17,7 @@ _SIGKILL_CODE, _TIMEOUT_CODE = 137, 152
 
 
 def violating_jobs(chosen: Iterable[tuple[Job, Attempt]], violated: Sequence[tuple[int, str]]) -> list[dict[str, Any]]:
-    """An object for each job that failed, was killed, or used more than it asked for.
+    """An object for each job that failed, was killed, or used more than its request.
 
     Args:
         violated: ``(job_id, resource)`` of every violation.
