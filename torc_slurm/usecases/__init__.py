@@ -1,1 +1,1 @@
-"""What a user or a generated script asks for: each module brings database, Slurm and sizing together for one task."""
+"""The tasks of users and generated scripts: each module combines database, Slurm and sizing for one task."""

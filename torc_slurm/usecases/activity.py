@@ -1,7 +1,7 @@
 """Whether a run is active: from its claim, its allocation, its journal and the processes of this host.
 
-At most one run of a workflow is active. A run that was only generated is not active until its script begins; a run
-whose allocation has left Slurm's queue has ended, whatever it could still write.
+At most one run of a workflow is active. A run that was only generated is not active until its script begins. A run
+whose allocation has left Slurm's queue has ended, even if it still writes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torc_slurm.slurm.clusters import SlurmJob
 
 
 class Activity(NamedTuple):
-    """Where a claimed run stands; ``reason`` is for the user.
+    """The state of a claimed run; ``reason`` is for the user.
 
-    ``is_ending``: it is about to end by itself. ``processes`` are those of this host that a signal ends it by.
+    ``is_ending``: it will end soon by itself. ``processes``: signalling these processes of this host ends the run.
     """
 
     is_active: bool
@@ -47,15 +47,14 @@ def active_run_text(workflow_id: int, run_id: int, reason: str) -> str:
 
 
 def activity_of_claim(run: RunName, claim: Claim, me: Claim, allocation_state: str | None) -> Activity:
-    """Where a run stands that somebody has claimed.
+    """The state of a run that a process has claimed.
 
     Args:
         me: who asks; an allocation can ask about its own earlier runs.
-        allocation_state: Slurm's state of the claim's allocation; None: Slurm does not know it any more, or there is
-            none.
+        allocation_state: Slurm's state of the claim's allocation; None: Slurm no longer knows it, or there is none.
 
     Raises:
-        CommandError: its own allocation's steps cannot be asked for.
+        CommandError: Slurm does not list the steps of its own allocation.
     """
     if claim.purpose == SUPERSEDED:
         return Activity(False, "it was withdrawn before its script began")
@@ -74,7 +73,7 @@ def activity_of_claim(run: RunName, claim: Claim, me: Claim, allocation_state: s
 
 
 def journal_says_ended(run: RunName) -> bool:
-    """Whether the run's own journal has its end; False also where the journal cannot be read."""
+    """Whether the run's journal has its end; False also if the journal cannot be read."""
     try:
         return run_has_ended(node_files_of_run(*run), run.workflow_id, run.run_id)
     except (DatabaseError, OSError):
@@ -82,7 +81,9 @@ def journal_says_ended(run: RunName) -> bool:
 
 
 def _in_this_allocation(run: RunName, claim: Claim, me: Claim) -> Activity:
-    """An earlier life of the allocation, or another process of it, or steps that its runner left behind."""
+    """The claim is from this allocation: before a requeue, by another process, or by a runner that left steps
+    behind.
+    """
     if claim.restart_count != me.restart_count:
         return Activity(False, f"Slurm job {claim.slurm_job_id} was started again since")
     if claim.process != me.process and life_of(claim.process) in (Life.runs, Life.not_known):
@@ -109,7 +110,7 @@ def _without_slurm(run: RunName, claim: Claim) -> Activity:
 
 
 def wrappers_of_run(run: RunName) -> list[Process]:
-    """The wrappers of this host that run jobs of that run, by the words of their command lines."""
+    """The wrappers of this host that run jobs of that run, found by their command lines."""
     words = (
         f" --workflow-id={run.workflow_id} ".encode(),
         f" --run-id={run.run_id} ".encode(),
@@ -118,7 +119,8 @@ def wrappers_of_run(run: RunName) -> list[Process]:
     numbers = [int(name) for name in os.listdir("/proc") if name.isdecimal()] if os.path.isdir("/proc/self") else []
     lines = {number: _command_line(number) for number in numbers}
     found = [number for number, line in lines.items() if all(word in line for word in words)]
-    # A wrapper's monitor has its command line too; signalled beside it, it would look like a signal to the whole group.
+    # A wrapper's monitor has the same command line. If it got the signal too, that would look like one to the whole
+    # group.
     wrappers = [process_here(number) for number in found if _parent_of(number) not in found]
     return [process for process in wrappers if life_of(process) is Life.runs]
 
@@ -132,7 +134,7 @@ def _parent_of(pid: int) -> int:
 
 
 def _command_line(pid: int) -> bytes:
-    """The words of a torc-step with a space around each, as it shows them itself; empty for any other process."""
+    """A torc-step's command line with a space around each word; empty for any other process."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             line = b" " + file.read().rstrip(b"\0").replace(b"\0", b" ") + b" "

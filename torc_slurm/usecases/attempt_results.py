@@ -1,4 +1,4 @@
-"""Keeps each attempt's row of ``results`` in step with its evidence: its figures, its status, and its end where it
+"""Keeps each attempt's row of ``results`` up to date with its evidence: figures and status, and its end if the job
 could not write one itself.
 """
 
@@ -16,14 +16,14 @@ from torc_slurm.records.statuses import FAILED, RUNNING
 from torc_slurm.units import format_run_time
 from torc_slurm.usecases.verdict import SlurmView, WrapperView, attempt_status
 
-# Slurm counts whole seconds, by another clock than the wrapper's.
+# Slurm counts whole seconds, and its clock differs from the wrapper's.
 _CLOCK_SECONDS = 2.0
 
 
 def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> None:
-    """Compute the figures and the status of these attempts anew from what their nodes and Slurm said.
+    """Recompute the figures and the status of these attempts from what their nodes and Slurm recorded.
 
-    Once for an attempt, after all files were read: it reads what every node wrote of it.
+    Call it once per attempt, after all files are collected: it reads the records of all nodes.
     """
     for portion in in_portions(connection, attempts):
         found = evidence_of(connection, portion)
@@ -40,10 +40,10 @@ def attempt_figures(
     """The figures and the status of one attempt, as columns of ``results``; pure.
 
     Args:
-        nodes: what its nodes wrote; none where no wrapper could write anything.
+        nodes: what its nodes wrote; empty if no wrapper could write.
         exits: the exit records of its tasks.
         accounting: its row of ``slurm_stats``.
-        journal: the runner's row of it.
+        journal: its row in the runner's journal.
         run_ended: whether its run is over.
     """
     figures = merge_nodes(nodes, exits) if nodes or journal is None else unmeasured_figures(journal)
@@ -52,9 +52,9 @@ def attempt_figures(
 
 
 def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dict[str, Value]:
-    """The figures with the time left out in which Slurm had the step suspended (scontrol suspend, gang scheduling).
+    """The figures without the time in which Slurm had the step suspended (scontrol suspend, gang scheduling).
 
-    The wrapper's clock goes on meanwhile; ``elapsed_seconds`` of Slurm's row does not count it.
+    The wrapper's clock counts that time; ``elapsed_seconds`` of Slurm's row does not.
     """
     suspended = _seconds(None if accounting is None else accounting["suspended_seconds"])
     slurm_elapsed = _seconds(None if accounting is None else accounting["elapsed_seconds"])
@@ -83,13 +83,13 @@ def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting
     """Status, evidence, end and elapsed time of one attempt, as columns of ``results``; pure.
 
     Args:
-        figures: what `merge_nodes` made of its nodes; an ``end_time`` there means that all of it has ended.
+        figures: the result of `merge_nodes`; with an ``end_time``, all nodes have ended.
         accounting: its row of ``slurm_stats``; None if there is none.
     """
     slurm = None if accounting is None else SlurmView.from_row(accounting)
     status, evidence = attempt_status(_wrapper_view(figures, accounting), slurm)
     ended = figures["end_time"] is not None
-    if status == RUNNING and ended:  # all nodes wrote their end, but no task an exit: wrappers that were killed
+    if status == RUNNING and ended:  # all nodes wrote their end, but no task an exit: the wrappers were killed
         status, evidence = FAILED, "no exit record, though its nodes have ended"
     judged: dict[str, Value] = {"status": status, "status_evidence": evidence}
     if ended:
@@ -100,7 +100,7 @@ def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting
 def _wrapper_view(figures: Mapping[str, Value], accounting: Row | None) -> WrapperView:
     """The exit code counts once all tasks have written theirs, or Slurm says that no more will come.
 
-    Then still a 0 says nothing of the tasks that were killed before they could write.
+    In the second case a 0 does not count: tasks may have been killed before they could write.
     """
     code = _whole(figures["return_code"])
     complete = figures["end_time"] is not None
@@ -114,7 +114,7 @@ def _wrapper_view(figures: Mapping[str, Value], accounting: Row | None) -> Wrapp
 
 
 def _end_by_others(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:
-    """For a step that was killed with no warning: Slurm's end of it where it has one, else its last sign of life."""
+    """For a step that was killed without warning: the end that Slurm recorded, else the time of its last record."""
     slurm_end = None if accounting is None else _seconds(accounting["end_time"])
     end = last_seen(nodes) if slurm_end is None else slurm_end
     start = _seconds(figures["start_time"]) or end

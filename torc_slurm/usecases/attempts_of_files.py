@@ -1,7 +1,7 @@
-"""What became of the attempts in some node files: by the output directory's database, else as collect decides.
+"""The results of the attempts in some node files: from the output directory's database, else computed as collect does.
 
-The database has late accounting and other nodes' files. Where it has no row of an attempt, or an older one than the
-files, the same pure functions decide from the files alone.
+The database has late accounting and other nodes' files. If it has no row of an attempt, or an older one than the
+files, the same pure functions compute it from the files alone.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _NO_ACCOUNTING: Row = dict.fromkeys(COLUMN_NAMES)
 
 
 class Outcomes(NamedTuple):
-    """Rows of `select_attempts`, and of accounting for steps that nobody measured (``batch``, ``extern``)."""
+    """Rows of `select_attempts`, and accounting rows of steps that nobody measured (``batch``, ``extern``)."""
 
     attempts: list[Row]
     unmeasured: list[Row]
 
 
 def outcomes_of(files: Sequence[SeriesFile]) -> Outcomes:
-    """What became of the attempts in these node files."""
+    """The results of the attempts in these node files."""
     known = _recorded(files)
     accounting = _accounting(files)
     by_key = {_key_of_row(row): row for row in known.attempts}
@@ -69,7 +69,7 @@ def _by_attempt(files: Sequence[SeriesFile]) -> dict[AttemptKey, list[tuple[Node
 
 
 def _workflow_key(key: AttemptKey) -> AttemptKey:
-    """The key, without what does not identify an attempt at a workflow's job."""
+    """The key without the parts that do not identify an attempt at a workflow's job."""
     return key if key.workflow_id is None else key._replace(slurm_job_id=None, step_id=None)
 
 
@@ -78,13 +78,13 @@ def _key_of_row(row: Row) -> AttemptKey:
 
 
 def _accounting(files: Sequence[SeriesFile]) -> dict[tuple[Value, Value, Value], Row]:
-    """What the epilog kept of Slurm's accounting in these files, by Slurm job, run and step."""
+    """The accounting rows that the epilog wrote into these files, by Slurm job, run and step."""
     rows = [record.as_row() for file in files for record in file.records.slurm_stats]
     return {(row["slurm_job_id"], row["run_id"], row["step_id"]): row for row in rows}
 
 
 def _decided(key: AttemptKey, members: Sequence[tuple[NodeRecords, StepRecord]], accounting: Row | None) -> Row:
-    """A row as of `select_attempts`, decided from these files alone."""
+    """A row like those of `select_attempts`, computed from these files alone."""
     steps = [record.step for _, record in members]
     exits = [record for _, each in members for record in each.exits]
     journals = (row for records, _ in members for row in records.job_states if _is_of(row, key))
@@ -113,13 +113,13 @@ def _is_of(row: Row, key: AttemptKey) -> bool:
 
 
 def _slurm_side(row: Row) -> Row | None:
-    """Slurm's row beside a row of `select_attempts`; None where there is none."""
+    """The accounting row of a row of `select_attempts`; None if there is none."""
     found = {name: row[SLURM_PREFIX + name] for name in COLUMN_NAMES}
     return None if found["status"] is None else found
 
 
 def _recorded(files: Sequence[SeriesFile]) -> Outcomes:
-    """What the output directory's own database has of them; nothing where there is none, or it cannot be read."""
+    """The rows of the output directory's database; none if there is no database or it cannot be read."""
     attempts: dict[object, Row] = {}
     unmeasured: dict[object, Row] = {}
     with (
@@ -134,10 +134,10 @@ def _recorded(files: Sequence[SeriesFile]) -> Outcomes:
 
 @contextlib.contextmanager
 def _main_copy(files: Sequence[SeriesFile]) -> Iterator[sqlite3.Connection]:
-    """A private copy of the database of the output directory that the files are in.
+    """A private copy of the database of the directory that the files are in.
 
     Raises:
-        OSError, sqlite3.Error, DatabaseError: there is none, or it is none of ours.
+        OSError, sqlite3.Error, DatabaseError: there is none, or torc did not write it.
     """
     directory = output_dir_of([file.path for file in files])
     if directory is None:
@@ -155,7 +155,7 @@ def _main_copy(files: Sequence[SeriesFile]) -> Iterator[sqlite3.Connection]:
 
 
 def _selections(files: Sequence[SeriesFile]) -> list[Selection]:
-    """What the files are of: a workflow's run, an allocation, or a run outside Slurm."""
+    """What the files belong to: a workflow's run, an allocation, or a run outside Slurm."""
     found: dict[tuple[object, ...], Selection] = {}
     for file in files:
         for record in file.records.steps:

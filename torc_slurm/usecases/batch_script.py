@@ -1,8 +1,8 @@
 """Renders the sbatch script of a run from a jinja2 template: the user's own, or the shipped one.
 
-Templates see only what `ScriptValues` holds; a name that is not there is an error and never an empty text. Foreign
-text enters a script through the filters here: ``shell`` quotes a word, or a list of words, for bash; ``comment`` makes
-a text fit for a comment.
+A template can use only the names of `ScriptValues`; an unknown name is an error, never an empty text. User text
+enters a script through these filters: ``shell`` quotes a word, or a list of words, for bash; ``comment`` makes a text
+safe in a comment.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SUFFIX = ".sbatch.j2"
 class ScriptValues:
     """What a template can use.
 
-    ``directives`` are whole #SBATCH lines; ``setup`` is the scheduler's own text, as it stands in the workflow file;
-    ``torc`` are the words that call this installation's ``torc``; ``plan`` and ``output_dir`` are absolute paths.
+    ``directives`` are whole #SBATCH lines; ``setup`` is the scheduler's text as in the workflow file; ``torc`` is the
+    command of this installation's ``torc``; ``plan`` and ``output_dir`` are absolute paths.
     """
 
     version: str
@@ -46,7 +46,7 @@ def render_script(template: str | None, values: ScriptValues, environ: Mapping[s
     """The text of the script.
 
     Args:
-        template: a name or a path; None: the user's ``workflow.sbatch.j2`` where there is one, else the shipped one.
+        template: a name or a path; None: the user's ``workflow.sbatch.j2`` if it exists, else the shipped one.
 
     Raises:
         InputError: there is no such template, or it is wrong.
@@ -57,7 +57,7 @@ def render_script(template: str | None, values: ScriptValues, environ: Mapping[s
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - a shell script, no HTML: the filters quote for the shell
+        autoescape=False,  # noqa: S701 - a shell script, not HTML: the filters quote for the shell
     )
     environment.filters |= {"shell": shell, "comment": printable}
     text = _read(path)
@@ -83,7 +83,7 @@ def find_template(given: str | None, environ: Mapping[str, str]) -> str:
     """The path of a template: as a path, then in the user's configuration directory, then among the shipped ones.
 
     Raises:
-        InputError: there is none; names where it was looked for.
+        InputError: there is none; the message names the places.
     """
     name = DEFAULT_TEMPLATE if given is None else given
     if given is not None and (os.sep in given or os.path.isfile(given)):
@@ -105,5 +105,5 @@ def user_templates(environ: Mapping[str, str]) -> str:
 
 
 def shell(value: str | Sequence[str]) -> str:
-    """A word, or several, as bash reads them back unchanged."""
+    """A word, or several, quoted so that bash reads them unchanged."""
     return shlex.quote(value) if isinstance(value, str) else shlex.join(value)

@@ -1,4 +1,4 @@
-"""Cancels a workflow's runs: ends what is active of it, takes back what was only generated."""
+"""Cancels a workflow's runs: ends what is active, withdraws scripts that were only generated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torc_slurm.usecases.run_states import RunState
 
 
 def cancel_runs(current: Current) -> list[str]:
-    """End what is active of a workflow, and take back what was only generated; returns a line for each.
+    """End what is active of a workflow and withdraw what was only generated. Returns a line for each.
 
     Raises:
         CommandError: Slurm refused.
@@ -39,7 +39,7 @@ def _cancel(current: Current, run: RunState) -> str:
 
 
 def _end_processes(run: RunState, claim: Claim) -> str:
-    """Tell a run outside Slurm to end.
+    """Ask a run outside Slurm to end.
 
     Raises:
         TorcError: it runs on another host, or belongs to another user.

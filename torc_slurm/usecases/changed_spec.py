@@ -1,7 +1,6 @@
-"""A workflow file that was edited after its workflow was created: which jobs differ, and taking over what is not done
-yet.
+"""Compares an edited workflow file with its workflow, and copies changes to jobs that are not completed.
 
-Requests are not compared: `torc correct` changes them in the workflow without the file.
+Requests are not compared: `torc correct` changes them in the workflow but not in the file.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from torc_slurm.spec.workflow import Job
 from torc_slurm.text import printable
 
 _MOST_NAMED = 5
-_NUMBERED = "${user_data."  # stands for another text in each workflow
+_NUMBERED = "${user_data."  # has another text in each workflow
 
 
 @dataclass(frozen=True)
 class SpecChanges:
-    """What the file says differently: jobs by name, those that completed apart; ``problem``: it cannot be read now."""
+    """The differences in the file: jobs by name, completed ones apart. ``problem``: why it cannot be read now."""
 
     path: str
     changed: tuple[tuple[JobRow, Job], ...] = ()
@@ -40,7 +39,7 @@ class SpecChanges:
 
 
 def spec_changes(connection: sqlite3.Connection, workflow: WorkflowRow) -> SpecChanges | None:
-    """How the workflow's file differs from the workflow; None where there is no file any more, or no difference."""
+    """How the workflow's file differs from the workflow; None if the file is gone or does not differ."""
     path = workflow["spec_file"]
     if not path or not os.path.isfile(path):
         return None
@@ -80,7 +79,7 @@ def _definition(job: Job, directory: str) -> tuple[str, str, dict[str, str], lis
 
 
 def take_over(connection: sqlite3.Connection, workflow: WorkflowRow, changes: SpecChanges) -> None:
-    """Give the jobs that have not completed their new command; must run inside a transaction."""
+    """Copy the new command to the jobs that have not completed; must run inside a transaction."""
     for row, job in changes.changed:
         command, where, env, options = _definition(job, workflow["working_dir"])
         redefine_job(connection, row["job_id"], command, where, env, options)

@@ -1,6 +1,4 @@
-"""Brings node files into the main database: only what is new, and a broken file never stands in the way of
-the others.
-"""
+"""Brings new and changed node files into the main database. A broken file does not stop the others."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ from torc_slurm.output_names import (
 from torc_slurm.usecases.attempt_results import rebuild_results
 from torc_slurm.usecases.user_data import user_data_files
 
-# The main database itself is sound: what a node file holds does not fit together.
+# Errors of a node file's contents; the main database itself is intact.
 WHAT_A_FILE_CAN_DO = (
     sqlite3.IntegrityError,
     sqlite3.InterfaceError,
@@ -39,11 +37,11 @@ WHAT_A_FILE_CAN_DO = (
     TypeError,
     ValueError,
 )
-_UNREADABLE = ""  # the fingerprint of a file that could not even be looked at: never equal to a real one
+_UNREADABLE = ""  # the fingerprint of an unreadable file: never equal to a real one
 
 
 class FileOutcome(NamedTuple):
-    """What became of one node file: ``collected``, ``unchanged`` or ``skipped`` (and why)."""
+    """The result for one node file: ``collected``, ``unchanged`` or ``skipped`` (and why)."""
 
     path: str
     outcome: str
@@ -56,9 +54,9 @@ class FileOutcome(NamedTuple):
 def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
     """Read every node file of the output directory that is new or has changed.
 
-    What this very node had to spool, because it could not write there, is brought over first. Doing it again
-    changes nothing. A file that is damaged, foreign, unreadable or being written is named and skipped. All files
-    share one transaction, because each would cost the file system a flush of its own.
+    First moves files that this node had to spool, because it could not write to the directory. Calling it again changes
+    nothing. A file that is damaged, foreign, unreadable or being written is reported and skipped. All files share one
+    transaction, because each transaction costs a flush of the file system.
 
     Raises:
         DatabaseError: the main database itself cannot be written.
@@ -85,7 +83,7 @@ def _collect_files(database: MainDatabase, known: dict[str, Known]) -> list[File
 
 
 def remove_deleted(database: MainDatabase) -> list[tuple[str, str]]:
-    """Remove what is left of deleted workflows; returns what could not be removed, and why."""
+    """Remove the rest of deleted workflows. Returns what could not be removed, and why."""
     deleted = deleted_workflows(database.connection)
     if not deleted or database.read_only_reason is not None:
         return []
@@ -99,10 +97,10 @@ def remove_deleted(database: MainDatabase) -> list[tuple[str, str]]:
 
 
 def _files_of(output_dir: str, deleted: Mapping[int, bool]) -> Iterator[str]:
-    """The node files of deleted workflows, and their plans where these have not been removed yet."""
+    """The node files of deleted workflows, and their plans if these still exist."""
     for path in node_file_paths(output_dir):
         if _workflow_of(path) in deleted:
-            yield path + JOURNAL_SUFFIX  # first: alone it says nothing
+            yield path + JOURNAL_SUFFIX  # first: without the file it means nothing
             yield path
     if not all(deleted.values()):
         for name in run_file_names(output_dir):
@@ -122,7 +120,7 @@ def _workflow_of(path: str) -> int | None:
 
 
 def _remove(path: str) -> str | None:
-    """Remove a file; returns why it could not be."""
+    """Remove a file. Returns why it could not be removed."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -133,7 +131,7 @@ def _remove(path: str) -> str | None:
 
 
 def node_file_paths(output_dir: str) -> list[str]:
-    """Every node file of an output directory, by name; none where nothing has been measured yet.
+    """Every node file of an output directory, by name; none if nothing has been measured yet.
 
     Raises:
         DatabaseError: the directory cannot be read.
@@ -155,7 +153,7 @@ def _collect(database: MainDatabase, path: str, known: dict[str, Known]) -> File
             return FileOutcome(path, "skipped" if last.problem else "unchanged", problem=last.problem)
         records = read_node_file(path)
         stored = _store(database.connection, records, name)
-    except NodeFileBusy as error:  # the next collect reads it whatever its fingerprint says
+    except NodeFileBusy as error:  # the next collect reads it, whatever its fingerprint is
         return FileOutcome(path, "skipped", problem=str(error))
     except DatabaseError as error:
         return _skip(database.connection, path, name, condition, str(error))

@@ -1,4 +1,4 @@
-"""Corrects a workflow's requests: decides, changes the database and the workflow file, both or neither."""
+"""Corrects a workflow's requests: decides, then changes both the database and the workflow file, or neither."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEYS = {Resource.memory: "memory", Resource.runtime: "runtime", Resource.cpu: "
 
 @dataclass(frozen=True)
 class SpecEdit:
-    """A workflow file before and after; ``target`` is where the text after goes, absolute."""
+    """A workflow file before and after; ``target`` is the absolute path to write to."""
 
     source: str
     target: str
@@ -38,21 +38,21 @@ class SpecEdit:
 
     @property
     def diff(self) -> str:
-        """As ``diff -u``; empty where nothing changes."""
+        """As ``diff -u``; empty if nothing changes."""
         return unified_diff(self.before, self.after, self.source)
 
 
 def scheduler_of(found: SizingFacts, name: str | None = None) -> Scheduler:
-    """The scheduler that the workflow's next run will have by default, or the named one.
+    """The scheduler that the workflow's next run uses by default, or the named one.
 
     Raises:
-        InputError: it has none of that name.
+        InputError: the workflow has no scheduler of that name.
     """
     return choose_scheduler(schedulers(found.database.connection, found.workflow_id), name)
 
 
 def capacity_for(found: SizingFacts, partition: str | None = None, scheduler: str | None = None) -> Capacity:
-    """What the partition of the workflow's scheduler (or the given one) has; asks sinfo once.
+    """What the partition of the workflow's scheduler (or the given one) offers. Asks sinfo once.
 
     Raises:
         InputError: there is no such partition or scheduler.
@@ -62,7 +62,7 @@ def capacity_for(found: SizingFacts, partition: str | None = None, scheduler: st
 
 
 def over_walltime(found: SizingFacts, corrections: Corrections) -> list[str]:
-    """A line for each run time that would be longer than its allocation lives."""
+    """A line for each run time that would be longer than the allocation."""
     scheduler = scheduler_of(found)
     limit = limit_seconds(scheduler.walltime)
     return [
@@ -75,12 +75,12 @@ def over_walltime(found: SizingFacts, corrections: Corrections) -> list[str]:
 
 
 def spec_edit(found: SizingFacts, corrections: Corrections, output: str | None = None) -> SpecEdit:
-    """The workflow file with what the workflow asks for now and after these corrections.
+    """The workflow file with the current requests and these corrections.
 
-    What was corrected earlier, and not written into the file then, is written too.
+    Includes earlier corrections that were not written into the file.
 
     Args:
-        output: where to put it; None: in place.
+        output: the path to write to; None: in place.
 
     Raises:
         InputError: there is no file, it cannot be read, or it was edited since.
@@ -99,7 +99,7 @@ def apply(found: SizingFacts, corrections: Corrections, *, changed_by: str, now:
     """Save the corrections and write the workflow file: both, or neither.
 
     Raises:
-        DatabaseError: the database cannot be written, or a requirement was changed meanwhile.
+        DatabaseError: the database cannot be written, or another command changed a requirement meanwhile.
         TorcError: the file cannot be written.
     """
     if found.database.read_only_reason is not None:
@@ -114,7 +114,7 @@ def apply(found: SizingFacts, corrections: Corrections, *, changed_by: str, now:
 
 
 def _spec_changes(found: SizingFacts, corrections: Corrections) -> list[Change]:
-    """Every key that was ever changed, or is now: its last value, and those that it had before."""
+    """Every key that ever changed or changes now: its last value and its earlier ones."""
     known: defaultdict[tuple[str, str], list[str | int]] = defaultdict(list)
     last: dict[tuple[str, str], str | int] = {}
     for row in change_rows(found.database.connection, found.workflow_id):
@@ -144,7 +144,7 @@ def _read(path: str) -> str:
 
 
 def _write(edit: SpecEdit) -> None:
-    """Put the file in place, whole or not at all.
+    """Write the file, whole or not at all.
 
     Raises:
         TorcError: it cannot be written.
@@ -165,9 +165,9 @@ def _bytes(path: str) -> bytes | None:
 
 
 def _put_back(path: str, content: bytes | None) -> None:
-    """What was there before; None: nothing was."""
+    """Restore the content from before; None: there was no file."""
     if content is not None:
         replace_file(path, content)
     else:
-        with contextlib.suppress(OSError):  # where it could not be written, it was not
+        with contextlib.suppress(OSError):  # if it could not be written, it did not change
             os.unlink(path)

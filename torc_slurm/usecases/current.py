@@ -1,4 +1,4 @@
-"""A workflow as it is now: what its nodes wrote is collected, its runs are settled, its jobs have their status."""
+"""The current state of a workflow: node files are collected, runs are settled, jobs have their status."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Current:
 
     @property
     def active_run(self) -> RunState | None:
-        """The run that may start jobs; None where there is none."""
+        """The run that may start jobs; None if there is none."""
         return next((run for run in reversed(self.runs) if run.is_active), None)
 
 
@@ -38,7 +38,7 @@ class Current:
 def current_workflow(
     output_dir: str, workflow_id: int | None, *, on_wait: Callable[[str], None] = lambda _message: None
 ) -> Iterator[Current]:
-    """Bring one workflow (None: the latest) up to date; then the body runs, under the database's lock.
+    """Bring one workflow (None: the latest) up to date, then run the body while the database is locked.
 
     Raises:
         InputError: there is no such workflow, or no output directory.
@@ -60,7 +60,7 @@ def current_workflow(
 def current_workflows(
     output_dir: str, *, on_wait: Callable[[str], None] = lambda _message: None
 ) -> Iterator[MainDatabase]:
-    """Bring all workflows of an output directory up to date; then the body runs.
+    """Bring all workflows of an output directory up to date, then run the body.
 
     Raises:
         InputError, DatabaseError: as `open_main`.
@@ -68,7 +68,7 @@ def current_workflows(
 
     def refresh(database: MainDatabase) -> None:
         collect_node_files(database)
-        unfinished = set(unfinished_workflows(database.connection))  # also where the run is known to have ended by now
+        unfinished = set(unfinished_workflows(database.connection))  # even if their runs are now known to have ended
         for row in workflow_rows(database.connection):
             if row["run_status"] not in (None, ENDED) or row["workflow_id"] in unfinished:
                 with transaction(database.connection):

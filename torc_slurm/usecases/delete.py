@@ -1,7 +1,7 @@
-"""Deletes a workflow with all that is recorded of it: its rows at once, its files afterwards.
+"""Deletes a workflow with all its records: its rows at once, its files afterwards.
 
-A killed command leaves the note that the workflow was deleted; the next collect, or another delete, removes the rest.
-What comes of it still later (a spool of another node) is removed by the next collect too.
+The note of the deletion is kept, so the next collect or delete removes what a killed command leaves, or what arrives
+later (another node's spool).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def delete(
     confirm: Callable[[str], None] = lambda _name: None,
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> None:
-    """Delete a workflow with all that is recorded of it; what its jobs wrote stays.
+    """Delete a workflow with all its records. The files that its jobs wrote stay.
 
-    Also one of which only records are left: its node files were collected without its ``torc.db``, or an earlier delete
-    was killed.
+    Also works if only records are left: its node files were collected without its ``torc.db``, or an earlier delete was
+    killed.
 
     Args:
-        confirm: is given the workflow's name, and raises where it is not to be deleted.
+        confirm: is called with the workflow's name, and raises an error to keep it.
 
     Raises:
         InputError: there is no such workflow.
@@ -78,7 +78,7 @@ def _delete(database: MainDatabase, workflow_id: int) -> None:
 
 
 def plots_of(output_dir: str, workflow_id: int) -> list[str]:
-    """The directories of pages that torc drew of a workflow's runs by itself."""
+    """The directories of pages that torc made by itself for a workflow's runs."""
     directory = os.path.join(output_dir, PLOTS_DIR)
     names = os.listdir(directory) if os.path.isdir(directory) else []
     return sorted(os.path.join(directory, name) for name in names if workflow_of_run_plots(name) == workflow_id)
@@ -90,7 +90,7 @@ def size_of(directory: str) -> int:
 
 
 def remove_plots(directories: list[str]) -> None:
-    """Delete them with what is in them.
+    """Delete them with their contents.
 
     Raises:
         OSError: one cannot be deleted.

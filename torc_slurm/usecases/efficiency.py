@@ -1,8 +1,7 @@
-"""What Slurm jobs asked for and used, for any job: one question to Slurm's accounting, and what torc-step recorded of
-them.
+"""What any Slurm jobs requested and used: one query to Slurm's accounting, and torc-step's records of them.
 
-sacct -> rows as they come -> one `JobUse` per job, torc-step's records joined in by job and step number. No output
-directory is needed; those that there are add their records.
+sacct -> rows as they come -> one `JobUse` per job, joined with torc-step's records by job and step number. Output
+directories are optional; those given add their records.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from torc_slurm.usecases.job_uses import job_uses
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs: what sacct is asked for, and what is chosen from its answer.
+    """Which jobs: the query to sacct, and a filter of its answer.
 
     ``name`` matches the whole job name; ``limit`` is the largest number of jobs.
     """
@@ -68,10 +67,10 @@ def group_of(jobs: Sequence[JobUse]) -> JobGroup:
 def job_efficiencies(
     job_filter: JobFilter, output_dirs: Sequence[str], *, on_problem: Callable[[str], None] = lambda _line: None
 ) -> tuple[Iterator[JobUse], MaxRssMeaning]:
-    """What the jobs asked for and used, as their records come, and what Slurm's MaxRSS is on this cluster.
+    """What the jobs requested and used, in the order of their records, and what Slurm's MaxRSS means on this cluster.
 
     Args:
-        output_dirs: where records of torc-step may lie; one that cannot be read is said by ``on_problem`` and left out.
+        output_dirs: directories that may have records of torc-step. Unreadable ones are reported by ``on_problem``.
 
     Raises:
         CommandError, ParseError: as `job_rows`.
@@ -105,7 +104,7 @@ def _fits(job: JobUse, job_filter: JobFilter) -> bool:
 def _own_records(
     slurm_job_ids: set[int], output_dirs: Sequence[str], on_problem: Callable[[str], None]
 ) -> dict[int, list[OwnRecord]]:
-    """torc-step's records by Slurm job id; node files that are new are collected first."""
+    """torc-step's records by Slurm job id. Collects new node files first."""
     found: dict[int, list[OwnRecord]] = defaultdict(list)
     for directory in output_dirs if slurm_job_ids else ():
         try:

@@ -1,8 +1,8 @@
-"""What ``torc slurm epilog`` does: at an allocation's end, ask Slurm's accounting once and keep what came.
+"""Implements ``torc slurm epilog``: at an allocation's end, ask Slurm's accounting once and keep the answer.
 
-It runs on the batch host as the user, from a trap in the batch script, on time that the allocation still has. Nothing
-that goes wrong here may change how the batch script ends: trouble becomes a row's status or a line in the report, and
-what could not be had now is asked for again from the login node.
+It runs on the batch host as the user, from a trap in the batch script, in the allocation's remaining time. A failure
+here must not change how the batch script ends: it becomes a row's status or a line in the report, and the login node
+asks later for what is missing.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Allocation:
         )
 
     def run_parts(self, output_dir: str) -> list[tuple[str, int]]:
-        """What names the node files of this allocation beside the node: (run part, run id), ad hoc and workflow.
+        """The (run part, run id) pairs in the names of this allocation's node files: ad hoc, then workflow.
 
-        A workflow's script does not know its run (given to sbatch again it makes the next one): the claims say which.
+        A workflow's script does not know its run (a second sbatch of it makes the next run), but the claims do.
         """
         parts = [(f"slurm{self.slurm_job_id}", self.restart_count + 1)]
         if self.workflow_id is None:
@@ -79,7 +79,7 @@ class Allocation:
 
 @dataclass
 class EpilogReport:
-    """What was asked and kept; ``problems`` and ``note`` (why another backend was asked) are lines for the user."""
+    """The rows that were kept; ``problems`` and ``note`` (why another backend was used) are lines for the user."""
 
     allocation: Allocation
     rows: list[AccountingRecord] = field(default_factory=list)
@@ -109,15 +109,15 @@ def record_accounting(
     timeout_seconds: float | None = None,
     backend: str | None = None,
 ) -> EpilogReport:
-    """Wait a moment, ask once, write the rows into this node's file; doing it again changes nothing.
+    """Wait a moment, ask once, write the rows into this node's file. A second call changes nothing.
 
     Args:
-        output_dir: absolute; its ``resource_utilization`` holds the node files.
+        output_dir: absolute; its ``resource_utilization`` has the node files.
         timeout_seconds: for the one query; None: 20 s, or TORC_SACCT_TIMEOUT_SECONDS.
-        backend: as `fetch_runs` takes it.
+        backend: as in `fetch_runs`.
 
     Raises:
-        InputError: no such backend, or TORC_SACCT_TIMEOUT_SECONDS is no number.
+        InputError: no such backend, or TORC_SACCT_TIMEOUT_SECONDS is not a number.
     """
     limit = sacct_timeout_seconds(EPILOG_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     report = EpilogReport(allocation)
@@ -139,7 +139,7 @@ def record_accounting(
 
 @contextlib.contextmanager
 def _noting(report: EpilogReport) -> Iterator[None]:
-    """What fails inside is a line in the report: one file that cannot be used stops nothing else."""
+    """Turn an error inside into a line of the report: one bad file does not stop the others."""
     try:
         yield
     except (TorcError, OSError) as error:

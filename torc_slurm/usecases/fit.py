@@ -1,4 +1,4 @@
-"""Whether a job can ever fit the allocation that is asked for; said before anything is submitted; pure."""
+"""Whether a job can ever fit the requested allocation; checked before anything is submitted; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MEBIBYTES = re.compile(r"([0-9]{1,12})M?", re.ASCII)
 
 
 class Room(NamedTuple):
-    """What one node of the allocation offers; None: not known, then nothing is refused for it."""
+    """What one node of the allocation offers. None: unknown, and then nothing is refused for it."""
 
     cpus: int | None
     memory_mib: int | None
@@ -22,7 +22,7 @@ class Room(NamedTuple):
 
 
 def room_on(nodes: Nodes | None, scheduler: Scheduler) -> Room:
-    """What the allocation has on a node of this kind: what the scheduler asks for, at most what the node has."""
+    """What the allocation gets on a node of this kind: the scheduler's request, at most what the node has."""
     asked_cpus = None
     if not scheduler.exclusive and (scheduler.cpus_per_task or scheduler.ntasks_per_node):
         asked_cpus = (scheduler.cpus_per_task or 1) * (scheduler.ntasks_per_node or 1)
@@ -37,17 +37,17 @@ def room_on(nodes: Nodes | None, scheduler: Scheduler) -> Room:
 
 
 def misfits(jobs: Sequence[JobPlan], scheduler: Scheduler, nodes: Sequence[Nodes]) -> list[str]:
-    """One line for each job that no such allocation can ever hold, with both sizes.
+    """One line, with both sizes, for each job that never fits such an allocation.
 
     Args:
-        nodes: the kinds of nodes that the partition has; empty: not known.
+        nodes: the kinds of nodes of the partition; empty: unknown.
     """
     rooms = [room_on(each, scheduler) for each in nodes] or [room_on(None, scheduler)]
     return [line for job in jobs for line in _misfit(job, scheduler.nodes, rooms)]
 
 
 def too_few_nodes(scheduler: Scheduler, nodes: Sequence[Nodes]) -> tuple[str, ...]:
-    """A warning where the partition has fewer nodes than are asked for: Slurm would take the job and let it wait."""
+    """A warning if the partition has fewer nodes than requested: Slurm would accept the job and let it wait."""
     there = sum(each.node_count for each in nodes)
     if not nodes or scheduler.nodes <= there:
         return ()
@@ -82,6 +82,6 @@ def _sizes(room: Room) -> str:
 
 
 def _asked_memory(mem: str | None) -> int | None:
-    """MiB of a scheduler's ``mem``; None for 0, which is all that the node has."""
+    """MiB of a scheduler's ``mem``; None for 0, which means all memory of the node."""
     match = _MEBIBYTES.fullmatch(mem or "")
     return (int(match[1]) or None) if match else None

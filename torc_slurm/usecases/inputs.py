@@ -1,4 +1,4 @@
-"""The files that a workflow's jobs read and none of them makes: they must be there before anything starts."""
+"""The files that a workflow's jobs read and no job makes: they must exist before anything starts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _MOST_NAMED = 5
 
 
 def on_disk(path: str, working_dir: str) -> str:
-    """A file's path as it is looked for: ``~`` and ``$VARIABLE`` put in, relative ones from a directory."""
+    """A file's path with ``~`` and ``$VARIABLE`` expanded; a relative path is relative to the given directory."""
     return os.path.join(working_dir, os.path.expandvars(os.path.expanduser(path)))
 
 
 def check_inputs(plan: Plan) -> tuple[str, ...]:
-    """Look for them; returns a line for the user where some are missing that an action may still make.
+    """Check that they exist. Returns a line for the user if some are missing that an action may still make.
 
     Raises:
         InputError: some are missing, and nothing makes them.

@@ -13,9 +13,9 @@ import torc_slurm
 
 
 def interpreter() -> str:
-    """The absolute path of the interpreter that runs this; that of a virtual environment stays its own.
+    """The absolute path of the running interpreter; in a virtual environment, the environment's own.
 
-    Its symbolic link is not followed: the environment's directory is found by the link's place.
+    Its symbolic link is not resolved: Python finds the environment by the place of the link.
     """
     return os.path.abspath(sys.executable)
 
@@ -23,8 +23,7 @@ def interpreter() -> str:
 def module_command(module: str, python: str | None = None) -> tuple[str, ...]:
     """The words that run a module's ``main()`` in isolation (``-I``): no PYTHON* variable can break it.
 
-    What isolation would hide (an installation with ``pip install --user``, or found by PYTHONPATH) is named in the
-    command itself.
+    Directories that isolation would hide (of ``pip install --user``, or of PYTHONPATH) stand in the command itself.
     """
     chosen = interpreter() if python is None else python
     hidden = hidden_from_isolation()
@@ -34,22 +33,23 @@ def module_command(module: str, python: str | None = None) -> tuple[str, ...]:
 
 
 def step_command(python: str | None = None) -> tuple[str, ...]:
-    """The words that run torc-step: its launcher beside the interpreter, which shields Python from the job's variables.
+    """The words that run torc-step: its launcher next to the interpreter, which shields Python from the job's
+    variables.
 
-    Where that does not find this package by itself (found by PYTHONPATH, ``pip install --user``), the module.
+    If the launcher does not find this package by itself (PYTHONPATH, ``pip install --user``): the module.
     """
     launcher = _launcher(python)
     return module_command("torc_slurm.step.main", python) if launcher is None else (launcher,)
 
 
 def torc_command(python: str | None = None) -> tuple[str, ...]:
-    """The words that run ``torc`` in a batch script: by the launcher too, as what ``setup`` loads is meant for jobs."""
+    """The words that run ``torc`` in a batch script; through the launcher too, because ``setup`` is meant for jobs."""
     launcher = _launcher(python)
     return module_command("torc_slurm.cli.main", python) if launcher is None else (launcher, "--run-torc")
 
 
 def _launcher(python: str | None) -> str | None:
-    """The compiled one; where there was no compiler torc-step is a Python script, which shields nothing."""
+    """The compiled launcher. If there was no compiler, torc-step is a Python script, which shields nothing."""
     path = os.path.join(os.path.dirname(interpreter() if python is None else python), "torc-step")
     try:
         with open(path, "rb") as file:
@@ -60,7 +60,7 @@ def _launcher(python: str | None) -> str | None:
 
 
 def hidden_from_isolation() -> list[str]:
-    """The directories that an isolated interpreter would have to be told of; none where it finds us by itself."""
+    """The directories that an isolated interpreter needs to be told; none if it finds the package by itself."""
     given = [os.path.abspath(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     hidden = {*given, site.getusersitepackages()} if site.ENABLE_USER_SITE else set(given)
     needed = _directories_needed()
@@ -68,7 +68,7 @@ def hidden_from_isolation() -> list[str]:
 
 
 def _directories_needed() -> list[str]:
-    """Where this package, its installation's own record and psutil were found."""
+    """The directories of this package, of its installation record and of psutil."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(torc_slurm.__file__)))
     psutil = importlib.util.find_spec("psutil")
     found = (

@@ -1,9 +1,8 @@
-"""Puts together what each Slurm job asked for and used: Slurm's records of the job and its steps, and torc-step's
-figures where it ran in front of a step; pure.
+"""Combines what each Slurm job requested and used: Slurm's records of the job and its steps, and torc-step's figures
+for steps that ran under it; pure.
 
-Figures are per step, and steps that run side by side add up: the job's peak memory is the largest sum, on one node, of
-the peaks of steps that ran at the same time. It is exact for steps one after another, and an upper bound for the
-others.
+Figures are per step, and steps that run at the same time add up: the job's peak memory is the largest sum, on one
+node, of the peaks of steps that overlap. It is exact for steps one after another, and an upper bound otherwise.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ from torc_slurm.slurm.states import has_ended, status_of_end
 from torc_slurm.slurm.tres import parse_resources
 
 _EXTERN, _BATCH = "extern", "batch"
-# What Slurm saw of a whole batch step, over what torc-step saw of its commands: the shell's own memory.
+# Slurm's figure for a whole batch step may exceed torc-step's for its commands by this: the shell's own memory.
 _LITTLE_MORE = 1.25
-# More places than this are not swept: the largest step stands for the job.
+# With more places than this, the largest step is used for the job.
 _MOST_PLACES = 200_000
 
 
 def _verdict_of(state: str | None) -> str | None:
-    """Slurm's state as torc's verdict; a state that is no end, or that torc does not know, stays as Slurm has it."""
+    """torc's status for Slurm's state. A state that is not final, or unknown to torc, stays as it is."""
     if state is None or not has_ended(state):
         return state
     status = status_of_end(state)
@@ -52,7 +51,7 @@ def _verdict_of(state: str | None) -> str | None:
 def job_uses(
     rows: Iterable[AccountingRecord], own: Mapping[int, Sequence[OwnRecord]], meaning: MaxRssMeaning
 ) -> Iterator[JobUse]:
-    """One `JobUse` per job in sacct's order, as its records come; a job's record stands before its steps'.
+    """One `JobUse` per job in sacct's order, as records arrive; a job's record comes before its steps' records.
 
     Args:
         own: torc-step's records by Slurm job id.
@@ -153,7 +152,7 @@ def _step(row: AccountingRecord, job: AccountingRecord, records: Sequence[OwnRec
 
 
 def _slurm_verdict(row: AccountingRecord, job: AccountingRecord) -> str | None:
-    """How the step ended: as its job, where that ended it; Slurm calls CANCELLED too what died of any signal."""
+    """How the step ended: like its job, if that ended it. Slurm also says CANCELLED for a death by any signal."""
     of_job = _verdict_of(job.state)
     verdict = _verdict_of(row.state)
     if verdict != CANCELLED:
@@ -165,7 +164,7 @@ def _slurm_verdict(row: AccountingRecord, job: AccountingRecord) -> str | None:
 
 
 def _slurm_peak(row: AccountingRecord, node_count: int) -> tuple[int | None, str | None]:
-    """Slurm's MaxRSS; of several tasks the sum of their peaks, spread evenly over the nodes, where that is more."""
+    """Slurm's MaxRSS; with several tasks the sum of their peaks, spread evenly over the nodes, if that is larger."""
     if not row.max_rss_bytes:
         return None, None
     if (row.task_count or 1) > 1 and row.total_rss_bytes:
@@ -176,10 +175,10 @@ def _slurm_peak(row: AccountingRecord, node_count: int) -> tuple[int | None, str
 
 
 def _with_own(use: StepUse, records: Sequence[OwnRecord]) -> StepUse:
-    """The step with torc-step's figures in place of Slurm's, as far as torc-step has them."""
+    """The step with torc-step's figures instead of Slurm's, if torc-step has them."""
     values: dict[str, Any] = {}
     peak, source = _sweep(_places(records, use.nodes))
-    # a batch script, or a task without torc-step, may have used more than what torc-step saw
+    # a batch script, or a task without torc-step, may have used more than torc-step saw
     is_part = use.step_id == _BATCH or any(record.is_partial for record in records)
     seen_by_slurm = use.peak_memory_bytes or 0 if is_part else 0
     if peak is not None and seen_by_slurm <= _LITTLE_MORE * peak:
@@ -199,7 +198,7 @@ def _with_own(use: StepUse, records: Sequence[OwnRecord]) -> StepUse:
 
 
 def _own_name(use: StepUse, records: Sequence[OwnRecord]) -> str | None:
-    """What ran, where Slurm's name is that of the wrapper."""
+    """The command's name, if Slurm's name is the wrapper's."""
     names = [record.name or record.command for record in records]
     if use.step_id.isdigit() and use.name in (None, "torc-step") and len(records) == 1:
         return records[0].command or names[0]
@@ -217,7 +216,7 @@ def _step_verdict(use: StepUse, records: Sequence[OwnRecord]) -> str | None:
 
 
 def _job_verdict(job: AccountingRecord, steps: Sequence[StepUse]) -> str | None:
-    """Slurm's state of the job as torc's word; FAILED is OUT_OF_MEMORY where a step was killed for memory."""
+    """torc's status for Slurm's state of the job; OUT_OF_MEMORY for FAILED if a step was killed for memory."""
     verdict = _verdict_of(job.state)
     if verdict == FAILED and any(step.state == OUT_OF_MEMORY for step in steps):
         return OUT_OF_MEMORY
@@ -232,7 +231,7 @@ def _cpu_seconds(job: AccountingRecord, steps: Sequence[StepUse]) -> float | Non
 
 
 def _peak_cpu(steps: Sequence[StepUse]) -> float | None:
-    """Known only where torc-step ran in front of all that used CPU: the sum of steps that ran at the same time."""
+    """Known only if torc-step measured all that used CPU: the sum of steps that ran at the same time."""
     total = unknown = 0.0
     places = []
     for step in steps:
@@ -257,7 +256,7 @@ def _peak_memory(steps: Sequence[StepUse]) -> tuple[int | None, str | None]:
 
 
 class _Place(NamedTuple):
-    """What was used from one time to another, on each of these nodes."""
+    """What was used on each of these nodes between two times."""
 
     start_time: float | None
     end_time: float | None
@@ -277,8 +276,8 @@ def _places(records: Sequence[OwnRecord], nodes: tuple[str, ...]) -> list[_Place
 def _sweep(places: Sequence[_Place]) -> tuple[float | None, str | None]:
     """The largest sum on one node at one time, and the source of the largest part of it.
 
-    Slurm's times are whole seconds: what ends in the second in which another begins does not overlap it. A
-    time that is not known counts as the whole time.
+    Slurm's times are whole seconds: a step that ends in the second in which another begins does not overlap it. An
+    unknown time counts as the whole time.
     """
     if not places:
         return None, None
@@ -296,7 +295,7 @@ def _sweep(places: Sequence[_Place]) -> tuple[float | None, str | None]:
             begin = float("-inf") if place.start_time is None else place.start_time
             end = float("inf") if place.end_time is None else place.end_time
             events += [(begin, 1, place.amount), (max(begin, end), 0, -place.amount)]
-            if end <= begin:  # shorter than a second: it counts by itself
+            if end <= begin:  # shorter than a second: counted alone
                 peak = max(peak, place.amount)
         level = 0.0
         for _, _, change in sorted(events, key=lambda event: event[:2]):

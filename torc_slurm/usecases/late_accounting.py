@@ -1,8 +1,7 @@
 """Asks Slurm's accounting, from the login node, for the measured steps whose final row is still missing.
 
-One query per allocation, the latest allocations first, a bound on how many, and no further question once
-accounting could not be had: it would not answer the next one either. Nobody else has to wait meanwhile: the
-main database is not held during a query.
+It makes one query per allocation, the latest first, up to a limit, and stops after the first failure, because the
+next query would fail too. Other commands do not wait meanwhile: the main database is unlocked during a query.
 """
 
 from __future__ import annotations
@@ -33,23 +32,21 @@ MOST_ALLOCATIONS = 50
 
 
 class Question(NamedTuple):
-    """What is to be asked about one allocation, in one query."""
+    """The steps of one allocation to ask for, in one query."""
 
     allocation: AllocationKey
     step_ids: tuple[str, ...]
 
 
 class Answers(NamedTuple):
-    """The rows of all questions, and why the backend is not the one that was wished for, where it is not."""
+    """The rows of all questions, and why another backend was used than the requested one."""
 
     rows: list[AccountingRecord]
     note: str | None = None
 
 
 class UpToDate(NamedTuple):
-    """The main database with all that could be had in it, and what became of each node file and each
-    question.
-    """
+    """The up-to-date main database, and the result of each node file and each question."""
 
     database: MainDatabase
     selection: Selection
@@ -58,7 +55,7 @@ class UpToDate(NamedTuple):
     unanswered: int
     accounting_rows: int
     unanswered_reason: str | None = None  # of the first question without an answer
-    backend_note: str | None = None  # why the backend is not the one that was wished for
+    backend_note: str | None = None  # why another backend was used than the requested one
 
 
 @contextlib.contextmanager
@@ -73,12 +70,11 @@ def up_to_date(
     backend: str | None = None,
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Iterator[UpToDate]:
-    """Collect all node files, then fill in accounting for the allocations that ``selection`` means; then the
-    body runs.
+    """Collect all node files, fill in accounting for the allocations that ``selection`` names, then run the body.
 
     Args:
-        latest_only: where ``selection`` names nothing, take what was recorded last instead of everything.
-        all_steps: ask also for what nobody measured, such as ``batch``, which ends after the epilog has asked.
+        latest_only: if ``selection`` is empty, take the latest record instead of everything.
+        all_steps: also ask for steps that nobody measured, such as ``batch``, which ends after the epilog has asked.
 
     Raises:
         InputError, DatabaseError: as `open_main`.
@@ -94,7 +90,7 @@ def up_to_date(
     if not os.path.isdir(output_dir):  # this node's steps could not even make it: their records are in its spool
         bring_over(os.path.join(output_dir, RESOURCE_DIR))
     with open_prepared(output_dir, collect, on_wait=on_wait) as (database, (files, chosen, questions)):
-        if not questions or database.read_only_reason:  # a copy in memory holds nobody up
+        if not questions or database.read_only_reason:  # a copy in memory makes nobody wait
             answers = ask(questions, timeout_seconds=timeout_seconds, backend=backend)
             yield _stored(database, chosen, files, questions, answers)
             return
@@ -108,8 +104,9 @@ def up_to_date(
 
 
 def open_questions(connection: sqlite3.Connection, selection: Selection, *, all_steps: bool = False) -> list[Question]:
-    """One question per allocation that has a step without a final row, a measured one or, with ``all_steps``, any;
-    at most `MOST_ALLOCATIONS`, latest first.
+    """One question per allocation that has a step without a final row: a measured step, or any with ``all_steps``.
+
+    At most `MOST_ALLOCATIONS`, latest first.
     """
     steps = steps_without_final_row(connection, selection)
     if all_steps:
@@ -126,9 +123,9 @@ def open_questions(connection: sqlite3.Connection, selection: Selection, *, all_
 
 
 def ask(questions: Sequence[Question], *, timeout_seconds: float | None, backend: str | None) -> Answers:
-    """The rows that accounting has for these steps, and for the allocation's other steps, which come with them.
+    """The accounting rows of these steps, and of the allocation's other steps, which the query returns too.
 
-    Stops asking once accounting could not be had.
+    Stops after the first failure.
     """
     rows: list[AccountingRecord] = []
     note = None
@@ -144,7 +141,7 @@ def ask(questions: Sequence[Question], *, timeout_seconds: float | None, backend
 
 
 def ask_about_unrecorded(slurm_job_id: int, backend: str | None = None) -> Answers:
-    """What Slurm knows of a job of this user's of which nothing was recorded; its step 0 comes first in any case."""
+    """What Slurm knows about a job of this user that has no record; its step 0 comes first."""
     key = AllocationKey(slurm_job_id, user_name=_user_name())
     return ask([Question(key, ("0",))], timeout_seconds=None, backend=backend)
 

@@ -122,7 +122,7 @@ def _plan_of(
 def _actions(
     settings: dict[str, Any], job_ids: Sequence[int], completed: Collection[object], run_id: int
 ) -> tuple[Action, ...]:
-    """The workflow's actions with ids of jobs, those of a later run where an earlier one has begun."""
+    """The workflow's actions with job ids; if an earlier run has begun, those of a later run."""
     found = [
         Action(each.trigger, each.commands, tuple(job_ids[index] for index in each.jobs))
         for each in map(action, settings.get("actions", ()))
@@ -132,7 +132,7 @@ def _actions(
 
 @functools.lru_cache(maxsize=1024)
 def _memory(text: str | None) -> tuple[int | None, int | None]:
-    """A request in bytes and in a step's MiB; jobs share few of them."""
+    """A request in bytes and in a step's MiB. Cached, because many jobs share few requests."""
     return (None, None) if text is None else (parse_memory(text), step_memory_mib(text))
 
 

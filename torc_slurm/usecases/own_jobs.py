@@ -1,4 +1,4 @@
-"""One's own Slurm jobs as right-sizing needs them: chosen by id, time and name, grouped, as facts and as corrections.
+"""The user's own Slurm jobs for right-sizing: chosen by id, time and name, grouped, as facts and as corrections.
 
 sacct and torc-step's records -> `JobUse` (efficiency) -> groups -> advice for each group (sizing.advice) or `Facts`.
 """
@@ -18,7 +18,7 @@ from torc_slurm.units import MIB, format_iso_duration
 
 @dataclass(frozen=True)
 class GroupCorrection:
-    """A group, what to change in its request, and the ``#SBATCH`` lines that say so."""
+    """A group, what to change in its request, and the ``#SBATCH`` lines for that."""
 
     group: Group
     advice: tuple[Advice, ...]
@@ -26,7 +26,7 @@ class GroupCorrection:
 
 
 def corrections_of(groups: Sequence[Group], *, downsize: bool = True) -> list[GroupCorrection]:
-    """What to change for each group; without ``downsize`` only what is more than now."""
+    """What to change for each group; without ``downsize`` only increases."""
     found = []
     for group in groups:
         advice = tuple(each for each in advise(group.jobs) if downsize or each.is_more)

@@ -1,4 +1,4 @@
-"""What a job can be given at most: what its allocation takes of its partition's nodes, and their time limit."""
+"""The most that a job can get: what its allocation takes of its partition's nodes, and their time limit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torc_slurm.usecases.fit import room_on
 
 
 class Capacity(NamedTuple):
-    """The kinds of node that there are, and the longest time limit in seconds; None: no limit, or not known.
+    """The kinds of node, and the longest time limit in seconds; None: no limit, or unknown.
 
-    ``problem`` says why Slurm could not tell; then nothing is known.
+    ``problem`` says why Slurm did not answer; then nothing is known.
     """
 
     partition: str
@@ -29,12 +29,12 @@ def ask_capacity(scheduler: Scheduler, defaults: Mapping[str, str | bool], parti
     """Ask sinfo once.
 
     Args:
-        scheduler: the workflow's; what it asks for of a node is all that a job gets there.
+        scheduler: the workflow's; a job gets at most what it requests of a node.
         defaults: the workflow's ``slurm_defaults``.
-        partition: given on the command line; None: that of the scheduler, else the site's default.
+        partition: from the command line; None: the scheduler's, else the site's default.
 
     Raises:
-        InputError: there is no partition of the name that was given.
+        InputError: there is no partition of the given name.
     """
     chosen = partition or scheduler.partition or _text(defaults.get("partition"))
     try:

@@ -1,4 +1,4 @@
-"""Makes the next run of a workflow for this very process: its rows in the main database, and its plan."""
+"""Prepares the next run of a workflow for this process: its rows in the main database, and its plan."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def prepare_run(
     check: Callable[[Plan], None],
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Plan:
-    """The plan of the next run, written down with it; its jobs are those that are not completed, maybe none.
+    """Write down the next run and return its plan. Its jobs are those that are not completed; there may be none.
 
-    Nothing is created where there are none.
+    Without jobs, nothing is created.
 
     Args:
-        check: raises where the plan cannot run here; nothing is created then.
+        check: raises an error if the plan cannot run here; nothing is created then.
 
     Raises:
         InputError: there is no such workflow.
         TorcError: a run of it is active.
         DatabaseError: the output directory cannot be written.
     """
-    if not os.path.isdir(output_dir):  # what is wrong is found before the directory is made
+    if not os.path.isdir(output_dir):  # find errors before the directory is made
         with open_copy(output_dir, "a first look") as database:
             first = _next_plan(database, source)
             check(first)

@@ -1,4 +1,4 @@
-"""What is to be submitted, before anything of it is on disk: the next run's plan, and a script for each allocation."""
+"""Prepares a submission before anything is written: the next run's plan, and a script for each allocation."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from torc_slurm.usecases.stages import PlannedStage, stage_path, staged
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run and how; ``workflow`` is a checked file to be created first, or the id of one that is there.
+    """What to run and how; ``workflow`` is a checked file of a new workflow, or the id of an existing one.
 
-    ``working_dir`` and ``spec_file`` are absolute; they and ``user_name`` go into a workflow that is created.
-    ``update``: take over what was edited in the file of a workflow that is there.
+    ``working_dir`` and ``spec_file`` are absolute; a new workflow records them and ``user_name``.
+    ``update``: copy edits of the workflow file into the existing workflow.
     """
 
     workflow: Workflow | int | None
@@ -67,9 +67,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Allocation:
-    """One stage of a run as it is given to sbatch: the script, where it goes, and the number of its run.
+    """One stage of a run as it is given to sbatch: the script, its path, and the run's number.
 
-    ``collector``: the sbatch options of the job that collects it afterwards; None: not asked for.
+    ``collector``: the sbatch options of the job that collects the run afterwards; None: not requested.
     """
 
     run_id: int
@@ -81,7 +81,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run before anything of it is on disk; ``generated`` are earlier runs whose scripts have not begun."""
+    """A run before anything is written; ``generated`` are earlier runs whose scripts have not begun."""
 
     plan: Plan
     allocations: tuple[Allocation, ...]
@@ -91,7 +91,7 @@ class Prepared:
 
     @property
     def script(self) -> str:
-        """Of the first allocation."""
+        """The script of the first allocation."""
         return self.allocations[0].script
 
 
@@ -130,7 +130,7 @@ def prepare(database: MainDatabase, request: Request) -> Prepared:
 def _stages(
     connection: sqlite3.Connection, workflow: WorkflowRow, plan: Plan, request: Request
 ) -> tuple[Plan, list[PlannedStage]]:
-    """The allocations that the plan's jobs take: one where the command line chooses a scheduler for all."""
+    """The allocations for the plan's jobs: one, if the command line chooses a scheduler for all."""
     known = schedulers(connection, plan.workflow_id)
     pools = pools_of(json.loads(workflow["settings"]))
     if request.scheduler is not None:
@@ -142,7 +142,7 @@ def _stages(
 def _scheduler(
     connection: sqlite3.Connection, workflow: WorkflowRow, request: Request, name: str | None
 ) -> tuple[Scheduler, dict[str, str | bool]]:
-    """The scheduler as actions and the command line change it, and the other sbatch options of the workflow."""
+    """The scheduler, with changes by actions and the command line, and the workflow's other sbatch options."""
     chosen = choose_scheduler(schedulers(connection, workflow["workflow_id"]), name)
     pool = pools_of(json.loads(workflow["settings"])).get(chosen.name)
     if pool is not None:
@@ -217,14 +217,14 @@ def _text(value: str | bool | None) -> str | None:
 
 
 def _cluster(workflow: WorkflowRow, request: Request) -> str | None:
-    """The cluster that sbatch will submit to, as far as it is told one; ``a,b`` leaves it to Slurm."""
+    """The cluster that sbatch will submit to, if it is given one. With ``a,b`` Slurm chooses."""
     defaults = json.loads(workflow["slurm_defaults"])
     told = value_of("clusters", request.sbatch_arguments) or _text(defaults.get("clusters"))
     return told or request.environ.get("SBATCH_CLUSTERS") or request.environ.get("SLURM_CLUSTERS") or None
 
 
 def _known_nodes(cluster: str | None) -> list[submission.Nodes]:
-    """What the nodes have; nothing where Slurm cannot be asked: then the runner fails what does not fit."""
+    """What the nodes have. Nothing if Slurm does not answer: then the runner fails jobs that do not fit."""
     if cluster is not None and ("," in cluster or cluster == "all"):
         return []
     try:

@@ -1,4 +1,4 @@
-"""Recovers a workflow: raises what its unfinished jobs were killed for, so that its next run can finish them."""
+"""Recovers a workflow: raises the requests that its unfinished jobs exceeded, so that its next run can finish them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torc_slurm.usecases.correct import capacity_for, scheduler_of
 from torc_slurm.usecases.partition import Capacity, guarded
 from torc_slurm.usecases.sizing_facts import SizingFacts
 
-# An allocation needs more than its longest job: its start, and the warning that stops it before its end.
+# An allocation needs more time than its longest job: for its start, and for the warning before its end.
 _WALLTIME_FACTOR = Decimal("1.1")
 _WALLTIME_EXTRA_SECONDS = 180
 _MOST_REASONS = 3
@@ -27,7 +27,7 @@ _MOST_REASONS = 3
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """What will be done; ``walltime`` is what the next allocation has to ask for, None: what its scheduler says."""
+    """What will be done. ``walltime`` is the time to request for the next allocation; None: the scheduler's."""
 
     recovery: Recovery
     capacity: Capacity
@@ -53,13 +53,13 @@ def plan(
     """Decide everything, change nothing.
 
     Args:
-        max_attempts: how many runs the workflow may have altogether.
-        scheduler: the name of that of the next run; None: the first.
-        partition: instead of the scheduler's.
+        max_attempts: the largest total number of runs of the workflow.
+        scheduler: the name of the next run's scheduler; None: the first.
+        partition: replaces the scheduler's.
 
     Raises:
         InputError: there is no such scheduler or partition.
-        TorcError: a run is active, there were as many runs as allowed, or another run would not help.
+        TorcError: a run is active, all allowed runs were used, or another run would not help.
     """
     active = found.active_run
     if active is not None:
@@ -96,7 +96,7 @@ def _reasons(jobs: tuple[Unfinished, ...]) -> str:
 
 
 def _walltime(found: SizingFacts, recovery: Recovery, capacity: Capacity, scheduler: str | None) -> str | None:
-    """A longer time limit for the allocation, where a job that ran out of time would not fit the scheduler's."""
+    """A longer time limit for the allocation, if a job that ran out of time would not fit the scheduler's."""
     limit = limit_seconds(scheduler_of(found, scheduler).walltime)
     longest = _longest_runtime(found, recovery)
     if limit is None or longest is None:
@@ -108,7 +108,7 @@ def _walltime(found: SizingFacts, recovery: Recovery, capacity: Capacity, schedu
 
 
 def _longest_runtime(found: SizingFacts, recovery: Recovery) -> int | None:
-    """Of the jobs that ran out of time, in seconds, after correction."""
+    """The longest corrected run time, in seconds, of the jobs that ran out of time."""
     after = {
         each.requirement.resource_requirements_id: parse_iso_duration(str(each.new))
         for each in recovery.corrections.decisions

@@ -1,4 +1,4 @@
-"""Where each run of a workflow stands, brought up to date in the main database; asks squeue once for all of them."""
+"""The state of each run of a workflow, brought up to date in the main database. Asks squeue once for all of them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from torc_slurm.usecases.attempt_results import rebuild_results
 from torc_slurm.usecases.collect import collect_again
 from torc_slurm.usecases.stages import first_run_of
 
-_NOBODY = Claim(0.0, "", 0)  # this process asks from outside every allocation
+_NOBODY = Claim(0.0, "", 0)  # this process asks from outside of all allocations
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands; ``reason`` is a line for the user, ``slurm_job_id`` None outside Slurm or where not known.
+    """The state of a run. ``reason`` is a line for the user; ``slurm_job_id`` is None outside Slurm or if unknown.
 
-    ``processes``: those of this host that a signal ends it by.
+    ``processes``: signalling these processes of this host ends the run.
     """
 
     run_id: int
@@ -47,7 +47,7 @@ class RunState:
 
     @property
     def is_active(self) -> bool:
-        """Whether it may start jobs now or later without anybody doing anything."""
+        """Whether it may start jobs now or later without any user action."""
         return self.status in (SUBMITTED, RUNNING)
 
 
@@ -57,9 +57,9 @@ def settle_runs(
     workflow_id: int,
     ask_slurm: Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]] = active_jobs,
 ) -> list[RunState]:
-    """Bring the rows of a workflow's runs up to date and return where each run stands that had not ended before.
+    """Bring the rows of a workflow's runs up to date. Returns the state of each run that had not ended before.
 
-    Asks squeue once, and only where a run that has not ended has a Slurm job.
+    Asks squeue once, and only if such a run has a Slurm job.
     """
     _adopt_plans(connection, output_dir, workflow_id)
     rows = [row for row in run_rows(connection, workflow_id) if row["status"] != ENDED]
@@ -111,13 +111,13 @@ def refresh_collected(connection: sqlite3.Connection) -> None:
 
 
 def next_run_id(connection: sqlite3.Connection, output_dir: str, workflow_id: int) -> int:
-    """The number of the next run: after all that have a row or a plan."""
+    """The number of the next run: larger than all that have a row or a plan."""
     known = [row["run_id"] for row in run_rows(connection, workflow_id)]
     return max([0, *known, *plan_run_ids(output_dir, workflow_id)]) + 1
 
 
 def _adopt_plans(connection: sqlite3.Connection, output_dir: str, workflow_id: int) -> None:
-    """Note the runs that began in an allocation by themselves."""
+    """Add rows for runs that began in an allocation without a command of the user."""
     known = {row["run_id"] for row in run_rows(connection, workflow_id)}
     for run_id in plan_run_ids(output_dir, workflow_id):
         if run_id not in known:
@@ -145,7 +145,7 @@ def _slurm_job(row: RunRow, claim: Claim | None) -> SlurmJob | None:
 def _ask(
     ask_slurm: Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]], jobs: list[SlurmJob]
 ) -> tuple[Mapping[SlurmJob, str], str | None]:
-    """The active jobs, and why Slurm could not be asked."""
+    """The active jobs, and why Slurm did not answer."""
     if not jobs:
         return {}, None
     try:
@@ -155,7 +155,7 @@ def _ask(
 
 
 def _claim_or_problem(run: RunName) -> Claim | str | None:
-    """The claim, or why it cannot be read: that is said where the run is shown, and stops no command."""
+    """The claim, or why it cannot be read. The run's line shows the reason; no command stops for it."""
     try:
         return read_claim(*run)
     except ParseError as error:

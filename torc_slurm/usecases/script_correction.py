@@ -20,7 +20,7 @@ _SIZES = ("mem", "mem-per-cpu", "mem-per-gpu", "cpus-per-task", "ntasks", "ntask
 
 @dataclass(frozen=True)
 class ScriptEdit:
-    """A script before and after; ``advice`` is what it rests on, ``notes`` what was left alone, and why."""
+    """A script before and after. ``advice`` are the reasons, ``notes`` what was not changed, and why."""
 
     path: str
     before: str
@@ -46,7 +46,7 @@ def script_edit(path: str, jobs: Sequence[JobUse], *, downsize: bool = True) -> 
     """What to change in a script, from the jobs that ran it.
 
     Raises:
-        InputError: the script cannot be read, is no batch script, or describes a heterogeneous job.
+        InputError: the script cannot be read, is not a batch script, or describes a heterogeneous job.
     """
     text = _read(path)
     script = read_script(text, path)
@@ -63,7 +63,7 @@ def script_edit(path: str, jobs: Sequence[JobUse], *, downsize: bool = True) -> 
 
 
 def write_script(edit: ScriptEdit) -> None:
-    """Put the edited script in place, whole or not at all, with its mode.
+    """Write the edited script, whole or not at all, with the same mode.
 
     Raises:
         TorcError: it cannot be written.
@@ -84,7 +84,7 @@ def _read(path: str) -> str:
 
 
 def _option(advice: Advice, script: Script, jobs: Sequence[JobUse]) -> tuple[str, str, str | None]:
-    """The option to change and its value, or why it is left alone."""
+    """The option to change and its value, or why it stays."""
     if advice.resource == TIME:
         return "time", str(advice.suggested), None
     if advice.resource == MEMORY:
@@ -107,7 +107,7 @@ def _memory_option(suggested: str, script: Script) -> tuple[str, str, str | None
 
 
 def _given_elsewhere(script: Script, jobs: Sequence[JobUse]) -> list[str]:
-    """Options of the latest job that are not the script's: sbatch's command line beats the script."""
+    """Options of the latest job that are not in the script: sbatch's command line overrides the script."""
     latest = max(jobs, key=lambda job: (job.submit_time or 0.0, job.slurm_job_id), default=None)
     if latest is None or not latest.submit_line:
         return []

@@ -1,4 +1,6 @@
-"""A workflow as right-sizing needs it: nodes collected, late accounting asked for, runs settled, hung jobs found."""
+"""Prepares a workflow for right-sizing: collects node files, asks for late accounting, settles runs, finds hung
+jobs.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from torc_slurm.usecases.run_states import RunState, refresh_workflow
 
 @dataclass(frozen=True)
 class SizingFacts:
-    """The open database, the workflow's row, its runs that have not ended, and what is known of its jobs."""
+    """The open database, the workflow's row, its runs that have not ended, and the facts about its jobs."""
 
     database: MainDatabase
     workflow: WorkflowRow
@@ -36,14 +38,14 @@ class SizingFacts:
 
     @property
     def active_run(self) -> RunState | None:
-        """The run that may still start jobs; None where there is none."""
+        """The run that may still start jobs; None if there is none."""
         return next((run for run in reversed(self.runs) if run.is_active), None)
 
     def require_run(self, run_id: int | None) -> None:
-        """Refuse a run that there is not.
+        """Refuse a run id that does not exist.
 
         Raises:
-            InputError: the workflow has no such run; names those it has.
+            InputError: the workflow has no such run; the message names its runs.
         """
         known = {each.run_id for job in self.facts.jobs for each in job.attempts}
         known |= {row["run_id"] for row in run_rows(self.database.connection, self.workflow_id)}
@@ -61,10 +63,10 @@ def sizing_facts(
     backend: str | None = None,
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Iterator[SizingFacts]:
-    """Bring a workflow (None: the latest) up to date; then the body runs, under the database's lock.
+    """Bring a workflow (None: the latest) up to date, then run the body while the database is locked.
 
     Args:
-        ask_accounting: ask for what is missing, once per allocation; ``backend``: how.
+        ask_accounting: ask Slurm for what is missing, once per allocation; ``backend``: how.
 
     Raises:
         InputError: there is no such workflow, or no output directory.

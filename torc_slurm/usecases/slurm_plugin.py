@@ -1,4 +1,4 @@
-"""Compiles and installs the Slurm plugin from the sources that this installation brings."""
+"""Compiles and installs the Slurm plugin from the sources in this installation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GET_HEADERS = (
 
 
 class BuiltPlugin(NamedTuple):
-    """What was installed where. ``warnings``: lines for the administrator."""
+    """The installed files. ``warnings``: lines for the administrator."""
 
     plugin: str
     torc_step_exec: str
@@ -37,10 +37,10 @@ class BuiltPlugin(NamedTuple):
 
 
 def source_directory() -> str:
-    """Where the C sources are: in the package where it was installed, beside it in a checkout.
+    """The directory of the C sources: inside the installed package, or next to it in a checkout.
 
     Raises:
-        TorcError: this installation has none.
+        TorcError: this installation has no sources.
     """
     package = os.path.dirname(os.path.abspath(torc_slurm.__file__))
     for above in (package, os.path.dirname(package)):
@@ -54,13 +54,13 @@ def build_plugin(prefix: str, torc_step: str | None, slurm_include: str | None) 
     """Compile into ``<prefix>/lib/torc-slurm``.
 
     Args:
-        torc_step: what the plugin is to call; None: this installation's own.
-        slurm_include: the directory that has ``slurm/spank.h``, where the compiler does not find it by itself.
+        torc_step: the command that the plugin calls; None: this installation's own.
+        slurm_include: the directory of ``slurm/spank.h``, if the compiler does not find it by itself.
 
     Raises:
-        InputError: a path that cannot be compiled in, or there is no such torc-step.
+        InputError: a path cannot be compiled in, or torc-step does not exist.
         CommandNotFound: there is no compiler.
-        TorcError: no header, or one of another version than the Slurm on PATH; or the directory cannot be written.
+        TorcError: there is no header, or one of another version than the Slurm on PATH; or writing failed.
     """
     directory = os.path.join(os.path.abspath(prefix), "lib", "torc-slurm")
     step = _checked_torc_step(torc_step)
@@ -90,13 +90,13 @@ def _checked_torc_step(given: str | None) -> str:
 
 
 def _check_path(path: str) -> None:
-    """It becomes a C string and a word of plugstack.conf."""
+    """Refuse a path that does not fit into a C string or a word of plugstack.conf."""
     if not re.fullmatch(r"/[A-Za-z0-9/._+-]*", path):
         raise InputError(f"{path!r} is not a path of letters, digits and / . _ + -: plugstack.conf cannot hold it")
 
 
 def _header_version(slurm_include: str | None) -> str:
-    """The version that ``slurm/spank.h`` is of, as ``22.05.8``.
+    """The Slurm version of ``slurm/spank.h``, such as ``22.05.8``.
 
     Raises:
         CommandNotFound, TorcError: as `build_plugin`.
@@ -123,10 +123,10 @@ def version_text(number: int) -> str:
 
 
 def _check_version(of_header: str) -> None:
-    """Slurm loads a plugin of its own major version only: refuse here what would be ignored there.
+    """Refuse to build for another version: Slurm ignores plugins of other major versions.
 
     Raises:
-        TorcError: the Slurm of this machine is another. Where there is none nothing can be said.
+        TorcError: this machine has another Slurm. Without any Slurm, nothing is checked.
     """
     installed = _installed_version()
     if installed and installed.split(".")[:2] != of_header.split(".")[:2]:
@@ -136,7 +136,7 @@ def _check_version(of_header: str) -> None:
 
 
 def _installed_version() -> str:
-    """slurmd is asked first: it needs no slurm.conf, and the nodes are where the plugin works."""
+    """Asks slurmd first: it needs no slurm.conf, and the plugin runs on the nodes."""
     environment = commands.query_environment()
     environment["PATH"] = f"{environment.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
     for command in ("slurmd", "srun"):
@@ -149,7 +149,7 @@ def _installed_version() -> str:
 
 
 def _closed(path: str) -> str:
-    """A warning where ordinary users cannot reach the file: their jobs could not use it."""
+    """A warning if ordinary users cannot read the file: their jobs could not use it."""
     part = path
     while part != "/":
         part = os.path.dirname(part)
@@ -159,10 +159,11 @@ def _closed(path: str) -> str:
 
 
 def _run(argv: list[str], environment: dict[str, str], text: str = "") -> str:
-    """The stdout of a command.
+    """Run a command and return its stdout.
 
     Raises:
-        CommandNotFound, CommandError: it is not there; it failed.
+        CommandNotFound: the command does not exist.
+        CommandError: it failed.
     """
     try:
         done = subprocess.run(

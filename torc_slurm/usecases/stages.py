@@ -1,7 +1,7 @@
-"""The allocations of a run: one, or one after another where jobs name schedulers of their own.
+"""The allocations of a run: one, or several in sequence if jobs name their own schedulers.
 
-Each stage but a single one has a file ``plans/wf<W>_r<R>_s<K>.json`` beside the plan: which stage of which plan its
-script runs, and which number its run has. The script's ``torc run --plan`` takes it as it takes a plan.
+With several, each stage has a file ``plans/wf<W>_r<R>_s<K>.json`` next to the plan: it names the plan and the stage
+that the script runs, and the run's number. ``torc run --plan`` accepts it like a plan.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SCRIPT = re.compile(r"wf[0-9]+_r([0-9]+)_s[0-9]+\.sbatch")
 
 
 class PlannedStage(NamedTuple):
-    """One allocation: its number from 1, the scheduler's name, None for the default one, and its jobs."""
+    """One allocation: its number from 1, the scheduler's name (None: the default), and its jobs."""
 
     number: int
     scheduler: str | None
@@ -31,7 +31,7 @@ class PlannedStage(NamedTuple):
 
 
 class StageOfPlan(NamedTuple):
-    """What a script is to run: a plan, the stage of it (None: all), and the number of the run."""
+    """What a script runs: a plan, the stage of it (None: all), and the run's number."""
 
     plan: Plan
     stage: int | None
@@ -39,10 +39,10 @@ class StageOfPlan(NamedTuple):
 
 
 def staged(plan: Plan, pools: Mapping[str, Pool], default: str | None) -> tuple[Plan, list[PlannedStage]]:
-    """The plan with the stage of each of its jobs, and the stages in their order.
+    """The plan with the stage of each job, and the stages in their order.
 
     Args:
-        pools: by scheduler, what actions say of its allocation.
+        pools: by scheduler, the settings that actions give its allocation.
         default: the scheduler of jobs that name none.
 
     Raises:
@@ -72,7 +72,7 @@ def _most(pools: Mapping[str, Pool], scheduler: str | None) -> int | None:
 
 
 def stage_path(plan: Plan, number: int) -> str:
-    """The file that says what the script of a stage runs."""
+    """The path of the file that names what the script of a stage runs."""
     return plan.path.removesuffix(".json") + f"_s{number}.json"
 
 
@@ -89,7 +89,7 @@ def write_stage(plan: Plan, number: int, run_id: int) -> str:
 
 
 def read_stage(path: str) -> StageOfPlan:
-    """What the file that ``torc run --plan`` is given says: a plan, or a stage of one.
+    """Read the argument of ``torc run --plan``: a plan, or a stage of one.
 
     Raises:
         ParseError: it is neither.
@@ -108,6 +108,6 @@ def read_stage(path: str) -> StageOfPlan:
 
 
 def first_run_of(run_id: int, script: object) -> int:
-    """The run that a run is a later stage of, by the name of its script; itself where it is none."""
+    """The first run of the run that this is a later stage of, from its script's name; else the run itself."""
     match = _SCRIPT.fullmatch(os.path.basename(str(script or "")))
     return run_id if match is None else int(match[1])

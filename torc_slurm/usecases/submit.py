@@ -1,7 +1,7 @@
-"""From a workflow to its next run: plan, script, and what sbatch makes of it; whatever fails leaves nothing behind.
+"""Submits a workflow's next run: plan, script, sbatch. A failure leaves nothing behind.
 
-Three phases. Under the database's lock the run is checked, written down and given its plan, all or nothing. Then, with
-the lock free for others, sbatch is called. Then its job id is noted, or, where it refused, everything taken back.
+Three phases. Under the database's lock the run is checked and recorded with its plan, all or nothing. Then, without the
+lock, torc calls sbatch. Then it records the job id or, if sbatch refused, removes everything.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _DRY = "nothing is created (--dry-run)"
 class Launched:
     """A run that was prepared or submitted; ``script`` is its text, ``messages`` are lines for the user.
 
-    ``collector_job_id``: the Slurm job that collects it afterwards, where one was asked for. ``later_job_ids``: the
-    Slurm jobs of its later stages, each of which waits for the one before; ``stage_count`` how many there are in all.
+    ``collector_job_id``: the Slurm job that collects it afterwards, if requested. ``later_job_ids``: the Slurm jobs of
+    its later stages, each of which waits for the one before; ``stage_count``: the number of stages.
     """
 
     workflow_id: int
@@ -67,10 +67,10 @@ class Launched:
 
 
 def dry_run(output_dir: str, request: Request) -> Launched:
-    """What `submit` or `generate` would make, in a copy of the database that is thrown away.
+    """What `submit` or `generate` would do, on a temporary copy of the database.
 
     Raises:
-        TorcError: as these two.
+        TorcError: as `submit` and `generate`.
     """
     with open_copy(output_dir, _DRY) as database:
         prepared = prepare(database, request)
@@ -84,10 +84,10 @@ def dry_run(output_dir: str, request: Request) -> Launched:
 
 
 def generate(output_dir: str, request: Request, *, on_wait: Callable[[str], None] = lambda _message: None) -> Launched:
-    """Create the workflow (if it is not there yet) and the plan of its next run, and render the script for sbatch.
+    """Create the workflow (unless it exists) and the plan of its next run, and render the script for sbatch.
 
     Raises:
-        TorcError: as `submit`, without what concerns sbatch.
+        TorcError: as `submit`, except for sbatch.
     """
     count = dry_run(output_dir, request).stage_count
     if count > 1:
@@ -104,10 +104,10 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
     """Prepare the next run and give its script to sbatch.
 
     Raises:
-        InputError: unknown ids or names, a job that can never fit, a text that no #SBATCH line can hold.
+        InputError: unknown ids or names, a job that can never fit, a text that cannot stand in an #SBATCH line.
         TorcError: a run is active, or every job is completed.
-        CommandError: sbatch is not there or refused; nothing was created then. After it has accepted a script nothing
-            is taken back: what cannot be read of its answer is among the messages.
+        CommandError: there is no sbatch, or it refused; nothing was created. After sbatch has accepted a script,
+            nothing is removed: a message says what could not be read from its answer.
         CommandTimeout: sbatch did not answer; the run stays, because it may have been submitted.
     """
     prepared = _write_down(output_dir, request, SUBMITTED, on_wait)
@@ -115,7 +115,7 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
     answers: list[submission.Submitted] = []
     jobs: list[SlurmJob] = []
     for allocation in prepared.allocations:
-        if len(jobs) < len(answers):  # it cannot be said after which job the next one is to begin
+        if len(jobs) < len(answers):  # without a job id, the next stage cannot depend on it
             break
         after = [f"--dependency=afterany:{jobs[-1].slurm_job_id}"] if jobs else []
         try:
@@ -158,7 +158,7 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
 
 
 def _submit_collector(prepared: Prepared, job: SlurmJob) -> tuple[int | None, tuple[str, ...]]:
-    """The job that collects the run afterwards, where one was asked for; or why there is none."""
+    """The job that collects the run afterwards, if requested; or why there is none."""
     if _collector_of(prepared) is None:
         return None, ()
     options, script, words = _collector_call(prepared, str(job.slurm_job_id))
@@ -170,7 +170,7 @@ def _submit_collector(prepared: Prepared, job: SlurmJob) -> tuple[int | None, tu
 
 
 def _collector_call(prepared: Prepared, job: str) -> tuple[Sequence[str], str, Sequence[str]]:
-    """The options for sbatch, the script, and what the script is given."""
+    """The options for sbatch, the script, and the script's arguments."""
     plan = prepared.plan
     options = (f"--dependency=afterany:{job}", *(_collector_of(prepared) or ()))
     torc = torc_command(plan.python)
@@ -178,12 +178,12 @@ def _collector_call(prepared: Prepared, job: str) -> tuple[Sequence[str], str, S
 
 
 def _collector_of(prepared: Prepared) -> tuple[str, ...] | None:
-    """Once, after the last allocation, by the options of the first scheduler that asks for it."""
+    """Once, after the last allocation, with the options of the first scheduler that requests it."""
     return next((each.collector for each in prepared.allocations if each.collector is not None), None)
 
 
 def _collector_by_hand(prepared: Prepared) -> tuple[str, ...]:
-    """What to type behind a script that the user gives to sbatch."""
+    """What to type after a script that the user submits."""
     if _collector_of(prepared) is None:
         return ()
     options, script, words = _collector_call(prepared, "JOB")
@@ -198,8 +198,8 @@ def _not_known(plan: Plan, error: CommandTimeout) -> str:
 
 
 def _write_down(output_dir: str, request: Request, status: str, on_wait: Callable[[str], None]) -> Prepared:
-    """The next run in the database and its plan (submitted: its script too) on disk; all of it or nothing."""
-    if not os.path.isdir(output_dir):  # what is wrong is found before the directory is made
+    """Record the next run and its plan (if submitted, its script too): all or nothing."""
+    if not os.path.isdir(output_dir):  # find errors before the directory is made
         dry_run(output_dir, request)
     with open_to_write(output_dir, on_wait=on_wait) as database:
         if not isinstance(request.workflow, Workflow):
@@ -219,7 +219,7 @@ def _write_down(output_dir: str, request: Request, status: str, on_wait: Callabl
 
 
 def _take_back_generated(prepared: Prepared) -> None:
-    """No job may run twice at once: a script that was only generated must find its run taken.
+    """Withdraw generated scripts, so that no job can run twice at once: such a script then finds its run taken.
 
     Raises:
         TorcError: it has just begun.
@@ -246,7 +246,7 @@ def _insert(connection: sqlite3.Connection, prepared: Prepared, status: str) -> 
 
 
 def _files_of(prepared: Prepared) -> list[str]:
-    """The scripts, and what says which stage each of several runs."""
+    """The scripts, and the files that name the stage of each."""
     scripts = [each.script_path for each in prepared.allocations]
     return scripts if len(scripts) == 1 else [*scripts, *(path.removesuffix(".sbatch") + ".json" for path in scripts)]
 
@@ -262,7 +262,7 @@ def _write_scripts(prepared: Prepared) -> None:
 
 
 def _take_back(output_dir: str, prepared: Prepared, on_wait: Callable[[str], None]) -> None:
-    """After sbatch refused: no run, no plan, no script, and no workflow that was made for it."""
+    """After sbatch refused: remove the run, its plan, its script, and a workflow that was created for it."""
     plan = prepared.plan
     with open_main(output_dir, on_wait=on_wait) as database, transaction(database.connection):
         for allocation in prepared.allocations:

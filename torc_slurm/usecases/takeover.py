@@ -1,9 +1,9 @@
-"""Which run a script may run: takes the run of a plan exclusively, or goes on as the next one with what is not done.
+"""Decides which run a script may run: it takes the plan's run exclusively, or continues as the next run.
 
-At most one run of a workflow starts jobs. Every run has one claim, which exactly one process on any host can make. Who
-wants to run a plan makes its claim and those of all runs before it; one that somebody else made first has to be of a
-run that has ended. So two scripts, or one given to sbatch twice, can never both go on, however late a shared file
-system shows each the other's files.
+At most one run of a workflow starts jobs. Every run has one claim, which exactly one process on any host can make. To
+run a plan, a process claims its run and all earlier runs; if another process has claimed one of these, that run must
+have ended. So two scripts, or one that was submitted twice, never both continue, however late a shared file system
+shows one the other's files.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _COMPLETING_PAUSE_SECONDS = 2.0
 
 
 class RunTakenError(TorcError):
-    """Another run of the workflow is active, or was taken back; the message says which, where, and what to do."""
+    """Another run of the workflow is active, or was withdrawn. The message says which, where, and what to do."""
 
 
 def take_run(
     plan: Plan, me: Claim, note: Callable[[str], None] = lambda _text: None, run_id: int | None = None
 ) -> Plan | None:
-    """The plan that this process may run from now on: the given one or, where its run has ended, the next one.
+    """The plan that this process may now run: the given one or, if its run has ended, the next one.
 
-    None where every job of the workflow is completed.
+    None if every job of the workflow is completed.
 
     Args:
-        run_id: what the next run is to be called at least: a later stage of the workflow has its number already.
-        note: takes a line for the user where there is something to wait for.
+        run_id: the smallest number of the next run: a later stage of the workflow has its number already.
+        note: takes a line for the user when the process must wait.
 
     Raises:
-        RunTakenError: another run is active, or this one was taken back.
-        DatabaseError: an earlier run's node file cannot be read; what it completed would be run again.
+        RunTakenError: another run is active, or this one was withdrawn.
+        DatabaseError: an earlier run's node file cannot be read, so its completed jobs would run again.
         OSError, ParseError: the plans cannot be read or written.
     """
     found = read_claim(plan.output_dir, plan.workflow_id, plan.run_id)
@@ -70,7 +70,7 @@ def take_run(
 
 
 def check_free(plan: Plan, me: Claim) -> None:
-    """Refuse a plan whose run could not be taken, before it is written down.
+    """Refuse a plan whose run could not be taken, before it is recorded.
 
     Raises:
         RunTakenError, CommandError: as `take_run`.
@@ -81,13 +81,13 @@ def check_free(plan: Plan, me: Claim) -> None:
 
 
 def _newest(plan: Plan) -> Plan:
-    """The plan of the workflow's last run, as far as it can be seen from here."""
+    """The plan of the workflow's last run, as far as this host can see."""
     last = max([plan.run_id, *plan_run_ids(plan.output_dir, plan.workflow_id)])
     return plan if last == plan.run_id else read_plan(plan_path(plan.output_dir, plan.workflow_id, last))
 
 
 def _close_earlier(plan: Plan, me: Claim, note: Callable[[str], None]) -> None:
-    """No run before this one may begin any more, and those that have begun must have ended.
+    """Make sure that no earlier run begins any more, and that those that began have ended.
 
     Raises:
         RunTakenError: one is active.
@@ -99,11 +99,11 @@ def _close_earlier(plan: Plan, me: Claim, note: Callable[[str], None]) -> None:
 
 
 def _wait_for_its_end(plan: Plan, run_id: int, me: Claim, note: Callable[[str], None]) -> None:
-    """Return once the run, which somebody has claimed, has ended; waits only for an allocation that is being ended.
+    """Return when a claimed run has ended; waits only if its allocation is ending.
 
     Raises:
         RunTakenError: it is active.
-        CommandError: Slurm does not say.
+        CommandError: Slurm does not answer.
     """
     run = RunName(plan.output_dir, plan.workflow_id, run_id)
     claim = read_claim(*run)
@@ -121,7 +121,7 @@ def _activity(run: RunName, claim: Claim, me: Claim) -> Activity:
     state = None
     if claim.slurm_job_id not in (None, me.slurm_job_id):
         found = steps.job_state(claim.slurm_job_id or 0, claim.cluster)
-        # An allocation that waits to begin again will go on as its own next run.
+        # A requeued allocation will continue as the next run.
         state = described(found) if found is not None and may_have_processes(found) else None
     return activity_of_claim(run, claim, me, state)
 
@@ -130,7 +130,7 @@ def _activity(run: RunName, claim: Claim, me: Claim) -> Activity:
 
 
 def _without_what_was_done_since(plan: Plan) -> Plan | None:
-    """The plan, less what an earlier run has completed after the plan was made (its script had only been generated)."""
+    """The plan without the jobs that an earlier run has completed since the plan was made (a generated script)."""
     made_at = os.stat(plan.path).st_mtime
     paths = _node_files_until(plan, plan.run_id - 1)
     if all(os.stat(path).st_mtime < made_at for path in paths):

@@ -1,4 +1,4 @@
-"""Finds the shipped templates: inside the package where it was installed, beside it in an editable checkout."""
+"""Finds the shipped templates: inside the installed package, or next to it in an editable checkout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find(name: str) -> str:
     """The absolute path of one shipped template.
 
     Raises:
-        InputError: there is none of that name; the message names those there are.
+        InputError: there is no such template; the message lists the templates.
     """
     known = names()
     if name not in known:

@@ -1,7 +1,7 @@
-"""The values that jobs pass on: read and written where a job runs, without the main database.
+"""Values that jobs share through the workflow: read and written where a job runs, without the main database.
 
-What the workflow file gives stands in ``torc.db`` and in each plan. What a job writes is a file of its own,
-``user_data/wf<W>_d<ID>.json``, which is put in place whole.
+Values from the workflow file are in ``torc.db`` and in each plan. A value that a job writes is a file of its own,
+``user_data/wf<W>_d<ID>.json``, which is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LARGEST_BYTES = 16 * 1024**2
 
 @dataclass(frozen=True)
 class UserData:
-    """A value with its number and name; ``data`` is what JSON stands for."""
+    """A value with its number and name; ``data`` is the decoded JSON."""
 
     user_data_id: int
     workflow_id: int
@@ -35,15 +35,15 @@ class UserData:
     data: Any
 
     def as_item(self) -> dict[str, Any]:
-        """As it is shown: with the names that the Rust torc gives them."""
+        """The item to show, with the keys of the Rust torc."""
         return {"id": self.user_data_id, "workflow_id": self.workflow_id, "name": self.name, "data": self.data}
 
 
 def get_user_data(output_dir: str, user_data_id: int, environ: Mapping[str, str]) -> UserData:
-    """One value as it is now.
+    """The current value.
 
     Raises:
-        InputError: there is none of that number.
+        InputError: there is no value of that number.
     """
     known = _known(output_dir, user_data_id, environ)
     path = _path(output_dir, known.workflow_id, user_data_id)
@@ -53,10 +53,10 @@ def get_user_data(output_dir: str, user_data_id: int, environ: Mapping[str, str]
 
 
 def update_user_data(output_dir: str, user_data_id: int, text: str, environ: Mapping[str, str]) -> UserData:
-    """Put another value, given as JSON, in place.
+    """Replace a value; ``text`` is JSON.
 
     Raises:
-        InputError: no JSON, too large, or there is none of that number.
+        InputError: the text is not JSON or too large, or there is no value of that number.
         TorcError: the file cannot be written.
     """
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BYTES:
@@ -77,7 +77,7 @@ def update_user_data(output_dir: str, user_data_id: int, text: str, environ: Map
 
 
 def list_user_data(output_dir: str, workflow_id: int | None) -> list[UserData]:
-    """The values of a workflow (None: the latest) as they are now.
+    """The current values of a workflow (None: the latest).
 
     Raises:
         InputError: there is no such workflow.
@@ -103,7 +103,7 @@ def _path(output_dir: str, workflow_id: int, user_data_id: int) -> str:
 
 
 def _known(output_dir: str, user_data_id: int, environ: Mapping[str, str]) -> UserData:
-    """The value as the workflow file gives it: inside a job from its plan, elsewhere from the main database."""
+    """The value from the workflow file: inside a job from its plan, elsewhere from the main database."""
     for plan in _plans(output_dir, environ):
         for each in plan.user_data:
             if each.user_data_id == user_data_id:
@@ -116,7 +116,7 @@ def _known(output_dir: str, user_data_id: int, environ: Mapping[str, str]) -> Us
 
 
 def _plans(output_dir: str, environ: Mapping[str, str]) -> list[Plan]:
-    """The plan of the job that calls, where one does."""
+    """The plan of the calling job, if a job calls."""
     workflow, run = environ.get("TORC_WORKFLOW_ID", ""), environ.get("TORC_RUN_ID", "")
     if not (workflow.isdecimal() and run.isdecimal()):
         return []
@@ -129,7 +129,7 @@ def _of_row(row: Mapping[str, Any]) -> UserData:
     return UserData(int(row["user_data_id"]), int(row["workflow_id"]), str(row["name"]), json.loads(str(row["data"])))
 
 
-def _read(path: str) -> Any:  # noqa: ANN401 - whatever JSON stands for
+def _read(path: str) -> Any:  # noqa: ANN401 - any JSON value
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)

@@ -1,14 +1,14 @@
-"""What became of an attempt: its status, from the wrapper's exit records and Slurm's accounting together; pure.
+"""The status of an attempt, from the wrapper's exit records and Slurm's accounting together; pure.
 
-Which of the two is believed, and why:
+Which of the two counts, and why:
 
-- The wrapper's exit code is the job's own. Slurm's is that of the step: after an OOM kill it says ``0:125``, for
-  an exit code of 128 or more it prints that less 128.
-- Slurm alone knows why a step was ended: it says TIMEOUT, CANCELLED, NODE_FAIL, PREEMPTED of the *job*, and its ``End``
-  is the moment when its steps were signalled. A step whose end is not before it was ended by that, whatever its
+- The wrapper's exit code is the job's own. Slurm's is that of the step: after an OOM kill it is ``0:125``, and for an
+  exit code of 128 or more it is 128 less.
+- Only Slurm knows why it ended a step: it says TIMEOUT, CANCELLED, NODE_FAIL, PREEMPTED of the *job*, and the job's
+  ``End`` is the moment when its steps were signalled. A step that ended then or later was ended by that, whatever its
   exit code: a job that catches SIGTERM at its limit and exits 0 did not complete.
-- CANCELLED of a step alone means only that it died of a signal, from anywhere; somebody cancelled it where Slurm
-  names the user (``CANCELLED by 1000``).
+- CANCELLED of a step alone means only that a signal killed it, from anywhere. A user cancelled it if Slurm names the
+  user (``CANCELLED by 1000``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FINAL = frozenset({"found", "partial", "missing"})
 
 @dataclass(frozen=True)
 class WrapperView:
-    """What the wrapper recorded of an attempt; None: it did not, or could not."""
+    """What the wrapper recorded of an attempt; None: not recorded."""
 
     return_code: int | None = None
     signal: int | None = None
@@ -36,7 +36,7 @@ class WrapperView:
 
 @dataclass(frozen=True)
 class SlurmView:
-    """What the row of ``slurm_stats`` says of it, by the names of its columns."""
+    """The row of ``slurm_stats``, by the names of its columns."""
 
     status: str
     state: str | None = None
@@ -54,14 +54,14 @@ class SlurmView:
 
 
 class Outcome(NamedTuple):
-    """An attempt's status, and on what it rests: one line for the user."""
+    """An attempt's status, and its evidence: one line for the user."""
 
     status: str
     evidence: str
 
 
 def attempt_status(wrapper: WrapperView, slurm: SlurmView | None) -> Outcome:
-    """The status of one attempt: one of `ATTEMPT_STATUSES`; ``running`` where nothing says that it has ended."""
+    """The status of one attempt, one of `ATTEMPT_STATUSES`; ``running`` if nothing says that it has ended."""
     slurm_is_final = slurm is not None and slurm.status in _FINAL
     if wrapper.return_code is None and not slurm_is_final:
         return Outcome(RUNNING, _why_running(slurm))
@@ -89,12 +89,12 @@ def _out_of_memory(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
 
 
 def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
-    """Where Slurm ended the job while the step ran."""
+    """The outcome if Slurm ended the job while the step ran."""
     status = status_of_end(slurm.job_state)
     if status is None or slurm.job_end_time is None:
         return None
     if status == NODE_FAIL and slurm.state == "COMPLETED":
-        return None  # the step's own end reached Slurm: its node did not take it down, whatever second it was
+        return None  # Slurm has the step's own end: the node's failure did not end it, whatever the second
     end_time = _own_end_time(wrapper, slurm)
     if end_time is not None and int(end_time) < slurm.job_end_time:
         return None
@@ -104,12 +104,12 @@ def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> Outcome | Non
 
 
 def _own_end_time(wrapper: WrapperView, slurm: SlurmView) -> float | None:
-    """When the step itself ended: by Slurm's clock, as the job's end is, unless that end is only the job's."""
+    """When the step itself ended, by Slurm's clock (as the job's end is), unless that is only the job's end."""
     return wrapper.end_time if slurm.end_time is None or slurm.exit_code is None else slurm.end_time
 
 
 def _ended_by_slurm(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
-    """Where Slurm ended this step alone."""
+    """The outcome if Slurm ended only this step."""
     if slurm.state == "CANCELLED":
         if slurm.cancelled_by_uid is None:
             return None
@@ -130,7 +130,7 @@ def _by_exit(wrapper: WrapperView, slurm: SlurmView | None) -> Outcome:
 
 
 def _differently(wrapper: WrapperView, slurm: SlurmView | None) -> str:
-    """What to add where Slurm's word would lead one to expect another status."""
+    """What to add if Slurm's state suggests another status."""
     if slurm is None or slurm.state is None or slurm.status not in _FINAL:
         return ""
     agrees = (slurm.state == "COMPLETED") == (wrapper.return_code == 0)
