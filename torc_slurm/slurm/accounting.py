@@ -1,8 +1,8 @@
-"""Slurm's accounting of the steps of one allocation, in one query, and what each of its figures is worth.
+"""Slurm's accounting of the steps of one allocation, from one query, and how reliable each figure is.
 
-Accounting may be late, cut short or absent: that never raises. Every step that was asked for comes back as one row
-whose ``status`` is ``found``, ``partial``, ``pending``, ``missing`` or ``unavailable`` and whose ``reason`` says
-why and what to do. None means not measured and is never 0: a 0 that Slurm prints for what it did not poll is None.
+Accounting may be late, incomplete or absent: that never raises an error. Every requested step becomes one row, whose
+``status`` is ``found``, ``partial``, ``pending``, ``missing`` or ``unavailable`` and whose ``reason`` says why and
+what to do. None means not measured and is never 0: a 0 that Slurm prints for a figure it did not poll becomes None.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ BACKEND_VARIABLE = "TORC_ACCOUNTING_BACKEND"
 
 @dataclass(frozen=True)
 class AllocationAccounting:
-    """All that one query brought: a row for each step asked for, and rows of the steps that nobody asked for.
+    """The result of one query: a row for each requested step, and rows of other steps.
 
-    ``note``: why the backend is not the one that was wished for, and which records could not be read; None: nothing.
+    ``note``: why another backend was used than the requested one, and which records could not be read.
     """
 
     rows: tuple[AccountingRecord, ...]
@@ -49,10 +49,10 @@ class AllocationAccounting:
 
 
 def chosen_backend(given: str | None, environ: Mapping[str, str]) -> str:
-    """The backend that was given, else ``TORC_ACCOUNTING_BACKEND``, else ``sacct``.
+    """The given backend, else ``TORC_ACCOUNTING_BACKEND``, else ``sacct``.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no such backend.
     """
     source = "accounting backend " if given else f"{BACKEND_VARIABLE}="
     chosen = given or environ.get(BACKEND_VARIABLE) or "sacct"
@@ -68,15 +68,15 @@ def fetch_accounting(
     timeout_seconds: float | None = None,
     backend: str | None = None,
 ) -> list[AccountingRecord]:
-    """One row per step asked for, in their order, from one query; accounting trouble is a row's status, no error.
+    """One row per requested step, in order, from one query. An accounting failure becomes a row's status, not an error.
 
     Args:
         step_ids: Slurm's step numbers as text, or ``batch``, ``extern``, ``interactive``.
         timeout_seconds: None: 60 s, or TORC_SACCT_TIMEOUT_SECONDS.
-        backend: ``sacct``, ``pyslurm`` or ``auto``; None: as `chosen_backend` says.
+        backend: ``sacct``, ``pyslurm`` or ``auto``; None: see `chosen_backend`.
 
     Raises:
-        InputError: no such backend, or TORC_SACCT_TIMEOUT_SECONDS is no number.
+        InputError: no such backend, or TORC_SACCT_TIMEOUT_SECONDS is not a number.
     """
     return list(fetch_allocation(allocation, step_ids, timeout_seconds=timeout_seconds, backend=backend).rows)
 
@@ -88,7 +88,7 @@ def fetch_allocation(
     timeout_seconds: float | None = None,
     backend: str | None = None,
 ) -> AllocationAccounting:
-    """As `fetch_accounting`, with the allocation's other steps (not wrapped, ``batch``, ``extern``) beside."""
+    """Like `fetch_accounting`, plus the allocation's other steps (not wrapped, ``batch``, ``extern``)."""
     return fetch_runs([(allocation, step_ids)], timeout_seconds=timeout_seconds, backend=backend)[0]
 
 
@@ -98,7 +98,7 @@ def fetch_runs(
     timeout_seconds: float | None = None,
     backend: str | None = None,
 ) -> list[AllocationAccounting]:
-    """As `fetch_allocation` for several runs in one and the same allocation, all from one query."""
+    """Like `fetch_allocation` for several runs in the same allocation, all from one query."""
     backend = chosen_backend(backend, os.environ)
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     facts = slurm_facts(*(name for name in [questions[0][0].cluster] if cluster_arguments(name)))
@@ -114,7 +114,7 @@ def fetch_runs(
 
 
 class _Answer(NamedTuple):
-    """Slurm's records, the backend that had them, what is to be said of it, and why the answer's end is missing."""
+    """Slurm's records, the backend that had them, a note on it, and why the end of the answer is missing."""
 
     records: list[JobRecord]
     backend: str
@@ -126,7 +126,7 @@ def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
     note = None
     other = cluster_arguments(allocation.cluster)
     if other:
-        backend = "sacct"  # pyslurm asks the local cluster alone
+        backend = "sacct"  # pyslurm asks only the local cluster
     if backend == "auto" and not pyslurm_backend.is_installed():
         note = "pyslurm is not installed: torc used sacct"
     elif backend != "sacct":
@@ -145,10 +145,10 @@ def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
 
 
 def _until_cut_off(records: Iterator[AccountingRecord], cut_off: list[str]) -> Iterator[AccountingRecord]:
-    """What came before an answer's end that is missing; ``cut_off`` takes why it is."""
+    """The records before the point where the answer was cut off; ``cut_off`` receives the reason."""
     number = 0
     try:
-        for number, record in enumerate(records, 1):  # noqa: B007 - counted for what is raised
+        for number, record in enumerate(records, 1):  # noqa: B007 - counted for the error message
             yield record
     except ParseError as error:
         if not number:
@@ -166,10 +166,9 @@ def rows_from_records(
     now: float,
     cut_off: str | None = None,
 ) -> AllocationAccounting:
-    """The rows that Slurm's records make at Unix time ``now``; pure, and the same for both backends.
+    """Make rows from Slurm's records at Unix time ``now``; pure, and the same for both backends.
 
-    ``cut_off``: why the end of Slurm's answer is missing; a step that is not in it is then unavailable, and not
-    missing.
+    ``cut_off``: why the end of Slurm's answer is missing. A step that is not in it is then unavailable, not missing.
     """
     answer = _Answer(job_records(found, allocation.slurm_job_id), backend, None, cut_off)
     return _rows(answer, allocation, step_ids, facts, now, is_last=True)
@@ -216,7 +215,7 @@ def _remedy(error: TorcError) -> str:
 
 
 class _Context:
-    """What all rows of one query have in common."""
+    """What all rows of one query share."""
 
     def __init__(
         self, allocation: AllocationKey, facts: SlurmFacts, backend: str, now: float, record: JobRecord | None
@@ -242,7 +241,7 @@ class _Context:
         self._record = record
 
     def row(self, step_id: str, judgement: Judgement) -> AccountingRecord:
-        """The judged record of one step."""
+        """The row of one step after judging."""
         step, job = judgement.row, None if self._record is None else self._record.job
         values: list[Any] = list(_NOTHING if step is None else step)
         for position in judgement.not_measured:
@@ -266,10 +265,10 @@ _STEP_ID, _STATUS, _REASON, _END_TIME, _JOB_STATE, _JOB_END_TIME = (
 
 
 def _job_end_concerns(record: JobRecord, judgement: Judgement) -> bool:
-    """Whether the job's end says something of the step.
+    """Whether the job's end says anything about the step.
 
-    It does not where the step ended by itself before: then its row is the same whether it was read while the job ran
-    or after it.
+    It does not if the step ended by itself before: then its row is the same whether it was read during the job or
+    later.
     """
     step = judgement.row
     if step is None or judgement.status == "pending" or not (step.step_id or "").isdigit():

@@ -1,4 +1,4 @@
-"""What an allocation has on each of its nodes: CPUs, memory, GPUs; from its environment and scontrol.
+"""What an allocation has on each of its nodes (CPUs, memory, GPUs), from its environment and scontrol.
 
 SLURM_JOB_CPUS_PER_NODE + ``scontrol show job -d`` + ``scontrol show node`` -> parse (pure) -> `Allocation`.
 """
@@ -27,7 +27,7 @@ DEFAULT_KILL_WAIT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class NodeShare:
-    """What the allocation has on one node; ``memory_mib`` is None where Slurm does not hand out memory."""
+    """What the allocation has on one node; ``memory_mib`` is None if Slurm does not allocate memory."""
 
     name: str
     cpus: int
@@ -40,8 +40,8 @@ class NodeShare:
 class Allocation:
     """A running allocation, as its batch script or salloc's shell sees it.
 
-    ``end_time`` (Unix seconds) is when its time limit is reached, None: at no time; ``kill_wait_seconds`` is how long
-    Slurm waits between SIGTERM and SIGKILL when it ends a job.
+    ``end_time`` (Unix seconds) is its time limit; None: no limit. ``kill_wait_seconds`` is how long Slurm waits between
+    SIGTERM and SIGKILL when it ends a job.
     """
 
     slurm_job_id: int
@@ -52,10 +52,10 @@ class Allocation:
 
 
 def read_allocation(environ: Mapping[str, str]) -> Allocation:
-    """The allocation that this process is in; asks scontrol three times.
+    """The allocation of this process. Calls scontrol three times.
 
     Raises:
-        ParseError: the environment or scontrol's answer is not understood.
+        ParseError: the environment or scontrol's answer has another form.
         CommandError: scontrol does not answer.
     """
     job = environ["SLURM_JOB_ID"]
@@ -71,10 +71,10 @@ def read_allocation(environ: Mapping[str, str]) -> Allocation:
 def parse_allocation(
     environ: Mapping[str, str], job_text: str, node_text: str = "", config_text: str = ""
 ) -> Allocation:
-    """Put together what the environment and the answers say, which have to be in UTC; pure.
+    """Combine the environment and the answers, whose times must be in UTC; pure.
 
     Raises:
-        ParseError: a node without CPUs, or one that scontrol does not mention.
+        ParseError: a node without CPUs, or one that scontrol does not list.
     """
     cpus = cpus_per_node(environ)
     details = _node_details(job_text)
@@ -96,10 +96,10 @@ def parse_allocation(
 
 
 def cpus_per_node(environ: Mapping[str, str]) -> dict[str, int]:
-    """CPUs by node, in Slurm's order: ``SLURM_JOB_NODELIST`` beside ``SLURM_JOB_CPUS_PER_NODE`` (``4(x2),2``).
+    """CPUs by node, in Slurm's order, from ``SLURM_JOB_NODELIST`` and ``SLURM_JOB_CPUS_PER_NODE`` (``4(x2),2``).
 
     Raises:
-        ParseError: they do not fit together.
+        ParseError: the two do not match.
     """
     nodes = expand_node_list(environ.get("SLURM_JOB_NODELIST", ""))
     text = environ.get("SLURM_JOB_CPUS_PER_NODE", "")
@@ -112,7 +112,7 @@ def cpus_per_node(environ: Mapping[str, str]) -> dict[str, int]:
 
 
 def _node_details(job_text: str) -> dict[str, tuple[int, int, bool]]:
-    """MiB of memory, GPUs, and whether there is any GRES, by node."""
+    """MiB of memory, number of GPUs, and whether there is any GRES, by node."""
     found: dict[str, tuple[int, int, bool]] = {}
     for names, _, memory, gres in _NODE_LINE.findall(job_text):
         gpus = sum(map(int, _GPUS.findall(_INDEXES.sub("", gres))))

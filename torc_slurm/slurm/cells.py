@@ -1,8 +1,8 @@
-"""Reads one cell of sacct's output: each kind of cell is text in, value out; pure.
+"""Parses the cells of sacct's output, one function per kind of cell; pure.
 
-A cell that is not what its column promises raises ValueError: the caller leaves that cell out and says so, and the rest
-of the record stands. Real sacct prints what overflowed or was never set: ``NONE``, ``infinite``, 18446744073709551615,
-AveCPU ``213503982334-14:25:51``. Values are cached, for a job's steps share most of them.
+A cell that does not match its column raises ValueError: the caller leaves it out, reports it, and keeps the rest of the
+record. Real sacct prints overflowed or unset values: ``NONE``, ``infinite``, 18446744073709551615, AveCPU
+``213503982334-14:25:51``. Values are cached, because a job's steps share most of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REQUESTED_MEMORY = re.compile(r"([0-9]{1,20})(?:\.[0-9]{1,9})?[KMGTPE]?[nc]?", 
 _NO_TIME = frozenset({"Unknown", "None", "N/A"})
 _NO_TEXT = frozenset({"None assigned", "(null)", "N/A"})
 _MINUTES_WITHOUT_LIMIT = frozenset({"UNLIMITED", "Partition_Limit"})
-# Slurm's NO_VAL and INFINITE of 32 bits, where a version prints them as numbers.
+# Slurm's NO_VAL and INFINITE in 32 bits, which some versions print as numbers.
 _NO_VALUE = frozenset({4294967294, 4294967295})
 _MOST_GPU_PERCENT = 10_000_000  # of 100,000 GPUs
 
@@ -38,7 +38,7 @@ def text(cell: str) -> str | None:
 
 @functools.lru_cache(maxsize=16384)
 def count(cell: str) -> int | None:
-    """A whole number; None for Slurm's mark of an unset one."""
+    """A whole number; None for Slurm's value of an unset one."""
     if not (cell.isascii() and cell.isdecimal()) or len(cell) > 19:
         raise ValueError(cell)
     number = int(cell)
@@ -49,7 +49,7 @@ def count(cell: str) -> int | None:
 
 @functools.lru_cache(maxsize=4096)
 def size(cell: str) -> int:
-    """Bytes of ``213284K``; no size reaches 2**63 bytes, what does is a counter that overflowed."""
+    """Bytes of ``213284K``. 2**63 bytes or more come from a counter that overflowed."""
     try:
         number = parse_slurm_size(cell)
     except InputError:
@@ -92,7 +92,7 @@ def moment(cell: str) -> float | None:
 
 
 def requested_memory(cell: str) -> str | None:
-    """ReqMem as Slurm prints it; None for the 2**64 MiB that 22.05 prints where nothing was requested."""
+    """ReqMem as Slurm prints it; None for the 2**64 MiB that 22.05 prints if nothing was requested."""
     value = text(cell)
     match = _REQUESTED_MEMORY.fullmatch(value or "")
     if value is not None and match is None:
@@ -102,7 +102,7 @@ def requested_memory(cell: str) -> str | None:
 
 @functools.lru_cache(maxsize=1024)
 def state(cell: str) -> str:
-    """``CANCELLED`` of ``CANCELLED by 1000``; any other word is a state too, if an unknown one."""
+    """``CANCELLED`` of ``CANCELLED by 1000``. Any other word is a state too, if an unknown one."""
     return cell.partition(" by ")[0].rstrip("+")
 
 
@@ -142,7 +142,7 @@ def gpu_percent(cell: str) -> float:
     return float(number)
 
 
-# By the word in `records.accounting.Field.reads`.
+# By the value of `records.accounting.Field.reads`.
 READERS: dict[str, Reader] = {
     "text": text,
     "count": count,
@@ -156,6 +156,5 @@ READERS: dict[str, Reader] = {
     "exit code": exit_code,
     "exit signal": exit_signal,
 }
-# The items of TRES columns (``cpu=00:00:04,fs/disk=36414,mem=213284K``) that are read; what others hold does not
-# matter.
+# The items of TRES columns (``cpu=00:00:04,fs/disk=36414,mem=213284K``) that are read; others are ignored.
 TRES_READERS: dict[str, Reader] = {"mem": size, "fs/disk": size, "gres/gpumem": size, "gres/gpuutil": gpu_percent}

@@ -1,7 +1,7 @@
-"""Runs Slurm's commands: every subprocess call to Slurm of the project goes through here.
+"""Runs Slurm's commands: the only module of the project that starts them.
 
-Each call has a time limit (sacct and sacctmgr can hang without one while slurmdbd is down), a closed stdin, a session
-of its own that is killed as a whole at the limit, and fails with an error that keeps argv, exit status and stderr.
+Each call has a time limit (sacct and sacctmgr can hang while slurmdbd is down), a closed stdin, and its own session,
+which is killed as a whole at the limit. An error keeps argv, exit status and stderr.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOST_MESSAGES_BYTES = 1 << 16
 
 
 def sacct_timeout_seconds(default: float) -> float:
-    """The time limit for sacct: ``TORC_SACCT_TIMEOUT_SECONDS`` where set, else the default.
+    """The time limit for sacct: ``TORC_SACCT_TIMEOUT_SECONDS`` if set, else the default.
 
     Raises:
         InputError: the variable is not a number over 0.
@@ -50,22 +50,22 @@ def sacct_timeout_seconds(default: float) -> float:
 
 
 def query_environment() -> dict[str, str]:
-    """This process's environment for a question to Slurm (see `environment.query_environment`)."""
+    """This process's environment for a query to Slurm (see `environment.query_environment`)."""
     return environment.query_environment(os.environ)
 
 
 def sacct(arguments: Sequence[str], *, timeout_seconds: float) -> str:
-    """What ``sacct`` prints with these arguments (see `run` for errors)."""
+    """The stdout of ``sacct`` with these arguments (see `run` for errors)."""
     return run(["sacct", *arguments], timeout_seconds=timeout_seconds, environment=query_environment())
 
 
 def scontrol(arguments: Sequence[str], *, timeout_seconds: float = SCONTROL_TIMEOUT_SECONDS) -> str:
-    """What ``scontrol`` prints with these arguments (see `run` for errors)."""
+    """The stdout of ``scontrol`` with these arguments (see `run` for errors)."""
     return run(["scontrol", *arguments], timeout_seconds=timeout_seconds, environment=query_environment())
 
 
 def run(argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str, str] | None = None) -> str:
-    """Run a command to its end and return its stdout; bytes that are not UTF-8 come as ``\\xNN``.
+    """Run a command to its end and return its stdout. Bytes that are not UTF-8 become ``\\xNN``.
 
     Raises:
         CommandError: as `run_with_messages`.
@@ -76,12 +76,12 @@ def run(argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str
 def run_with_messages(
     argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str, str] | None = None
 ) -> tuple[str, str]:
-    """As `run`, with what the command said on stderr beside: sites' plugins speak to the user there.
+    """Like `run`, but also returns stderr: plugins of a site print messages for the user there.
 
     Raises:
         CommandNotFound: no such command on PATH.
-        CommandTimeout: not ended within the limit; it and its children have been killed.
-        CommandError: it could not be started, or ended with another status than 0.
+        CommandTimeout: it did not end within the limit; it and its children have been killed.
+        CommandError: it could not be started, or exited non-zero.
     """
     process = _start(list(argv), environment)
     try:
@@ -100,7 +100,7 @@ def run_with_messages(
 def stream(
     argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str, str] | None = None
 ) -> Iterator[bytes]:
-    """What a command writes to stdout, in pieces as it comes; a caller that stops reading ends the command.
+    """Yield a command's stdout in pieces as they come. If the caller stops reading, the command is killed.
 
     Raises:
         CommandNotFound, CommandTimeout, CommandError: as `run_with_messages`, the last two perhaps after some pieces.
@@ -158,7 +158,7 @@ def _start(
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the command's whole process group; never wait long for a child that left the group and holds the pipe."""
+    """Kill the command's process group. Does not wait long for a child that left the group and keeps the pipe open."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What of the cluster's configuration decides what an accounting figure means: version and gather plugin."""
+"""The cluster's settings that decide what an accounting figure means: version and gather plugin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TASK_FREQUENCY = re.compile(r"(?:.*,)?(?:task=)?([0-9]{1,9})(?:,.*)?", re.IGNOR
 
 
 class SlurmFacts(NamedTuple):
-    """As ``scontrol show config`` has them; None: not known."""
+    """Values of ``scontrol show config``; None: unknown."""
 
     slurm_version: str | None = None
     gather_type: str | None = None
@@ -27,18 +27,18 @@ class SlurmFacts(NamedTuple):
 
     @property
     def gathers(self) -> bool:
-        """False where Slurm is known to poll nothing at all."""
+        """False if Slurm is known to poll nothing at all."""
         return self.gather_type is None or not self.gather_type.endswith("none")
 
     @property
     def gather_interval_seconds(self) -> float | None:
-        """Seconds between two polls of a task; 0 means only at its end; None: not known."""
+        """Seconds between two polls of a task; 0: only at its end; None: unknown."""
         match = _TASK_FREQUENCY.fullmatch(self.gather_frequency or "")
         return None if match is None else float(exact(int(match[1])))
 
 
 def parse_config(text: str) -> SlurmFacts:
-    """Facts from what ``scontrol show config`` prints."""
+    """Facts from the output of ``scontrol show config``."""
     settings = {name.lower(): value.strip() for name, value in _SETTING.findall(text)}
 
     def setting(name: str) -> str | None:
@@ -47,7 +47,7 @@ def parse_config(text: str) -> SlurmFacts:
 
     return SlurmFacts(
         slurm_version=setting("slurm_version"),
-        # 24.11 prints (null) where jobacct_gather/none is configured, and where nothing is.
+        # 24.11 prints (null) both for jobacct_gather/none and for no setting.
         gather_type=NO_GATHERING if settings.get("jobacctgathertype") == "(null)" else setting("jobacctgathertype"),
         gather_params=setting("jobacctgatherparams"),
         gather_frequency=setting("jobacctgatherfrequency"),
@@ -58,7 +58,7 @@ def parse_config(text: str) -> SlurmFacts:
 
 @functools.cache
 def slurm_facts(cluster: str | None = None) -> SlurmFacts:
-    """The facts of a cluster (None: the local one), asked once per process; all None where scontrol cannot tell."""
+    """The facts of a cluster (None: the local one), read once per process; all None if scontrol fails."""
     chosen = [] if cluster is None else [f"--clusters={cluster}"]
     try:
         return parse_config(commands.scontrol([*chosen, "show", "config"]))

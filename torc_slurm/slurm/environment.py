@@ -1,9 +1,9 @@
 """Which inherited variables reach Slurm's commands; pure.
 
-Slurm's commands read options from the environment. For ``sbatch`` such a variable even wins over the ``#SBATCH`` lines
-of the script. The rule: what the user said in the workflow file or as an option wins, what torc needs is as torc sets
-it, and every other variable passes. Sources: "INPUT ENVIRONMENT VARIABLES" of sbatch(1), srun(1), squeue(1), sinfo(1),
-sacct(1), scontrol(1) and scancel(1), Slurm 22.05 to 26.05.
+Slurm's commands read options from the environment. For ``sbatch`` such a variable even overrides the ``#SBATCH`` lines
+of the script. The rule: what the user set in the workflow file or as an option wins, torc sets what it needs, and every
+other variable passes. Sources: "INPUT ENVIRONMENT VARIABLES" of sbatch(1), srun(1), squeue(1), sinfo(1), sacct(1),
+scontrol(1) and scancel(1), Slurm 22.05 to 26.05.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 # --- sbatch -------------------------------------------------------------------------------------------------------
 
-# These belong to torc whatever a script says: a submission that waits, an array of runners, output in other places.
+# torc decides these whatever a script says: a waiting submission, an array of runners, other places for output.
 _SBATCH_NEVER = frozenset(
     {
         "SBATCH_ARRAY_INX",
@@ -25,7 +25,7 @@ _SBATCH_NEVER = frozenset(
         "SBATCH_WAIT",
     }
 )
-# Variables that are not named as their option is.
+# Variables whose name differs from their option's.
 _SBATCH_OPTIONS = {
     "SBATCH_CORE_SPEC": ("core-spec", "thread-spec"),
     "SBATCH_JOB_NAME": ("job-name",),
@@ -34,7 +34,7 @@ _SBATCH_OPTIONS = {
     "SBATCH_TIMELIMIT": ("time",),
     "SBATCH_WAIT4SWITCH": ("switches",),
 }
-# Options of one group exclude or replace one another: one that is said takes the variables of all.
+# Options of one group exclude or replace one another: if one is set, the variables of all are removed.
 _GROUPS: tuple[frozenset[str], ...] = (
     frozenset({"mem-per-node", "mem", "mem-per-cpu", "mem-per-gpu"}),
     frozenset({"exclusive", "oversubscribe"}),
@@ -49,8 +49,8 @@ _SHORT_OPTIONS = {
     "w": "nodelist", "x": "exclude",
 }  # fmt: skip
 
-# Of the variables that Slurm sets in a job, these are settings that a user or a site makes: they go on into a job that
-# is submitted from there. The others describe the outer job, and would describe the new one wrongly.
+# Variables that Slurm sets in a job and that are settings of a user or a site: a job that is submitted from there
+# inherits them. The others describe the outer job, and would be wrong for the new one.
 _SETTINGS = frozenset(
     {
         "SLURM_BITSTR_LEN",
@@ -65,7 +65,7 @@ _SETTINGS = frozenset(
 
 
 def said_options(script: str, arguments: Iterable[str]) -> set[str]:
-    """The long names of the options that a script's ``#SBATCH`` lines and sbatch's own arguments say."""
+    """The long names of the options in a script's ``#SBATCH`` lines and in sbatch's arguments."""
     words = [line[len("#SBATCH ") :].strip() for line in script.splitlines() if line.startswith("#SBATCH ")]
     names = set()
     for word in (*words, *arguments):
@@ -77,7 +77,7 @@ def said_options(script: str, arguments: Iterable[str]) -> set[str]:
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:
-    """What the last of sbatch's arguments says of an option (its long name); None: nothing."""
+    """The last value of an option (by its long name) in sbatch's arguments; None: not given."""
     value = None
     for number, word in enumerate(arguments):
         following = arguments[number + 1] if number + 1 < len(arguments) else ""
@@ -89,10 +89,10 @@ def value_of(option: str, arguments: Sequence[str]) -> str | None:
 
 
 def sbatch_environment(inherited: Mapping[str, str], said: Iterable[str]) -> dict[str, str]:
-    """The environment for sbatch: without the variables that would replace what was said.
+    """The environment for sbatch, without variables that would replace what the user set.
 
     Args:
-        said: long names of options, as `said_options` has them.
+        said: long names of options, from `said_options`.
     """
     replaced = set(said)
     for group in _GROUPS:
@@ -119,7 +119,7 @@ def _describes_a_job(name: str) -> bool:
 
 # --- srun ---------------------------------------------------------------------------------------------------------
 
-# torc gives each step its nodes, tasks, CPUs, memory, GPUs, streams, directory and time itself.
+# torc sets the nodes, tasks, CPUs, memory, GPUs, streams, directory and time of each step itself.
 _SRUN_NEVER = frozenset(
     {
         "SLURM_BCAST",  # would run a copy of torc-step without its package
@@ -137,7 +137,7 @@ _SRUN_NEVER = frozenset(
         "SLURM_GRES",
         "SLURM_HINT",
         "SLURM_HOSTFILE",
-        "SLURM_IMMEDIATE",  # a step that has to wait for room would fail
+        "SLURM_IMMEDIATE",  # a step that must wait for room would fail
         "SLURM_NPROCS",
         "SLURM_OVERLAP",
         "SLURM_REMOTE_CWD",
@@ -160,12 +160,12 @@ _SRUN_NEVER = frozenset(
     }
 )
 _SRUN_NEVER_PREFIXES = ("SLURM_MEM_PER_", "SLURM_NTASKS", "SLURM_GPUS")
-# Set by Slurm in a step (srun --pty bash): the binding of that step. Without the second a user has set the first.
+# Slurm sets both in a step (srun --pty bash), for that step. If the second is absent, a user set the first.
 _BINDINGS = (("SLURM_CPU_BIND", "SLURM_CPU_BIND_TYPE"), ("SLURM_MEM_BIND", "SLURM_MEM_BIND_TYPE"))
 
 
 def step_environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment for the srun of one step: without what would replace the step's own size, streams or time."""
+    """The environment for the srun of one step, without what would replace the step's size, streams or time."""
     prefixes = (*_SRUN_NEVER_PREFIXES, *(name for name, mark in _BINDINGS if mark in inherited))
     return {
         name: value for name, value in inherited.items() if name not in _SRUN_NEVER and not name.startswith(prefixes)
@@ -174,15 +174,15 @@ def step_environment(inherited: Mapping[str, str]) -> dict[str, str]:
 
 # --- queries ------------------------------------------------------------------------------------------------------
 
-# What an answer looks like must not depend on the user's settings: language, time zone, time format, columns, filters.
+# The form of an answer must not depend on the user's language, time zone, time format, columns or filters.
 _QUERY_SETTINGS = {"LC_ALL": "C", "TZ": "UTC0", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
 _QUERY_NEVER_PREFIXES = ("SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_", "SQUEUE_")
-# With SLURM_CLUSTERS squeue and sinfo print a line before their answer; where a cluster is meant, it is asked for.
+# With SLURM_CLUSTERS squeue and sinfo print an extra line; torc names a cluster explicitly.
 _QUERY_NEVER = frozenset({"SLURM_CLUSTERS", "SLURM_DEBUG_FLAGS", "SLURM_TOPO_LEN"})
 
 
 def query_environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment for squeue, sinfo, sacct, scontrol and scancel: the same answer whoever asks; times in UTC."""
+    """The environment for squeue, sinfo, sacct, scontrol and scancel: the same answer for every user; times in UTC."""
     kept = {
         name: value
         for name, value in inherited.items()

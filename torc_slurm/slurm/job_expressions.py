@@ -1,5 +1,5 @@
-"""Reads what people type for a Slurm job: ids, array expressions, ranges, and the output files that jobs wrote; pure
-but for listing a directory.
+"""Parses what people type for a Slurm job: ids, array expressions, ranges, and names of output files; pure, except that
+it lists directories.
 
 ``123``, ``123_4``, ``123_[1-5,9]``, ``123_[0-9:3%2]``, ``120-125``, ``1,2,3``, ``123+1``, ``123.0``, ``slurm-123.out``,
 ``logs/train-123_4.out``, ``torc_output/slurm_output_wf1_sl123.o``, or a directory with such files.
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from torc_slurm.errors import InputError
 from torc_slurm.text import printable
 
-# sacct takes its jobs as one argument, and Linux bounds one argument at 128 KiB.
+# sacct takes its jobs as one argument, and Linux limits one argument to 128 KiB.
 MOST_JOBS = 10_000
 _LARGEST_ID = 2**32 - 1
 _EXAMPLES = "write 123, 123_4, 123_[1-5,9], 120-125, slurm-123.out or a directory with such files"
@@ -27,7 +27,7 @@ _TASK = re.compile(
     rf"({_ID})_(?:({_ID})(?:\.(?:[0-9]{{1,10}}|batch|extern))?|\*|\[([0-9,:-]+)(?:%[0-9]+)?\])", re.ASCII
 )
 _TASK_PART = re.compile(rf"({_ID})(?:-({_ID})(?::([0-9]{{1,10}}))?)?", re.ASCII)
-# A file's name: the last number in it that may be a job's, with an array task after it.
+# A file name: its last number that can be a job's, and an array task after it.
 _IN_FILE_NAME = re.compile(rf"(?:^|[^0-9])({_ID})(?:_({_ID}))?(?=[^0-9]*\.[A-Za-z][A-Za-z0-9]*$)", re.ASCII)
 _SLURM_FILE_NAME = re.compile(rf"slurm-({_ID})(?:_({_ID}))?(?![0-9])", re.ASCII)
 _TORC_JOB_OUTPUT = "job_wf"  # its numbers are torc's, not Slurm's
@@ -35,7 +35,7 @@ _OUTPUT_SUFFIXES = (".out", ".err", ".o", ".e", ".log", ".txt")
 
 
 class JobName(NamedTuple):
-    """One job as sacct's ``-j`` takes it: a job, or one task of an array."""
+    """One job for sacct's ``-j``: a job, or one task of an array."""
 
     job_id: int
     array_task: int | None = None
@@ -45,10 +45,10 @@ class JobName(NamedTuple):
 
 
 def parse_jobs(expressions: Iterable[str]) -> list[JobName]:
-    """The jobs that the expressions name, each once, in the order in which they came.
+    """The jobs that the expressions name, without duplicates, in the same order.
 
-    An expression that is a path of an existing directory stands for the output files in it; one with a slash, or with
-    the suffix of an output file, for the job in the file's name. The file need not exist.
+    The path of an existing directory means the output files in it. An expression with a slash, or with the suffix of an
+    output file, means the job in the file's name; the file need not exist.
 
     Raises:
         InputError: an expression is none of these, or names more than `MOST_JOBS` jobs.

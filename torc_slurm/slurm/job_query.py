@@ -13,7 +13,7 @@ from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_secon
 from torc_slurm.slurm.states import states_of_status
 
 ALL_USERS = "*"
-# torc's verdicts that are not Slurm's words, and words that people use, as sacct's --state takes them.
+# torc's statuses that Slurm does not have, and words that people use, as values of sacct's --state.
 _STATES = {
     "OOM": ("OUT_OF_MEMORY",),
     "TIMEOUT": states_of_status(TIMEOUT),
@@ -25,7 +25,7 @@ _AHEAD_SECONDS = 400 * 86400
 
 @dataclass(frozen=True)
 class JobQuestion:
-    """Which jobs. With ``jobs`` (as sacct's -j takes them) the rest does not matter to sacct; times are Unix times.
+    """Which jobs. With ``jobs`` (as for sacct's -j), sacct ignores the rest. Times are Unix times.
 
     ``user`` may be `ALL_USERS`; ``states`` are torc's or Slurm's words.
     """
@@ -38,12 +38,12 @@ class JobQuestion:
     partition: str | None = None
 
     def arguments(self) -> list[str]:
-        """sacct's arguments. Of a requeued job it answers with the last run."""
+        """sacct's arguments. For a requeued job, sacct returns its last run."""
         if self.jobs:
             return ["-j", ",".join(self.jobs)]
         words = ["-a"] if self.user == ALL_USERS else ["-u", self.user] if self.user else []
         words += [f"--starttime={_moment(self.since)}"] if self.since is not None else []
-        # sacct takes --state together with an end only; with an end of now it hides jobs that may start later
+        # sacct accepts --state only with an end time; with "now" as the end it hides jobs that may start later
         words += [f"--endtime={_moment(time.time() + _AHEAD_SECONDS if self.until is None else self.until)}"]
         if self.states:
             asked = [word for state in self.states for word in _STATES.get(state.upper(), (state.upper(),))]
@@ -52,21 +52,21 @@ class JobQuestion:
 
 
 def _moment(unix_time: float) -> str:
-    """As sacct reads a moment; it is asked with TZ=UTC0."""
+    """A time for sacct, which runs with TZ=UTC0."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_time))
 
 
 def job_rows(
     question: JobQuestion, *, timeout_seconds: float | None = None, problems: list[str] | None = None
 ) -> Iterator[AccountingRecord]:
-    """The records of the jobs as they come, each job's before its steps', in sacct's order, from one query.
+    """The jobs' records as they come, each job's before its steps', in sacct's order, from one query.
 
     Args:
-        problems: takes one line for each record that could not be read.
+        problems: receives one line for each record that could not be read.
 
     Raises:
-        CommandError: sacct is not there, did not answer in time (60 s, or TORC_SACCT_TIMEOUT_SECONDS), or refused.
-        ParseError: what it printed is not of the form that was asked for.
+        CommandError: sacct is missing, did not answer in time (60 s, or TORC_SACCT_TIMEOUT_SECONDS), or refused.
+        ParseError: its output does not have the requested form.
     """
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     answer = sacct.query(question.arguments(), timeout_seconds=limit, for_list=True)

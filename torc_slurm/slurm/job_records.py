@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from torc_slurm.records.accounting import AccountingRecord, merge_records
 from torc_slurm.slurm.states import record_has_ended
 
-# A step's begin, read from its node's clock, may lie this much outside the job's record, which Slurm's clock wrote.
+# A step's begin comes from its node's clock and may lie this far outside the job's record, which uses Slurm's clock.
 CLOCK_TOLERANCE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
 class AllocationKey:
-    """Which allocation is asked for, as far as the node knew it.
+    """Identifies an allocation, as far as the node knew it.
 
-    ``slurm_array`` is ``<array job>_<task>``: the bare id of an array's first task means the whole array to sacct.
+    ``slurm_array`` is ``<array job>_<task>``: for sacct, the bare id of an array's first task means the whole array.
     ``run_id`` goes into the rows. A requeued or recycled job id has several records: ``user_name`` and
-    ``earliest_begin_time`` (Unix time of the first step) tell which is meant, ``restart_count`` where times do not.
+    ``earliest_begin_time`` (Unix time of the first step) select one, and ``restart_count`` if times do not.
     ``cluster`` None: the local one.
     """
 
@@ -33,7 +33,7 @@ class AllocationKey:
 
     @property
     def job_argument(self) -> str:
-        """What to give ``sacct -j``; in its first seconds a job's record may not know that it is an array's task."""
+        """The argument of ``sacct -j``. In its first seconds a job's record may not have its array and task."""
         own = str(self.slurm_job_id)
         if self.slurm_array is None:
             return own
@@ -42,14 +42,14 @@ class AllocationKey:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One record of a job and those of its steps; for a heterogeneous job of all its components."""
+    """One record of a job and its steps' records; for a heterogeneous job, of all its components."""
 
     job: AccountingRecord
     steps: list[AccountingRecord] = field(default_factory=list)
 
     @property
     def end_time(self) -> float | None:
-        """When the job ended; None while it has not."""
+        """When the job ended; None if it has not."""
         return self.job.end_time if is_final(self.job) else None
 
     @functools.cached_property
@@ -62,16 +62,18 @@ class JobRecord:
 
     @property
     def step_ids(self) -> list[str]:
-        """Its steps, each once, in sacct's order."""
+        """Its steps, without duplicates, in sacct's order."""
         return list(self._by_step_id)
 
     def step(self, step_id: str) -> AccountingRecord | None:
-        """The record of one step; those of a step in several components are put together."""
+        """The record of one step; if it ran in several components, their records combined."""
         found = self._by_step_id.get(step_id)
         return merge_components(found) if found else None
 
     def take(self, step_id: str) -> AccountingRecord | None:
-        """As `step`, and forget it: of 100,000 steps not both the parsed and the judged records stay in memory."""
+        """Like `step`, but also removes it: with 100,000 steps, parsed and judged records need not both be in
+        memory.
+        """
         by_step_id = self._by_step_id
         self.steps.clear()
         found = by_step_id.pop(step_id, None)
@@ -84,10 +86,10 @@ def is_final(row: AccountingRecord) -> bool:
 
 
 def is_inherited_end(row: AccountingRecord) -> bool:
-    """Whether the end shown is not the step's own: Slurm shows a step whose end it does not know as CANCELLED, 0:0.
+    """Whether the end is not the step's own: Slurm shows a step whose end it does not know as CANCELLED, 0:0.
 
-    Seen on 22.05 for a moment after scancel (what comes then is COMPLETED, FAILED or CANCELLED with a signal), and for
-    good after a node failed or slurmstepd died.
+    Seen on 22.05 briefly after scancel (later: COMPLETED, FAILED or CANCELLED with a signal), and permanently after a
+    node failed or slurmstepd died.
     """
     return row.state == "CANCELLED" and row.cancelled_by_uid is None and not row.exit_code and not row.exit_signal
 
@@ -95,8 +97,8 @@ def is_inherited_end(row: AccountingRecord) -> bool:
 def job_records(rows: Iterable[AccountingRecord], slurm_job_id: int) -> list[JobRecord]:
     """The records of one job id in sacct's order, each with its steps, which follow it.
 
-    The other components of a heterogeneous job (``12+1`` beside ``12+0``) bring their steps to the record of the
-    first: the wrapper knows their steps by the first one's job id.
+    The other components of a heterogeneous job (``12+1`` next to ``12+0``) add their steps to the record of the first:
+    the wrapper knows their steps by the first one's job id.
     """
     records: list[tuple[AccountingRecord, list[AccountingRecord]]] = []
     by_submit_time: dict[float | None, list[AccountingRecord]] = {}
@@ -104,7 +106,7 @@ def job_records(rows: Iterable[AccountingRecord], slurm_job_id: int) -> list[Job
     steps_of: int | None = None
     for row in rows:
         if row.step_id is not None:
-            if steps is not None and row.slurm_job_id == steps_of:  # a job's own record can have been refused
+            if steps is not None and row.slurm_job_id == steps_of:  # a job's own record may have been refused
                 steps.append(row)
             continue
         steps_of = row.slurm_job_id
@@ -122,7 +124,7 @@ def _is_component(row: AccountingRecord, slurm_job_id: int) -> bool:
 
 
 def select_record(records: Sequence[JobRecord], key: AllocationKey) -> JobRecord | None:
-    """The record that the allocation's steps belong to; None where all are of another user or another time."""
+    """The record that the allocation's steps belong to; None if all are of another user or another time."""
     own = [record for record in records if key.user_name is None or _can_be_of(record.job, key.user_name)]
     if key.earliest_begin_time is not None:
         own = _nearest(own, key.earliest_begin_time)
@@ -132,10 +134,10 @@ def select_record(records: Sequence[JobRecord], key: AllocationKey) -> JobRecord
 
 
 def is_provisional(job: AccountingRecord) -> bool:
-    """Whether a job's record was made by its steps' arrival alone, and lacks name, user, request, limit and array.
+    """Whether a job's record exists only because its steps arrived: it lacks name, user, request, limit and array.
 
-    slurmctld tells slurmdbd of new jobs every 5 s and of steps at once: until then the job is called ``allocation`` and
-    is root's (seen on 22.05).
+    slurmctld sends new jobs to slurmdbd every 5 s and steps at once: until then the job is named ``allocation`` and
+    belongs to root (seen on 22.05).
     """
     return job.name == "allocation" and job.requested_tres is None
 
@@ -145,7 +147,7 @@ def _can_be_of(job: AccountingRecord, user_name: str) -> bool:
 
 
 def _nearest(records: Sequence[JobRecord], moment: float) -> list[JobRecord]:
-    """Those whose time holds the moment, or lies nearest to it within the tolerance."""
+    """The records whose time contains the moment, or else those nearest to it within the tolerance."""
     distances = [_distance(record, moment) for record in records]
     least = min(distances, default=CLOCK_TOLERANCE_SECONDS + 1)
     if least > CLOCK_TOLERANCE_SECONDS:
@@ -154,7 +156,7 @@ def _nearest(records: Sequence[JobRecord], moment: float) -> list[JobRecord]:
 
 
 def _distance(record: JobRecord, moment: float) -> float:
-    """Seconds that a moment lies outside the job's time; infinite for a record that never started."""
+    """Seconds between a moment and the job's time; 0 inside it, infinite for a record that never started."""
     if record.job.start_time is None:
         return float("inf")
     end_time = float("inf") if record.end_time is None else record.end_time

@@ -1,4 +1,4 @@
-"""What one step's record is worth: its status, the reason in plain words, and which figures Slurm measured; pure."""
+"""Judges one step's record: its status, the reason in plain words, and which figures Slurm measured; pure."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torc_slurm.slurm.job_records import JobRecord, is_final, is_inherited_end, 
 from torc_slurm.slurm.states import described
 from torc_slurm.units import format_run_time
 
-# After this long, what has not come is taken not to come: slurmdbd restarted had sent its queue after 11 s.
+# After this time, missing records will not come: a restarted slurmdbd had sent its queue after 11 s.
 SETTLE_SECONDS = 300.0
-# A job of which Slurm has no record at all may have been purged; before that it may be late.
+# After this time, a job without any record may have been purged; before, the record may be late.
 FORGOTTEN_SECONDS = 7 * 86400.0
 
 ASK_AGAIN = "ask again with `torc slurm stats` or `torc slurm collect`"
 _LOWER_BOUND = "killed for memory: Slurm's MaxRSS is a lower bound, its last poll before the kill"
 
 _POLLED, _VIRTUAL, _CPU, _ENERGY = map(measured_by, (POLLED, VIRTUAL, CPU, ENERGY))
-# An OOM kill or an end that came early leaves nothing of what is polled, the virtual size included.
+# After an OOM kill or an early end, polled figures are missing, the virtual size included.
 _ALL_POLLED = (*_POLLED, *_VIRTUAL)
 _EXIT = (INDEX["exit_code"], INDEX["exit_signal"])
 
 
 class Judgement(NamedTuple):
-    """What one step's record is worth: ``status`` and ``reason``, the record, and the positions of its fields that
-    Slurm did not measure; ``end_time`` in place of the record's own where that is not the step's.
+    """The result for one step: ``status`` and ``reason``, the record, and the positions of fields that Slurm did not
+    measure. ``end_time`` replaces the record's end if that is not the step's.
     """
 
     status: str
@@ -39,7 +39,7 @@ class Judgement(NamedTuple):
 def judge_step(
     record: JobRecord, step_id: str, row: AccountingRecord | None, facts: SlurmFacts, now: float
 ) -> Judgement:
-    """What the job's record has for one step that was asked for.
+    """Judge one requested step by its job's record.
 
     Args:
         row: the step's own record; None: there is none.
@@ -59,7 +59,7 @@ def judge_step(
 
 
 def judge_no_record(slurm_job_id: int, has_other_records: bool, begin_time: float | None, now: float) -> Judgement:
-    """What to say of a step whose job has no record that fits."""
+    """The judgement of a step whose job has no matching record."""
     if has_other_records:
         what = f"Slurm's records of job {slurm_job_id} belong to another user or time (Slurm reuses job ids)"
     else:
@@ -112,7 +112,7 @@ def _ended(row: AccountingRecord, facts: SlurmFacts) -> Judgement:
 
 
 def positions_not_measured(row: AccountingRecord, facts: SlurmFacts) -> tuple[int, ...]:
-    """Positions of the fields whose zeros Slurm prints for what it did not measure."""
+    """Positions of the fields in which Slurm prints 0 although it did not measure them."""
     blank: tuple[int, ...] = ()
     if not row.max_rss_bytes:
         blank += _ALL_POLLED

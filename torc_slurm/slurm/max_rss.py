@@ -1,4 +1,4 @@
-"""What ``MaxRSS`` means on this cluster: one of several quantities, by Slurm's version and plugins; pure.
+"""What ``MaxRSS`` means on this cluster: it depends on Slurm's version and plugins; pure.
 
 Sources: Slurm's jobacct_gather plugins of 20.11 to 26.05 and docs/accounting.md.
 """
@@ -19,12 +19,11 @@ _V2_FROM = (22, 5, 0)
 
 
 class MaxRssMeaning(NamedTuple):
-    """What this cluster's MaxRSS is.
+    """The meaning of this cluster's MaxRSS.
 
-    ``text`` says it in one line. ``has_page_cache``: the page cache can be in it, and then it says too much to size
-    memory down. ``is_polled``: a peak between two looks is not seen. ``is_known``: False where version or plugins were
-    not to be had; the other fields then say the worst that can be. ``poll_interval_seconds``: None where it is not
-    polled or not known.
+    ``text`` says it in one line. ``has_page_cache``: the figure can include page cache, and is then too large to reduce
+    a request. ``is_polled``: a peak between two polls is missed. ``is_known``: False if version or plugins are unknown;
+    the other fields then have their least favourable value. ``poll_interval_seconds``: None if not polled or unknown.
     """
 
     text: str
@@ -35,12 +34,12 @@ class MaxRssMeaning(NamedTuple):
 
     @property
     def may_size_down(self) -> bool:
-        """Whether a request may be made smaller because of it."""
+        """Whether the figure allows a smaller request."""
         return self.is_known and not self.has_page_cache
 
 
 def max_rss_meaning(facts: SlurmFacts) -> MaxRssMeaning:
-    """What MaxRSS is where these facts hold."""
+    """The meaning of MaxRSS with these settings."""
     interval = facts.gather_interval_seconds
     version = _version(facts.slurm_version)
     gather = (facts.gather_type or "").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Slurm's short way to write many nodes, ``rack[01-02]n[1,3-4]``, as names; as ``scontrol show hostnames`` has it."""
+"""Expands Slurm's short form of many nodes, ``rack[01-02]n[1,3-4]``, like ``scontrol show hostnames``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_NODES = 1_000_000
 
 
 def expand_node_list(text: str) -> tuple[str, ...]:
-    """The names in a node list, in its order; none in an empty one or ``(null)``.
+    """The names in a node list, in order; none for an empty one or ``(null)``.
 
     Raises:
         ParseError: not of that form.
@@ -36,7 +36,7 @@ def expand_node_list(text: str) -> tuple[str, ...]:
 
 
 def _expand(part: str, whole: str) -> list[str]:
-    pieces = re.split(r"\[([^\]]*)\]", part)  # text and ranges by turns
+    pieces = re.split(r"\[([^\]]*)\]", part)  # text and ranges alternate
     choices = [_numbers(piece, whole) if index % 2 else [piece] for index, piece in enumerate(pieces)]
     return ["".join(chosen) for chosen in product(*choices)]
 

@@ -1,11 +1,11 @@
-"""Slurm's accounting by way of pyslurm, an optional extra: the same records as sacct's, from its attribute objects.
+"""Slurm's accounting through pyslurm, an optional extra: the same records as from sacct.
 
-pyslurm is loaded in a child process only: importing it where there is no slurm.conf ends the process, a call after a
-failed start crashes it, a controller that is down makes it hang, and none of that can be caught.
+Only a child process loads pyslurm: without slurm.conf the import ends the process, a call after a failed start crashes
+it, it hangs if the controller is down, and none of these can be caught.
 
-Where pyslurm knows less than sacct: CPU times are cut to whole seconds (total is user plus system, each cut), sums over
-the tasks, allocated TRES and GPU figures are not read, of a requeued job only the last record comes, and exit codes of
-128 and more come less 128. A figure that Slurm did not measure looks like 0 in it, as in sacct's own output.
+pyslurm knows less than sacct: CPU times are cut to whole seconds (total is user plus system, each cut), sums over the
+tasks, allocated TRES and GPU figures are not read, a requeued job has only its last record, and exit codes of 128 and
+more are 128 less. As in sacct's output, a figure that Slurm did not measure is 0.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ Snapshot = Mapping[str, Any]
 
 
 def is_installed() -> bool:
-    """Whether there is a pyslurm to be tried; it is not loaded."""
+    """Whether pyslurm is installed; does not load it."""
     return importlib.util.find_spec("pyslurm") is not None
 
 
 def query(slurm_job_id: int, *, timeout_seconds: float) -> list[AccountingRecord]:
-    """The records of one job id, by one request to Slurm's database from a child process.
+    """The records of one job id, from one request to Slurm's database by a child process.
 
     Raises:
-        CommandError: pyslurm is not installed, does not fit this Slurm, or was refused or not answered.
-        ParseError: the child said something else than it should.
+        CommandError: pyslurm is not installed, does not fit this Slurm, or got no answer or a refusal.
+        ParseError: the child's output has another form.
     """
     argv = [sys.executable, "-m", "torc_slurm.slurm.pyslurm_child", str(slurm_job_id)]
     try:
@@ -66,12 +66,12 @@ def query(slurm_job_id: int, *, timeout_seconds: float) -> list[AccountingRecord
 
 
 def _child_environment() -> dict[str, str]:
-    """Where this process finds its packages, the child finds them too."""
+    """The environment in which the child finds the same packages as this process."""
     return commands.query_environment() | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def parse(text: str) -> list[AccountingRecord]:
-    """The rows of what the child printed: a JSON list of snapshots.
+    """The rows in the child's output: a JSON list of snapshots.
 
     Raises:
         ParseError: it is something else.
@@ -89,7 +89,7 @@ def parse(text: str) -> list[AccountingRecord]:
 
 
 def snapshot(job: object, uid_of: Callable[[str], int | None] | None = None) -> dict[str, Any]:
-    """The attributes of a ``pyslurm.db.Job`` that are used, its steps' among them, as plain data."""
+    """The used attributes of a ``pyslurm.db.Job`` and of its steps, as plain data."""
     resolve = uid_of or _uid_of
     taken = _taken(job, JOB_ATTRIBUTES, resolve)
     steps: Mapping[object, object] = getattr(job, "steps", None) or {}
@@ -109,7 +109,7 @@ def _taken(source: object, names: Iterable[str], uid_of: Callable[[str], int | N
 
 
 def _uid_of(user: str) -> int | None:
-    """pyslurm gives the user's name, sacct the number; -1 for one who is not known here, but there was one."""
+    """The user id for pyslurm's user name (sacct has the id); -1 if the name is unknown on this host."""
     if user.isdecimal():
         return int(user)
     try:
@@ -122,7 +122,7 @@ def _uid_of(user: str) -> int | None:
 
 
 def rows_from_snapshots(snapshots: Iterable[Snapshot]) -> list[AccountingRecord]:
-    """Each job's record before its steps', as sacct has them; pure."""
+    """Each job's record before its steps', as in sacct's output; pure."""
     rows = []
     for job in snapshots:
         rows.append(_job_row(job))
@@ -167,7 +167,7 @@ def _statistics(stats: Snapshot) -> dict[str, Any]:
 
 
 def _exit(record: Snapshot) -> tuple[int | None, int | None]:
-    """Exit code and signal; signal 126 is what is left of Slurm's NO_VAL, where sacct leaves the cell blank."""
+    """Exit code and signal. Signal 126 is the rest of Slurm's NO_VAL; sacct leaves that cell blank."""
     code, number = _count(record["exit_code"]), _count(record["exit_code_signal"])
     return (None, None) if number == _NO_VALUE_AS_SIGNAL else (code, number)
 

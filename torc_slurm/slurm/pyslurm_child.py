@@ -1,6 +1,6 @@
 """The child process that loads pyslurm: prints one job's records as JSON. Not for users.
 
-It may be ended by libslurm at any time: its parent takes that as "pyslurm cannot be used".
+libslurm may end it at any time; to its parent that means that pyslurm cannot be used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torc_slurm.slurm.pyslurm_backend import snapshot
 
 
 def main() -> None:
-    """Exit status 1 and one line on stderr where pyslurm cannot be had or was refused."""
+    """Exits 1 with one line on stderr if pyslurm is not usable or refused."""
     try:
         pyslurm = importlib.import_module("pyslurm")
     except ImportError as error:

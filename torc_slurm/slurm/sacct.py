@@ -1,9 +1,9 @@
-"""Asks sacct and reads what it prints, record by record as it comes.
+"""Runs sacct and parses its output, record by record as it comes.
 
-The text says for itself how it is to be read: its first line names the columns, and the delimiter is a random string
-that no job name can hold, so a name with ``|``, newlines or a forged record in it stays a name. A cell that is not what
-its column promises is left out, and the record's ``reason`` names it. A record whose columns cannot be told apart is
-refused, and no other with it. A text without its head or its end is refused as a whole.
+The output describes itself: its first line names the columns, and the delimiter is a random string that no job name
+can contain, so a name with ``|``, newlines or a forged record in it stays a name. A cell that does not match its column
+is left out, and the record's ``reason`` names it. A record whose columns cannot be told apart is refused, but no other
+record. Output without its head or its end is refused as a whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torc_slurm.slurm import commands
 from torc_slurm.slurm.cells import READERS, TRES_READERS, Reader
 
 _FIRST_COLUMNS = ("JobIDRaw", "JobID")
-_LAST_COLUMN = "JobName"  # anybody may write anything there
+_LAST_COLUMN = "JobName"  # users choose its text
 
 
 def _columns(asked: str) -> list[str]:
@@ -36,9 +36,9 @@ def _columns(asked: str) -> list[str]:
     return [name for name in names if name not in (*_FIRST_COLUMNS, _LAST_COLUMN)]
 
 
-# Every one of them exists from Slurm 20.11 to 26.05 (`sacct -e`).
+# All of them exist from Slurm 20.11 to 26.05 (`sacct -e`).
 COLUMNS: tuple[str, ...] = (*_FIRST_COLUMNS, *_columns(ALWAYS), _LAST_COLUMN)
-# Asked for where this sacct knows them: an unknown column makes it refuse the whole query.
+# Requested only if this sacct knows them: an unknown column makes it refuse the whole query.
 OPTIONAL_COLUMNS: tuple[str, ...] = tuple(_columns(WHERE_KNOWN))
 LIST_COLUMNS: tuple[str, ...] = tuple(_columns(FOR_LISTS))
 
@@ -47,10 +47,10 @@ _JOB_ID_RAW = re.compile(
     r"(?:\.(?P<step>[0-9]{1,18}|batch|extern|interactive|TBD)(?:\+(?P<component>[0-9]{1,9}))?)?",
     re.ASCII,
 )
-# The items that are read, with what follows the equals sign, or nothing where there is none.
+# The items that are read, with the text after the equals sign, or nothing if there is none.
 _TRES_ITEMS = re.compile(rf"(?:^|(?<=,))({'|'.join(TRES_READERS)})(?:=([^,]*))?(?=,|$)")
 _LONGEST_HEAD = 65536
-_LONGEST_DAMAGE = 20  # records without the beginning of a next one: then all of it is one damaged record
+_LONGEST_DAMAGE = 20  # records in which no next one begins: then all of it is one damaged record
 _LONGEST_CELL_SHOWN = 40
 
 
@@ -58,15 +58,15 @@ _LONGEST_CELL_SHOWN = 40
 
 
 def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = False) -> Iterator[bytes]:
-    """What sacct prints for a selection (``["-j", "12"]``), in pieces as it comes: one query to Slurm's database.
+    """sacct's output for a selection (``["-j", "12"]``), in pieces as they come: one query to Slurm's database.
 
-    ``-j`` looks from the epoch on, so midnight is no trouble.
+    ``-j`` searches from the epoch on, so a job that ran past midnight is found.
 
     Args:
-        for_list: ask also for the columns that only lists of jobs show, and of a requeued job for its last run alone.
+        for_list: add the columns that only lists of jobs show, and return only the last run of a requeued job.
 
     Raises:
-        CommandError: sacct is not there, did not answer in time, or refused; it may be raised after some pieces.
+        CommandError: sacct is missing, did not answer in time, or refused; possibly after some pieces.
     """
     optional = known_columns()
     columns = [*COLUMNS[:-1], *(name for name in OPTIONAL_COLUMNS if name in optional)]
@@ -83,11 +83,11 @@ def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = 
 
 @functools.lru_cache(maxsize=1)
 def known_columns() -> frozenset[str]:
-    """The columns that this sacct knows; asked once per process, of sacct itself and not of the database."""
+    """The columns that this sacct knows. Asked once per process, without a query to the database."""
     try:
         listed = commands.sacct(["-e"], timeout_seconds=commands.SCONTROL_TIMEOUT_SECONDS)
     except CommandError:
-        return frozenset()  # the query itself will fail in the same way, and say so
+        return frozenset()  # the query itself will fail in the same way, and report it
     return frozenset(listed.split())
 
 
@@ -95,18 +95,18 @@ def known_columns() -> frozenset[str]:
 
 
 def parse(text: str) -> list[AccountingRecord]:
-    """The records of a whole text that sacct printed (see `parse_stream`)."""
+    """The records in sacct's whole output (see `parse_stream`)."""
     return list(parse_stream([text.encode("utf-8", "surrogateescape")]))
 
 
 def parse_stream(pieces: Iterable[bytes], problems: list[str] | None = None) -> Iterator[AccountingRecord]:
-    """The records in what `query` returned, in sacct's order: each job's record before its steps'.
+    """The records in the output of `query`, in sacct's order: each job's record before its steps'.
 
     Args:
-        problems: takes one line for each record that was refused because it does not say whose it is.
+        problems: receives one line for each record that was refused because its job or step is not readable.
 
     Raises:
-        ParseError: the text does not begin with the columns that were asked for, or is cut off at its end.
+        ParseError: the output does not begin with the requested columns, or is cut off at its end.
     """
     source = iter(pieces)
     head, rest = _head(source)
@@ -121,9 +121,9 @@ def parse_stream(pieces: Iterable[bytes], problems: list[str] | None = None) -> 
 
 
 def _head(source: Iterator[bytes]) -> tuple[bytes, bytes]:
-    """The line of the columns' names without its newline, and the beginning of what follows, newline first.
+    """The line with the names of the columns, and the beginning of the rest, which starts with the newline.
 
-    Lines before it are a site's own, as wrappers of commands print them.
+    Lines before it come from a wrapper of the site.
     """
     text = b""
     first = _FIRST_COLUMNS[0].encode()
@@ -159,7 +159,7 @@ _ALL_COLUMNS = {*COLUMNS, *OPTIONAL_COLUMNS, *LIST_COLUMNS}
 
 
 def _cells(rest: bytes, source: Iterator[bytes], delimiter: bytes) -> Iterator[list[str]]:
-    """The cells, some at a time; the last list holds only what follows the last delimiter."""
+    """The cells, some at a time; the last list holds only the text after the last delimiter."""
     shown_delimiter = delimiter.decode("utf-8", "backslashreplace")
     while True:
         whole, found, rest = rest.rpartition(delimiter)
@@ -173,10 +173,10 @@ def _cells(rest: bytes, source: Iterator[bytes], delimiter: bytes) -> Iterator[l
 
 
 def _records(pieces: Iterable[list[str]], width: int) -> Iterator[list[str]]:
-    """Each record's cells: ``width`` of them, or another number where the record is damaged.
+    """Each record's cells: ``width`` of them, or another number if the record is damaged.
 
-    Every cell is followed by the delimiter and every record by a newline; so cells are counted and not lines, and a
-    name may begin or end with a newline. The newline after a record stands before the next one's first cell.
+    Every cell is followed by the delimiter and every record by a newline. The function counts cells and not lines,
+    because a name may begin or end with a newline. The newline after a record stands before the next one's first cell.
     """
     cells: list[str] = []
     for more in pieces:
@@ -197,8 +197,9 @@ def _records(pieces: Iterable[list[str]], width: int) -> Iterator[list[str]]:
 
 
 def _next_record(cells: list[str], start: int) -> int | None:
-    """Where the next record begins: a cell after a newline that is a job's or step's id, and its id again; or the
-    end."""
+    """The index where the next record begins (a cell after a newline with a job's or step's id, and the id again), or
+    the end.
+    """
     for number in range(start, len(cells)):
         if cells[number].startswith("\n"):
             if number == len(cells) - 1:
@@ -209,7 +210,7 @@ def _next_record(cells: list[str], start: int) -> int | None:
 
 
 class _Cell(NamedTuple):
-    """Where a field's value stands in a record's cells, and how it is read."""
+    """Where a field's value is in a record's cells, and how to parse it."""
 
     number: int
     position: int
@@ -218,7 +219,7 @@ class _Cell(NamedTuple):
 
 
 class _RecordReader:
-    """Makes records of cells whose columns have these names."""
+    """Turns cells of these columns into records."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._width = len(names)
@@ -237,7 +238,7 @@ class _RecordReader:
         self._id = number_of["JobIDRaw"]
 
     def record(self, cells: Sequence[str]) -> AccountingRecord:
-        """Raises ParseError where the record does not say whose it is."""
+        """Raises ParseError if the record does not have a job or step id."""
         job_id, step_id, component = _job_and_step(cells[self._id if len(cells) == self._width else 0])
         values = list(_BLANK)
         values[:2] = job_id, step_id
@@ -273,7 +274,7 @@ def _read_tres(text: str, items: dict[str, _Cell], values: list[int | float | st
         cell = items.get(name)
         if cell is None:
             continue
-        if name in seen:  # two values for one figure: neither is one
+        if name in seen:  # two values for one figure: use neither
             values[cell.position] = None
             odd.append(f"{cell.column} {_shown(text)}")
             continue

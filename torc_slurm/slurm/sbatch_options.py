@@ -1,7 +1,7 @@
 """What sbatch is asked for, as options and as #SBATCH lines; pure.
 
-Quoting of #SBATCH lines stands here alone. sbatch reads them itself, no shell does: a value in double quotes keeps
-every character but a line break, with a backslash before ``"`` and ``\\`` (Slurm's src/sbatch/opt.c; seen on 22.05 and
+Only this module quotes #SBATCH lines. sbatch parses them itself, no shell does: a value in double quotes keeps every
+character except a line break, with a backslash before ``"`` and ``\\`` (Slurm's src/sbatch/opt.c; seen on 22.05 and
 24.11 with quotes, ``#``, ``$(…)``, tabs, control characters and any language).
 """
 
@@ -20,7 +20,7 @@ from torc_slurm.units import format_slurm_time, parse_iso_duration, parse_slurm_
 LONGEST_WARNING_SECONDS = 120
 NO_SCHEDULER = Scheduler("default")
 
-# Options of slurm_defaults that say what a node is to give: then torc does not ask for whole nodes.
+# Options of slurm_defaults that size the request on a node: then torc does not request whole nodes.
 _SIZES = frozenset(
     (
         "exclusive",
@@ -42,7 +42,7 @@ _IS_ISO = re.compile(r"P[T0-9]")
 
 
 class Overrides(NamedTuple):
-    """What the command line says instead of the workflow's scheduler; None: nothing."""
+    """Values of the command line that replace the scheduler's; None: not given."""
 
     account: str | None = None
     partition: str | None = None
@@ -52,10 +52,10 @@ class Overrides(NamedTuple):
 
 
 def overridden(scheduler: Scheduler, overrides: Overrides) -> Scheduler:
-    """The scheduler with what the command line says.
+    """The scheduler with the values of the command line.
 
     Raises:
-        InputError: a number of nodes or a time limit that is none.
+        InputError: not a number of nodes, or not a time limit.
     """
     given = {name: value for name, value in overrides._asdict().items() if value is not None}
     if "nodes" in given and given["nodes"] < 1:
@@ -71,10 +71,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[Overrides, list[str]]:
-    """What of the options for sbatch torc has to know itself, and the rest in its order.
+    """The sbatch options that torc itself must know, and the others in their order.
 
     Raises:
-        InputError: one of those that torc has to know has no value, or a wrong one.
+        InputError: an option that torc must know has no value, or a wrong one.
     """
     parser = _Parser(add_help=False, allow_abbrev=False)
     for letter, name in (("A", "account"), ("p", "partition"), ("q", "qos"), ("t", "time")):
@@ -85,10 +85,10 @@ def split_arguments(arguments: Sequence[str]) -> tuple[Overrides, list[str]]:
 
 
 def choose_scheduler(schedulers: Sequence[Scheduler], name: str | None) -> Scheduler:
-    """The scheduler of that name; None: the first; where there are none, one node of the default partition.
+    """The scheduler of that name; None: the first. If there are none: one node of the default partition.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is no such scheduler.
     """
     if name is None:
         return schedulers[0] if schedulers else NO_SCHEDULER
@@ -100,7 +100,7 @@ def choose_scheduler(schedulers: Sequence[Scheduler], name: str | None) -> Sched
 
 
 def limit_seconds(walltime: str | None) -> int | None:
-    """Seconds of a time limit in Slurm's form or as ISO 8601; None: no limit, or not known.
+    """Seconds of a time limit in Slurm's form or as ISO 8601; None: no limit, or unknown.
 
     Raises:
         InputError: neither of the two forms.
@@ -112,12 +112,12 @@ def limit_seconds(walltime: str | None) -> int | None:
 
 
 def warning_seconds(limit: int | None) -> int:
-    """How long before the time limit the script is to be told: 120 s, or a tenth of a limit that is shorter."""
+    """How long before the time limit Slurm signals the script: 120 s, or a tenth of a shorter limit."""
     return LONGEST_WARNING_SECONDS if limit is None else max(1, min(LONGEST_WARNING_SECONDS, limit // 10))
 
 
 def asks_for_whole_nodes(scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> bool:
-    """Whether nothing is said of CPUs or memory: ``-N2`` alone would give one CPU per node."""
+    """Whether neither CPUs nor memory are requested: ``-N2`` alone would give one CPU per node."""
     said = (scheduler.ntasks_per_node, scheduler.cpus_per_task, scheduler.mem, scheduler.exclusive)
     return all(value is None for value in said) and not _SIZES & defaults.keys()
 
@@ -125,12 +125,12 @@ def asks_for_whole_nodes(scheduler: Scheduler, defaults: Mapping[str, str | bool
 def sbatch_options(
     scheduler: Scheduler, defaults: Mapping[str, str | bool], *, job_name: str, output: str, limit: int | None
 ) -> list[str]:
-    """The options of one allocation, each one word such as ``--nodes=2``; nothing is quoted yet.
+    """The options of one allocation, each one word such as ``--nodes=2``; not quoted yet.
 
     Args:
-        defaults: any other sbatch option; those of the scheduler go before them.
-        output: the file of the allocation's output, absolute, as a name without patterns but for ``%j`` at its end.
-        limit: the time limit in seconds, where it is known.
+        defaults: any other sbatch options; the scheduler's have priority.
+        output: the absolute path of the allocation's output file, with no pattern except ``%j`` at its end.
+        limit: the time limit in seconds, if known.
     """
     options: dict[str, str | bool] = {
         "job-name": " ".join(printable_words(job_name)),
@@ -172,14 +172,14 @@ _COLLECTOR_SHARES = ("account", "partition", "qos", "reservation")
 
 
 def collector_options(scheduler: Scheduler, defaults: Mapping[str, str | bool], *, output: str) -> list[str]:
-    """The options, each one word, of the small job that collects an allocation: it may run where that one may."""
+    """The options, each one word, of the small job that collects an allocation; it may run on the same partition."""
     chosen = {name: defaults[name] for name in _COLLECTOR_SHARES if name in defaults}
     chosen |= {name: value for name in _COLLECTOR_SHARES if (value := getattr(scheduler, name)) is not None}
     return [_word(name, value) for name, value in {"output": output, **chosen}.items()]
 
 
 def slurm_limit(walltime: str) -> str:
-    """A time limit as sbatch takes it."""
+    """A time limit in sbatch's form."""
     return format_slurm_time(parse_iso_duration(walltime)) if _IS_ISO.match(walltime) else walltime
 
 
@@ -188,12 +188,12 @@ def _word(name: str, value: str | bool) -> str:
 
 
 def printable_words(text: str) -> list[str]:
-    """The words of a text that is only a label: line breaks and control characters part words."""
+    """The words of a label; line breaks and control characters separate words."""
     return "".join(character if character.isprintable() else " " for character in text).split()
 
 
 def output_pattern(directory: str, name: str) -> str:
-    """A file in a directory as sbatch's ``--output`` takes it: ``%`` of the directory doubled, ``name`` as it is.
+    """A file in a directory for sbatch's ``--output``: each ``%`` of the directory is doubled, ``name`` stays.
 
     Raises:
         InputError: the directory has a backslash, which turns off ``%j`` (sbatch(1), "filename pattern").
@@ -210,7 +210,7 @@ def directive(option: str) -> str:
     """The #SBATCH line of one option.
 
     Raises:
-        InputError: it holds a line break or NUL, which no such line can.
+        InputError: it contains a line break or NUL, which cannot stand in such a line.
     """
     if any(character in option for character in "\n\r\0"):
         raise InputError(f"{option!r} has a line break, which an #SBATCH line cannot hold; give it another value")

@@ -1,9 +1,8 @@
-"""Reads and edits the ``#SBATCH`` lines of somebody's batch script: only values change, everything else stays byte for
-byte; pure.
+"""Reads and edits the ``#SBATCH`` lines of a user's batch script: only values change, all other bytes stay; pure.
 
 sbatch(1) reads ``#SBATCH`` lines up to the first line that is neither a comment nor blank. A line holds any number of
-options; a value follows ``=`` or a space, or a short option directly; ``#`` begins a comment; of an option given twice
-the last one counts.
+options; a value follows ``=`` or a space, or a short option directly; ``#`` begins a comment; if an option is given
+twice, the last one counts.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torc_slurm.errors import InputError
 
 _PREFIX = "#SBATCH"
 _WORD = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'#\\]|(?<=\S)#)+""")
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")  # as sbatch has lines: str.splitlines knows more line ends
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")  # sbatch's lines: str.splitlines knows more line ends
 _HET_WORDS = frozenset({"hetjob", "packjob"})
 # Short options of sbatch, and whether a value follows them.
 _SHORT_NAMES = {
@@ -49,7 +48,7 @@ _WITHOUT_VALUE = frozenset(
 
 
 class Option(NamedTuple):
-    """One option: its long name, its value without quotes, and where the value is in the text (None: no value)."""
+    """One option: its long name, its value without quotes, and the value's position in the text (None: no value)."""
 
     name: str
     value: str
@@ -57,14 +56,14 @@ class Option(NamedTuple):
 
 
 class Script(NamedTuple):
-    """A script's options in their order; ``insert_at``: where a further ``#SBATCH`` line goes."""
+    """A script's options in order; ``insert_at``: where to add a ``#SBATCH`` line."""
 
     text: str
     options: tuple[Option, ...]
     insert_at: int
 
     def value(self, name: str) -> str | None:
-        """The value in force; None: the script does not say."""
+        """The value in force; None: not in the script."""
         return next((option.value for option in reversed(self.options) if option.name == name), None)
 
 
@@ -72,7 +71,7 @@ def read_script(text: str, source: str) -> Script:
     """The options of a script.
 
     Raises:
-        InputError: it has no first line ``#!…``, as sbatch demands, or describes a heterogeneous job.
+        InputError: it has no first line ``#!…``, which sbatch demands, or describes a heterogeneous job.
     """
     if not text.startswith("#!"):
         raise InputError(f"{source} is no batch script: its first line does not begin with #!")
@@ -113,7 +112,7 @@ def _options(line: str, start: int, source: str) -> list[Option]:
 
 
 def read_options(words: Sequence[str]) -> list[tuple[str, str]]:
-    """The options in the words of a command line of sbatch, up to its script: long name and value."""
+    """The options of an sbatch command line up to its script: long name and value."""
     found: list[tuple[str, str]] = []
     index = 0
     while index < len(words) and words[index].startswith("-"):
@@ -128,7 +127,7 @@ def read_options(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _words(line: str) -> list[tuple[str, int, int]]:
-    """The words after ``#SBATCH`` up to a comment, with where each stands in the line."""
+    """The words after ``#SBATCH`` up to a comment, with their positions in the line."""
     words = []
     position = len(_PREFIX)
     while position < len(line):
@@ -144,7 +143,7 @@ def _words(line: str) -> list[tuple[str, int, int]]:
 
 
 def _split(word: str) -> tuple[str | None, str | None, int]:
-    """``--mem=4G`` as name, value and where in the word the value begins; a word that is no option has no name."""
+    """``--mem=4G`` as name, value and the value's position in the word; a word that is not an option has no name."""
     if word.startswith("--"):
         name, equals, value = word[2:].partition("=")
         return name, value if equals else None, len(name) + 3
@@ -161,7 +160,7 @@ def _unquoted(value: str) -> str:
 
 
 def edited(script: Script, wanted: Mapping[str, str]) -> str:
-    """The script with these options' values; every occurrence of an option changes, a missing one is added as a line.
+    """The script with these values: every occurrence of an option changes, and a missing one is added as a line.
 
     Args:
         wanted: long option name to value.
@@ -184,5 +183,5 @@ def edited(script: Script, wanted: Mapping[str, str]) -> str:
 
 
 def names(options: Sequence[Option]) -> list[str]:
-    """The long names of the options, each once."""
+    """The long names of the options, without duplicates."""
     return list(dict.fromkeys(option.name for option in options))

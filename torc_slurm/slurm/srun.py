@@ -1,7 +1,7 @@
-"""srun's command line for one step, and what it says on stderr; all pure.
+"""srun's command line for one step, and what srun prints on stderr; pure.
 
-`--exact` with `--ntasks` and `--nodelist` spelled out gives each step its own CPUs on the nodes chosen for it; what is
-inherited from the batch script's own allocation would change or break it (seen on 22.05).
+`--exact` with explicit `--ntasks` and `--nodelist` gives each step its own CPUs on the chosen nodes. Settings inherited
+from the batch script's allocation would change or break it (seen on 22.05).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torc_slurm.units import slurm_time_limit
 _STEP = re.compile(r"launching StepId=[0-9]+\.([0-9]+)")
 _RAN = re.compile(r"_task_start|tasks? started|task [0-9,\-]+: ")
 _WAITS = re.compile(r"step creation (?:temporarily|still) disabled")
-# What --verbose adds to srun's own words; none of it explains a failure.
+# What --verbose adds to srun's own messages; none of it explains a failure.
 _CHATTER = re.compile(
     r"srun: (?:(?:launch|route|mpi|switch|select|topology|auth|cred|hash|serializer|tls|gres)[/\w]*: |launching "
     r"|jobid [0-9]|Step created |Consumable|Implicitly|cli_filter|Using |_task_|topo|Received task exit)"
@@ -25,10 +25,10 @@ _OPTIONS_BEGIN, _OPTIONS_END = "srun: defined options", "srun: end of defined op
 
 @dataclass(frozen=True)
 class StepRequest:
-    """A step: so many tasks of so many CPUs on each of these nodes.
+    """A step: ``tasks_per_node`` tasks with ``cpus_per_task`` CPUs each, on each of these nodes.
 
-    ``memory_mib`` and ``gpus`` are per node; memory None: not asked for. ``overlap``: the step shares all CPUs and
-    memory of its nodes with the others. ``no_gres``: the allocation has GPUs, and this step is to hold none.
+    ``memory_mib`` and ``gpus`` are per node; memory None: not requested. ``overlap``: the step shares all CPUs and
+    memory of its nodes with others. ``no_gres``: the allocation has GPUs, and this step must not hold any.
     """
 
     name: str
@@ -46,13 +46,13 @@ class StepRequest:
 def srun_command(srun: str, request: StepRequest, stderr_path: str) -> list[str]:
     """The words up to the command itself.
 
-    ``stderr_path`` takes what the tasks write, so that srun's own stderr has only srun's words; ``--verbose`` makes
-    them say the step's number as soon as it has one. The request's own options stand last, and so win.
+    The tasks write to ``stderr_path``, so that srun's stderr has only srun's messages; ``--verbose`` makes srun print
+    the step's number as soon as it knows it. The request's own options come last, and so override.
     """
     count = len(request.nodes)
     words = [
         srun,
-        *(() if _QUIET & set(request.options) else ("--verbose",)),  # srun refuses to be both
+        *(() if _QUIET & set(request.options) else ("--verbose",)),  # srun refuses both together
         f"--nodes={count}",
         f"--ntasks={count * request.tasks_per_node}",
         f"--ntasks-per-node={request.tasks_per_node}",
@@ -76,7 +76,7 @@ def srun_command(srun: str, request: StepRequest, stderr_path: str) -> list[str]
 
 
 class SrunWords:
-    """Reads what one srun writes to its stderr, as it comes: the step's number, and the words worth keeping."""
+    """Reads one srun's stderr as it comes: the step's number, and the messages to keep."""
 
     MOST_CHARACTERS = 4000
 
@@ -89,14 +89,14 @@ class SrunWords:
         self._in_options = False
 
     def take(self, output: bytes) -> None:
-        """Some more of its output; lines may come in pieces."""
+        """Add a piece of its output; a line may come in several pieces."""
         *lines, self._partial = (self._partial + output).split(b"\n")
         for line in lines:
             self._line(line.decode("utf-8", "backslashreplace"))
         self._partial = self._partial[-self.MOST_CHARACTERS :]
 
     def text(self) -> str:
-        """What srun said apart from ``--verbose``, its end where it is long."""
+        """srun's messages without those of ``--verbose``; the end of them if they are long."""
         return "\n".join([*self._kept, *filter(None, [self._partial.decode("utf-8", "backslashreplace")])])
 
     def _line(self, line: str) -> None:

@@ -1,7 +1,7 @@
-"""The states that Slurm gives to jobs and steps: one table, and the questions that torc asks of it; pure.
+"""The states that Slurm gives to jobs and steps: one table, and functions that query it; pure.
 
-Sources: "JOB STATE CODES" of squeue(1) and sacct(1), Slurm 20.11 to 26.05. A state outside the table is *unknown*:
-it is never taken for an end, and `described` says so wherever it is shown.
+Sources: "JOB STATE CODES" of squeue(1) and sacct(1), Slurm 20.11 to 26.05. A state outside the table is *unknown*: it
+never counts as an end, and `described` says that it is unknown.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 from torc_slurm.records.statuses import CANCELLED, NODE_FAIL, PREEMPTED, TIMEOUT
 
-WAITING = "waiting"  # no process anywhere; it can start, or start again, by itself or when it is released
+WAITING = "waiting"  # no process anywhere; it can start (again), by itself or when it is released
 RUNNING = "running"  # it can have processes on its nodes
 ENDED = "ended"
 
 
 class SlurmState(NamedTuple):
-    """What one state means.
+    """The meaning of one state.
 
     ``status`` is torc's status of a step that something other than its own command ended; None: its exit decides.
-    ``ends_record``: accounting closes a record with it although the job goes on, as another record.
+    ``ends_record``: accounting closes a record with it although the job continues, as another record.
     """
 
     phase: str
@@ -37,7 +37,7 @@ STATES: dict[str, SlurmState] = {
     "REQUEUE_HOLD": SlurmState(WAITING),
     "RESV_DEL_HOLD": SlurmState(WAITING),
     "SPECIAL_EXIT": SlurmState(WAITING),
-    "LAUNCH_FAILED": SlurmState(WAITING),  # a flag of a job that goes back to the queue
+    "LAUNCH_FAILED": SlurmState(WAITING),  # a flag of a job that returns to the queue
     "RECONFIG_FAIL": SlurmState(WAITING),
     "RUNNING": SlurmState(RUNNING),
     "COMPLETING": SlurmState(RUNNING),  # its last processes are being ended
@@ -70,7 +70,7 @@ def has_ended(state: str) -> bool:
 
 
 def may_have_processes(state: str) -> bool:
-    """Whether a job in that state can have processes on its nodes now; an unknown state counts as such."""
+    """Whether a job in that state can have processes on its nodes now. For an unknown state: yes."""
     return state not in STATES or STATES[state].phase == RUNNING
 
 
@@ -90,5 +90,5 @@ def states_of_status(status: str) -> tuple[str, ...]:
 
 
 def described(state: str) -> str:
-    """The state as it is shown to people: an unknown one is said to be unknown."""
+    """The state to show; an unknown one is marked as unknown."""
     return state if is_known(state) else f"{state} (a state unknown to torc, taken as not ended)"

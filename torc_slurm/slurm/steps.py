@@ -1,7 +1,7 @@
-"""Steps of a running allocation: which there are, ending them, and whether the allocation itself still runs.
+"""Lists and signals the steps of a running allocation, and checks whether the allocation itself still runs.
 
-A step is ended through the controller and never by signalling its srun: srun answers SIGTERM by killing the step
-with SIGKILL at once, and no exit would be recorded.
+Steps are ended through the controller, never by signalling srun: on SIGTERM, srun kills the step with SIGKILL at once,
+and no exit would be recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def running_steps(slurm_job_id: int) -> dict[str, str]:
 
 
 def job_state(slurm_job_id: int, cluster: str | None = None) -> str | None:
-    """``RUNNING``, ``COMPLETING``, …; None where the job is unknown, and so has ended long ago.
+    """``RUNNING``, ``COMPLETING``, …; None if the job is unknown, which means that it ended long ago.
 
     Raises:
         CommandError, CommandNotFound, CommandTimeout: the controller does not answer.
@@ -39,7 +39,7 @@ def job_state(slurm_job_id: int, cluster: str | None = None) -> str | None:
         if "Invalid job id" in error.stderr:
             return None
         raise
-    states = [line for line in lines if _STATE.fullmatch(line)] or lines  # other lines are a site's own
+    states = [line for line in lines if _STATE.fullmatch(line)] or lines  # a site's wrapper may print other lines
     return next((state for state in states if is_running(state)), states[0] if states else None)
 
 
@@ -49,10 +49,9 @@ def is_running(state: str | None) -> bool:
 
 
 def signal_steps(slurm_job_id: int, steps: Collection[str], signal_name: str) -> None:
-    """Have the controller send a signal (``TERM``, ``KILL``) to every process of these steps, once.
+    """Ask the controller to send a signal (``TERM``, ``KILL``) once to every process of these steps.
 
-    A step that has ended meanwhile is no error, and neither is an allocation that is being ended anyway (Slurm has
-    signalled its steps then).
+    It is not an error if a step has already ended, or if the allocation is ending (Slurm has signalled its steps then).
 
     Raises:
         CommandNotFound, CommandTimeout: scancel is missing or hangs.

@@ -1,6 +1,6 @@
-"""Talks to Slurm about allocations: submits, cancels, asks where they stand and what a partition's nodes have.
+"""Submits and cancels allocations, and asks for their states and for the nodes of partitions.
 
-Every call goes through `torc_slurm.slurm.commands`; what the answers mean is read by pure functions beside the calls.
+Every call goes through `torc_slurm.slurm.commands`; pure functions parse the answers.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _GPUS = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:([0-9]{1,9})", re.ASCII)
 
 
 class Submitted(NamedTuple):
-    """What sbatch gave: the job, and what it (or a plugin or a wrapper of the site's) said beside it.
+    """sbatch's answer: the job, and other lines that sbatch (or a plugin or a wrapper of the site) printed.
 
-    ``job`` None: sbatch accepted the script, and which job it became could not be read; ``messages`` say so.
+    ``job`` None: sbatch accepted the script, but its job number could not be read; ``messages`` say so.
     """
 
     job: SlurmJob | None
@@ -51,14 +51,14 @@ class Nodes(NamedTuple):
 
 
 def submit(script: str, arguments: Sequence[str] = (), script_arguments: Sequence[str] = ()) -> Submitted:
-    """Give a script to sbatch; ``arguments`` go before the script's own #SBATCH lines, the others to the script.
+    """Submit a script. ``arguments`` override the script's own #SBATCH lines; the script gets ``script_arguments``.
 
-    Variables of the environment do not replace what the script or the arguments say.
+    Environment variables do not replace what the script or the arguments set.
 
     Raises:
         CommandNotFound: there is no sbatch here.
-        CommandTimeout: it did not answer: whether the job was submitted is not known.
-        CommandError: it refused; the message has its own words.
+        CommandTimeout: it did not answer; whether the job was submitted is unknown.
+        CommandError: it refused; the message quotes it.
     """
     with open(script, encoding="utf-8", errors="surrogateescape") as file:
         said = said_options(file.read(), arguments)
@@ -75,9 +75,9 @@ def submit(script: str, arguments: Sequence[str] = (), script_arguments: Sequenc
 
 
 def read_answer(text: str) -> tuple[SlurmJob | None, list[str]]:
-    """The job in what ``sbatch --parsable`` printed (a line ``12`` or ``12;cluster``), and all other lines.
+    """The job in the output of ``sbatch --parsable`` (a line ``12`` or ``12;cluster``), and all other lines.
 
-    None where no line or more than one could be it: wrappers of sbatch and plugins print lines before and after it.
+    None if no line or more than one has that form: sbatch wrappers and plugins print lines before and after it.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     found = {line: match for line in lines if (match := _JOB_ID.fullmatch(line))}
@@ -88,7 +88,7 @@ def read_answer(text: str) -> tuple[SlurmJob | None, list[str]]:
 
 
 def cancel(job: SlurmJob) -> None:
-    """scancel one job; one that has ended is no error.
+    """Call scancel for one job. It is not an error if the job has ended.
 
     Raises:
         CommandError: Slurm refused or did not answer.
@@ -101,13 +101,13 @@ def cancel(job: SlurmJob) -> None:
 
 
 def active_jobs(jobs: Iterable[SlurmJob]) -> dict[SlurmJob, str]:
-    """Slurm's state of those of the jobs that have not ended, as `states.described` shows it.
+    """The states, as `states.described` shows them, of those jobs that have not ended.
 
-    Asks squeue once per cluster.
+    Calls squeue once per cluster.
 
     Raises:
-        CommandError: squeue is not there, or a controller does not answer.
-        ParseError: it does not say how a job stands.
+        CommandError: squeue is missing, or a controller does not answer.
+        ParseError: the answer has no state for a job.
     """
     numbers: dict[str | None, set[int]] = {}
     for job in jobs:
@@ -125,7 +125,7 @@ def _active_jobs_of(cluster: str | None, wanted: Sequence[int]) -> dict[int, str
     try:
         text = run(arguments, timeout_seconds=QUERY_TIMEOUT_SECONDS, environment=query_environment())
     except CommandError as error:
-        if "Invalid job id" in error.stderr:  # ended long ago: slurmctld has forgotten it
+        if "Invalid job id" in error.stderr:  # ended long ago, and slurmctld has forgotten it
             return {}
         raise
     lines = without_headings(text)
@@ -136,17 +136,17 @@ def _active_jobs_of(cluster: str | None, wanted: Sequence[int]) -> dict[int, str
 
 
 def parse_active_jobs(text: str) -> dict[int, str]:
-    """``{job: state}`` of the lines ``job|STATE`` whose state is not known to be an end; others are a site's own."""
+    """``{job: state}`` of the lines ``job|STATE``, without states that are known ends. Skips lines of other forms."""
     found = (_JOB_STATE.fullmatch(line.strip()) for line in without_headings(text))
     return {int(match[1]): described(match[2]) for match in found if match is not None and not has_ended(match[2])}
 
 
 def partition_nodes(cluster: str | None = None) -> list[Nodes]:
-    """What the nodes of every partition have, on a cluster (None: the local one); asks sinfo once.
+    """The nodes of every partition of a cluster (None: the local one). Calls sinfo once.
 
     Raises:
-        CommandError: sinfo is not there, or the controller does not answer.
-        ParseError: it answered in another form.
+        CommandError: sinfo is missing, or the controller does not answer.
+        ParseError: the answer has another form.
     """
     text = run(
         ["sinfo", *cluster_arguments(cluster), "-h", "-e", "-o", _NODE_FORMAT],
@@ -157,10 +157,10 @@ def partition_nodes(cluster: str | None = None) -> list[Nodes]:
 
 
 def parse_nodes(text: str) -> list[Nodes]:
-    """The nodes in what sinfo printed.
+    """The nodes in sinfo's output.
 
     Raises:
-        ParseError: a line of another form.
+        ParseError: a line has another form.
     """
     try:
         return [_nodes(line.split("|")) for line in without_headings(text)]
@@ -190,7 +190,7 @@ def _seconds(text: str) -> int | None:
 
 
 def nodes_of(nodes: Sequence[Nodes], partition: str | None) -> list[Nodes]:
-    """Those of a partition (or of several, ``a,b``); None: of the default one."""
+    """The nodes of a partition (or of several, ``a,b``); None: of the default one."""
     if partition is None:
         return [each for each in nodes if each.is_default]
     names = partition.split(",")
@@ -198,7 +198,7 @@ def nodes_of(nodes: Sequence[Nodes], partition: str | None) -> list[Nodes]:
 
 
 def time_limit_of(nodes: Sequence[Nodes]) -> int | None:
-    """The limit in seconds that a job without one of its own gets there: the shortest of what may apply."""
+    """The limit in seconds of a job without one of its own: the shortest limit that may apply."""
     limits = [each.default_seconds if each.default_seconds is not None else each.max_seconds for each in nodes]
     known = [limit for limit in limits if limit is not None]
     return min(known, default=None)

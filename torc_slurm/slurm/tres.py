@@ -1,4 +1,4 @@
-"""Reads Slurm's trackable resources, as sacct prints what a job or step was given: ``cpu=4,mem=800M,node=1``; pure."""
+"""Parses Slurm's trackable resources as sacct prints them: ``cpu=4,mem=800M,node=1``; pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 class Resources(NamedTuple):
-    """What was given, over all nodes together; None where Slurm does not say."""
+    """The allocated resources, summed over all nodes; None if Slurm does not say."""
 
     cpus: int | None = None
     memory_bytes: int | None = None
@@ -23,9 +23,7 @@ class Resources(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def parse_resources(text: str | None) -> Resources:
-    """The CPUs, memory, nodes and GPUs of ``AllocTRES``; what is not understood is left out: other kinds may stand
-    there.
-    """
+    """The CPUs, memory, nodes and GPUs of ``AllocTRES``. Skips other items."""
     amounts = dict(part.partition("=")[::2] for part in (text or "").split(","))
     return Resources(
         _count(amounts.get("cpu")),

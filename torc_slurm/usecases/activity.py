@@ -81,9 +81,7 @@ def journal_says_ended(run: RunName) -> bool:
 
 
 def _in_this_allocation(run: RunName, claim: Claim, me: Claim) -> Activity:
-    """The claim is from this allocation: before a requeue, by another process, or by a runner that left steps
-    behind.
-    """
+    """The claim is this allocation's: before a requeue, of another process, or of a runner that left steps behind."""
     if claim.restart_count != me.restart_count:
         return Activity(False, f"Slurm job {claim.slurm_job_id} was started again since")
     if claim.process != me.process and life_of(claim.process) in (Life.runs, Life.not_known):
