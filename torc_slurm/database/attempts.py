@@ -1,6 +1,4 @@
-"""Which attempt a node's record belongs to: the three ways to be identified, and the row of ``results`` for
-each.
-"""
+"""Identifies the attempt that a node's record belongs to, in one of three ways, and finds its row of ``results``."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ VALUES (:workflow_id, :job_id, :run_id, :attempt_id, :slurm_job_id, :step_id, :l
 
 
 class AttemptKey(NamedTuple):
-    """What identifies an attempt; ``local_host`` is set only for a record outside Slurm and outside any
-    workflow.
-    """
+    """The identity of an attempt. ``local_host`` is set only outside Slurm and outside any workflow."""
 
     workflow_id: Value
     job_id: Value
@@ -57,7 +53,7 @@ def attempt_key(step: Row) -> AttemptKey:
 
 
 def find_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int | None:
-    """The ``results.id`` of the attempt; None if nothing of it was collected yet."""
+    """The ``results.id`` of the attempt; None if none of its records was collected yet."""
     query = _BY_WORKFLOW if key.workflow_id is not None else _LOCAL if key.slurm_job_id is None else _AD_HOC
     row = connection.execute(query, key._asdict()).fetchone()
     return None if row is None else int(row[0])

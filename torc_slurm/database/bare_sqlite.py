@@ -1,8 +1,7 @@
-"""SQLite for the monitor: ``_sqlite3``, on which Python's ``sqlite3`` stands, without all that the two bring along.
+"""SQLite for the monitor: ``_sqlite3``, the base of Python's ``sqlite3``, without the imports of the two.
 
-``sqlite3`` imports datetime and collections; ``_sqlite3`` imports functools, which imports collections, for the
-``lru_cache`` that it keeps prepared statements in. Together that is 1 MB and 7 ms of every step's monitor, which runs
-each statement once.
+``sqlite3`` imports datetime and collections. ``_sqlite3`` imports functools, and so collections, for the ``lru_cache``
+of prepared statements. Together they cost every step's monitor 1 MB and 7 ms, and it runs each statement only once.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import sys
 
 
 def _without_functools() -> object:
-    """``_sqlite3``; where functools is not loaded yet, with a stand-in for it that caches nothing."""
+    """Import ``_sqlite3``; if functools is not loaded yet, with a replacement that caches nothing."""
     if "functools" not in sys.modules:
         stand_in = type(sys)("functools")
         stand_in.lru_cache = lambda _size: lambda make_statement: make_statement  # type: ignore[attr-defined]

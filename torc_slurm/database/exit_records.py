@@ -1,5 +1,5 @@
-"""How attempts of a run ended, from the node files alone: what the runner asks where srun's status leaves a doubt,
-and what the next run of a workflow has to know.
+"""How attempts of a run ended, from node files only. The runner reads it if srun's status is ambiguous, and the next
+run of a workflow to skip completed jobs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RUN_ENDS = "SELECT end_time FROM runs WHERE workflow_id = ? AND run_id = ? AND 
 
 
 class AttemptExits(NamedTuple):
-    """The exits of one attempt on all nodes: `expected` tasks, the codes and the time of those that were recorded."""
+    """The exits of one attempt on all nodes: the number of `expected` tasks, and the recorded codes and times."""
 
     expected: int
     return_codes: tuple[int, ...]
@@ -44,10 +44,10 @@ class AttemptExits(NamedTuple):
 
 
 def attempt_exits(paths: Iterable[str], workflow_id: int, run_id: int, job_id: int, attempt_id: int) -> AttemptExits:
-    """The exit records of one attempt in these node files; a file that is not there yet holds none.
+    """The exit records of one attempt in these node files; a missing file counts as empty.
 
     Raises:
-        DatabaseError: a file is damaged, or is written all the time.
+        DatabaseError: a file is damaged, or changes all the time.
         OSError: a file cannot be read.
     """
     rows: list[sqlite3.Row] = []
@@ -63,10 +63,10 @@ def attempt_exits(paths: Iterable[str], workflow_id: int, run_id: int, job_id: i
 
 
 def completed_jobs(paths: Iterable[str], workflow_id: int) -> set[int]:
-    """The jobs of a workflow that completed in any of the runs whose node files these are.
+    """The jobs of a workflow that completed in any of the runs of these node files.
 
-    The journal's word goes first: a job that the runner ended did not complete, whatever it exited with. Where there
-    is none, because the runner died, every task's exit record has to say 0.
+    The journal has priority: a job that the runner ended did not complete, whatever its exit code. Without a journal
+    entry, because the runner died, the exit record of every task must be 0.
 
     Raises:
         DatabaseError, OSError: as `attempt_exits`.
@@ -88,7 +88,7 @@ def _all_exited_0(nodes: list[tuple[int, int, int | None]]) -> bool:
 
 
 def run_has_ended(paths: Iterable[str], workflow_id: int, run_id: int) -> bool:
-    """Whether the run's journal says that its runner has ended it.
+    """Whether the run's journal says that its runner ended it.
 
     Raises:
         DatabaseError, OSError: as `attempt_exits`.
@@ -97,10 +97,10 @@ def run_has_ended(paths: Iterable[str], workflow_id: int, run_id: int) -> bool:
 
 
 def _look_up(path: str, query: str, values: tuple[int, ...]) -> list[sqlite3.Row]:
-    """A few rows of a node file, read in place where no transaction is under way: a job's end must not cost a copy.
+    """Read a few rows of a node file in place if no transaction is open: a copy at each job's end would be slow.
 
-    ``immutable`` keeps SQLite from the locks and the journal, so nothing is rolled back; a file that was written
-    meanwhile, that is of an older version, or cannot be read so, is copied and checked.
+    ``immutable`` makes SQLite take no locks and ignore the journal, so it rolls nothing back. A file that was written
+    meanwhile, or is of an older version, or is not readable this way, is copied and checked.
     """
     try:
         before = fingerprint(path)
@@ -114,7 +114,7 @@ def _look_up(path: str, query: str, values: tuple[int, ...]) -> list[sqlite3.Row
     except FileNotFoundError:
         return []
     except (sqlite3.Error, UnicodeDecodeError):
-        pass  # the copy tells what is wrong with it
+        pass  # the copy shows what is wrong with it
     return _query(path, query, values)
 
 

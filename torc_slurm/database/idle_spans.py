@@ -1,4 +1,4 @@
-"""Finds the attempts that hung, in the time series of their node files; reads private copies only."""
+"""Finds the attempts that hung, in the time series of their node files. Reads only private copies."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ AND typeof(timestamp) IN ('real', 'integer') ORDER BY timestamp
 
 
 def hung_attempts(output_dir: str, spans: Iterable[Span]) -> dict[AttemptId, bool]:
-    """Whether each attempt used no CPU in the last half of its time, on none of its nodes; unknown ones are left out.
+    """Whether each attempt used no CPU on any node in the last half of its time. Unknown ones are left out.
 
-    Each node file is copied once; one that cannot be read says nothing.
+    Copies each node file once, and skips files that cannot be read.
     """
     by_attempt: dict[AttemptId, list[bool | None]] = {}
     for node_file, group in groupby(spans, key=lambda span: span.node_file):

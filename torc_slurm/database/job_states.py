@@ -1,7 +1,7 @@
-"""The runner's word on each attempt in the main database, and what it makes of a job's status.
+"""The runner's state of each attempt in the main database, and the job status that follows from it.
 
-The journal says which jobs were started and how srun ended; what a job's own processes and Slurm say of its end weighs
-more, unless they know less: an exit record of SIGTERM does not say that the runner ended the job before the limit.
+The journal says which jobs were started and how srun ended. The records of a job's own processes and of Slurm have
+priority, unless they know less: an exit record with SIGTERM does not show that the runner ended the job.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _DESCRIBE = """
 UPDATE results SET job_name = :job_name, slurm_job_id = :slurm_job_id, step_id = coalesce(:step_id, step_id)
 WHERE id = :id AND job_name IS NULL
 """
-# The latest attempt of every job in its latest run: the journal's state, and the result's status. A runner that was
-# killed may have left no row of an attempt of which there is a result.
+# The latest attempt of every job in its latest run: the journal's state, and the result's status. A killed runner may
+# have left a result but no journal row.
 _LATEST = """
 SELECT s.job_id AS job_id, s.run_id AS run_id, s.attempt_id AS attempt_id, s.state AS state, r.status AS status
 FROM job_states s LEFT JOIN results r ON r.workflow_id = s.workflow_id AND r.job_id = s.job_id AND r.run_id = s.run_id
@@ -90,9 +90,9 @@ _SET_STATUS = "UPDATE jobs SET status = ? WHERE job_id = ?"
 
 
 def store_job_states(connection: sqlite3.Connection, rows: Iterable[Row]) -> set[int]:
-    """Take over rows of a node file's ``job_states``; returns the ``results.id`` of the attempts that changed.
+    """Store rows of a node file's ``job_states``. Returns the ``results.id`` of the attempts that changed.
 
-    An attempt that was started gets its row of ``results`` here, also where its wrapper could write nothing.
+    Creates the row of ``results`` of a started attempt, even if its wrapper could not write.
     """
     known = {row[0] for row in connection.execute(_KNOWN_WORKFLOWS)}
     changed: set[int] = set()
@@ -115,23 +115,23 @@ def run_has_ended(connection: sqlite3.Connection, attempt: Row) -> bool:
 
 
 def attempts_without_end(connection: sqlite3.Connection, workflow_id: int) -> set[int]:
-    """The ``results.id`` of attempts that count as running although their run is over."""
+    """The ``results.id`` of attempts that are still 'running' although their run is over."""
     return {int(row[0]) for row in connection.execute(_WITHOUT_END, (workflow_id,))}
 
 
 def reasons(connection: sqlite3.Connection, workflow_id: int, job_ids: Iterable[int]) -> dict[int, str]:
-    """Why these jobs ended as they did: the evidence of the latest attempt, else the runner's latest reason."""
+    """Why these jobs ended: the evidence of the latest attempt, else the runner's latest reason."""
     chosen = {"workflow_id": workflow_id, "jobs": json.dumps(list(job_ids))}
     found = {row["job_id"]: str(row["reason"]) for row in connection.execute(_REASONS, chosen)}
     return found | {row["job_id"]: str(row["status_evidence"]) for row in connection.execute(_EVIDENCE, chosen)}
 
 
 def with_journal(judged: Mapping[str, Value], journal: Row | None, *, run_ended: bool = False) -> dict[str, Value]:
-    """What was judged of an attempt, with the journal's word where it knows more; pure.
+    """The result of an attempt, corrected by the journal if that knows more; pure.
 
     Args:
         judged: ``status``, ``status_evidence`` and more columns of ``results``.
-        run_ended: whether its run is over: what wrote no end until then will write none.
+        run_ended: whether its run is over: an attempt without an end then gets none any more.
     """
     merged = dict(judged) if journal is None else _merged(judged, journal)
     if run_ended and merged["status"] == RUNNING:
@@ -152,13 +152,13 @@ def _merged(judged: Mapping[str, Value], journal: Row) -> dict[str, Value]:
 def _knows_more(status: str, state: str, return_code: Value) -> bool:
     if status == RUNNING:
         return state not in UNFINISHED
-    if status == COMPLETED:  # it was asked to end, and exited 0 upon that; or it did not make its files
+    if status == COMPLETED:  # asked to end, it exited 0; or it did not create its files
         return state in TOLD_TO_END or (state == FAILED and return_code == 0)
     return status == FAILED and state in SPECIFIC_ENDS
 
 
 def unmeasured_figures(journal: Row) -> dict[str, Value]:
-    """The columns of ``results`` for an attempt of which no wrapper wrote anything; all figures stay None."""
+    """The columns of ``results`` for an attempt that no wrapper recorded; all figures stay None."""
     start, end = journal["start_time"], journal["end_time"]
     return {
         "start_time": start,
@@ -178,7 +178,7 @@ def unfinished_workflows(connection: sqlite3.Connection) -> list[int]:
 
 
 def refresh_job_statuses(connection: sqlite3.Connection, workflow_id: int, active_run: int | None) -> None:
-    """Give every job of a workflow the status that its attempts and the active run (None: none is) make."""
+    """Update the status of every job of a workflow, from its attempts and the active run (None: there is none)."""
     jobs = {row["job_id"]: str(row["status"]) for row in connection.execute(_JOBS, (workflow_id,))}
     latest = {row["job_id"]: row for row in connection.execute(_LATEST, {"workflow_id": workflow_id})}
     words = {job: (int(row["run_id"]), str(row["status"] or row["state"])) for job, row in latest.items()}
@@ -196,12 +196,12 @@ def job_statuses(
     words: Mapping[int, tuple[int, str]],
     active_run: int | None,
 ) -> dict[int, str]:
-    """Where each job stands; pure.
+    """The status of each job; pure.
 
     Args:
-        jobs: the status so far by job id.
-        words: the latest word on a job: in which run it was said, and a status.
-        active_run: the run that may still start jobs; None: no one does.
+        jobs: the current status by job id.
+        words: the latest state of a job: its run, and the status.
+        active_run: the run that may still start jobs; None: there is none.
     """
     completed = {job for job, (_, word) in words.items() if word == COMPLETED}
     completed |= {job for job, status in jobs.items() if status == COMPLETED and job not in words}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     JournalRow = Mapping[str, int | float | str | None]
 else:
-    from torc_slurm.database.bare_sqlite import sqlite3  # the wrapper's spool is brought over by way of here
+    from torc_slurm.database.bare_sqlite import sqlite3  # the wrapper's spool is brought over through this module
 
 RUN_COLUMNS = (
     "workflow_id",
@@ -76,10 +76,10 @@ def write_journal(
     job_states: Sequence[JournalRow],
     lock_wait_seconds: float = LOCK_WAIT_SECONDS,
 ) -> None:
-    """Put these rows (keys: `RUN_COLUMNS`, `JOB_STATE_COLUMNS`) in place of older ones, all in one transaction.
+    """Replace older rows by these (keys: `RUN_COLUMNS`, `JOB_STATE_COLUMNS`), all in one transaction.
 
     Raises:
-        DatabaseError: the node file cannot be written; nothing of it is written then.
+        DatabaseError: the node file cannot be written; it is unchanged.
     """
     with NodeFileWriter(path, lock_wait_seconds) as connection:
         connection.executemany(_PUT_RUN, [{name: storable(value) for name, value in row.items()} for row in runs])
@@ -89,7 +89,7 @@ def write_journal(
 
 
 def move_journal(source: str, target: str) -> None:
-    """Put the journal of one node file (a spool that nobody writes any more) into another.
+    """Copy the journal of one node file (a spool without a writer) into another.
 
     Raises:
         DatabaseError: the target cannot be written.
@@ -97,7 +97,7 @@ def move_journal(source: str, target: str) -> None:
     """
     connection = sqlite3.connect(source, isolation_level=None)
     try:
-        migrate(connection, NODE_SCHEMA)  # one of an older torc-slurm
+        migrate(connection, NODE_SCHEMA)  # an older torc-slurm may have written it
         runs = [dict(zip(RUN_COLUMNS, row, strict=True)) for row in connection.execute(SELECT_RUNS)]
         states = [dict(zip(JOB_STATE_COLUMNS, row, strict=True)) for row in connection.execute(SELECT_JOB_STATES)]
     finally:

@@ -1,4 +1,4 @@
-"""Which node files the main database has read, in which condition, and what was wrong with them."""
+"""The node files that the main database has read: their fingerprint then, and what was wrong with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHERE node_files.fingerprint <> excluded.fingerprint OR node_files.problem IS NO
 
 
 class Known(NamedTuple):
-    """In which condition a node file was read last, and what was wrong with it."""
+    """The fingerprint of a node file when it was last read, and what was wrong with it."""
 
     fingerprint: str
     problem: str | None
@@ -29,5 +29,5 @@ def known_node_files(connection: sqlite3.Connection) -> dict[str, Known]:
 def remember_node_file(
     connection: sqlite3.Connection, path: str, condition: str, problem: str | None, *, now: float
 ) -> None:
-    """Note in which condition a node file was read at Unix time ``now``."""
+    """Record the fingerprint of a node file that was read at Unix time ``now``."""
     connection.execute(_REMEMBER, (path, condition, now, problem))

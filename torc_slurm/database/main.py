@@ -1,8 +1,7 @@
-"""Opens the main database ``<output_dir>/torc.db``: one writer at a time, brought up to date, and readable in
-any case.
+"""Opens the main database ``<output_dir>/torc.db``: one writer at a time, migrated, and always readable.
 
-Where the output directory cannot be written (a colleague's, a read-only mount) a private copy in memory takes
-its place, so that reading commands work on what can be read; ``MainDatabase.read_only_reason`` says so.
+If the output directory cannot be written (a colleague's, a read-only mount), a private copy in memory replaces it, so
+that reading commands still work; ``MainDatabase.read_only_reason`` says so.
 """
 
 from __future__ import annotations
@@ -43,9 +42,7 @@ class DiskFullError(DatabaseError):
 
 
 class MainDatabase(NamedTuple):
-    """An open main database; ``read_only_reason`` is None where it is the real one, else why it is a copy in
-    memory.
-    """
+    """An open main database; ``read_only_reason`` is None, or why it is a copy in memory."""
 
     connection: sqlite3.Connection
     output_dir: str
@@ -53,7 +50,7 @@ class MainDatabase(NamedTuple):
 
 
 def main_database_path(output_dir: str) -> str:
-    """Where the main database of an output directory is."""
+    """The path of an output directory's main database."""
     return os.path.join(output_dir, MAIN_DATABASE_NAME)
 
 
@@ -65,17 +62,16 @@ def open_main(
     on_wait: Callable[[str], None] = lambda _message: None,
     create_directory: bool = False,
 ) -> Iterator[MainDatabase]:
-    """The main database of ``output_dir`` in autocommit mode, for this process alone until the body ends.
+    """Open the main database of ``output_dir`` in autocommit mode, locked for this process until the body ends.
 
     Args:
         timeout_seconds: how long to wait for another writer.
-        on_wait: called with one line for the user when there is another.
-        create_directory: for commands that put something there; others refuse a directory that does not
-        exist.
+        on_wait: called with one line for the user while it waits.
+        create_directory: for commands that write; others refuse a directory that does not exist.
 
     Raises:
         InputError: there is no such directory.
-        LockTimeoutError: another process kept it for too long.
+        LockTimeoutError: another process held the lock too long.
         DatabaseError: it is damaged, or of a newer version.
     """
     if create_directory:
@@ -101,7 +97,7 @@ def open_main(
             raise _unusable(path, error) from error
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             if is_sound(connection):
-                raise  # the fault is not the file's
+                raise  # not an error of this file
             raise _unusable(path, error) from error
 
 
@@ -110,14 +106,14 @@ def _no_directory(output_dir: str) -> InputError:
         return InputError(f"{output_dir} is a file, not an output directory; give that of your jobs by --output-dir")
     message = f"there is no output directory {output_dir}"
     parent = os.path.dirname(output_dir)
-    for above in (parent, os.path.dirname(parent)):  # called inside an output directory
+    for above in (parent, os.path.dirname(parent)):  # the user is inside an output directory
         if any(os.path.exists(os.path.join(above, name)) for name in (MAIN_DATABASE_NAME, RESOURCE_DIR)):
             return InputError(f"{message}, but {above} is one; give it: --output-dir {_short(above)}")
     return InputError(f"{message}; give that of your jobs by --output-dir")
 
 
 def _short(directory: str) -> str:
-    """As ``.`` or ``..`` where it is that."""
+    """``.`` or ``..`` if it is one of these."""
     for short in (".", ".."):
         with contextlib.suppress(OSError):
             if os.path.samefile(directory, short):
@@ -127,10 +123,10 @@ def _short(directory: str) -> str:
 
 @contextlib.contextmanager
 def open_to_write(output_dir: str, *, on_wait: Callable[[str], None] = lambda _message: None) -> Iterator[MainDatabase]:
-    """As `open_main`, for commands that put something there: the directory is made, and a mere copy is refused.
+    """Like `open_main`, for commands that write: makes the directory, and refuses to work on a copy.
 
     Raises:
-        InputError: the directory's name is not UTF-8: paths could not be kept.
+        InputError: the directory's name is not UTF-8: paths could not be stored.
         DatabaseError: the directory or the database cannot be written; or as `open_main`.
     """
     try:
@@ -149,7 +145,7 @@ def open_to_write(output_dir: str, *, on_wait: Callable[[str], None] = lambda _m
 
 @contextlib.contextmanager
 def open_copy(output_dir: str, reason: str) -> Iterator[MainDatabase]:
-    """A copy in memory of the main database, also of one that is not there yet: nothing of what is done stays.
+    """Open a temporary copy in memory of the main database, or of an empty one: no change stays.
 
     Args:
         reason: for ``MainDatabase.read_only_reason``.
@@ -162,9 +158,9 @@ def open_copy(output_dir: str, reason: str) -> Iterator[MainDatabase]:
 
 
 def detached_copy(database: MainDatabase) -> sqlite3.Connection:
-    """A private copy to read from without holding the database: a long answer may wait for its reader.
+    """A private copy, so that a long answer can wait for its reader without locking the database.
 
-    Its file is deleted already: nothing of it stays.
+    Its file is already deleted, so nothing stays on disk.
     """
     with tempfile.TemporaryDirectory(prefix="torc-read-") as directory:
         copy = sqlite3.connect(os.path.join(directory, "copy.db"), isolation_level=None)
@@ -175,7 +171,7 @@ def detached_copy(database: MainDatabase) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the body's changes, or none."""
+    """Commit all of the body's changes, or none."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -188,7 +184,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextlib.contextmanager
 def savepoint(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the body's changes, or none of them, inside a transaction that goes on in both cases."""
+    """Keep all of the body's changes, or none; the surrounding transaction continues in both cases."""
     connection.execute("SAVEPOINT part")
     try:
         yield
@@ -203,7 +199,7 @@ def savepoint(connection: sqlite3.Connection) -> Iterator[None]:
 def _lock_or_reason(
     stack: contextlib.ExitStack, path: str, timeout_seconds: float, on_wait: Callable[[str], None]
 ) -> str | None:
-    """Take the lock until the stack ends; where this place cannot be written, why."""
+    """Lock until the stack ends. Returns the reason if the directory cannot be written."""
     try:
         stack.enter_context(write_lock(path, timeout_seconds=timeout_seconds, on_wait=on_wait))
     except OSError as error:
@@ -216,7 +212,7 @@ def _lock_or_reason(
 
 
 def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.Connection:
-    """Connect; every error names the file."""
+    """Connect; an error names the file."""
     try:
         return connect(path)
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -226,7 +222,7 @@ def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.C
 
 
 def _make(path: str) -> None:
-    """An empty file where there is none yet: the values of ``env:`` come into it, so only its owner can read it."""
+    """Create an empty file if there is none. It will contain values of ``env:``, so only its owner can read it."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, private_mode())
     except FileExistsError:
@@ -238,14 +234,14 @@ def _make(path: str) -> None:
 
 
 def _give_to_owner(path: str) -> None:
-    """Root looking into a user's directory must not leave a database there that the user cannot write."""
+    """If root creates a database in a user's directory, make the user its owner."""
     directory = os.stat(os.path.dirname(path))
     if os.geteuid() == 0 and directory.st_uid != 0:
         os.chown(path, directory.st_uid, directory.st_gid)
 
 
 def _unusable(path: str, error: Exception) -> DatabaseError:
-    """What to say of a database that cannot be used: it is full, or locked, or damaged."""
+    """The error for an unusable database: full, locked or damaged."""
     if is_full(error):
         return DiskFullError(f"{path} cannot be written: no space is left for it ({error})")
     if isinstance(error, sqlite3.OperationalError) and not any(word in str(error) for word in _WORDS_OF_DAMAGE):
@@ -266,12 +262,12 @@ def _in_one_line(error: Exception) -> str:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether SQLite failed because the disk, or the user's share of it, is full."""
+    """Whether SQLite failed because the disk, or the user's quota, is full."""
     return isinstance(error, sqlite3.OperationalError) and any(word in str(error) for word in _WORDS_OF_A_FULL_DISK)
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
-    """Whether a main database is whole as far as SQLite can tell."""
+    """Whether SQLite finds no damage in a main database."""
     try:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         return found == "ok" and missing_column(connection, MAIN_SCHEMA) is None
@@ -286,8 +282,8 @@ def open_prepared(
     *,
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Iterator[tuple[MainDatabase, _Prepared]]:
-    """As `open_main`, after `prepare` has brought the database up to date; where the disk is too full for that, a copy
-    in memory is brought up to date instead, so that what is asked for is shown all the same.
+    """Like `open_main`, after `prepare` has updated the database. If the disk is too full for that, it updates a copy
+    in memory instead, so that the answer is still correct.
 
     Raises:
         InputError, DatabaseError: as `open_main`.
@@ -307,7 +303,7 @@ def open_prepared(
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    vfs = "" if _locks_work(path + LOCK_SUFFIX) else "?vfs=unix-none"  # our lock file keeps others of ours away
+    vfs = "" if _locks_work(path + LOCK_SUFFIX) else "?vfs=unix-none"  # our lock file excludes torc's other processes
     connection = sqlite3.connect(
         f"file:{quote(path)}{vfs}", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_SECONDS
     )
@@ -352,7 +348,7 @@ def _check_ours(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _locks_work(path: str) -> bool:
-    """Whether this file system has POSIX locks, tried on our own lock file: Lustre without flock has none."""
+    """Whether this file system has POSIX locks, tried on our own lock file. Lustre without flock has none."""
     try:
         with open(path, "r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,13 +1,12 @@
-"""The schema of the main database, ``torc.db``: what every attempt used, Slurm's view of it, and where both
-came from.
+"""The schema of the main database, ``torc.db``: what every attempt used, Slurm's accounting of it, and the sources of
+both.
 
-``results`` has one row per attempt, ``step_nodes``, ``task_exits`` and ``step_notes`` hold what the nodes
-wrote about it, ``slurm_stats`` what Slurm's accounting says, ``node_files`` which files were read in which
-condition.
+``results`` has one row per attempt; ``step_nodes``, ``task_exits`` and ``step_notes`` hold what the nodes wrote about
+it, ``slurm_stats`` what Slurm's accounting says, ``node_files`` which files were read and their fingerprints.
 
-An attempt is identified in one of three ways, each with a unique index of its own, because NULLs never clash
-in SQLite: by workflow (``workflow_id, job_id, run_id, attempt_id``), ad hoc in Slurm (``slurm_job_id,
-step_id, run_id, attempt_id``), outside Slurm (``local_host, run_id, job_id, attempt_id``).
+An attempt is identified in one of three ways, each with its own unique index, because NULLs never clash in SQLite: by
+workflow (``workflow_id, job_id, run_id, attempt_id``), ad hoc in Slurm (``slurm_job_id, step_id, run_id,
+attempt_id``), outside Slurm (``local_host, run_id, job_id, attempt_id``).
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from torc_slurm.database.sizing_schema import SIZING_TABLES
 from torc_slurm.database.slurm_stats_schema import FIRST_COLUMNS
 from torc_slurm.database.workflow_schema import TORC_FILES, WORKFLOW_TABLES
 
-# Memory and CPU are those of the largest node, as Slurm's --mem means it; all_nodes_* are sums over the
-# nodes, NULL unless every node of the step reported.
+# Memory and CPU are those of the largest node, like Slurm's --mem. all_nodes_* are sums over the nodes, NULL unless
+# every node of the step reported.
 _RESULTS = """
 CREATE TABLE results (
     id INTEGER PRIMARY KEY,
@@ -93,8 +92,7 @@ _RESULT_KEYS = (
     "CREATE INDEX results_by_allocation ON results (slurm_job_id, run_id, step_id)",
 )
 
-# One row per attempt and node, as the node wrote it: steps, step_usage and monitor_usage of the node file
-# side by side.
+# One row per attempt and node, as the node wrote it: steps, step_usage and monitor_usage of the node file joined.
 _STEP_NODES = """
 CREATE TABLE step_nodes (
     id INTEGER PRIMARY KEY,
@@ -187,8 +185,7 @@ _SLURM_STATS_KEYS = (
     "CREATE INDEX slurm_stats_by_allocation ON slurm_stats (slurm_job_id, run_id, step_id)",
 )
 
-# `fingerprint` says in which condition the file was read last; `problem` why it could not be used, NULL if it
-# could.
+# `fingerprint`: the file's state when it was last read; `problem`: why it could not be used, or NULL.
 _NODE_FILES = """
 CREATE TABLE node_files (
     path TEXT PRIMARY KEY,
@@ -197,7 +194,7 @@ CREATE TABLE node_files (
     problem TEXT
 )"""
 
-# A workflow that was deleted: its files are removed after the rows are, by this command or by a later one.
+# Deleted workflows: this command or a later one removes their files after the rows.
 _DELETED_WORKFLOWS = """
 CREATE TABLE deleted_workflows (
     workflow_id INTEGER PRIMARY KEY,

@@ -1,8 +1,8 @@
-"""Makes one row of figures from what each node of a step wrote; pure.
+"""Merges the figures that the nodes of a step wrote into one row; pure.
 
-Memory and CPU are those of the largest node, each figure with the source of that node, as Slurm's --mem is
-per node. Sums over the nodes stand beside as all_nodes_*: NULL unless every node of the step has reported the
-figure, because a sum with a hole would look like a small job.
+Memory and CPU are those of the largest node, each figure with that node's source, because Slurm's --mem is per node.
+all_nodes_* are sums over the nodes, NULL unless every node has reported the figure: an incomplete sum would look like
+a small job.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def is_complete(nodes: Sequence[Row], exits: Sequence[Row]) -> bool:
 
 
 def last_seen(nodes: Sequence[Row]) -> float:
-    """When anything of the attempt was last written: Unix time; 0.0 where nothing was."""
+    """When the attempt's last record was written (Unix time); 0.0 without any."""
     return max(map(float, _numbers(nodes, "last_flush_time")), default=0.0)
 
 
@@ -69,9 +69,7 @@ def _extent(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
 
 
 def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
-    """The highest of the tasks' own exit records; srun's and sacct's codes say something else after an OOM
-    kill.
-    """
+    """The highest exit record of the tasks. srun's and sacct's codes differ from it after an OOM kill."""
     if not exits:
         return {"return_code": None, "return_signal": None}
     worst = max(exits, key=lambda record: float(record["return_code"] or 0))
@@ -79,7 +77,7 @@ def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
 
 
 def _take_largest(merged: dict[str, Value], nodes: Sequence[Row], figure: Figure) -> None:
-    """Put the largest node's value in place, with its source and its node."""
+    """Copy the largest node's value, with its source and the node's name."""
     largest = nodes[0] if len(nodes) == 1 else _largest(nodes, figure.name)
     if largest is not None and largest[figure.name] is None:
         largest = None
@@ -89,7 +87,7 @@ def _take_largest(merged: dict[str, Value], nodes: Sequence[Row], figure: Figure
 
 
 def _largest(nodes: Sequence[Row], figure: str) -> Row | None:
-    """The node with the largest value; None where no node measured it."""
+    """The node with the largest value; None if no node measured it."""
     measured = [(value, node) for node in nodes if isinstance(value := node[figure], (int, float))]
     return max(measured, key=lambda pair: pair[0])[1] if measured else None
 

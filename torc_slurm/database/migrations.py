@@ -1,7 +1,7 @@
 """Brings a SQLite file's schema up to date: ordered, append-only migrations, each with its bookkeeping row.
 
-A schema is a sequence of ``(name, statements)``; the version of a file is the number of migrations applied to it,
-kept in ``schema_migrations`` with when and what. Standard library only: the monitor uses it too.
+A schema is a sequence of ``(name, statements)``. The version of a file is the number of applied migrations, which
+``schema_migrations`` records with time and name. Standard library only: the monitor uses it too.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _EXPECTED: dict[Schema, dict[str, set[str]]] = {}
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """How many migrations the file has; 0 for a new one. ``PRAGMA user_version`` repeats it for a quick look."""
+    """The number of migrations that the file has; 0 for a new one. ``PRAGMA user_version`` repeats it."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Apply what is missing, in one transaction.
+    """Apply the missing migrations in one transaction.
 
     The connection must be in autocommit mode (``isolation_level=None``).
 
@@ -52,7 +52,7 @@ def migrate(connection: sqlite3.Connection, schema: Schema) -> None:
 
 
 def migrate_within(connection: sqlite3.Connection, schema: Schema) -> None:
-    """The same within the caller's transaction: a new file is made and first written by one commit.
+    """Like `migrate`, but in the caller's transaction: one commit creates and first writes a new file.
 
     Raises:
         DatabaseError: the file was written by a newer version of torc-slurm.
@@ -75,7 +75,7 @@ def _apply(connection: sqlite3.Connection, number: int, name: str, statements: t
 
 
 def missing_column(connection: sqlite3.Connection, schema: Schema) -> str | None:
-    """The first table or column of the schema that a file of its version lacks, in words; None: it has them all."""
+    """The first table or column that a file of its version lacks, in words; None if it has all."""
     found = _columns(connection)
     for table, names in _expected_columns(connection, schema).items():
         if table not in found:
@@ -94,7 +94,7 @@ def _columns(connection: sqlite3.Connection) -> dict[str, set[str]]:
 
 
 def _expected_columns(connection: sqlite3.Connection, schema: Schema) -> dict[str, set[str]]:
-    """By the schema itself, made in memory once."""
+    """The columns by table, from the schema applied to a database in memory."""
     known = _EXPECTED.get(schema)
     if known is None:
         empty = type(connection)(":memory:", isolation_level=None)

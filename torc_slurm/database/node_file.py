@@ -1,9 +1,9 @@
 """Writes node files: one transaction per batch, under a lock in the node's own directory, on any shared file system.
 
-SQLite's own locks are missing or hang on some NFS and Lustre mounts, so the processes of one node take turns by a flock
-under /tmp and open the file with ``nolock``; only one host ever writes a file. The journal is a rollback journal
-(TRUNCATE: no create and unlink per commit): WAL needs shared memory that a network file system does not have.
-Standard library only: the monitor loads it after the job has started.
+SQLite's own locks are missing or hang on some NFS and Lustre mounts. So the processes of one node take turns with a
+flock under /tmp and open the file with ``nolock``; only one host ever writes a file. The journal is a rollback journal
+(TRUNCATE: no create and unlink per commit): WAL needs shared memory, which a network file system lacks. Standard
+library only: the monitor loads it after the job has started.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ _SERIES = {
 def write_batch(
     path: str, batch: Batch, lock_wait_seconds: float = LOCK_WAIT_SECONDS, may_be_there: bool = False
 ) -> None:
-    """Write the batch in one transaction, creating the file and bringing its schema up to date where needed.
+    """Write the batch in one transaction. Creates the file and updates its schema if needed.
 
-    Figures never replace those of a later flush. ``may_be_there``: rows of series that the file has are left out.
+    Figures never replace those of a later flush. ``may_be_there``: skip rows of series that the file already has.
 
     Raises:
-        DatabaseError: it cannot be written; the message names the file and the reason. Nothing of it is written then.
+        DatabaseError: it cannot be written; the message names the file and the reason. The file is unchanged.
     """
     with NodeFileWriter(path, lock_wait_seconds) as connection:
         step_row = _storable(batch.step)
@@ -117,7 +117,7 @@ def _storable(row: Row) -> Row:
 
 
 class NodeFileWriter:
-    """Holds the node's lock on the file and one transaction in it, for the length of a ``with`` block."""
+    """Holds the node's lock on the file and one transaction in it during a ``with`` block."""
 
     def __init__(self, path: str, lock_wait_seconds: float) -> None:
         self._path = path
@@ -128,7 +128,7 @@ class NodeFileWriter:
     def __enter__(self) -> sqlite3.Connection:
         try:
             place = os.path.dirname(self._path)
-            if not os.path.isdir(place):  # asked first: it is there for all batches but the first
+            if not os.path.isdir(place):  # checked first: it exists for all batches but the first
                 make_shared_directory(place)
             self._lock = take_lock(self._path, self._lock_wait_seconds)
             self._connection = _open(self._path, locked=self._lock >= 0)
@@ -163,7 +163,7 @@ def _explained(path: str, error: Exception) -> DatabaseError:
 
 
 def take_lock(path: str, wait_seconds: float) -> int:
-    """A descriptor that holds this node's lock on the file until it is closed; -1 where there is no place for locks.
+    """A descriptor that holds this node's lock on the file until it is closed; -1 if there is no directory for locks.
 
     Raises:
         OSError: another process held it for all of ``wait_seconds``.
@@ -176,10 +176,10 @@ def take_lock(path: str, wait_seconds: float) -> int:
         lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still_there(lock, place):  # else its holder has removed it, and others may hold a new one
+            if _is_still_there(lock, place):  # else its holder removed it, and others may hold a new one
                 return lock
         except BlockingIOError:
-            pass  # held by another: again in a moment
+            pass  # another process holds it: try again
         os.close(lock)
         if time.monotonic() > deadline:
             raise OSError(errno.EAGAIN, f"another process of this node has held it for {wait_seconds:g} s")
@@ -187,7 +187,7 @@ def take_lock(path: str, wait_seconds: float) -> int:
 
 
 def release_lock(path: str, lock: int) -> None:
-    """Give a lock back, and leave no file behind; a descriptor of -1 holds none."""
+    """Release a lock and remove its file; a descriptor of -1 holds none."""
     if lock < 0:
         return
     try:
@@ -222,7 +222,7 @@ def _open(path: str, locked: bool) -> sqlite3.Connection:
 
 
 def _is_latest(connection: sqlite3.Connection, step: Row) -> bool:
-    """Whether nothing of the step was flushed after this batch: a spool can be brought over late."""
+    """Whether this batch is the step's latest flush: a spool can be brought over late."""
     found = connection.execute(_LAST_FLUSH, (step["invocation"],)).fetchone()
     return found is None or float(str(step["last_flush_time"])) >= found[0]
 
@@ -233,7 +233,7 @@ def _uri(path: str, parameters: str) -> str:
 
 
 def _put_step(connection: sqlite3.Connection, row: Row) -> int:
-    """Insert or bring up to date the step's row; returns its id."""
+    """Insert or update the step's row; returns its id."""
     found = connection.execute(_STEP_OF_INVOCATION, (row["invocation"],)).fetchone()
     attempt = row["attempt_id"]
     if found is not None:
@@ -248,7 +248,7 @@ def _put_step(connection: sqlite3.Connection, row: Row) -> int:
 def _put_step_row(connection: sqlite3.Connection, row: Row) -> None:
     columns = ", ".join(row)
     places = ", ".join("?" * len(row))
-    # begin_time is the earliest task's; an end that is known is not forgotten by a writer that came late
+    # begin_time is the earliest task's; a late writer must not erase a known end
     updates = ", ".join(f"{name} = {_MERGED.get(name, 'excluded.' + name)}" for name in row)
     statement = (
         f"INSERT INTO steps ({columns}) VALUES ({places})"  # noqa: S608 - column names of our own
@@ -286,14 +286,14 @@ def _add_series(
 def _without_those_there(
     connection: sqlite3.Connection, table: str, job_id: object, rows: list[tuple[float, ...]]
 ) -> list[tuple[float, ...]]:
-    """The rows, timestamp first, whose timestamps the job has not in the table."""
+    """The rows (timestamp first) whose timestamps the table lacks for this job."""
     query = f"SELECT timestamp FROM {table} WHERE job_id = ? AND timestamp BETWEEN ? AND ?"  # noqa: S608 - our own names
     there = {row[0] for row in connection.execute(query, (job_id, rows[0][0], rows[-1][0]))}
     return [row for row in rows if row[0] not in there]
 
 
 def read_batches(path: str) -> Iterator[Batch]:
-    """The steps of a node file that nobody writes any more (a spool), each as the batch that would write it again."""
+    """The steps of a node file without a writer (a spool), each as the batch that writes it again."""
     connection = sqlite3.connect(_uri(path, "mode=rw"), uri=True, isolation_level=None)
     connection.row_factory = sqlite3.Row
     try:
@@ -307,7 +307,7 @@ def _batch_of(connection: sqlite3.Connection, step: Row) -> Batch:
     number, attempt = step.pop("id"), step["attempt_id"]
     batch = Batch({**step, "attempt_id": attempt if step["workflow_id"] is not None else None})
     batch.usage = _without_step(connection, "step_usage", number)
-    if batch.usage is not None and batch.usage["sample_count"] is None:  # a recorder's, in a dead monitor's place
+    if batch.usage is not None and batch.usage["sample_count"] is None:  # written by a recorder, after its monitor died
         batch.usage, batch.usage_at_exit = None, batch.usage
     batch.monitor = _without_step(connection, "monitor_usage", number)
     exits = connection.execute("SELECT * FROM task_exits WHERE step = ?", (number,)).fetchall()

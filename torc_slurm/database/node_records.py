@@ -1,4 +1,4 @@
-"""Reads one node file: what the processes of one node wrote, checked and as plain data.
+"""Reads one node file: what the processes of one node wrote, checked, as plain data.
 
 The file may be broken, foreign, half written or of another version; then the error says so and names it.
 """
@@ -43,7 +43,7 @@ _MONITOR_SQL = ", ".join(f"m.{name.removeprefix('monitor_')} AS {name}" for name
 _STEPS = f"""
 SELECT s.*, {_USAGE_SQL}, {_MONITOR_SQL} FROM steps s
 LEFT JOIN step_usage u ON u.step = s.id LEFT JOIN monitor_usage m ON m.step = s.id ORDER BY s.id
-"""  # noqa: S608 - built from the constants above only
+"""  # noqa: S608 - built only from the constants above
 _EXITS = f"SELECT step, {', '.join(EXIT_COLUMNS)} FROM task_exits ORDER BY step, task"  # noqa: S608 - constants
 _NOTES = "SELECT step, time, note FROM step_notes ORDER BY step, time, note"
 _SLURM_STATS = f"SELECT {', '.join(COLUMN_NAMES)} FROM slurm_stats ORDER BY slurm_job_id, run_id, step_id"  # noqa: S608 - constants
@@ -77,14 +77,14 @@ _TEXT_COLUMNS = (
     | TEXT_FIGURES
     | TEXT_COLUMNS
 )
-_GOOD_KINDS: set[tuple[tuple[str, ...], tuple[type, ...]]] = set()  # columns and types that were found good
+_GOOD_KINDS: set[tuple[tuple[str, ...], tuple[type, ...]]] = set()  # columns and types that passed the check
 _INFINITE = (math.inf, -math.inf)
 _NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time"))
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step on one node: its row of ``steps`` with usage beside it, the exits of its tasks, its notes."""
+    """One step on one node: its row of ``steps`` with the usage, the exits of its tasks, its notes."""
 
     step: Row
     exits: tuple[Row, ...]
@@ -93,8 +93,8 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class NodeRecords:
-    """All that one node file holds apart from the sample series; ``fingerprint`` is the file's condition when
-    read. ``runs`` and ``job_states`` are the runner's journal, which only the batch host's file has.
+    """All records of one node file except the sample series; ``fingerprint`` is the file's state when it was read.
+    ``runs`` and ``job_states`` are the runner's journal, which only the batch host's file has.
     """
 
     path: str
@@ -106,10 +106,10 @@ class NodeRecords:
 
 
 def read_node_file(path: str) -> NodeRecords:
-    """Read a private copy of the node file at ``path``; the original is neither opened by SQLite nor written.
+    """Read a private copy of the node file at ``path``. SQLite does not open the original.
 
     Raises:
-        NodeFileBusy: it is being written just now.
+        NodeFileBusy: a process is writing it.
         DatabaseError: it is not a node file, is damaged, or of a newer version.
         OSError: it cannot be read or copied.
     """
@@ -121,12 +121,12 @@ def read_node_file(path: str) -> NodeRecords:
 
 @contextlib.contextmanager
 def copied_node_file(path: str) -> Iterator[tuple[sqlite3.Connection | None, str]]:
-    """A connection to a private copy of the node file (None where its writer has only just created it), checked.
+    """A checked connection to a private copy of the node file; None if its writer has only just created it.
 
-    Also yields the original's fingerprint. The copy may be changed: it is removed at the end.
+    Also yields the original's fingerprint. The body may change the copy, which is removed at the end.
 
     Raises:
-        NodeFileBusy, DatabaseError, OSError: as `read_node_file`; also for what the body meets in it.
+        NodeFileBusy, DatabaseError, OSError: as `read_node_file`; also for what the body finds in it.
     """
     with snapshot(path) as (copy, fingerprint), closing(connect_to_copy(copy)) as connection:
         try:
@@ -137,10 +137,10 @@ def copied_node_file(path: str) -> Iterator[tuple[sqlite3.Connection | None, str
 
 
 def is_checked(connection: sqlite3.Connection, copy: str, path: str) -> bool:
-    """Check a private copy of the node file at ``path``, and bring it to this version's schema.
+    """Check a private copy of the node file at ``path``, and migrate it to this version's schema.
 
     Returns:
-        Whether there is anything in it: its writer may have only just created it.
+        Whether it has content: its writer may have only just created it.
 
     Raises:
         DatabaseError: it is not a node file, is damaged, or of a newer version.
@@ -156,7 +156,7 @@ def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) ->
     """All but the series, from a connection of `copied_node_file`.
 
     Raises:
-        DatabaseError: a column holds what does not belong there.
+        DatabaseError: a column has a value of the wrong type.
     """
     return NodeRecords(
         path,
@@ -169,7 +169,7 @@ def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) ->
 
 
 def connect_to_copy(copy: str) -> sqlite3.Connection:
-    """A connection to a private copy; text that is not UTF-8 is replaced."""
+    """A connection to a private copy. Text that is not UTF-8 is replaced."""
     connection = sqlite3.connect(copy, isolation_level=None)
     connection.row_factory = sqlite3.Row
     connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -180,7 +180,7 @@ def _is_empty(connection: sqlite3.Connection, copy: str, path: str) -> bool:
     """Whether its writer has only just created it.
 
     Raises:
-        DatabaseError: it is no SQLite file (SQLite takes a few stray bytes for an empty one), or somebody else's.
+        DatabaseError: it is not a SQLite file (SQLite accepts a few stray bytes as empty), or another program's.
     """
     tables = {row[0] for row in connection.execute(_TABLES)}
     if tables and not {"steps", "schema_migrations"} <= tables:
@@ -233,10 +233,10 @@ def _rows(connection: sqlite3.Connection, query: str, path: str) -> tuple[Row, .
 
 
 def _checked(row: sqlite3.Row, path: str) -> Row:
-    """The row as a mapping; SQLite itself lets any column hold any type, what reads it later does not.
+    """The row as a mapping. SQLite accepts any type in any column, but the readers of the row do not.
 
     Raises:
-        DatabaseError: text or bytes where a number belongs, or nothing where something must stand.
+        DatabaseError: text or bytes instead of a number, or NULL in a required column.
     """
     values: dict[str, Value] = dict(row)
     cells = tuple(values.values())

@@ -1,7 +1,7 @@
 """The schema of a node file: what the processes of one node measured in one run.
 
-The first two tables have exactly the columns, types and order of the reference that the project implements; all else
-stands in tables beside them. An attempt's samples are those of its ``job_id`` with a timestamp within its span.
+The first two tables have exactly the columns, types and order of the Rust torc, which this project reimplements; all
+else is in other tables. An attempt's samples are those of its ``job_id`` with a timestamp within its time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CREATE TABLE job_resource_samples (
 
 _JOB_METADATA = "CREATE TABLE job_metadata (job_id INTEGER PRIMARY KEY, job_name TEXT)"
 
-# One row per step and node; `invocation` tells a second wrapper in the same step from the first one writing again.
+# One row per step and node. `invocation` separates a second wrapper in the same step from the first one's next write.
 _STEPS = """
 CREATE TABLE steps (
     id INTEGER PRIMARY KEY,
@@ -50,7 +50,7 @@ CREATE TABLE steps (
     UNIQUE (job_id, attempt_id)
 )"""
 
-# What the step used on this node: the figures so far at each flush, final when steps.end_time is set.
+# What the step used on this node: the figures at the last flush, final if steps.end_time is set.
 _STEP_USAGE = """
 CREATE TABLE step_usage (
     step INTEGER PRIMARY KEY REFERENCES steps (id),
@@ -113,7 +113,7 @@ CREATE TABLE task_exits (
     PRIMARY KEY (step, task)
 )"""
 
-# What was lost, backed off or could not be measured, said in words.
+# What was lost, slowed down or could not be measured, in words.
 _STEP_NOTES = """
 CREATE TABLE step_notes (
     step INTEGER NOT NULL REFERENCES steps (id),
@@ -122,7 +122,7 @@ CREATE TABLE step_notes (
     UNIQUE (step, time, note)
 )"""
 
-# Series beside the reference's one; the seam for GPUs and node-wide series is one more table each.
+# Further series; a GPU or node-wide series would be one more table each.
 _IO_SAMPLES = """
 CREATE TABLE job_io_samples (
     id INTEGER PRIMARY KEY,
@@ -145,7 +145,7 @@ CREATE TABLE job_memory_samples (
     source TEXT
 )"""
 
-# The runner's journal, in the batch host's file only. One row per run: who ran it, and how it ended.
+# The runner's journal, only in the batch host's file. One row per run: who ran it, and how it ended.
 _RUNS = """
 CREATE TABLE runs (
     workflow_id INTEGER NOT NULL,
@@ -165,9 +165,9 @@ CREATE TABLE runs (
 )"""
 
 # One row per attempt, also of a job that was never started (start_time NULL: cancelled, or too large). `return_code`
-# is the job's own as far as the runner knows it, `launcher_status` srun's exit status (torc-step's outside Slurm),
-# `launcher_stderr` the end of what srun itself had to say. `state` is a job's status; `running` in a file that nobody
-# writes any more means that the runner died first.
+# is the job's own as far as the runner knows, `launcher_status` srun's exit status (torc-step's outside Slurm),
+# `launcher_stderr` the end of srun's messages. `state` is a job's status; `running` in a file without a writer means
+# that the runner died first.
 _JOB_STATES = """
 CREATE TABLE job_states (
     workflow_id INTEGER NOT NULL,
@@ -208,7 +208,7 @@ NODE_SCHEMA: Schema = (
         ),
     ),
     ("journal of the runner", (_RUNS, _JOB_STATES)),
-    # a job that used none of it hung: known without a time series
+    # a job that used none of it hung, which is then known without a time series
     ("CPU of the last half of the time", ("ALTER TABLE step_usage ADD COLUMN last_half_cpu_seconds REAL",)),
     # JSON: [[node, CPUs, MiB or null], ...]
     ("what a run had on each node", ("ALTER TABLE runs ADD COLUMN node_sizes TEXT",)),

@@ -1,4 +1,4 @@
-"""What torc-step recorded of the steps of given Slurm jobs, as few columns as their efficiency needs."""
+"""torc-step's records of the steps of given Slurm jobs, with only the columns that their efficiency needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-_CHUNK = 500  # SQLite takes 999 parameters in its oldest builds
+_CHUNK = 500  # the oldest supported SQLite allows 999 parameters
 _RECORDS = """
 SELECT slurm_job_id, step_id, job_name AS name, command, status, return_code, return_signal, start_time, end_time,
   coalesce(all_nodes_cpu_seconds, cpu_seconds) AS cpu_seconds, peak_cpu_percent, peak_memory_bytes, peak_memory_source,
@@ -18,9 +18,9 @@ ORDER BY slurm_job_id, step_id, run_id, attempt_id
 
 
 class OwnRecord(NamedTuple):
-    """What torc-step recorded of one command of a step: a row of ``results``.
+    """torc-step's record of one command of a step: a row of ``results``.
 
-    ``is_partial``: it did not run in front of every task of the step, or not all nodes have reported.
+    ``is_partial``: some tasks of the step did not run under it, or some nodes have not reported.
     """
 
     slurm_job_id: int
@@ -40,7 +40,7 @@ class OwnRecord(NamedTuple):
 
 
 def own_records(connection: sqlite3.Connection, slurm_job_ids: Iterable[int]) -> Iterator[OwnRecord]:
-    """The records of these jobs, each job's together."""
+    """The records of these jobs, grouped by job."""
     ids = sorted(set(slurm_job_ids))
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]

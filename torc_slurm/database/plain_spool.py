@@ -1,7 +1,7 @@
-"""A spool that needs no SQLite: JSON, for a Python whose SQLite cannot be loaded among a job's libraries.
+"""A spool in JSON, for a Python that cannot load SQLite next to a job's libraries.
 
-``<node's own directory>/spool/<name>.json`` holds the path that it is meant for and the batches; `spool.bring_over`
-brings it over as the others.
+``<node's own directory>/spool/<name>.json`` holds the path of the target and the batches; `spool.bring_over` brings it
+over like other spools.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def write_plain_spool(target: str, name: str, batches: Sequence[Batch]) -> str:
 
 
 def read_plain_spool(path: str) -> tuple[str, list[Batch]]:
-    """The path that it is meant for, and its batches.
+    """The path of the target, and the batches.
 
     Raises:
         DatabaseError: it is damaged.

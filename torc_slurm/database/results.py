@@ -1,4 +1,4 @@
-"""The results of workflows' attempts, as they are listed."""
+"""The results of workflows' attempts, for lists."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ FROM step_nodes n JOIN results r ON r.id = n.result WHERE r.workflow_id = :workf
 
 
 def result_columns(*, with_monitor: bool) -> tuple[str, ...]:
-    """The columns of `result_rows`, apart from ``id``, which means nothing outside the database."""
+    """The columns of `result_rows`, without ``id``, which has no meaning outside the database."""
     return RESULT_COLUMNS + (MONITOR_COLUMNS if with_monitor else ())
 
 
 def check_ids(
     connection: sqlite3.Connection, workflow_id: int, *, run_id: int | None = None, job_id: int | None = None
 ) -> None:
-    """Refuse a run or job that a workflow has not.
+    """Refuse a run or job that the workflow does not have.
 
     Raises:
-        InputError: it has none of that number; names the remedy.
+        InputError: no such number; the message names the remedy.
     """
     if job_id is not None and connection.execute(_HAS_JOB, (workflow_id, job_id)).fetchone() is None:
         raise InputError(f"workflow {workflow_id} has no job {job_id}; see torc jobs list {workflow_id}")
@@ -61,8 +61,8 @@ def result_rows(
     sort: str | None = None,
     limit: int | None = None,
 ) -> Iterator[Row]:
-    """Results of a workflow with the columns of `result_columns`, as they are read: by job, run and attempt, or by one
-    of `SORTS`; at most ``limit``.
+    """Results of a workflow with the columns of `result_columns`, one at a time: by job, run and attempt, or by one of
+    `SORTS`; at most ``limit``.
     """
     names = ", ".join(f"r.{name}" for name in RESULT_COLUMNS)
     monitor = "".join(f", m.{name}" for name in MONITOR_COLUMNS) if with_monitor else ""

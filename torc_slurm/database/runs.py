@@ -36,7 +36,7 @@ _DELETE = "DELETE FROM runs WHERE workflow_id = ? AND run_id = ?"
 
 
 def run_rows(connection: sqlite3.Connection, workflow_id: int) -> list[RunRow]:
-    """The runs of a workflow, the first one first."""
+    """The runs of a workflow, oldest first."""
     return [cast(RunRow, dict(row)) for row in connection.execute(_RUNS, (workflow_id,))]
 
 
@@ -52,10 +52,10 @@ def insert_run(
     script: str | None = None,
     cluster: str | None = None,
 ) -> None:
-    """Note a run; ``script`` is the path of what was given to sbatch.
+    """Record a run; ``script`` is the path of the script for sbatch.
 
     Raises:
-        sqlite3.IntegrityError: the run is there already.
+        sqlite3.IntegrityError: the run exists already.
     """
     values = locals().copy()
     del values["connection"]
@@ -72,17 +72,17 @@ def update_run(
     cluster: str | None = None,
     note: str | None = None,
 ) -> None:
-    """Change what is given; None leaves a column as it is."""
+    """Change the given columns; None leaves a column as it is."""
     values = locals().copy()
     del values["connection"]
     connection.execute(_UPDATE, values)
 
 
 def store_journal_runs(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Take over what the runners wrote of their runs: rows of a node file's ``runs``."""
+    """Store what runners wrote about their runs: rows of a node file's ``runs``."""
     connection.executemany(_FROM_JOURNAL, [dict(row) for row in rows])
 
 
 def delete_run(connection: sqlite3.Connection, workflow_id: int, run_id: int) -> None:
-    """Forget a run that never came to be."""
+    """Remove a run that was not submitted."""
     connection.execute(_DELETE, (workflow_id, run_id))

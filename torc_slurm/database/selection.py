@@ -1,4 +1,4 @@
-"""Finds attempts in the main database by any number a user may name, with Slurm's row beside each."""
+"""Finds attempts in the main database by any number that a user may type, each with its accounting row."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from torc_slurm.units import LARGEST_INTEGER
 
 _SLURM_JOB = re.compile(r"[1-9][0-9]{0,17}(?:_[0-9]{1,18})?", re.ASCII)
 
-# In a joined row Slurm's columns begin with this, because results has a status, a start and an end of its
-# own.
+# Prefix of Slurm's columns in a joined row, because results too has a status, a start and an end.
 SLURM_PREFIX = "slurm_stats_"
-# In the same row: when the figures were written last, and what torc-step itself used; see `select_attempts`.
+# Also in that row: when the figures were last written, and torc-step's own use; see `select_attempts`.
 LAST_FLUSH_COLUMN = "last_flush_time"
 MONITOR_CPU_COLUMN = "monitor_cpu_seconds"
 _SLURM_COLUMNS = ", ".join(f"s.{name} AS {SLURM_PREFIX}{name}" for name in COLUMN_NAMES)
 
-# An array's own number stands for all of its tasks.
+# An array's number selects all of its tasks.
 ATTEMPT_IS_SELECTED = """
 (:slurm_jobs IS NULL OR r.slurm_job_id IN (SELECT value FROM json_each(:slurm_jobs))
 OR CAST(r.slurm_array AS INTEGER) IN (SELECT value FROM json_each(:slurm_jobs))
@@ -37,7 +36,7 @@ AND (NOT :local OR r.slurm_job_id IS NULL)
 # '12_3' is 12 as a number; the last task of an array has the array's own number as its job id
 _ARRAY_ORDER = """coalesce(CAST(r.slurm_array AS INTEGER), r.slurm_job_id),
 CAST(substr(r.slurm_array, instr(r.slurm_array, '_') + 1) AS INTEGER), r.slurm_job_id"""
-# Made of an attempt's rows of step_nodes.
+# Computed from an attempt's rows of step_nodes.
 _OF_NODES = {
     LAST_FLUSH_COLUMN: """(
   SELECT coalesce(min(CASE WHEN n.end_time IS NULL THEN n.last_flush_time END), max(n.last_flush_time))
@@ -45,7 +44,7 @@ _OF_NODES = {
     MONITOR_CPU_COLUMN: "(SELECT sum(n.monitor_cpu_seconds) FROM step_nodes n WHERE n.result = r.id)",
 }
 _OF_NODES_SQL = ", ".join(f"{query} AS {name}" for name, query in _OF_NODES.items())
-# Ids first, rows by id after: to sort rows of 150 columns takes a hundred times the room.
+# First ids, then rows by id: sorting rows of 150 columns takes a hundred times the space.
 _NATURAL_ORDER = f"r.workflow_id, {_ARRAY_ORDER}, r.run_id, r.job_id, r.attempt_id, r.id"
 _ATTEMPT_IDS = f"SELECT r.id FROM results r WHERE {ATTEMPT_IS_SELECTED} ORDER BY %s LIMIT :most"  # noqa: S608 - constants
 _COUNT = f"SELECT count(*) FROM results r WHERE {ATTEMPT_IS_SELECTED}"  # noqa: S608 - constants
@@ -59,7 +58,7 @@ _JOBS = f"""
 SELECT DISTINCT r.slurm_job_id, r.slurm_array FROM results r WHERE {ATTEMPT_IS_SELECTED}
 """  # noqa: S608 - constants
 _AT_ONCE = 500
-# What --sort takes: the largest, or latest, first.
+# The values of --sort: largest, or latest, first.
 SORTS = {
     "memory": "r.peak_memory_bytes DESC",
     "cpu": "r.avg_cpu_percent DESC",
@@ -90,7 +89,7 @@ SELECT workflow_id, run_id, slurm_job_id, local_host FROM results ORDER BY start
 
 @dataclass(frozen=True)
 class Selection:
-    """Which attempts are meant; None: any. ``slurm_job`` is ``12``, ``12_3`` (a task of an array), or ``12,13``."""
+    """Selects attempts; None: any. ``slurm_job`` is ``12``, ``12_3`` (a task of an array), or ``12,13``."""
 
     slurm_job: str | None = None
     workflow_id: int | None = None
@@ -101,10 +100,10 @@ class Selection:
     local_host: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what can be no job.
+        """Refuse values that cannot be a job.
 
         Raises:
-            InputError: the Slurm job id has another form, or ``local`` stands beside an allocation or a workflow.
+            InputError: the Slurm job id has another form, or ``local`` is combined with an allocation or a workflow.
         """
         if self.local and (self.slurm_job, self.workflow_id) != (None, None):
             raise InputError("--local is what ran outside Slurm: give it without --slurm-job-id and without a workflow")
@@ -117,16 +116,16 @@ class Selection:
 
     @property
     def slurm_jobs(self) -> tuple[str, ...] | None:
-        """The Slurm jobs one by one; None: not chosen by these."""
+        """The Slurm jobs one by one; None: not selected by these."""
         return None if self.slurm_job is None else tuple(job.strip() for job in self.slurm_job.split(","))
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing says of what: then the latest is meant."""
+        """Whether nothing is selected: then the latest record is meant."""
         return self.slurm_job is None and self.workflow_id is None and not self.local
 
     def parameters(self) -> dict[str, Value]:
-        """For the statements of this module."""
+        """The parameters of this module's statements."""
         jobs = self.slurm_jobs
         numbers = None if jobs is None else [int(job) if job.isdigit() else job for job in jobs]
         return {
@@ -141,9 +140,9 @@ class Selection:
 
 
 def latest(connection: sqlite3.Connection, narrowed: Selection) -> Selection | None:
-    """What was recorded last in this output directory: a workflow's run, an allocation or a local record.
+    """The latest record of this output directory: a workflow's run, an allocation or a local record.
 
-    ``narrowed`` says which run, job and attempt of it; None where nothing was recorded at all.
+    ``narrowed`` adds run, job and attempt; None if there is no record at all.
     """
     row = connection.execute(_LATEST).fetchone()
     if row is None:
@@ -172,7 +171,7 @@ def _narrow(
 def select_attempts(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
     """Rows of ``results``, each with its ``slurm_stats`` under `SLURM_PREFIX`; by job, then attempt.
 
-    ``last_flush_time`` (Unix time) is how old the figures are: that of the node that wrote longest ago and still runs.
+    ``last_flush_time`` (Unix time) is the age of the figures: the oldest last flush of the nodes that still run.
     """
     return list(attempt_rows(connection, attempt_ids(connection, selection)))
 
@@ -187,12 +186,12 @@ def attempt_ids(
 
 
 def count_attempts(connection: sqlite3.Connection, selection: Selection) -> int:
-    """How many attempts are selected."""
+    """The number of selected attempts."""
     return int(connection.execute(_COUNT, selection.parameters()).fetchone()[0])
 
 
 def attempt_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> Iterator[Row]:
-    """The rows of `select_attempts` for these ids, in their order, a few at a time."""
+    """The rows of `select_attempts` for these ids, in this order, a few at a time."""
     for begin in range(0, len(ids), _AT_ONCE):
         some = {"ids": json.dumps(ids[begin : begin + _AT_ONCE])}
         yield from (dict(row) for row in connection.execute(_ATTEMPTS, some))
@@ -201,7 +200,7 @@ def attempt_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> Iterator
 def attempt_values(
     connection: sqlite3.Connection, ids: Sequence[int], columns: Sequence[tuple[bool, str]]
 ) -> Iterator[tuple[Value, ...]]:
-    """These columns of the same rows as tuples: of Slurm's row where a pair says so, else of ``results``."""
+    """Columns of these rows as tuples: of Slurm's row if the pair says so, else of ``results``."""
     sources = [f"s.{name}" if is_slurms else _OF_NODES.get(name, f"r.{name}") for is_slurms, name in columns]
     query = f"SELECT {', '.join(sources)} {_OF_IDS}"
     for begin in range(0, len(ids), _AT_ONCE):
@@ -211,21 +210,22 @@ def attempt_values(
 
 
 def selected_jobs(connection: sqlite3.Connection, selection: Selection) -> set[str]:
-    """The Slurm jobs of the selected attempts, as a user may name them: ``12``, ``12_3``."""
+    """The Slurm jobs of the selected attempts, in the form that a user types: ``12``, ``12_3``."""
     rows = connection.execute(_JOBS, selection.parameters()).fetchall()
     found = {str(job) for job, _ in rows} | {str(array) for _, array in rows if array is not None}
     return found | {job.partition("_")[0] for job in found}
 
 
 def select_unmeasured(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
-    """Rows of ``slurm_stats`` of the same allocations whose steps no wrapper measured (batch, extern, a bare
-    srun); not those of a step that was asked for and is not there (batch of an salloc).
+    """Rows of ``slurm_stats`` of the same allocations for steps without a wrapper (batch, extern, a bare srun).
+
+    Leaves out a step that was asked for and does not exist (batch of an salloc).
     """
     return [dict(row) for row in connection.execute(_UNMEASURED, selection.parameters())]
 
 
 class NotRecorded(NamedTuple):
-    """Which id does not fit: its ``kind`` (run, job, attempt), and those that do in its place."""
+    """Which id matches nothing: its ``kind`` (run, job, attempt), and the ids that exist."""
 
     kind: str
     given: int
@@ -233,7 +233,9 @@ class NotRecorded(NamedTuple):
 
 
 def first_not_recorded(connection: sqlite3.Connection, selection: Selection) -> NotRecorded | None:
-    """Which of run, job and attempt, in this order, leaves nothing of what is else selected; None: nothing is there."""
+    """The first of run, job and attempt that matches nothing within the rest of the selection; None: no record at
+    all.
+    """
     anything = dataclasses.replace(selection, run_id=None, job_id=None, attempt_id=None)
     left = connection.execute(_IDS, anything.parameters()).fetchall()
     for kind in ("run", "job", "attempt") if left else ():
@@ -246,7 +248,5 @@ def first_not_recorded(connection: sqlite3.Connection, selection: Selection) -> 
 
 
 def select_notes(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
-    """``result`` (a ``results.id``), ``node`` and ``note``: what the nodes said was lost or could not be
-    measured.
-    """
+    """``result`` (a ``results.id``), ``node`` and ``note``: what the nodes lost or could not measure."""
     return [dict(row) for row in connection.execute(_NOTES, selection.parameters())]

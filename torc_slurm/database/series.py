@@ -1,6 +1,6 @@
 """Reads the sample series of node files by range, from private copies.
 
-A node file of the reference's own making, which has only its two tables, is read as well.
+Also reads node files of the Rust torc, which have only its two tables.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Column = list[Number | None]
 MOST_OPEN = 16
 _CACHE_KIB = 8_000
 _ROWS_AT_ONCE = 20_000
-_MANY_STEPS = 3  # from here on an index costs less than the scans that it spares
+_MANY_STEPS = 3  # from this number on, an index costs less than the scans it saves
 _INDEX_SAMPLES = """
 CREATE INDEX samples_by_range ON job_resource_samples
 (job_id, timestamp, cpu_percent, memory_bytes, num_processes)
@@ -78,7 +78,7 @@ _LATEST_RUN = "SELECT max(run_id) FROM results WHERE workflow_id = ?"
 
 
 class Samples(NamedTuple):
-    """A series: Unix times in order, and a column each; None where nothing was measured."""
+    """A series: Unix times in order, and its columns; None if not measured."""
 
     times: list[float]
     cpu_percent: Column
@@ -87,14 +87,14 @@ class Samples(NamedTuple):
 
 
 class Charged(NamedTuple):
-    """What the step would be charged for memory (cgroup or PSS) over time, where that was read beside the RSS."""
+    """The step's charged memory (cgroup or PSS) over time, if it was recorded next to the RSS."""
 
     times: list[float]
     memory_bytes: Column
 
 
 class Read(NamedTuple):
-    """Characters read and written since the step began, over time, where that was recorded."""
+    """Characters read and written since the step began, over time, if recorded."""
 
     times: list[float]
     read_chars: Column
@@ -102,9 +102,9 @@ class Read(NamedTuple):
 
 
 class SeriesFile(NamedTuple):
-    """One node file: its records, and its series, which ``files`` reads when they are asked for.
+    """One node file: its records, and its series, which ``files`` reads on demand.
 
-    ``is_reference`` where it has only the reference's two tables.
+    ``is_reference``: it has only the two tables of the Rust torc.
     """
 
     path: str
@@ -118,13 +118,13 @@ class SeriesFile(NamedTuple):
         return Samples(*self._columns(_SAMPLES, 4, (job_id, begin_time, end_time)))
 
     def charged(self, job_id: int, begin_time: float, end_time: float) -> Charged:
-        """The job's charged memory within that time."""
+        """The job's charged memory in that time."""
         if self.is_reference:
             return Charged([], [])
         return Charged(*self._columns(_CHARGED, 2, (job_id, begin_time, end_time)))
 
     def io(self, job_id: int, begin_time: float, end_time: float) -> Read:
-        """What the job had read and written until each time within that."""
+        """What the job had read and written at each time in that range."""
         if self.is_reference:
             return Read([], [], [])
         return Read(*self._columns(_IO, 3, (job_id, begin_time, end_time)))
@@ -143,7 +143,7 @@ class SeriesFile(NamedTuple):
 
 
 def _numbers(column: list[Any]) -> list[Any]:
-    """The column with None for what is no number: SQLite lets any column hold anything."""
+    """The column with None for every value that is not a number: SQLite allows any value in any column."""
     kinds = set(map(type, column))
     if kinds <= {int, float} and math.isfinite(sum(column)):
         return column
@@ -151,10 +151,9 @@ def _numbers(column: list[Any]) -> list[Any]:
 
 
 class SeriesFiles:
-    """Node files read one after another: at most `MOST_OPEN` private copies are open, the latest used.
+    """Node files read one after another; the `MOST_OPEN` last used private copies stay open.
 
-    A copy is deleted as soon as it is open: it takes room until it is closed, and nothing of it stays, however this
-    process ends. To be used as a context.
+    A copy is deleted as soon as it is open, so nothing stays on disk however this process ends. Use it in a ``with``.
     """
 
     def __init__(self) -> None:
@@ -174,7 +173,7 @@ class SeriesFiles:
         """The records of the node file at ``path``, and whether it has a series.
 
         Raises:
-            NodeFileBusy: it is being written just now.
+            NodeFileBusy: a process is writing it.
             DatabaseError: it is not a node file, is damaged, or of a newer version.
             OSError: it cannot be read or copied.
         """
@@ -185,7 +184,7 @@ class SeriesFiles:
             raise DatabaseError(f"{path} cannot be read as a node file: {error}") from error
 
     def connection(self, path: str) -> sqlite3.Connection:
-        """To a copy of a file that was read before; a new copy where the last one has been closed.
+        """A connection to a copy of a file that was read before; makes a new copy if the last one was closed.
 
         Raises:
             DatabaseError, OSError: as `read`.
@@ -223,7 +222,7 @@ class SeriesFiles:
 
 
 def _prepare(connection: sqlite3.Connection, steps: int, *, with_charged: bool) -> None:
-    """Make ready for many reads by range, and for being deleted: the copy is ours, and needs no journal."""
+    """Prepare the copy for many reads by range, and for its deletion: it is private and needs no journal."""
     connection.execute("PRAGMA journal_mode = OFF").fetchone()
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -238,7 +237,7 @@ def _prepare(connection: sqlite3.Connection, steps: int, *, with_charged: bool) 
 def _is_reference(connection: sqlite3.Connection) -> bool:
     try:
         tables = {row[0] for row in connection.execute(_TABLES)}
-    except (sqlite3.Error, UnicodeDecodeError):  # not a database at all: that is said where our own are opened
+    except (sqlite3.Error, UnicodeDecodeError):  # not a database: the check of our own files reports it
         return False
     return tables >= _REFERENCE_TABLES and "steps" not in tables
 
@@ -255,25 +254,25 @@ def _reference_step(row: sqlite3.Row, path: str) -> StepRecord:
 
 
 def output_dir_of(paths: Sequence[str]) -> str | None:
-    """The output directory that node files lie in; None where they lie somewhere else, or in several."""
+    """The output directory of these node files; None if they lie elsewhere or in several."""
     directories = {output_dir_of_node_file(path) for path in paths}
     return directories.pop() if len(directories) == 1 else None
 
 
 def node_files_of(connection: sqlite3.Connection, workflow_id: int, run_id: int | None) -> list[str]:
-    """The node files of a workflow's run (None: the latest), as ``node_files`` names them."""
+    """The node files of a workflow's run (None: the latest), as in ``node_files``."""
     if run_id is None:
         run_id = connection.execute(_LATEST_RUN, (workflow_id,)).fetchone()[0]
     return [row[0] for row in connection.execute(_NODE_FILES, (workflow_id, run_id, run_id))]
 
 
 def node_files_of_attempts(connection: sqlite3.Connection, attempts: Sequence[int]) -> list[str]:
-    """The node files that these rows of ``results`` came from, as ``node_files`` names them."""
+    """The node files that these rows of ``results`` came from, as in ``node_files``."""
     return [row[0] for row in connection.execute(_NODE_FILES_OF_ATTEMPTS, (json.dumps(attempts),))]
 
 
 class DueRun(NamedTuple):
-    """An ended run whose workflow wants plots, and its node files as ``node_files`` names them."""
+    """An ended run whose workflow wants plots, and its node files as in ``node_files``."""
 
     workflow_id: int
     run_id: int
@@ -281,6 +280,6 @@ class DueRun(NamedTuple):
 
 
 def runs_to_plot(connection: sqlite3.Connection) -> list[DueRun]:
-    """Every ended run of a workflow with ``generate_plots`` and a time series, the latest first."""
+    """Every ended run of a workflow with ``generate_plots`` and a time series, latest first."""
     found = connection.execute(_RUNS_TO_PLOT).fetchall()
     return [DueRun(row[0], row[1], node_files_of(connection, row[0], row[1])) for row in found]

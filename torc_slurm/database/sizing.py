@@ -1,6 +1,6 @@
-"""What right-sizing reads and writes in the main database: attempts of all runs beside what they asked for; changes.
+"""Reads and writes for right-sizing in the main database: attempts of all runs with their requests; corrections.
 
-A requirement is changed in place, and each change is kept: so what an earlier run asked for is known.
+A requirement is changed in place, and each change is recorded, so the requests of earlier runs are known.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VALUES (:workflow_id, :resource_requirements_id, :name, :changed_at, :changed_by
 :original, :new, :multiplier, :reason, :evidence)
 """
 _COLUMNS = {Resource.memory: "memory", Resource.runtime: "runtime", Resource.cpu: "num_cpus"}
-# Only where it is still what was looked at: two corrections at once must not overwrite one another.
+# Only if it is unchanged since it was read: two corrections at once must not overwrite each other.
 _UPDATES = {
     resource: f"UPDATE resource_requirements SET {column} = ? WHERE resource_requirements_id = ? AND {column} IS ?"  # noqa: S608
     for resource, column in _COLUMNS.items()
@@ -51,7 +51,7 @@ AttemptId = tuple[int, int, int]
 
 
 class Span(NamedTuple):
-    """Where an attempt's samples of one node stand: the node file (relative), and from when to when (Unix times)."""
+    """The location of an attempt's samples of one node: the node file (relative), and begin and end (Unix times)."""
 
     attempt: AttemptId
     node_file: str
@@ -61,10 +61,10 @@ class Span(NamedTuple):
 
 
 def facts_of(connection: sqlite3.Connection, workflow_id: int, hung: Mapping[AttemptId, bool] | None = None) -> Facts:
-    """Everything that right-sizing needs to know of a workflow.
+    """Everything that right-sizing needs to know about a workflow.
 
     Args:
-        hung: what the time series say, by (job_id, run_id, attempt_id); for others only the totals are left to ask.
+        hung: from the time series, by (job_id, run_id, attempt_id); for other attempts only totals are used.
     """
     requirements = {
         row["resource_requirements_id"]: _requirement(row) for row in connection.execute(_REQUIREMENTS, (workflow_id,))
@@ -87,7 +87,7 @@ def facts_of(connection: sqlite3.Connection, workflow_id: int, hung: Mapping[Att
 
 
 def spans_of(connection: sqlite3.Connection, workflow_id: int) -> list[Span]:
-    """Where the samples are of those attempts that may have hung, by node file."""
+    """The samples of those attempts that may have hung, by node file."""
     rows = connection.execute(_SPANS, (workflow_id,))
     return [
         Span(
@@ -102,24 +102,24 @@ def spans_of(connection: sqlite3.Connection, workflow_id: int) -> list[Span]:
 
 
 def change_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
-    """Every change of a workflow's requirements, the first one first."""
+    """Every change of a workflow's requirements, oldest first."""
     return [dict(row) for row in connection.execute(_CHANGES, (workflow_id,))]
 
 
 def last_run_id(connection: sqlite3.Connection, workflow_id: int) -> int:
-    """The latest run of a workflow; 0 where there is none."""
+    """The latest run of a workflow; 0 if there is none."""
     return int(connection.execute(_LAST_RUN, (workflow_id,)).fetchone()[0])
 
 
 def save_corrections(connection: sqlite3.Connection, corrections: Corrections, *, changed_by: str, now: float) -> None:
-    """Change the requirements and keep each change with its evidence; must run inside a transaction.
+    """Change the requirements and record each change with its evidence; must run inside a transaction.
 
     Args:
         changed_by: the command.
         now: Unix time.
 
     Raises:
-        DatabaseError: a requirement is no longer what was looked at.
+        DatabaseError: a requirement has changed since it was read.
     """
     assert corrections.workflow_id is not None  # only a workflow's requirements are in the database
     after_run_id = last_run_id(connection, corrections.workflow_id)
@@ -156,7 +156,7 @@ def _change(decision: Decision) -> dict[str, Value]:
 
 
 def _evidence(found: Sequence[Evidence]) -> dict[str, object]:
-    """How many attempts were looked at, and the most demanding of them."""
+    """The number of attempts, and the most demanding of them."""
     most = sorted(found, key=lambda each: each.used, reverse=True)[:_MOST_EVIDENCE]
     return {"attempts": len(found), "most_demanding": [_attempt_evidence(each) for each in most]}
 
@@ -177,13 +177,13 @@ def _attempt_evidence(evidence: Evidence) -> dict[str, Value]:
 
 
 class _Past(NamedTuple):
-    """What each requirement asked for up to which run: (last run of it, request), the first one first."""
+    """What each requirement requested, and up to which run: (last run, request), oldest first."""
 
     requests: Mapping[int, Sequence[tuple[int, Request]]]
     now: Mapping[int, Request]
 
     def at(self, number: int | None, run_id: int) -> Request:
-        """What a run asked for; a job without a requirement asked for nothing."""
+        """What a run requested. A job without a requirement requested nothing."""
         if number is None:
             return Request()
         earlier = self.requests.get(number, ())
@@ -191,7 +191,7 @@ class _Past(NamedTuple):
 
 
 def _past_requests(requirements: Mapping[int, Requirement], changes: Iterable[Row]) -> _Past:
-    """Undo the changes one by one, the latest first."""
+    """Undo the changes one by one, latest first."""
     now = {number: each.request for number, each in requirements.items()}
     undone = dict(now)
     found: defaultdict[int, list[tuple[int, Request]]] = defaultdict(list)
@@ -234,7 +234,7 @@ def _attempt(row: Row, request: Request, hung: Mapping[AttemptId, bool]) -> Atte
 
 
 def _hung(row: Row, known: Mapping[AttemptId, bool]) -> bool | None:
-    """By its series, else by the CPU time of its last half, else by all of it where even that is too little."""
+    """From its series; else from the CPU time of its last half; else from its whole CPU time, if that is too little."""
     key = (int(row["job_id"] or 0), int(row["run_id"] or 0), int(row["attempt_id"] or 0))
     if key in known:
         return known[key]

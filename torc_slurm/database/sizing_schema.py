@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-# Runs up to after_run_id were made with `original`, later ones with `new` (until the next change). resource is memory,
-# runtime or num_cpus, as the column of resource_requirements; evidence is JSON: how many attempts were looked at, and
-# the most demanding of them.
+# Runs up to after_run_id used `original`, later ones `new` (until the next change). resource is memory, runtime or
+# num_cpus, like the column of resource_requirements. evidence is JSON: the number of attempts, and the most demanding
+# of
+# them.
 _RESOURCE_CHANGES = """
 CREATE TABLE resource_changes (
     change_id INTEGER PRIMARY KEY AUTOINCREMENT,

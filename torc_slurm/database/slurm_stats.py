@@ -1,7 +1,7 @@
-"""Slurm's accounting in the main database: rows that came are never replaced by worse ones.
+"""Slurm's accounting in the main database. A worse row never replaces a better one.
 
-Rows come from two sides, from the epilog by way of a node file and from a query on the login node, in any
-order and any number of times; what stands afterwards depends only on what came.
+Rows come from the epilog (through a node file) and from queries on the login node, in any order and any number of
+times. The stored row does not depend on the order.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AND (s.status IS NULL OR s.status NOT IN ({_FINAL}))
 AND {ATTEMPT_IS_SELECTED}
 ORDER BY r.slurm_job_id DESC, r.run_id DESC, r.job_id
 """  # noqa: S608 - constants
-# The batch step stands for all that an allocation has beside its measured steps: it is the last of them to end.
+# The batch step represents all unmeasured parts of an allocation, because it ends last.
 _UNMEASURED_WITHOUT_FINAL_ROW = f"""
 SELECT r.slurm_job_id, r.slurm_array, r.run_id, r.user_name, r.workflow_id, {_CLUSTER}, 'batch' AS step_id,
 min(r.start_time) AS start_time FROM results r
@@ -52,7 +52,7 @@ WHERE r.slurm_job_id IS NOT NULL AND {ATTEMPT_IS_SELECTED} AND (NOT EXISTS (
 
 
 class UnaccountedStep(NamedTuple):
-    """A measured step for which Slurm's final row is still to be had."""
+    """A measured step that still lacks Slurm's final row."""
 
     slurm_job_id: int
     slurm_array: str | None
@@ -65,9 +65,9 @@ class UnaccountedStep(NamedTuple):
 
 
 def upsert_slurm_stats(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> list[AccountingRecord]:
-    """Store records where they are better than what is there; returns those that brought something new.
+    """Store the records that are better than the stored ones. Returns those that added something.
 
-    Alike in a node file and in the main database; must run inside a transaction.
+    For node files and for the main database; must run inside a transaction.
     """
     known: dict[tuple[int, int], dict[str | None, AccountingRecord]] = {}
     new = []
@@ -90,7 +90,7 @@ def upsert_slurm_stats(connection: sqlite3.Connection, records: Iterable[Account
 
 
 def write_slurm_stats(path: str, records: Iterable[AccountingRecord]) -> None:
-    """Store records in the node file at ``path``, as `upsert_slurm_stats` does.
+    """Store records in the node file at ``path`` with `upsert_slurm_stats`.
 
     Raises:
         DatabaseError: it cannot be written.
@@ -100,8 +100,8 @@ def write_slurm_stats(path: str, records: Iterable[AccountingRecord]) -> None:
 
 
 def adopt_slurm_stats(connection: sqlite3.Connection, attempt: Row) -> None:
-    """Give the accounting row of an attempt's step the attempt's identity; the first attempt where one step
-    had several.
+    """Give the accounting row of an attempt's step the attempt's identity; the first attempt, if one step had
+    several.
     """
     connection.execute(_ADOPT, dict(attempt))
 
@@ -113,6 +113,6 @@ def steps_without_final_row(connection: sqlite3.Connection, selection: Selection
 
 
 def unmeasured_without_final_row(connection: sqlite3.Connection, selection: Selection) -> list[UnaccountedStep]:
-    """The batch step of each selected allocation of whose unmeasured steps one may still get a (better) row."""
+    """The batch step of each selected allocation with an unmeasured step that may still get a (better) row."""
     rows = connection.execute(_UNMEASURED_WITHOUT_FINAL_ROW, selection.parameters())
     return [UnaccountedStep(*row) for row in rows]

@@ -1,9 +1,7 @@
-"""The table ``slurm_stats`` as its first version made it, alike in node files (fetched by the epilog) and in the main
-database.
+"""The first version of the table ``slurm_stats``, the same in node files (from the epilog) and in the main database.
 
-One row per step and Slurm record. NULL means that Slurm did not measure it; ``status`` and ``reason`` say why. This is
-frozen text: what came later is added by migrations, and the columns as they are now are
-`records.accounting.COLUMN_NAMES`.
+One row per step and Slurm record. NULL means that Slurm did not measure it; ``status`` and ``reason`` say why. This
+text is frozen: migrations add later columns, and `records.accounting.COLUMN_NAMES` has the current ones.
 """
 
 from __future__ import annotations
@@ -61,5 +59,5 @@ FIRST_COLUMNS = """
     queried_at REAL
 """
 
-# slurm_job_id, step_id and run_id tell a step's row from every other
+# slurm_job_id, step_id and run_id identify a step's row
 CREATE_NODE_SLURM_STATS = f"CREATE TABLE slurm_stats ({FIRST_COLUMNS}, UNIQUE (slurm_job_id, step_id, run_id))"

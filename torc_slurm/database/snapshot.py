@@ -1,9 +1,7 @@
-"""A private copy of a SQLite file that another host may be writing, taken without ever opening the original
-by SQLite.
+"""Makes a private copy of a SQLite file that another host may be writing; SQLite never opens the original.
 
-A SQLite reader of the original would find the writer's journal "hot" (its locks are not seen across hosts),
-roll it back and so destroy the writer's transaction. Here both files are copied as bytes; only the copy is
-rolled back.
+A SQLite reader of the original would find the writer's journal "hot" (locks are not visible across hosts), roll it back
+and so destroy the writer's transaction. So both files are copied as bytes, and only the copy is rolled back.
 """
 
 from __future__ import annotations
@@ -19,17 +17,15 @@ from collections.abc import Iterator
 from torc_slurm.errors import DatabaseError, NodeFileBusy
 
 JOURNAL_SUFFIX = "-journal"
-_CHANGE_COUNTER = slice(24, 28)  # https://www.sqlite.org/fileformat.html: raised by every transaction
+_CHANGE_COUNTER = slice(24, 28)  # https://www.sqlite.org/fileformat.html: every transaction increments it
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.05
 
 
 def fingerprint(path: str) -> str:
-    """The condition of a SQLite file and its journal: sizes, modification times and the file's own change
-    counter.
+    """The state of a SQLite file and its journal: sizes, modification times and the file's change counter.
 
-    Opening before asking makes NFS fetch the attributes anew; the counter tells two writes within one clock
-    tick apart.
+    Opening first makes NFS fetch the attributes again. The counter separates two writes within one clock tick.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -39,7 +35,7 @@ def fingerprint(path: str) -> str:
 
 
 def has_open_transaction(path: str) -> bool:
-    """Whether the file's journal holds anything: a transaction is under way, or was cut off.
+    """Whether the file's journal has content: a transaction is open, or was interrupted.
 
     Raises:
         OSError, DatabaseError: as ``fingerprint``.
@@ -56,7 +52,7 @@ def snapshot(path: str) -> Iterator[tuple[str, str]]:
 
     Raises:
         NodeFileBusy: it changed during each of a few attempts.
-        OSError, DatabaseError: as ``fingerprint``; also when the local disk is full.
+        OSError, DatabaseError: as ``fingerprint``; also if the local disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="torc-collect-") as directory:
         copy = os.path.join(directory, "copy.db")
@@ -71,7 +67,7 @@ def _copy_unchanged(path: str, copy: str) -> str:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(copy + JOURNAL_SUFFIX)
         _copy(path, copy)
-        with contextlib.suppress(FileNotFoundError):  # no transaction is under way
+        with contextlib.suppress(FileNotFoundError):  # no transaction is open
             _copy(path + JOURNAL_SUFFIX, copy + JOURNAL_SUFFIX)
         if fingerprint(path) == before:
             return before

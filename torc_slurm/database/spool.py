@@ -1,6 +1,6 @@
-"""Where a record goes when its node file cannot be written: the node's own disk, until it can be brought over.
+"""Keeps a record on the node's own disk if its node file cannot be written, until it can be brought over.
 
-A spool is a node file ``<node's own directory>/spool/<name>.db`` with the path it is meant for in ``<name>.target``.
+A spool is a node file ``<node's own directory>/spool/<name>.db``, with its target's path in ``<name>.target``.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def write_to_spool(target: str, name: str, batch: Batch) -> str:
     """
     path = _prepare(target, name)
     write_batch(path, batch, lock_wait_seconds=1.0)
-    return _prepare(target, name)  # again: while it waited, the spool before may have been brought over and removed
+    return _prepare(target, name)  # again: while it waited, the earlier spool may have been brought over and removed
 
 
 def write_journal_to_spool(target: str, name: str, runs: Sequence[JournalRow], job_states: Sequence[JournalRow]) -> str:
-    """As `write_to_spool`, for rows of the runner's journal."""
+    """Like `write_to_spool`, for rows of the runner's journal."""
     path = _prepare(target, name)
     write_journal(path, runs, job_states, lock_wait_seconds=1.0)
     return _prepare(target, name)
 
 
 def _prepare(target: str, name: str) -> str:
-    """The spool's path; what it is meant for is written down beside it."""
+    """The spool's path. Writes the path of its target next to it."""
     place = node_local.subdirectory(_PLACE)
     if place is None:
         raise DatabaseError("this node has no directory for a spool (/tmp, /dev/shm, /var/tmp)")
@@ -56,9 +56,9 @@ def _prepare(target: str, name: str) -> str:
 
 
 def bring_over(target_prefix: str = "") -> list[str]:
-    """Write this node's spools into the node files they are meant for (those below ``target_prefix``).
+    """Write this node's spools into their node files (those below ``target_prefix``). Returns the written targets.
 
-    A spool whose target still cannot be written stays. Returns the targets that were written.
+    A spool whose target still cannot be written stays.
     """
     places = node_local.existing_subdirectories(_PLACE)
     brought = []
@@ -98,7 +98,7 @@ def _bring_one(stem: str, target_prefix: str) -> str | None:
             target = file.read()
         if not target.startswith(target_prefix):
             return None
-        lock = take_lock(stem + ".db", wait_seconds=0.0)  # its step still writes it, or another brings it over
+        lock = take_lock(stem + ".db", wait_seconds=0.0)  # its step still writes it, or another process brings it over
     except OSError:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Writes what collect found into the main database, and reads back all that is known of one attempt."""
+"""Writes what collect found into the main database, and reads all evidence of an attempt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stat
 from torc_slurm.figures import MONITOR_COLUMNS, USAGE_COLUMNS
 from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord
 
-# What every node says alike of an attempt; the first to be collected is heard.
+# The same on every node of an attempt: the first collected one counts.
 _DESCRIPTION = (
     "job_name",
     "slurm_job_id",
@@ -56,7 +56,7 @@ SELECT n.id, n.end_time, n.last_flush_time,
 (SELECT count(*) FROM step_notes t WHERE t.step_node = n.id) AS notes
 FROM step_nodes n WHERE n.result = ? AND n.node = ?
 """
-# What is in place of one node file, in one query: most of a growing file is old each time.
+# The stored rows of one node file, in one query: most of a growing file is unchanged each time.
 _KNOWN_OF_FILE = """
 SELECT r.workflow_id, r.job_id, r.run_id, r.attempt_id, r.slurm_job_id, r.step_id, r.local_host,
 n.node, n.end_time, n.last_flush_time,
@@ -104,19 +104,17 @@ _ATTEMPTS_OF_STEP = "SELECT id FROM results WHERE slurm_job_id = ? AND run_id = 
 
 
 class Stored(NamedTuple):
-    """What a node file or a query brought: the ``results.id`` of the attempts that changed, and new
-    accounting rows.
-    """
+    """What a node file or a query added: the ``results.id`` of changed attempts, and new accounting rows."""
 
     attempts: frozenset[int]
     accounting_rows: int
 
 
 def store_node_records(connection: sqlite3.Connection, records: NodeRecords, node_file: str) -> Stored:
-    """Put a node file's records in place, and only what is new or has changed; must run inside a transaction.
+    """Store a node file's new and changed records; must run inside a transaction.
 
     Args:
-        node_file: the file's name as it is to be kept, relative to the output directory.
+        node_file: the file's name relative to the output directory.
     """
     known = _known_of_file(connection, node_file)
     changed: set[int] = set()
@@ -132,14 +130,14 @@ def store_node_records(connection: sqlite3.Connection, records: NodeRecords, nod
 
 
 def store_accounting(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> Stored:
-    """Put judged records in place where they are better; must run inside a transaction."""
+    """Store judged records that are better than the stored ones; must run inside a transaction."""
     new_rows = upsert_slurm_stats(connection, records)
     changed = _attempts_of(connection, new_rows)
     return Stored(frozenset(changed), len(new_rows))
 
 
 class Evidence(NamedTuple):
-    """All that is stored of one attempt: what its nodes, its runner and Slurm said of it."""
+    """All stored records of one attempt: from its nodes, its runner and Slurm."""
 
     nodes: list[Row]
     exits: list[Row]
@@ -149,10 +147,9 @@ class Evidence(NamedTuple):
 
 
 def evidence_of(connection: sqlite3.Connection, attempts: Sequence[int]) -> Iterator[tuple[int, Evidence]]:
-    """What is known of each of these attempts (``results.id``), in ascending order; must run inside a transaction.
+    """The records of each of these attempts (``results.id``), in ascending order; must run inside a transaction.
 
-    Slurm's row of an attempt's step is given to the attempt where it has none yet. One query for each kind of evidence,
-    however many attempts there are.
+    If an attempt has no accounting row yet, it gets its step's. One query per kind of evidence, for all attempts.
     """
     chosen = {"ids": json.dumps(sorted(attempts))}
     ids = {row["id"]: row for row in connection.execute(_CHOSEN, chosen)}
@@ -177,7 +174,7 @@ def evidence_of(connection: sqlite3.Connection, attempts: Sequence[int]) -> Iter
 
 
 def in_portions(connection: sqlite3.Connection, attempts: Iterable[int]) -> Iterator[list[int]]:
-    """The attempts in ascending order, in portions of which each one's evidence fits into little memory."""
+    """The attempts in ascending order, in portions whose evidence fits into little memory."""
     counts = dict(connection.execute(_NODE_COUNTS, {"ids": json.dumps(list(attempts))}).fetchall())
     portion: list[int] = []
     rows = 0
@@ -199,7 +196,7 @@ def _by_result(rows: Iterable[Row]) -> dict[Value, list[Row]]:
 
 
 def update_results(connection: sqlite3.Connection, figures: Iterable[tuple[int, Mapping[str, Value]]]) -> None:
-    """Set columns of rows of ``results``, each given by its ``id`` and a value for each column's name."""
+    """Set columns of rows of ``results``, each given by its ``id`` and a mapping of column to value."""
     by_columns: dict[tuple[str, ...], list[tuple[Value, ...]]] = {}
     for attempt_id, values in figures:
         by_columns.setdefault(tuple(values), []).append((*values.values(), attempt_id))
@@ -222,7 +219,7 @@ def _known_of_file(connection: sqlite3.Connection, node_file: str) -> dict[tuple
 
 
 def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: str) -> set[int]:
-    """Store one step of one node; returns its attempt, or nothing where another file already said as much."""
+    """Store one step of one node. Returns its attempt, or nothing if another file already had as much."""
     attempt = find_or_create_attempt(connection, attempt_key(record.step))
     known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
     if known is not None:
@@ -236,7 +233,7 @@ def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: s
 
 
 def _is_newer(record: StepRecord, known: Row) -> bool:
-    """Whether the record says more than the row in place: written later, then holding more."""
+    """Whether the record is newer than the stored row: written later or, at the same time, with more content."""
 
     def age(row: Row, exits: Value, notes: Value) -> tuple[float, bool, int, int]:
         return (

@@ -1,7 +1,7 @@
-"""The tables of workflows in the main database: what was created, what depends on what, and which runs there were.
+"""The tables of workflows in the main database: workflows, jobs, dependencies and runs.
 
-Ids are never used again, because files on disk are named by them. Lists and mappings are JSON in a text column. What
-a job used stands in ``results``, one row per attempt; ``jobs.status`` is where the job stands now.
+Ids are never reused, because file names contain them. Lists and mappings are JSON in a text column. What a job used is
+in ``results``, one row per attempt; ``jobs.status`` is the job's current status.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CREATE TABLE workflows (
     slurm_defaults TEXT NOT NULL
 )"""
 
-# Per node, as Slurm's --mem is; memory and runtime as the user wrote them, NULL where nothing was asked for.
+# Per node, like Slurm's --mem; memory and runtime as the user wrote them, NULL if nothing was requested.
 _REQUIREMENTS = """
 CREATE TABLE resource_requirements (
     resource_requirements_id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -72,8 +72,9 @@ CREATE TABLE job_dependencies (
     PRIMARY KEY (job_id, depends_on_job_id)
 ) WITHOUT ROWID"""
 
-# status: generated (a script was made for somebody to submit), submitted (sbatch took it), running, ended. From host on
-# it is what the runner's journal says; note is why the run is taken to have ended where the journal does not say it.
+# status: generated (a script exists for the user to submit), submitted (sbatch accepted it), running, ended. The
+# columns
+# from host on come from the runner's journal; note says why the run counts as ended if the journal does not.
 _RUNS = """
 CREATE TABLE runs (
     workflow_id INTEGER NOT NULL REFERENCES workflows (workflow_id) ON DELETE CASCADE,
@@ -95,7 +96,7 @@ CREATE TABLE runs (
     PRIMARY KEY (workflow_id, run_id)
 )"""
 
-# The runner's word for every attempt, and for jobs that it did not start (start_time NULL).
+# The runner's state of every attempt, and of jobs that it did not start (start_time NULL).
 _JOB_STATES = """
 CREATE TABLE job_states (
     workflow_id INTEGER NOT NULL,
@@ -119,7 +120,7 @@ CREATE TABLE job_states (
     PRIMARY KEY (workflow_id, run_id, job_id, attempt_id)
 ) WITHOUT ROWID"""
 
-# What few workflows and jobs have, as JSON; see plan_settings.py. The values that jobs pass on start with data.
+# Settings that few workflows and jobs have, as JSON; see plan_settings.py. Values that jobs share start with data.
 _SETTINGS = tuple(
     f"ALTER TABLE {table} ADD COLUMN settings TEXT NOT NULL DEFAULT '{{}}'" for table in ("workflows", "jobs")
 )

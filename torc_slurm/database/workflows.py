@@ -47,7 +47,7 @@ _LARGEST_JOB = "SELECT coalesce(max(job_id), 0) FROM jobs WHERE workflow_id = ?"
 
 _WORKFLOW = "SELECT * FROM workflows WHERE workflow_id = ?"
 _LAST_ID = "SELECT max(workflow_id) FROM workflows"
-# By time: that of its latest run, or of its creation.
+# By the time of its latest run, or of its creation.
 _LATEST = """
 SELECT w.workflow_id FROM workflows w LEFT JOIN runs r ON r.workflow_id = w.workflow_id GROUP BY w.workflow_id
 ORDER BY max(w.created_at, coalesce(max(r.created_at), 0)) DESC, w.workflow_id DESC LIMIT 1
@@ -116,14 +116,14 @@ def create_workflow(
     user_name: str | None,
     now: float,
 ) -> int:
-    """Put a workflow and its jobs in place; must run inside a transaction. Returns its ``workflow_id``.
+    """Store a workflow and its jobs; must run inside a transaction. Returns its ``workflow_id``.
 
-    Ids that files on disk bear are not used again: where ``torc.db`` was lost, an old node file must not become the
-    record of a new workflow.
+    Ids that occur in file names are not reused: if ``torc.db`` was lost, an old node file must not become a record of a
+    new workflow.
 
     Args:
-        working_dir: absolute; relative working directories of jobs are taken from there.
-        spec_file: where the workflow was read from, to be shown.
+        working_dir: absolute; jobs' relative working directories start there.
+        spec_file: the path of the workflow file, to be shown.
         now: Unix time.
     """
     _reserve(
@@ -168,7 +168,7 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
 
 
 def _reserve(connection: sqlite3.Connection, table: str, number: int) -> None:
-    """Let a table's numbers go on after this one."""
+    """Make a table's ids continue after this one."""
     if not connection.execute(_RAISE_NUMBER, (number, table)).rowcount:
         connection.execute(_SET_NUMBER, (table, number))
 
@@ -210,7 +210,7 @@ def _insert_jobs(
             for job in jobs
         ),
     )
-    # Inside one transaction AUTOINCREMENT counts up without a gap, so the last id tells all of them.
+    # Inside one transaction AUTOINCREMENT has no gaps, so the last id gives all of them.
     first = int(connection.execute(_LARGEST_JOB, (workflow_id,)).fetchone()[0]) - len(jobs) + 1
     connection.executemany(
         _INSERT_DEPENDENCY,
@@ -222,7 +222,7 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: int | None) -> Wor
     """The row of a workflow; None means the latest.
 
     Raises:
-        InputError: there is none; names those there are.
+        InputError: there is no such workflow; the message lists those that exist.
     """
     latest = connection.execute(_LATEST).fetchone() if workflow_id is None else (workflow_id,)
     wanted = None if latest is None else latest[0]
@@ -243,7 +243,7 @@ def workflow_rows(connection: sqlite3.Connection) -> list[ListedWorkflowRow]:
 
 
 def status_counts(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
-    """How many jobs of each workflow have which status."""
+    """The number of jobs of each workflow by status."""
     counts: defaultdict[int, dict[str, int]] = defaultdict(dict)
     for row in connection.execute(_STATUS_COUNTS):
         counts[row["workflow_id"]][row["status"]] = row["count"]
@@ -257,9 +257,9 @@ def job_rows(
     statuses: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> Iterator[JobRow]:
-    """The jobs of a workflow, of these statuses, with what they require (None where they have no requirement).
+    """The jobs of a workflow, of these statuses, with their requirement (None if they have none).
 
-    Rows come as they are read: read them before the connection is closed.
+    Rows are read lazily: read them before the connection is closed.
     """
     chosen = {
         "workflow_id": workflow_id,
@@ -277,7 +277,7 @@ def redefine_job(
     env: Mapping[str, str],
     srun_options: Sequence[str],
 ) -> None:
-    """Give a job another command, and where and with what it runs."""
+    """Replace a job's command, working directory, environment and srun options."""
     connection.execute(_REDEFINE_JOB, (command, working_dir, json.dumps(env), json.dumps(srun_options), job_id))
 
 
@@ -290,12 +290,12 @@ def dependencies(connection: sqlite3.Connection, workflow_id: int) -> dict[int, 
 
 
 def user_data_rows(connection: sqlite3.Connection, workflow_id: int) -> list[UserDatumRow]:
-    """The values that jobs of a workflow pass on, as the workflow file gives them."""
+    """The values that jobs of a workflow share, as in the workflow file."""
     return [cast(UserDatumRow, dict(row)) for row in connection.execute(_USER_DATA, (workflow_id,))]
 
 
 def user_datum_row(connection: sqlite3.Connection, user_data_id: int) -> UserDatumRow | None:
-    """One of them by its number."""
+    """One of these values by its number."""
     row = connection.execute(_ONE_USER_DATUM, (user_data_id,)).fetchone()
     return None if row is None else cast(UserDatumRow, dict(row))
 
@@ -315,7 +315,7 @@ def _scheduler(settings: dict[str, Any]) -> Scheduler:
 
 
 def take_back_workflow(connection: sqlite3.Connection, workflow_id: int) -> None:
-    """Remove a workflow that never came to be, so that the next one gets its numbers; must run inside a transaction."""
+    """Remove a workflow that was not submitted, so that the next one gets its ids; must run inside a transaction."""
     is_last = connection.execute(_LAST_ID).fetchone()[0] == workflow_id
     delete_workflow(connection, workflow_id)
     if is_last:
@@ -324,22 +324,22 @@ def take_back_workflow(connection: sqlite3.Connection, workflow_id: int) -> None
 
 
 def is_recorded(connection: sqlite3.Connection, workflow_id: int) -> bool:
-    """Whether anything stands here of a workflow, be it the note that it was deleted."""
+    """Whether there is any record of a workflow, even only the note of its deletion."""
     return bool(connection.execute(_IS_RECORDED, {"id": workflow_id}).fetchone()[0])
 
 
 def note_deletion(connection: sqlite3.Connection, workflow_id: int, now: float) -> None:
-    """Keep that a workflow was deleted: its files go afterwards, and what comes of it later is not taken up again."""
+    """Record that a workflow was deleted: its files are removed later, and late files of it are ignored."""
     connection.execute(_NOTE_DELETION, (workflow_id, now))
 
 
 def deleted_workflows(connection: sqlite3.Connection) -> dict[int, bool]:
-    """The workflows that were deleted, and whether their files have been removed too."""
+    """The deleted workflows, and whether their files have been removed too."""
     return {row[0]: bool(row[1]) for row in connection.execute(_DELETED)}
 
 
 def finish_deletion(connection: sqlite3.Connection, workflow_id: int) -> None:
-    """Note that no file of a deleted workflow is left."""
+    """Record that all files of a deleted workflow are gone."""
     connection.execute(_FINISH_DELETION, (workflow_id,))
 
 

@@ -1,9 +1,8 @@
-"""The lock file beside the main database: writers on several login nodes take turns, also where the file
-system has no locks.
+"""The lock file of the main database: writers on several login nodes take turns, even if the file system has no locks.
 
-``torc.db.lock`` is created exclusively and names its owner: host, process and since when. A lock whose owner
-has died on this host is taken over; one of another host cannot be judged from here, so the error names the
-file and what to check.
+``torc.db.lock`` is created exclusively and names its owner: host, process and time. If the owner has died on this host,
+the lock is taken over. An owner on another host cannot be checked from here, so the error names the file and what to
+check.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ _LONGEST_TEXT = 4096
 
 
 class LockTimeoutError(DatabaseError):
-    """Another process kept the main database for longer than we were ready to wait."""
+    """Another process held the main database longer than the time limit."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock: enough to tell whether it still lives, and to tell the user whom to ask."""
+    """The holder of a lock: enough to check whether it still lives, and to tell the user who it is."""
 
     host: str
     boot_id: str
@@ -53,7 +52,7 @@ class Owner:
 
 
 def current_owner() -> Owner:
-    """This process, as it stands in its lock file."""
+    """This process, as its lock file names it."""
     me = this_process()
     return Owner(
         host=me.host,
@@ -72,10 +71,10 @@ def write_lock(
 ) -> Iterator[None]:
     """Hold the lock file of the database at ``path`` while the body runs.
 
-    ``on_wait`` is called once, with one line for the user, when the lock is not free within a second.
+    ``on_wait`` is called once, with one line for the user, if the lock is not free within a second.
 
     Raises:
-        LockTimeoutError: it was not free within ``timeout_seconds``; it names owner, file and remedy.
+        LockTimeoutError: it was not free within ``timeout_seconds``; the message names owner, file and remedy.
         OSError: the directory cannot be written (PermissionError, EROFS, ENOSPC…).
     """
     lock = path + LOCK_SUFFIX
@@ -85,7 +84,7 @@ def write_lock(
         _remove_stale_guard(lock + _GUARD_SUFFIX)
         yield
     finally:
-        if read_owner(lock) == owner:  # not somebody else's, after a user removed ours by hand
+        if read_owner(lock) == owner:  # not another process's, after a user removed ours by hand
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(lock)
 
@@ -108,12 +107,12 @@ def _acquire(lock: str, owner: Owner, timeout_seconds: float, on_wait: Callable[
 
 
 def _create(path: str, owner: Owner) -> bool:
-    """True if the file did not exist and is now ours."""
+    """Create the file. Returns False if it exists already."""
     return create_exclusively(path, json.dumps(asdict(owner)), 0o644)
 
 
 def read_owner(lock: str) -> Owner | None:
-    """The owner that a lock file names; None if there is no such file, or its text names nobody."""
+    """The owner that a lock file names; None if there is no such file, or it names none."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(descriptor, encoding="utf-8") as file:
@@ -123,19 +122,19 @@ def read_owner(lock: str) -> Owner | None:
 
 
 def owner_is_dead(owner: Owner) -> bool:
-    """True only when it is certain: the same machine since the same boot, and no such process there.
+    """True only if it is certain: the same machine since the same boot, and no such process there.
 
-    A process number that now belongs to a process with another start time counts as dead. After a reboot nothing is
-    certain: another machine can have the same name.
+    A process id whose process has another start time counts as dead. After a reboot nothing is certain: another machine
+    can have the same name.
     """
     return life_of(owner.process) is Life.ended
 
 
 def _remove_if_dead(lock: str) -> bool:
-    """Remove a lock of a dead process. Only the holder of the guard file removes, so no live lock is taken by mistake.
+    """Remove a dead process's lock. Only the holder of the guard file removes one, so that no live lock is removed.
 
-    The processes of one user and host take turns here by a lock of the kernel's, which a killed process cannot leave
-    behind; the guard file is for those of other users. A guard whose process has died is removed as the lock is.
+    The processes of one user and host take turns with a kernel lock, which ends with a killed process; the guard file
+    is for other users. A guard of a dead process is removed in the same way.
     """
     owner = read_owner(lock)
     if owner is None or not owner_is_dead(owner):
@@ -144,7 +143,7 @@ def _remove_if_dead(lock: str) -> bool:
     try:
         turn = take_lock(guard, wait_seconds=0.0)
     except OSError:
-        return False  # another process takes it over just now
+        return False  # another process is taking it over
     try:
         if _guard_is_stale(guard):
             os.unlink(guard)
@@ -162,10 +161,10 @@ def _remove_if_dead(lock: str) -> bool:
 
 
 def _remove_stale_guard(guard: str) -> None:
-    """What a process left that was killed when it had removed the lock and not yet its guard."""
+    """Remove the guard of a process that was killed after it removed the lock."""
     if not os.path.lexists(guard) or not _guard_is_stale(guard):
         return
-    with contextlib.suppress(OSError):  # another process takes a lock over just now
+    with contextlib.suppress(OSError):  # another process is taking over a lock
         turn = take_lock(guard, wait_seconds=0.0)
         try:
             if _guard_is_stale(guard):
@@ -175,7 +174,9 @@ def _remove_stale_guard(guard: str) -> None:
 
 
 def _guard_is_stale(guard: str) -> bool:
-    """Whether the process that made the guard has died; one without a name was left by a process killed as it wrote."""
+    """Whether the guard's process has died. A guard without a name is from a process that was killed while writing
+    it.
+    """
     owner = read_owner(guard)
     if owner is not None:
         return owner_is_dead(owner)
