@@ -1,4 +1,4 @@
-"""What the parts of the runner tell one another about one try at a job."""
+"""The data of one attempt at a job that the parts of the runner exchange."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torc_slurm.plan import JobPlan
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a job, on these nodes; ``memory_mib`` is what its step asks for on each of them, None: nothing."""
+    """One attempt at a job, on these nodes; ``memory_mib`` is its step's request on each of them, None: no request."""
 
     job: JobPlan
     attempt_id: int
@@ -27,11 +27,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Ended:
-    """How that process ended: ``status`` as a shell has it (128 + signal), ``stderr`` the end of srun's own words.
-
-    ``ran`` tells whether any task was started; ``step_id`` is Slurm's number as far as srun told it; the times are
-    Unix seconds.
-    """
+    """How that process ended: ``status`` as a shell has it (128 + signal), ``stderr`` the last of srun's messages."""
 
     status: int
     start_time: float
@@ -43,10 +39,10 @@ class Ended:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found out about an end that its status does not explain.
+    """Facts about an end that its status does not explain.
 
-    ``return_codes`` are those of all tasks, None where not all of them left an exit record; ``last_end`` is when the
-    last of them ended.
+    ``return_codes`` are those of all tasks, None if some left no exit record; ``last_end`` is when the last of them
+    ended.
     """
 
     return_codes: tuple[int, ...] | None = None
@@ -57,7 +53,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class ToldToEnd:
-    """The runner ended the attempt: since when (Unix seconds) an end is due to that, what that makes of it, why."""
+    """The runner ended the attempt: from ``time`` (Unix seconds) on, an end gets this state and reason."""
 
     time: float
     state: str
@@ -66,7 +62,7 @@ class ToldToEnd:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an attempt; ``return_code`` is the job's own, None where it is not known."""
+    """The result of an attempt; ``return_code`` is the job's own, None if unknown."""
 
     state: str
     return_code: int | None

@@ -1,4 +1,4 @@
-"""Child processes of the runner: started in sessions of their own, reaped when SIGCHLD comes."""
+"""Child processes of the runner: started in their own sessions, reaped on SIGCHLD."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class _Child(NamedTuple):
 
 
 class Children:
-    """Starts processes and calls back with their exit status as a shell has it: 128 + signal where they died of one.
+    """Starts processes and calls back with their exit status as a shell has it: 128 + signal if a signal killed them.
 
-    Each has its own session: a Ctrl-C at the terminal is meant for the runner, which ends its children in order.
+    Each has its own session: a Ctrl-C at the terminal goes only to the runner, which ends its children in order.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -38,7 +38,7 @@ class Children:
         stderr: int,
         pass_fds: Sequence[int] = (),
     ) -> int:
-        """Start a process with nothing to read on its stdin; returns its pid.
+        """Start a process with an empty stdin; returns its pid.
 
         Raises:
             LaunchError: it could not be started.
@@ -75,7 +75,7 @@ class Children:
         for pid in tuple(self._children):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 child = self._children.pop(pid)
-                # As at the end of a Slurm step: what it left behind in its group ends. Before its number is free again.
+                # As Slurm does at the end of a step, kill what is left in its group, before its pid can be reused.
                 _kill_group(pid, signal.SIGKILL)
                 status = child.process.wait()
                 child.on_end(128 - status if status < 0 else status)
@@ -85,7 +85,7 @@ def _kill_group(pid: int, number: int) -> None:
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
-        pass  # nobody is left in it
+        pass  # the group is empty
 
 
 def _why(error: OSError, program: str, cwd: str) -> str:

@@ -1,7 +1,7 @@
-"""What a job takes of the nodes that there are, and whether it can ever fit; pure.
+"""What a job takes of the nodes, and whether it can ever fit; pure.
 
-Per node: num_cpus CPUs, num_gpus GPUs and the memory that it asks for. A job that asks for no memory takes its CPUs'
-share of the node's.
+Per node: num_cpus CPUs, num_gpus GPUs and the requested memory. A job that requests no memory takes the share of the
+node's memory that belongs to its CPUs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def allocation_demand(job: JobPlan, nodes: Sequence[Node]) -> Demand:
 
 
 def share_mib(cpus: int, nodes: Sequence[Node]) -> int:
-    """The share of a node's memory that goes with so many CPUs, on the node where that is least; 0: not handed out."""
+    """The share of a node's memory for so many CPUs, on the node where it is smallest; 0: memory is not allocated."""
     shares = [
         node.memory_mib * min(node.cpus, _rounded_to_cores(cpus, node)) // node.cpus
         for node in nodes
@@ -34,7 +34,7 @@ def _rounded_to_cores(cpus: int, node: Node) -> int:
 
 
 def misfit(job: JobPlan, demand: Demand, nodes: Sequence[Node], place: str) -> str | None:
-    """Why the job can never run on these nodes, with both sizes; None where it can."""
+    """Why the job can never run on these nodes, with both sizes; None if it can."""
     if fits_empty(demand, nodes):
         return None
     return f"it needs {_needs(job, demand)}; {place} has {_largest(nodes)}"

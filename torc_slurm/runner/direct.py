@@ -15,14 +15,14 @@ from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.placement import Demand, Node
 from torc_slurm.runner.step_command import open_outputs, step_command, step_environment
 
-# Inside a step of an allocation (srun --pty bash) the jobs are plain processes too, and no steps of their own.
+# Inside a step of an allocation (srun --pty bash) the jobs are plain processes too, and not steps.
 _STEP_VARIABLES = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_STEP_ID", "SLURM_STEPID")
 _NO_BOUND = 1 << 30
 GRACE_SECONDS = 10.0
 
 
 class DirectLauncher:
-    """Processes of this machine, as many at a time as its CPUs and memory hold.
+    """Processes of this machine, as many at a time as its CPUs and memory allow.
 
     A job that is larger than the machine takes all of it, and so runs alone.
     """
@@ -62,7 +62,7 @@ class DirectLauncher:
         return _NO_BOUND
 
     def tell_of_room(self, on_room: Callable[[], None]) -> None:
-        """There always is."""
+        """There is always room."""
 
     def start(self, attempt: Attempt, on_end: Callable[[Ended], None]) -> Started:
         job, start_time = attempt.job, time.time()

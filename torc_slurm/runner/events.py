@@ -1,6 +1,7 @@
-"""The actions of a workflow: which commands are due when the run begins, jobs are ready or have ended, or all is over.
+"""The actions of a workflow: commands that run when the run begins, jobs are ready or have ended, or everything is
+over.
 
-What is due is run before the event has its effect: jobs that become ready wait for the commands of ``on_jobs_ready``.
+Commands run before the event takes effect: jobs that become ready wait for the commands of ``on_jobs_ready``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torc_slurm.spec.workflow import Action
 
 
 class Events:
-    """Counts what the actions of one run wait for, and runs what is due."""
+    """Counts what the actions of one run wait for, and runs those that are due."""
 
     def __init__(self, plan: Plan, scripts: Scripts, note: Callable[[str], None]) -> None:
         self._plan = plan
@@ -26,15 +27,15 @@ class Events:
         self._run(self._of("workflow_start", "worker_start"), then)
 
     def ready(self, job_ids: Iterable[int], then: Callable[[], None]) -> None:
-        """Jobs have nothing to wait for any more; ``then`` starts them."""
+        """These jobs wait for nothing any more; ``then`` starts them."""
         self._run(self._reached("jobs_ready", job_ids), then)
 
     def ended(self, job_ids: Iterable[int], then: Callable[[], None]) -> None:
-        """Jobs have ended, however; ``then`` goes on with those that waited for them."""
+        """These jobs have ended, in any way; ``then`` continues with those that waited for them."""
         self._run(self._reached("jobs_complete", job_ids), then)
 
     def end(self, *, all_ended: bool) -> None:
-        """The run is over; ``all_ended``: and no job of the workflow is left for a later one."""
+        """The run is over. ``all_ended``: no job of the workflow is left for a later run."""
         self._run(self._of("workflow_complete", "worker_complete") if all_ended else self._of("worker_complete"))
 
     def _of(self, *triggers: str) -> list[int]:

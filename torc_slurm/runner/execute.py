@@ -1,6 +1,6 @@
-"""Carries out one run that this process has taken: chooses the launcher, keeps the journal, heeds signals.
+"""Executes one run that this process has taken: chooses the launcher, writes the journal, handles signals.
 
-Inside an allocation jobs are steps of it; elsewhere, and inside a step (``srun --pty bash``), plain processes.
+Inside an allocation jobs are its steps; elsewhere, and inside a step (``srun --pty bash``), plain processes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def is_in_allocation(environ: Mapping[str, str]) -> bool:
 
 
 def check_here(plan: Plan, environ: Mapping[str, str]) -> None:
-    """Refuse a plan that cannot run outside Slurm, before anything of it is started.
+    """Refuse a plan that cannot run outside Slurm, before anything starts.
 
     Raises:
         InputError: a job needs several nodes; the message names it.
@@ -64,13 +64,12 @@ def execute(
 ) -> RunResult:
     """Run all jobs of the plan, or a share of it.
 
-    Returns when every process that was started has ended and the journal is written.
-
-    SIGTERM, SIGINT and SIGHUP end the run in order, and its jobs; a second one kills them.
+    Returns when every process that was started has ended and the journal is written. SIGTERM, SIGINT and SIGHUP end the
+    jobs and then the run; a second one kills the jobs.
 
     Raises:
         InputError: see `check_here`.
-        TorcError: the allocation cannot be asked for.
+        TorcError: the allocation cannot be read.
     """
     check_here(plan, environ)
     allocation = _allocation(environ) if is_in_allocation(environ) else None
@@ -94,7 +93,7 @@ def execute(
 
 
 def exit_status(result: RunResult) -> int:
-    """0 only when every job of the plan completed."""
+    """0 only if every job of the plan completed."""
     return 0 if result.all_completed else 1
 
 
@@ -116,7 +115,7 @@ def _direct(plan: Plan, environ: Mapping[str, str], loop: Loop, observer: Observ
 
 
 def _heed_signals(loop: Loop, run: Run) -> None:
-    """A signal that was ignored when we started (nohup, a background job's SIGINT) stays so."""
+    """A signal that was ignored at the start (nohup, a background job's SIGINT) stays ignored."""
     told: list[int] = []
 
     def heed(number: int) -> None:
@@ -132,8 +131,8 @@ def _heed_signals(loop: Loop, run: Run) -> None:
 
 
 def _journal_path(plan: Plan, environ: Mapping[str, str]) -> str:
-    """The node file of this host, named as the wrappers on it name theirs."""
-    in_step = not is_in_allocation(environ)  # or outside Slurm: the wrappers go by the host's own name
+    """The node file of this host, with the name that its wrappers use."""
+    in_step = not is_in_allocation(environ)  # or outside Slurm: the wrappers use the host's own name
     node = os.uname().nodename.partition(".")[0] if in_step else identify(dict(environ), {}).node
     return node_file_path(plan.output_dir, node, str(plan.workflow_id), plan.run_id)
 

@@ -1,7 +1,7 @@
-"""Keeps the run's journal in this host's node file: changes are gathered and written together, in a thread.
+"""Writes the run's journal into this host's node file: a thread collects changes and writes them together.
 
-A crash loses at most what was gathered since the last write, and no finished result: the wrapper's exit record is in a
-node file before srun returns. A node file that cannot be written is tried again, ever more rarely; in the end the
+A crash loses at most the changes since the last write, and no finished result: the wrapper's exit record is in a node
+file before srun returns. If the node file cannot be written, the thread retries at growing intervals; at the end the
 rows go to the node's spool.
 """
 
@@ -27,14 +27,14 @@ States = dict[tuple[object, object], Row]  # by job and attempt
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is written together, and whether that is over."""
+    """Rows to write together; ``written`` is set when they are."""
 
     runs: list[Row]
     states: States
     written: threading.Event = field(default_factory=threading.Event)
 
     def under(self, newer: _Rows) -> _Rows:
-        """These rows where the newer have none."""
+        """These rows, replaced by newer ones."""
         return _Rows(newer.runs or self.runs, self.states | newer.states)
 
 
@@ -42,7 +42,7 @@ class Journal:
     """The rows of one run: its own, and the latest of each attempt."""
 
     def __init__(self, path: str, loop: Loop, note: Callable[[str], None]) -> None:
-        """``path`` is the node file's; ``note`` takes a line for the user when it cannot be written."""
+        """``path`` is the node file's; ``note`` receives a line for the user if it cannot be written."""
         self._path = path
         self._loop = loop
         self._note = note
@@ -53,25 +53,25 @@ class Journal:
         self._pause_seconds = GATHER_SECONDS
 
     def put_run(self, row: Row) -> None:
-        """The run's row (keys: `database.journal.RUN_COLUMNS`) has changed."""
+        """Update the run's row (keys: `database.journal.RUN_COLUMNS`)."""
         self._runs = [row]
         self._write_soon()
 
     def put_state(self, row: Row) -> None:
-        """An attempt's row (keys: `database.journal.JOB_STATE_COLUMNS`) has changed."""
+        """Update an attempt's row (keys: `database.journal.JOB_STATE_COLUMNS`)."""
         self._states[row["job_id"], row["attempt_id"]] = row
         self._write_soon()
 
     def hurry(self) -> None:
-        """Do not gather any longer: this process may be killed soon."""
+        """Write at once: this process may be killed soon."""
         if self._writing is None:
             self._write()
 
     def close(self) -> None:
-        """Write what is left, into the spool where the node file cannot be written; takes at most 10 s and a bit.
+        """Write what is left; into the spool if the node file cannot be written. Takes little more than 10 s.
 
-        A write still under way is waited for, as it would put its older rows over the last ones; how it ended is not
-        known here, so its rows are written again.
+        It waits for a write in progress, which would otherwise put its older rows over the last ones. Its result is
+        unknown here, so its rows are written again.
         """
         before, rows = self._writing, self._take()
         if before is not None:

@@ -1,4 +1,4 @@
-"""The seam between the runner and how jobs are started: plain processes, srun steps, later one Slurm job per job."""
+"""The interface between the runner and how jobs start: plain processes, or srun steps."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ if TYPE_CHECKING:
 
 
 class LaunchError(TorcError):
-    """An attempt could not be started; the message is the reason that its record gets."""
+    """An attempt could not be started; the message becomes the reason in its record."""
 
 
 class Launcher(Protocol):
-    """Starts attempts and ends them; tells of every end by the callback that it was started with."""
+    """Starts attempts and ends them; calls back when one has ended."""
 
     @property
     def name(self) -> str:
-        """What the journal calls it."""
+        """Its name in the journal."""
 
     @property
     def slurm_job_id(self) -> int | None:
-        """The allocation that it starts steps in."""
+        """The allocation in which it starts steps."""
 
     @property
     def children(self) -> Children:
-        """The processes of this runner; only one can hear of their ends."""
+        """The processes of this runner. Only one object can reap them."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """What there is to be used."""
+        """The nodes that jobs may use."""
 
     def refusal(self, job: JobPlan) -> str | None:
-        """Why the job can never run here, None if it can."""
+        """Why the job can never run here; None if it can."""
 
     def demand(self, job: JobPlan) -> Demand:
         """What the job takes here."""
 
     def room(self) -> int:
-        """How many may be started at this moment."""
+        """How many attempts may start at this moment."""
 
     def tell_of_room(self, on_room: Callable[[], None]) -> None:
-        """From now on call back when `room` has grown."""
+        """From now on, call back when `room` has grown."""
 
     def start(self, attempt: Attempt, on_end: Callable[[Ended], None]) -> Started:
         """Start it and return at once.
 
         Raises:
-            LaunchError: it could not be started; ``on_end`` is not called then.
+            LaunchError: it could not be started; ``on_end`` is not called.
         """
 
     def evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Callable[[], Evidence] | None:
-        """Work for a thread that finds out what the end's status leaves in doubt; None where there is no doubt."""
+        """A function, for a thread, that finds out what the end's status leaves open; None if it is clear."""
 
     def grace_seconds(self) -> float:
-        """How long jobs that were asked to end now may take before they are killed."""
+        """How long jobs that were asked to end may take before they are killed."""
 
     def end(self, job_ids: Collection[int], *, kill: bool) -> None:
-        """Have running attempts end: by SIGTERM, or by SIGKILL."""
+        """End running attempts, with SIGTERM or SIGKILL."""

@@ -1,8 +1,8 @@
-"""The runner's event loop: child processes, pipes, signals, timers and work in the background, without ever polling.
+"""The runner's event loop: child processes, pipes, signals, timers and background work, without polling.
 
-Own, and not asyncio: that costs 70 ms to import, and before Python 3.12 waits for each child in a thread of its own.
-Handlers run one after another in the main thread; work that may hang (a file system, a Slurm command) goes into a
-thread, and its result comes back as one more event.
+It replaces asyncio, which takes 70 ms to import and, before Python 3.12, waits for each child in its own thread.
+Handlers run one after another in the main thread. Work that may hang (a file system, a Slurm command) runs in a thread,
+and its result arrives as an event.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Timer:
 
 
 class Loop:
-    """Used as a context manager: signals are caught, and in the end handled again as before."""
+    """A context manager: it catches signals, and restores their handlers at the end."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -65,31 +65,31 @@ class Loop:
         signal.set_wakeup_fd(self._wakeup_before)
 
     def watch(self, descriptor: int, handler: Handler) -> None:
-        """Call the handler whenever the descriptor can be read, or its other end is closed."""
+        """Call the handler whenever the descriptor is readable, or its other end is closed."""
         self._readers[descriptor] = handler
         self._poll.register(descriptor, select.POLLIN)
 
     def unwatch(self, descriptor: int) -> None:
-        """Forget the descriptor; before it is closed."""
+        """Stop watching the descriptor; call this before closing it."""
         del self._readers[descriptor]
         self._poll.unregister(descriptor)
 
     def on_signal(self, number: int, handler: Handler) -> None:
-        """Call the handler, outside of signal context, when the signal has come (once for several at a time)."""
+        """Call the handler, outside of signal context, after the signal (once for several at a time)."""
         self._signals[number] = handler
         self._handled_before.setdefault(number, signal.getsignal(number))
         signal.signal(number, lambda _number, _frame: None)
 
     def after(self, seconds: float, handler: Handler) -> Timer:
-        """Call the handler once, so many seconds from now."""
+        """Call the handler once, after this many seconds."""
         timer = Timer(time.monotonic() + seconds, handler)
         heapq.heappush(self._timers, (timer.due, next(self._count), timer))
         return timer
 
     def in_background(self, work: Callable[[], Result], done: Callable[[Result | Exception], None]) -> None:
-        """Do the work in a thread, then call ``done`` in the loop with its result, or with what it raised.
+        """Do the work in a thread, then call ``done`` in the loop with its result or its exception.
 
-        The thread does not keep the process alive: work that hangs is left behind.
+        The thread does not keep the process alive: work that hangs is abandoned.
         """
 
         def run() -> None:
@@ -99,17 +99,17 @@ class Loop:
             except Exception as error:
                 outcome = error
             self._done.append(lambda: done(outcome))
-            with contextlib.suppress(BlockingIOError):  # a full pipe wakes the loop as well
+            with contextlib.suppress(BlockingIOError):  # a full pipe wakes the loop too
                 os.write(self._wake_write, b"\0")
 
         threading.Thread(target=run, daemon=True).start()
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Handle events until the condition holds; it is looked at after each round of them."""
+        """Handle events until the condition holds; it is checked after each round."""
         while not until():
             for descriptor, _ in self._poll.poll(self._wait_milliseconds()):
                 handler = self._readers.get(descriptor)
-                if handler is not None:  # an earlier handler of this round may have let go of it
+                if handler is not None:  # an earlier handler of this round may have unwatched it
                     handler()
             self._run_timers()
 
@@ -129,7 +129,7 @@ class Loop:
                 timer.handler()
 
     def _woken(self) -> None:
-        """Bytes in the wake-up pipe are signal numbers; 0 stands for finished work."""
+        """Bytes in the wake-up pipe are signal numbers; 0 means finished work."""
         try:
             numbers = set(os.read(self._wake_read, 65536))
         except BlockingIOError:

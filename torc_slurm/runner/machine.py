@@ -12,7 +12,7 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup{path}/memory.max", "/sys/fs/cgroup/memory{path
 
 
 def this_machine() -> Node:
-    """The one node that there is, by its short host name."""
+    """This machine as a node, with its short host name."""
     return Node(
         name=os.uname().nodename.partition(".")[0],
         cpus=usable_cpus(),
@@ -30,7 +30,7 @@ def usable_cpus() -> int:
 
 
 def usable_memory_bytes() -> int:
-    """The machine's memory, or the limit of the cgroup that this process is in where that is less."""
+    """The machine's memory, or the limit of this process's cgroup if that is smaller."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
@@ -41,7 +41,7 @@ def usable_memory_bytes() -> int:
 
 
 def cgroup_limits(text: str) -> list[int]:
-    """The memory limits in bytes that hold for the cgroups which ``/proc/self/cgroup`` names, and for those above."""
+    """The memory limits in bytes of the cgroups in ``/proc/self/cgroup`` and of those above them."""
     found: list[int] = []
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)

@@ -1,4 +1,4 @@
-"""What the runner tells of its progress; the command line shows it."""
+"""The runner's reports of its progress; the command line shows them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torc_slurm.runner.attempts import Attempt, Outcome
 
 
 class Observer(Protocol):
-    """Hears of everything that happens, in the loop's thread; must return at once."""
+    """Is called for every event, in the loop's thread; must return at once."""
 
     def began(self, jobs: int, place: str) -> None:
-        """The run begins; ``place`` says where and on what."""
+        """The run begins; ``place`` names the machine or allocation and its size."""
 
     def started(self, attempt: Attempt) -> None:
         """An attempt runs."""

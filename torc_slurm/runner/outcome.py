@@ -1,7 +1,7 @@
-"""What became of an attempt, from how its process ended and what else was found out; pure.
+"""Decides how an attempt ended, from its process's status and other evidence; pure.
 
-srun's exit status is that of the task with the highest, except that it says 1 after an OOM kill even when the command
-exited 0, and 1 or more when it could not start a step at all.
+srun's exit status is the highest of its tasks, with two exceptions: it is 1 after an OOM kill even if the command
+exited 0, and 1 or more if srun could not start the step.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _MOST_WORDS = 300
 
 
 def needs_evidence(ended: Ended, told: ToldToEnd | None) -> bool:
-    """Whether the status of an srun leaves a doubt.
+    """Whether srun's status is ambiguous.
 
-    After a signal of scancel's: whose it was. After an OOM kill: the job's own code. After the runner told it to end,
-    and it exited by itself: which came first.
+    After one of scancel's signals: who sent it. After an OOM kill: the job's own code. If the runner asked the job to
+    end and it exited by itself: which came first.
     """
     if not ended.ran:
         return False
@@ -38,12 +38,12 @@ def needs_evidence(ended: Ended, told: ToldToEnd | None) -> bool:
 
 
 def is_scancels(status: int) -> bool:
-    """Whether it is the end by a signal that scancel sends: SIGTERM or SIGKILL."""
+    """Whether a signal that scancel sends ended it: SIGTERM or SIGKILL."""
     return status in _SCANCELS
 
 
 def says_out_of_memory(ended: Ended) -> bool:
-    """Whether srun spoke of an OOM kill in the step."""
+    """Whether srun reported an OOM kill in the step."""
     return _OUT_OF_MEMORY.search(ended.stderr) is not None
 
 
@@ -56,8 +56,8 @@ def judge(
     """The attempt's state with its reason.
 
     Args:
-        told: where the runner itself ended it; what ended of itself before counts as it ended.
-        time_limit_seconds: at which Slurm ends the step, None: at none.
+        told: set if the runner ended it; an end before that counts by itself.
+        time_limit_seconds: the limit at which Slurm ends the step; None: no limit.
     """
     code = _return_code(ended, evidence)
     if told is not None and not (evidence.last_end is not None and evidence.last_end < told.time):
@@ -92,7 +92,7 @@ def _died(ended: Ended, evidence: Evidence, code: int | None, time_limit_seconds
 
 
 def signal_of(status: int) -> str | None:
-    """The name of the signal that a shell's exit status stands for, ``SIGTERM`` for 143; None where for none."""
+    """The name of the signal in a shell's exit status, ``SIGTERM`` for 143; None if there is none."""
     try:
         return signal.Signals(status - 128).name if status > 128 else None
     except ValueError:

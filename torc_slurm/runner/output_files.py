@@ -1,4 +1,4 @@
-"""The files that a job was to make: whether they are there once it has exited 0."""
+"""Checks that the files a job must create exist after it has exited 0."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MOST_NAMED = 3
 
 
 def missing_outputs(paths: Sequence[str], working_dir: str, patience_seconds: float) -> list[str]:
-    """Those of the files that are not there.
+    """The files that do not exist.
 
     Args:
-        patience_seconds: how long to wait for what another host has just written, on a shared file system.
+        patience_seconds: how long to wait for files that another host has just written, on a shared file system.
     """
     deadline = time.monotonic() + patience_seconds
     while True:
@@ -25,12 +25,12 @@ def missing_outputs(paths: Sequence[str], working_dir: str, patience_seconds: fl
             return missing
         for directory in {os.path.dirname(on_disk(path, working_dir)) for path in missing}:
             with contextlib.suppress(OSError):
-                os.listdir(directory)  # what an NFS client remembers of it is read again
+                os.listdir(directory)  # makes an NFS client read the directory again
         time.sleep(0.25)
 
 
 def missing_words(missing: Sequence[str]) -> str:
-    """The reason of a job that exited 0 and did not make all its files."""
+    """The reason for a job that exited 0 but did not create all its files."""
     named = ", ".join(missing[:_MOST_NAMED])
     more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
     return f"it exited 0 but did not create {named}{more}"

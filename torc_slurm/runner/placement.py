@@ -1,9 +1,9 @@
 """Where jobs run: packs them on nodes by CPUs, memory and GPUs, never more than fit. Pure and deterministic.
 
-The rule: jobs in the plan's order, each on the nodes that it leaves the least room on, so that large holes stay for
-large jobs. The first that does not fit reserves nodes: from then on another job starts there only if it would still
-fit beside the waiting one. What ran there before ends at some time, so the waiting job is never starved, and its
-nodes are not idle meanwhile. One reservation at a time.
+Jobs go in the plan's order, each to the nodes on which it leaves the least room, so that large gaps stay for large
+jobs. The first job that does not fit reserves nodes: from then on another job starts there only if it would still fit
+beside the waiting one. The jobs running there end some time, so the waiting job never starves, and its nodes are not
+idle meanwhile. There is one reservation at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NO_LIMIT = 1 << 62
 
 
 class Node(NamedTuple):
-    """What jobs may use on one node; ``memory_mib`` is None where memory is not handed out."""
+    """What jobs may use on one node; ``memory_mib`` is None if memory is not allocated."""
 
     name: str
     cpus: int
@@ -26,7 +26,7 @@ class Node(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What a job takes: on each of ``nodes`` nodes so much."""
+    """What a job takes on each of ``nodes`` nodes."""
 
     cpus: int
     memory_mib: int = 0
@@ -82,7 +82,7 @@ def fits_empty(demand: Demand, nodes: Sequence[Node]) -> bool:
 
 
 class _Reservation:
-    """Nodes kept for a job that waits: what was started on each since then has to fit beside it."""
+    """Nodes reserved for a waiting job: what starts there must fit beside it."""
 
     def __init__(self, job_id: int, order: int, demand: Demand, nodes: Sequence[str]) -> None:
         self.job_id = job_id
@@ -105,14 +105,14 @@ class Placement:
 
     @property
     def running(self) -> frozenset[int]:
-        """The jobs that hold room."""
+        """The jobs that occupy room."""
         return frozenset(self._running)
 
     def add(self, job_id: int, demand: Demand, order: int) -> None:
-        """A job is ready; the lower ``order`` goes first.
+        """Add a ready job; a lower ``order`` goes first.
 
         Raises:
-            ValueError: it would not even fit if nothing else ran, and so would wait for ever.
+            ValueError: it would not fit even if nothing else ran, and so would wait forever.
         """
         if not fits_empty(demand, tuple(self._nodes.values())):
             raise ValueError(f"job {job_id} can never fit: {demand}")
@@ -122,7 +122,7 @@ class Placement:
             self._waiting[demand] = deque(sorted(queue))
 
     def take(self, most: int) -> list[Placed]:
-        """The jobs that may start now, at most so many; they hold their room until `release`."""
+        """The jobs that may start now, at most ``most``; they occupy their room until `release`."""
         placed: list[Placed] = []
         blocked: set[Demand] = set()
         while len(placed) < most and (head := self._next_to_try(blocked)) is not None:
@@ -137,7 +137,7 @@ class Placement:
         return placed
 
     def _next_to_try(self, blocked: set[Demand]) -> tuple[tuple[int, int], Demand] | None:
-        """The job with the reservation, then the first in order; one demand that does not fit is tried once a pass."""
+        """The job with the reservation, then the first in order. A demand that does not fit is tried once per pass."""
         kept = self._reservation
         if kept is not None and kept.demand not in blocked:
             return (kept.order, kept.job_id), kept.demand
@@ -145,7 +145,7 @@ class Placement:
         return min(heads, default=None)
 
     def release(self, job_id: int) -> None:
-        """The job has ended: its room is free."""
+        """Free the room of a job that has ended."""
         demand, nodes = self._running.pop(job_id)
         kept = self._reservation
         for name in nodes:
@@ -193,7 +193,7 @@ class Placement:
                 kept.jobs_since.add(job_id)
 
     def _reserve(self, job_id: int, order: int, demand: Demand) -> None:
-        """Keep for the job the nodes on which it lacks least."""
+        """Reserve for the job the nodes on which the least is missing."""
         if self._reservation is not None:
             return
         able = [name for name, node in self._nodes.items() if _whole_room(node).holds(_taken_by(demand, node))]

@@ -1,7 +1,7 @@
-"""Which jobs may start: the order that dependencies demand. Pure: no clock, no process.
+"""Which jobs may start, by their dependencies. Pure: no clock, no process.
 
-jobs -> blocked | ready -> started -> ended; dependents of a job that did not complete are cancelled, all others go on.
-A job that does not mind (``cancel_on_blocking_job_failure: false``) only waits until the others have ended.
+jobs -> blocked | ready -> started -> ended. If a job does not complete, its dependents are cancelled and all others
+continue. A job with ``cancel_on_blocking_job_failure: false`` only waits until the others have ended.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 
 class Cancelled(NamedTuple):
-    """A job that will not run, and the failed job on which it depends, directly or by way of others."""
+    """A job that will not run, and the failed job on which it depends, directly or through others."""
 
     job_id: int
     because_of: int
 
 
 class JobQueue:
-    """The dependencies of a run; a dependency that is no job of the run counts as completed."""
+    """The dependencies of a run. A dependency on a job that is not in the run counts as completed."""
 
     def __init__(
         self, dependencies: Iterable[tuple[int, Iterable[int]]], does_not_mind: Collection[int] = frozenset()
@@ -26,7 +26,7 @@ class JobQueue:
         """Take ``(job_id, ids of the jobs it depends on)`` for every job of the run.
 
         Args:
-            does_not_mind: jobs that run also where one on which they depend did not complete.
+            does_not_mind: jobs that also run if a job they depend on did not complete.
         """
         wanted = {job_id: set(depends_on) for job_id, depends_on in dependencies}
         self._waits_for = {job_id: needs & wanted.keys() for job_id, needs in wanted.items()}
@@ -48,20 +48,22 @@ class JobQueue:
         return frozenset(self._unfinished)
 
     def initially_ready(self) -> list[int]:
-        """The jobs that wait for no other, in the order in which they were given."""
+        """The jobs that wait for no other, in the given order."""
         return [job_id for job_id, needs in self._waits_for.items() if not needs]
 
     def complete(self, job_id: int) -> list[int]:
-        """The job completed: which jobs that makes ready."""
+        """Mark the job completed; returns the jobs that this makes ready."""
         self._unfinished.remove(job_id)
         return [dependent for dependent in self._dependents[job_id] if self._is_ready_without(dependent, job_id)]
 
     def withdraw(self, job_id: int) -> None:
-        """The job ended, and what that means for its dependents is left to the next run."""
+        """The job ended; the next run decides about its dependents."""
         self._unfinished.remove(job_id)
 
     def fail(self, job_id: int) -> tuple[list[Cancelled], list[int]]:
-        """The job ended otherwise: which jobs that cancels, those that depend on it directly first, and makes ready."""
+        """Mark the job failed. Returns the jobs that this cancels (direct dependents first), and those it makes
+        ready.
+        """
         self._unfinished.remove(job_id)
         cancelled: list[Cancelled] = []
         ready: list[int] = []

@@ -1,4 +1,4 @@
-"""Whether a failed job is run again, by the rules of its failure handler; pure."""
+"""Whether a failed job runs again, by the rules of its failure handler; pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torc_slurm.spec.workflow import Rule
 
 
 def exit_code_of(outcome: Outcome, *, timeout_exit_code: int, oom_exit_code: int) -> int | None:
-    """The code that a rule knows the end by: a timeout and an OOM kill have codes of their own."""
+    """The exit code that rules compare: a timeout and an OOM kill have codes of their own."""
     return {TIMEOUT: timeout_exit_code, OOM: oom_exit_code}.get(outcome.state, outcome.return_code)
 
 
 def rule_for(rules: Sequence[Rule], outcome: Outcome, code: int | None) -> Rule | None:
-    """The first rule that is meant for this end; None where there is none, or where nothing was wrong with the job."""
+    """The first rule for this end; None if there is none, or if the job itself was not at fault."""
     if outcome.state not in RETRIABLE or outcome.return_code == 0:
         return None
     return next(

@@ -1,8 +1,8 @@
-"""Runs a plan to its end: the ready queue, the placement, a launcher and the journal, tied together by events.
+"""Runs a plan to its end: queue, placement, launcher and journal, connected by events.
 
-ready -> placed -> started -> ended -> judged -> journal, and what that makes ready (or the same job once more, where
-its failure handler says so); until nothing is left or the run is told to stop. Then nothing is started any more, the
-running are ended (SIGTERM, a grace, SIGKILL) and kept.
+ready -> placed -> started -> ended -> judged -> journal, and then the jobs that are now ready (or the same job again,
+if its failure handler says so); until nothing is left or the run is stopped. Then the run starts no more jobs, and ends
+the running ones (SIGTERM, a grace period, SIGKILL).
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ from torc_slurm.runner.step_command import attempt_name, delete_outputs, step_en
 from torc_slurm.spec.workflow import Rule
 
 AFTER_KILL_SECONDS = 10.0
-# Slurm signals the steps and the batch script at once, and the script passes it on to us: what ended so shortly before
-# we heard of it may have been ended by it, whatever it exited with.
+# Slurm signals the steps and the batch script at the same time, and the script signals us. A job that ended this
+# shortly
+# before our signal may have been ended by Slurm, whatever its exit code.
 HEARD_LATE_SECONDS = 1.0
 FIRST_ATTEMPT = 1
-# How long the files that a step made may take to be seen from the runner's host.
+# How long it may take until files that a step wrote are visible on the runner's host.
 OUTPUTS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended: the jobs of each state, the number of those that were never started, why it was stopped."""
+    """How a run ended: the jobs by state, the number of jobs that never started, why it was stopped."""
 
     plan: Plan
     states: Mapping[str, int]
@@ -61,17 +62,17 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Share:
-    """What of a plan is run: the jobs of one stage (None: all), at most so many at a time (None: as many as fit)."""
+    """The part of a plan to run: the jobs of one stage (None: all), at most ``most_jobs`` at a time (None: all)."""
 
     stage: int | None = None
     most_jobs: int | None = None
 
     def holds(self, job: JobPlan) -> bool:
-        """Whether the job is run."""
+        """Whether the job belongs to the share."""
         return self.stage is None or job.stage == self.stage
 
     def needs(self, job: JobPlan, jobs: Mapping[int, JobPlan]) -> tuple[int, ...]:
-        """What the job waits for: where it does not mind, not for what an earlier stage has left undone."""
+        """The jobs that the job waits for; if it does not mind failures, none that an earlier stage left unfinished."""
         if self.stage is None or job.settings.cancel_on_blocking_job_failure:
             return job.depends_on
         return tuple(other for other in job.depends_on if other in jobs and jobs[other].stage >= self.stage)
@@ -121,7 +122,7 @@ class Run:
         launcher.tell_of_room(self.fill)
 
     def go(self) -> RunResult:
-        """Start what can be started, and return when everything has ended that was started."""
+        """Start what can be started; return when everything that was started has ended."""
         self._events.begin(self._begin)
         self._loop.run(until=self._is_over)
         not_started = (self._queue.unfinished & self._here) - self._running.keys()
@@ -136,7 +137,7 @@ class Run:
         self._make_ready(job_id for job_id in self._queue.initially_ready() if job_id in self._queue.unfinished)
 
     def _is_over(self) -> bool:
-        """Asked after every event; the actions of the end are started here, once nothing else is left."""
+        """Called after every event. Starts the actions of the end once nothing else is left."""
         if self._given_up:
             return True
         if self._running or self._scripts.are_running:
@@ -153,8 +154,8 @@ class Run:
     # --- starting ------------------------------------------------------------------------------------------------
 
     def fill(self) -> None:
-        """Start whatever is ready, fits and may be started now."""
-        if self._is_filling:  # a job that cannot be started makes others ready: the loop below sees them
+        """Start every job that is ready, fits and may start now."""
+        if self._is_filling:  # a job that cannot be started makes others ready, and the loop below starts them
             return
         self._is_filling = True
         while self._stopped is None and (room := self._room()) > 0:
@@ -198,7 +199,7 @@ class Run:
             self._loop.after(job.runtime_seconds, lambda: self._time_is_up(running))
 
     def _never_run(self, job: JobPlan, reason: str) -> None:
-        """A job that cannot be started has failed."""
+        """Mark a job failed that cannot be started."""
         self._settle(job, Outcome(FAILED, None, reason), self._row(job, FAILED, reason=reason))
 
     # --- ending --------------------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ class Run:
             self._conclude(running, ended, outcome)
 
     def _conclude(self, running: Running, ended: Ended, outcome: Outcome) -> None:
-        """The attempt's last word: into the journal; then the job is over, or tried again."""
+        """Write the attempt's end into the journal; then the job is over, or tried again."""
         job = running.attempt.job
         del self._running[job.job_id]
         row = self._row(job, outcome.state, outcome=outcome, running=running, ended=ended)
@@ -251,7 +252,7 @@ class Run:
     # --- trying again --------------------------------------------------------------------------------------------
 
     def _recover(self, attempt: Attempt, outcome: Outcome, rule: Rule, code: int | None) -> None:
-        """Run the recovery script, where there is one, and the job once more where that succeeds."""
+        """Run the recovery script, if there is one, and then the job again, if the script succeeded."""
         job, number = attempt.job, attempt.attempt_id
         self._observer.note(
             f"job {job.name}, attempt {number}: {outcome.reason}; it is tried again ({number} of {rule.max_retries})"
@@ -283,7 +284,7 @@ class Run:
         self.fill()
 
     def _settle(self, job: JobPlan, outcome: Outcome, row: Row | None) -> None:
-        """A job's last word: into the journal (None: it is there already), and on to the jobs that depend on it."""
+        """Finish a job: its row goes into the journal (None: it is there already), and its dependents continue."""
         self._states[outcome.state] += 1
         self._open.discard(job.job_id)
         if row is not None:
@@ -293,7 +294,7 @@ class Run:
             self._go_on([job.job_id], self._queue.complete(job.job_id))
         elif self._stopped is None or outcome.state != CANCELLED:
             self._go_on_after_failure(job)
-        else:  # ended by the run's own end: its dependents wait for the next run
+        else:  # the run's own end ended it: its dependents wait for the next run
             self._queue.withdraw(job.job_id)
 
     def _go_on(self, ended: Iterable[int], ready: Iterable[int]) -> None:
@@ -311,7 +312,7 @@ class Run:
         self._go_on([job.job_id, *(each.job_id for each in cancelled)], ready)
 
     def _time_is_up(self, running: Running) -> None:
-        """Outside Slurm: a job over its run time, with ``enforce_runtime``."""
+        """End a job that exceeded its run time (outside Slurm, with ``enforce_runtime``)."""
         job = running.attempt.job
         if self._running.get(job.job_id) is running and running.told is None:
             reason = f"it was ended at its run time of {job.runtime_seconds} s"
@@ -321,7 +322,7 @@ class Run:
     # --- stopping ------------------------------------------------------------------------------------------------
 
     def stop(self, reason: str) -> None:
-        """Start nothing more, and end what runs."""
+        """Start no more jobs, and end the running ones."""
         if self._stopped is None:
             self._stopped = reason
             self._observer.note(f"{reason}: torc starts no more jobs and ends the running jobs ({len(self._running)})")
@@ -330,7 +331,7 @@ class Run:
             self._loop.after(self._launcher.grace_seconds(), self.kill)
 
     def kill(self) -> None:
-        """Kill what was asked to end, without waiting any longer."""
+        """Kill the jobs that were asked to end, without waiting any longer."""
         if self._running and not self._is_killing:
             self._is_killing = True
             self._launcher.end(list(self._running), kill=True)
@@ -341,14 +342,14 @@ class Run:
         told = [each for each in running if each.told is None]
         for each in told:
             each.told = ToldToEnd(since, state, reason)
-            # should the runner be killed before the end of it is known
+            # in case the runner is killed before the end is known
             self._journal.put_state(self._row(each.attempt.job, state, reason=reason, running=each))
         if told:
             self._journal.hurry()
             self._launcher.end([each.attempt.job.job_id for each in told], kill=False)
 
     def _give_up(self) -> None:
-        """What a SIGKILL could not end (a process in an uninterruptible call) is left to Slurm or to the kernel."""
+        """Leave to Slurm or the kernel what SIGKILL could not end (a process in an uninterruptible call)."""
         for running in tuple(self._running.values()):
             reason = "it was killed, and was still running when torc exited"
             job = running.attempt.job
@@ -374,7 +375,7 @@ class Run:
 
 
 def _without(outcome: Outcome, missing: list[str] | Exception) -> Outcome:
-    """The outcome of a job that exited 0, once its files were looked for."""
+    """The outcome of a job that exited 0, after checking its files."""
     if isinstance(missing, Exception):
         return Outcome(FAILED, outcome.return_code, f"it exited 0, and its files could not be looked for: {missing}")
     return Outcome(FAILED, outcome.return_code, missing_words(missing)) if missing else outcome

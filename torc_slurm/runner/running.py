@@ -1,4 +1,4 @@
-"""An attempt that runs, and what the journal says of it."""
+"""A running attempt, and its row in the journal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torc_slurm.runner.launcher import Launcher
 
 
 class Running:
-    """An attempt whose process has not ended yet, or of whose end something is still being found out."""
+    """An attempt whose process has not ended, or whose end is still being examined."""
 
     def __init__(self, attempt: Attempt, started: Started, start_time: float) -> None:
         self.attempt = attempt
@@ -30,7 +30,7 @@ def state_row(
     ended: Ended | None = None,
     outcome: Outcome | None = None,
 ) -> Row:
-    """The journal's row of a job; ``attempt_id`` counts only where nothing runs."""
+    """The journal's row of a job; ``attempt_id`` counts only if nothing runs."""
     return {
         "workflow_id": plan.workflow_id,
         "run_id": plan.run_id,

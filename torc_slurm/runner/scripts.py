@@ -1,4 +1,4 @@
-"""Commands that are no jobs: those of actions, and recovery scripts. They run beside the runner, on its host."""
+"""Commands that are not jobs: of actions, and recovery scripts. They run next to the runner, on its host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torc_slurm.shared_directory import make_shared_directory
 
 @dataclass(frozen=True)
 class Script:
-    """Commands for ``bash -c``, one after another until one fails; ``log`` is the name of their output's file."""
+    """Commands for ``bash -c``, one after another until one fails; ``log`` names their output file."""
 
     title: str
     commands: Sequence[str]
@@ -27,7 +27,7 @@ class Script:
 
 
 class Scripts:
-    """Runs scripts, each beside the others, and tells of their ends."""
+    """Runs scripts side by side, and calls back when they end."""
 
     def __init__(self, plan: Plan, children: Children, environ: Mapping[str, str], note: Callable[[str], None]) -> None:
         self._plan = plan
@@ -39,16 +39,16 @@ class Scripts:
 
     @property
     def are_running(self) -> bool:
-        """Whether one has not ended yet."""
+        """Whether any script still runs."""
         return self._open > 0
 
     def run(self, script: Script, done: Callable[[int], None]) -> None:
-        """Start a script; ``done`` gets the exit status of the command that failed, else 0."""
+        """Start a script. ``done`` gets the exit status of the command that failed, else 0."""
         self._open += 1
         self._next(script, 0, done)
 
     def run_all(self, scripts: Sequence[Script], done: Callable[[], None]) -> None:
-        """Run scripts one after another; what fails is told, and the next one goes on."""
+        """Run scripts one after another. A failure is reported, and the next one runs."""
         if not scripts:
             done()
             return
@@ -59,12 +59,12 @@ class Scripts:
         self.run(scripts[0], ended)
 
     def end(self) -> None:
-        """Tell those that run to end; the next command is not started."""
+        """Ask running scripts to end; start no next command."""
         for pid in self._pids:
             self._children.signal_group(pid, signal.SIGTERM)
 
     def path_of(self, script: Script) -> str:
-        """Where its output goes."""
+        """The path of its output."""
         return os.path.join(self._plan.output_dir, STDIO_DIR, script.log)
 
     def _next(self, script: Script, index: int, done: Callable[[int], None]) -> None:

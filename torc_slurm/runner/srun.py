@@ -1,6 +1,6 @@
-"""Starts jobs as steps of the allocation that the runner is in.
+"""Starts jobs as steps of the runner's allocation.
 
-job -> srun (a process of ours: its status is the job's, its stderr Slurm's words) -> torc-step on each node -> job.
+job -> srun (our child: its status is the job's, its stderr has Slurm's messages) -> torc-step on each node -> job.
 Steps are ended through the controller, never by signalling srun.
 """
 
@@ -30,26 +30,26 @@ from torc_slurm.slurm import srun, steps
 from torc_slurm.slurm.allocation import Allocation
 from torc_slurm.slurm.environment import step_environment as srun_environment
 
-# How many sruns may wait for the controller at a time: it makes steps one after another, and more at once only wait.
+# How many sruns may wait for the controller: it creates steps one after another, so more would only wait.
 MOST_STARTING = 16
-# After which a start counts as done even where srun did not say so (--quiet among the user's options).
+# After this time a start counts as done, even if srun did not report it (--quiet among the user's options).
 START_SECONDS = 5.0
 _EVIDENCE_PAUSES = 4
 _EVIDENCE_PAUSE_SECONDS = 0.2
 _STATE_AGE_SECONDS = 1.0
-_KILLED_SECONDS = 0.5  # in which a step that was sent a SIGKILL should have ended
+_KILLED_SECONDS = 0.5  # in which a step should end after SIGKILL
 
 
-# Between the jobs' SIGKILL and the allocation's end, for the journal and the script's epilog; at most half of the rest.
+# Time between the jobs' SIGKILL and the allocation's end, for the journal and the epilog; at most half of the rest.
 AFTERWARDS_SECONDS = 30.0
 LONGEST_GRACE_SECONDS = 120.0
 
 
 def grace_seconds(allocation: Allocation, now: float) -> float:
-    """How long steps that are told to end at ``now`` may take; pure.
+    """How long steps that are asked to end at ``now`` may take; pure.
 
-    Before the time limit whatever it leaves, so that jobs can save what they have. Else it is a scancel: then all that
-    is left is KillWait, and a part of it is for us.
+    Before the time limit, all the time that is left, so that jobs can save their data. Else scancel sent the signal:
+    then only KillWait is left, and the runner needs a part of it.
     """
     shortest = min(10.0, allocation.kill_wait_seconds / 3)
     left = None if allocation.end_time is None else allocation.end_time - now
@@ -59,7 +59,7 @@ def grace_seconds(allocation: Allocation, now: float) -> float:
 
 
 class _Step:
-    """One srun that runs."""
+    """One running srun."""
 
     def __init__(self, attempt: Attempt, on_end: Callable[[Ended], None], pipe: int) -> None:
         self.attempt = attempt
@@ -70,11 +70,11 @@ class _Step:
         self.words = srun.SrunWords()
         self.is_starting = True
         self.start_timer: Timer | None = None
-        self.to_be_ended: str | None = None  # the signal that is owed once its number is known
+        self.to_be_ended: str | None = None  # the signal to send once its number is known
 
 
 class _AllocationState:
-    """Whether Slurm is ending the allocation; asked at most once a second however many steps die at once."""
+    """Whether Slurm is ending the allocation; asked at most once a second, however many steps die at once."""
 
     def __init__(self, slurm_job_id: int) -> None:
         self._slurm_job_id = slurm_job_id
@@ -83,7 +83,7 @@ class _AllocationState:
         self._is_ending = False
 
     def is_ending(self) -> bool:
-        """Called from threads; where Slurm does not answer it is taken to go on, and the exit alone decides."""
+        """Called from threads. If Slurm does not answer, the last answer counts (at first: False)."""
         with self._lock:
             if time.monotonic() - self._asked_at >= _STATE_AGE_SECONDS:
                 with contextlib.suppress(TorcError):
@@ -106,7 +106,7 @@ class SrunLauncher:
         *,
         note: Callable[[str], None],
     ) -> None:
-        """Look for srun; ``note`` takes lines for the user.
+        """Look for srun; ``note`` receives lines for the user.
 
         Raises:
             CommandNotFound: it is not on PATH.
@@ -155,7 +155,7 @@ class SrunLauncher:
         step = _Step(attempt, on_end, read)
         request = self._request(attempt, name)
         try:
-            # srun opens its --error file by itself: /dev/fd spares us its rules for % and backslash in paths
+            # srun opens its --error file itself; /dev/fd avoids its rules for % and backslash in paths
             step.pid = self.children.start(
                 [*srun.srun_command(self._srun, request, f"/dev/fd/{stderr}"), *step_command(self._plan, attempt)],
                 lambda status: self._ended(step, status),
@@ -179,7 +179,7 @@ class SrunLauncher:
 
     def _request(self, attempt: Attempt, name: str) -> srun.StepRequest:
         job, execution = attempt.job, self._plan.execution
-        # Steps that overlap would get the same GPUs: a job that asks for GPUs has its own of everything.
+        # Steps that overlap would get the same GPUs, so a job that requests GPUs shares nothing.
         shares_all = not execution.limit_resources and not job.num_gpus
         cpus = self._fewest_cpus(attempt.nodes) if shares_all else job.num_cpus
         return srun.StepRequest(
@@ -257,24 +257,24 @@ class SrunLauncher:
         return lambda: self._find_evidence(attempt, ended, told)
 
     def _find_evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Evidence:
-        """In a thread: whether Slurm is ending the allocation, and else the exit records."""
+        """In a thread: check whether Slurm is ending the allocation; if not, read the exit records."""
         if told is None and is_scancels(ended.status) and self._state.is_ending():
             return Evidence(allocation_is_ending=True)
-        with self._one_reader:  # each reads copies of whole files
+        with self._one_reader:  # each reader copies whole files
             return self._read_exits(attempt)
 
     def _read_exits(self, attempt: Attempt) -> Evidence:
         plan, job_id = self._plan, attempt.job.job_id
         oom_kills = 0
         for last in [*[False] * _EVIDENCE_PAUSES, True]:
-            with contextlib.suppress(DatabaseError, OSError):  # it is written just now, or cannot be read at all
+            with contextlib.suppress(DatabaseError, OSError):  # it is being written, or cannot be read at all
                 paths = self._node_files(attempt)
                 exits = attempt_exits(paths, plan.workflow_id, plan.run_id, job_id, attempt.attempt_id)
                 if exits.are_complete:
                     return Evidence(exits.return_codes, exits.oom_kills, exits.last_end)
                 oom_kills = exits.oom_kills
             if not last:
-                time.sleep(_EVIDENCE_PAUSE_SECONDS)  # another host's writes are seen late
+                time.sleep(_EVIDENCE_PAUSE_SECONDS)  # another host's writes become visible late
         return Evidence(oom_kills=oom_kills)
 
     def _node_files(self, attempt: Attempt) -> list[str]:
@@ -297,7 +297,7 @@ class SrunLauncher:
             self._signal(known, signal_name)
 
     def _learn_step_ids(self, signal_name: str) -> None:
-        """For sruns that have not said their step's number (--quiet, or it is just being made): ask squeue."""
+        """Ask squeue for the numbers of steps whose srun has not reported them (--quiet, or not yet created)."""
         names = {attempt_name(self._plan, step.attempt): step for step in self._steps.values()}
 
         def learnt(found: dict[str, str] | Exception) -> None:
@@ -316,16 +316,17 @@ class SrunLauncher:
         self._loop.in_background(lambda: steps.running_steps(self._allocation.slurm_job_id), learnt)
 
     def _give_up(self, steps_left: list[_Step]) -> None:
-        """The last resort: srun upon SIGTERM kills its step, or takes back its request for one.
+        """The last resort: on SIGTERM, srun kills its step or withdraws its request for one.
 
-        The controller refuses to signal steps of an allocation that is being cancelled; and a step may never have come.
+        The controller refuses to signal steps of an allocation that is being cancelled, and a step may never have
+        started.
         """
         for step in steps_left:
             self.children.signal(step.pid, signal.SIGTERM)
         self._loop.after(_KILLED_SECONDS, lambda: self._leave(steps_left))
 
     def _leave(self, steps_left: list[_Step]) -> None:
-        """An srun that still waits for its step does so for nothing: Slurm ends the step, whether srun lives or not."""
+        """Kill sruns that still wait: Slurm ends their steps without them."""
         for step in steps_left:
             self.children.signal(step.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""What a job runs as, under any launcher: torc-step with its options, the environment, the output files."""
+"""The command of a job, under any launcher: torc-step with its options, the environment, the output files."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torc_slurm.runner.attempts import Attempt
 from torc_slurm.runner.launcher import LaunchError
 from torc_slurm.shared_directory import make_shared_directory
 
-# The mark of a measured step around this process, if there is one: the steps started here are no part of it.
+# The mark of a measured step around this process, if any: the steps started here are not part of it.
 NOT_INHERITED = ("TORC_STEP_ACTIVE",)
 
 
 def attempt_name(plan: Plan, attempt: Attempt) -> str:
-    """``wf<W>_j<J>_r<R>_a<A>``: the step's name, and what its output files are named by."""
+    """``wf<W>_j<J>_r<R>_a<A>``: the step's name, and the prefix of its output files."""
     return output_names.attempt_name(plan.workflow_id, attempt.job.job_id, plan.run_id, attempt.attempt_id)
 
 
 def output_paths(plan: Plan, attempt: Attempt) -> tuple[str, str]:
-    """Where the job's stdout and stderr go: two files, one for both, or nowhere (see ``stdio``)."""
+    """The files for the job's stdout and stderr: two, one for both, or none (see ``stdio``)."""
     stem = output_names.stdio_stem(plan.output_dir, attempt_name(plan, attempt))
     stdout, stderr = _SUFFIXES[attempt.job.settings.stdio]
     return stem + stdout if stdout else os.devnull, stem + stderr if stderr else os.devnull
 
 
 def delete_outputs(plan: Plan, attempt: Attempt) -> None:
-    """After a job that completed and was told to leave none (``delete_on_success``)."""
+    """Delete the output files of a job that completed, if ``delete_on_success`` is set."""
     for path in set(output_paths(plan, attempt)) - {os.devnull}:
         with contextlib.suppress(OSError):
             os.unlink(path)
@@ -66,7 +66,7 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 def step_command(plan: Plan, attempt: Attempt) -> list[str]:
-    """torc-step with everything that it has to know, and the job's command by ``bash -c``."""
+    """torc-step with all its options, and the job's command for ``bash -c``."""
     monitor = plan.resource_monitor
     words = [
         *plan.torc_step,
@@ -86,7 +86,7 @@ def step_command(plan: Plan, attempt: Attempt) -> list[str]:
 
 
 def step_environment(plan: Plan, attempt: Attempt, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What the job inherits, its own variables, and who it is."""
+    """The inherited variables, the job's own, and its ids."""
     kept = {name: value for name, value in inherited.items() if name not in NOT_INHERITED}
     if plan.user_data:  # so that its command can call torc user-data
         kept["PATH"] = f"{kept.get('PATH', os.defpath)}:{os.path.dirname(plan.python)}"
