@@ -1,7 +1,6 @@
-"""Why figures of one step differ that are meant to be of one thing: the wrapper's, the cgroup's and Slurm's; pure.
+"""Why the wrapper's, the cgroup's and Slurm's figures of the same thing differ for one step; pure.
 
-Nothing here guesses in silence: a cause is named for the evidence that the step's own figures give, and where they give
-none it is said that none is known.
+A cause is named only if the step's own figures show evidence for it; else the report says that no cause is known.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ NOT_WAITED = "children not waited for"
 WHOLE_SECONDS = "whole seconds"
 NOT_KNOWN = "not known"
 
-# Wrapper and monitor are charged to the step: 5 to 14 MB of memory, and what Python takes to start.
+# Slurm charges wrapper and monitor to the step: 5 to 14 MB of memory, and the start of Python.
 _MONITOR_BYTES = 25_000_000
-_MONITOR_CPU_SECONDS = 0.5  # of each task beside what it recorded: 0.06 s after its last record (seen), slow machines
+_MONITOR_CPU_SECONDS = 0.5  # of each task, besides what it recorded: 0.06 s after its last record; slow machines
 _MONITOR_IO_BYTES = 2_000_000
 _MONITOR_IO_PER_SECOND = 100_000
-_MONITOR_CPU_SHARE = 0.01  # above this the monitor looks less often
+_MONITOR_CPU_SHARE = 0.01  # above this share the monitor samples less often
 _ALIKE_SHARE = 0.9
-_CACHE_SHARE = 0.5  # of an excess that the step's own I/O must at least explain
+_CACHE_SHARE = 0.5  # the share of an excess that the step's own I/O must explain
 _PAGE_CACHE_SINCE = (23, 11)  # cgroup v2; v1 from 24.11
 _DISK_NOT_KNOWN_SINCE = (23, 2)
 _DISK_OF_TREE_SINCE = (24, 11)
@@ -42,14 +41,14 @@ _VERSION = re.compile(r"(\d+)\.(\d+)", re.ASCII)
 
 
 class Cause(NamedTuple):
-    """What the difference is called, and the evidence in words."""
+    """The name of the difference, and the evidence in words."""
 
     name: str
     explanation: str
 
 
 def max_rss_cause(item: Row, slurm: float, own: float) -> Cause:
-    """Why Slurm's MaxRSS is not the wrapper's peak."""
+    """Why Slurm's MaxRSS differs from the wrapper's peak."""
     if slurm > own:
         return _lost(item) or _slurm_has_more(item, slurm, own)
     if item["state"] == "OUT_OF_MEMORY":
@@ -83,7 +82,7 @@ def _slurm_has_more(item: Row, slurm: float, own: float) -> Cause:
 
 
 def _counts_page_cache(item: Row) -> bool:
-    """Whether this Slurm's MaxRSS can hold page cache: see docs/accounting.md."""
+    """Whether this Slurm's MaxRSS can include page cache: see docs/accounting.md."""
     version = _version(item)
     is_new = version is None or version >= _PAGE_CACHE_SINCE
     return is_new and "no_file_cache" not in str(item["gather_params"] or "")
@@ -95,7 +94,7 @@ def _version(item: Row) -> tuple[int, int] | None:
 
 
 def _cache_or_spike(item: Row, excess: float, words: str) -> Cause:
-    """Page cache cannot be more than what the step read and wrote."""
+    """The page cache cannot be larger than what the step read and wrote."""
     io = [item[f"all_nodes_{name}"] for name in ("read_chars", "written_chars", "storage_read_bytes")]
     if None in io:
         return Cause(PAGE_CACHE, words)
@@ -105,21 +104,21 @@ def _cache_or_spike(item: Row, excess: float, words: str) -> Cause:
 
 
 def rss_sum_cause(item: Row, rss_sum: float, own: float) -> Cause:
-    """Why the largest sampled sum of resident memory is not the peak that decides."""
+    """Why the largest sampled sum of resident memory differs from the peak."""
     if rss_sum > own:
         return Cause(SHARING, "the sum of RSS counts what processes share once for each")
     return _at_most(item) or _not_resident(item, own) or _SEEN_BY_THE_KERNEL
 
 
 def cgroup_cause(item: Row, cgroup: float, own: float) -> Cause:
-    """Why what the cgroup was charged, as sampled, is not the peak that decides."""
+    """Why the cgroup's sampled charge differs from the peak."""
     if cgroup < own:
         return _at_most(item) or _not_charged(item, own) or _SEEN_BY_THE_KERNEL
     return Cause(NOT_KNOWN, "no cause is known")
 
 
 def cgroup_peak_cause(item: Row, ceiling: float, own: float) -> Cause:
-    """Why the cgroup's own high-water mark is not the peak that decides."""
+    """Why the cgroup's own high-water mark differs from the peak."""
     if ceiling < own:
         return _at_most(item) or _not_charged(item, own) or Cause(NOT_KNOWN, "no cause is known")
     if ceiling - own <= _MONITOR_BYTES:
@@ -137,7 +136,7 @@ def _at_most(item: Row) -> Cause | None:
 
 
 def _not_charged(item: Row, own: float) -> Cause | None:
-    """Samples of the processes had it, and the cgroup was not charged for it as memory of the step's own."""
+    """The processes' samples had it, but the cgroup did not charge it as the step's own memory."""
     charged, sampled = _number(item, "memory_best_bytes"), _number(item, "sampled_rss_peak_bytes")
     if charged is None or sampled is None or not _is_cgroup(item["memory_best_source"]):
         return None
@@ -147,7 +146,7 @@ def _not_charged(item: Row, own: float) -> Cause | None:
 
 
 def _not_resident(item: Row, own: float) -> Cause | None:
-    """The cgroup was charged for it, and it was resident in no process."""
+    """The cgroup charged it, but no process had it resident."""
     known = [_number(item, name) for name in ("sampled_rss_peak_bytes", "memory_floor_bytes")]
     resident = max((each for each in known if each is not None), default=None)
     if resident is None or not _is_cgroup(item["peak_memory_source"]) or resident >= _ALIKE_SHARE * own:
@@ -160,10 +159,10 @@ def _is_cgroup(source: object) -> bool:
 
 
 def reads_first_process(item: Row) -> bool:
-    """Whether Slurm's disk figures are those of each task's first process and of what it has waited for: under
-    torc-step its own few bytes, and the one byte that slurmstepd writes into a pipe before it.
+    """Whether Slurm's disk figures cover only each task's first process and what that has reaped: under torc-step its
+    own few bytes, and the one byte that slurmstepd writes into a pipe before.
 
-    Seen with jobacct_gather/cgroup on 22.05, and no more on 24.11; between them the figures themselves tell.
+    Seen with jobacct_gather/cgroup on 22.05, but not on 24.11; for versions between, the figures themselves decide.
     """
     version = _version(item)
     if not str(item["gather_type"]).endswith("cgroup") or version is None or version >= _DISK_OF_TREE_SINCE:
@@ -175,7 +174,7 @@ def reads_first_process(item: Row) -> bool:
 
 
 def disk_cause(item: Row, slurm: float, own: float) -> Cause:
-    """Why Slurm's disk figures, summed over the tasks, are not the characters that the wrapper counted."""
+    """Why Slurm's disk figures, summed over the tasks, differ from the characters that the wrapper counted."""
     if slurm > own:
         return _lost(item) or _more_io(item, slurm - own)
     if reads_first_process(item):
@@ -192,7 +191,7 @@ def _more_io(item: Row, excess_bytes: float) -> Cause:
 
 
 def cpu_cause(item: Row, slurm: float, own: float) -> Cause:
-    """Why Slurm's TotalCPU is not the CPU time that the wrapper counted."""
+    """Why Slurm's TotalCPU differs from the CPU time that the wrapper counted."""
     if item["backend"] == "pyslurm" and abs(slurm - own) <= 2:
         return Cause(WHOLE_SECONDS, "pyslurm has whole seconds, user and system each cut")
     if slurm > own:
@@ -205,14 +204,14 @@ def cpu_cause(item: Row, slurm: float, own: float) -> Cause:
 def _more_cpu(item: Row, excess_seconds: float) -> Cause:
     starts = max(1.0, _at_least(item, "task_count"))
     looks = _MONITOR_CPU_SHARE * _at_least(item, "exec_time_seconds") * max(1.0, _at_least(item, "node_count"))
-    recorded = _at_least(item, "monitor_cpu_seconds")  # 0.2 to 0.9 s on a slow or loaded machine: a Python starts
+    recorded = _at_least(item, "monitor_cpu_seconds")  # 0.2 to 0.9 s on a slow or loaded machine: the start of Python
     if excess_seconds <= recorded + _MONITOR_CPU_SECONDS * starts + looks:
         return Cause(MONITOR, "torc-step's own CPU time, above all its start, is counted for the step")
     return Cause(NOT_KNOWN, "no cause is known")
 
 
 def absent_cause(item: Row) -> Cause:
-    """Why Slurm has no figure where the wrapper has one."""
+    """Why Slurm lacks a figure that the wrapper has."""
     if item["slurm_job_id"] is None:
         return Cause("outside Slurm", "recorded outside Slurm, which knows nothing of it")
     status = "not asked" if item["status"] is None else str(item["status"])
@@ -221,14 +220,14 @@ def absent_cause(item: Row) -> Cause:
 
 
 def unmeasured_cause(item: Row) -> Cause:
-    """Why the wrapper has no figure where Slurm has one."""
+    """Why the wrapper lacks a figure that Slurm has."""
     if item["attempt_id"] is None:
         return Cause("without torc-step", "the step ran without torc-step")
     return _lost(item) or Cause(RECORD_LOST, "the wrapper's figures were not measured, or never written")
 
 
 def _lost(item: Row) -> Cause | None:
-    """What of the wrapper's own record is missing; None: nothing."""
+    """What is missing in the wrapper's record; None: nothing."""
     reported, nodes = _number(item, "measured_node_count"), _number(item, "node_count")
     if reported is not None and nodes is not None and reported < nodes:
         return Cause(RECORD_LOST, f"{item['measured_node_count']} of {item['node_count']} nodes have reported")
@@ -243,6 +242,6 @@ def _number(item: Row, name: str) -> float | None:
 
 
 def _at_least(item: Row, name: str) -> float:
-    """The figure for a bound that it only widens: 0 where it is not known."""
+    """The figure, or 0 if unknown; for a bound that it can only widen."""
     value = _number(item, name)
     return 0.0 if value is None else value

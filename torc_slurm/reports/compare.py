@@ -1,6 +1,6 @@
 """The wrapper's, the cgroup's and Slurm's figures of each step side by side, and why they differ; pure.
 
-The peak memory that decides, and the wrapper's CPU time, are what the others are held against.
+The others are compared with the peak memory and the CPU time that the wrapper recorded.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torc_slurm.reports.causes import (
 from torc_slurm.reports.step_stats import Item
 
 DIFFERS_FROM_PERCENT = 10.0
-# Two clock ticks of a process and of its monitor are no difference.
+# Smaller differences are ignored: two clock ticks of a process and of its monitor.
 LEAST_CPU_SECONDS = 0.05
-# torc-step's own reads while it starts, which Slurm counts for the step.
+# torc-step's own reads at its start, which Slurm counts for the step.
 LEAST_IO_BYTES = 2_000_000
 
 _IDENTITY = ("workflow_id", "job_id", "job_name", "run_id", "attempt_id", "slurm_job_id", "slurm_array", "step_id")
@@ -52,9 +52,9 @@ COMPARISON_COLUMNS: tuple[str, ...] = (*_IDENTITY, *_FACTS, *FIGURES)
 
 @dataclass(frozen=True)
 class Apart:
-    """A figure that differs from the one that it is held against by more than 10 %, or that one of the two lacks.
+    """A figure that differs from its reference by more than 10 %, or that one of the two lacks.
 
-    ``difference_percent`` is None where one is not known.
+    ``difference_percent`` is None if one of them is unknown.
     """
 
     figure: str
@@ -65,7 +65,7 @@ class Apart:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One step: ``figures`` has the keys `COMPARISON_COLUMNS`, None is not measured."""
+    """One step: ``figures`` has the keys `COMPARISON_COLUMNS`; None is not measured."""
 
     figures: Item
     apart: tuple[Apart, ...]
@@ -77,7 +77,7 @@ def compare(items: Iterable[Item]) -> tuple[Comparison, ...]:
 
 
 def steps_by_cause(comparisons: Sequence[Comparison]) -> dict[tuple[str, Cause], list[Comparison]]:
-    """Which steps a figure is apart in for one cause, the most frequent first."""
+    """The steps in which a figure differs, grouped by figure and cause, the most frequent first."""
     found: dict[tuple[str, Cause], list[Comparison]] = {}
     for comparison in comparisons:
         for apart in comparison.apart:

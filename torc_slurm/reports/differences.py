@@ -1,8 +1,8 @@
-"""Where Slurm's MaxRSS and the wrapper's own peak differ: by how much, and why that is so on this cluster; pure.
+"""How far Slurm's MaxRSS and the wrapper's peak differ, and why on this cluster; pure.
 
-MaxRSS means different things by version and configuration: polled, so a short peak is missed; of the largest task, not
-of the node; with the shared pages of each process counted again (jobacct_gather/linux); with page cache (cgroup v2 from
-Slurm 23.11, cgroup v1 from 24.11).
+MaxRSS depends on version and configuration: polled, so a short peak is missed; of the largest task, not of the node;
+with shared pages counted once per process (jobacct_gather/linux); with page cache (cgroup v2 from Slurm 23.11, cgroup
+v1 from 24.11).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from torc_slurm.reports.causes import Row, max_rss_cause
 
-# The monitor itself is in the step's cgroup with 12 to 14 MB; what is below this or a tenth is no difference.
+# The monitor itself uses 12 to 14 MB of the step's cgroup: differences below this, or a tenth, are ignored.
 _NEGLIGIBLE_BYTES = 20_000_000
 _NEGLIGIBLE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Steps whose figures differ for one reason, and the two figures of the first, where they differ most."""
+    """Steps whose figures differ for one reason, and the two figures of the step where they differ most."""
 
     reason: str
     steps: tuple[str, ...]
@@ -28,7 +28,7 @@ class Difference:
 
 
 def differences(items: Iterable[tuple[str, Row]]) -> tuple[Difference, ...]:
-    """What to say of the items, given as label and item; one entry per reason, its largest case as the example."""
+    """The differences of these items (label, item): one entry per reason, with its largest case as the example."""
     by_reason: dict[str, list[tuple[str, int, int]]] = {}
     for label, item in items:
         own, slurm = item["peak_memory_bytes"], item["max_rss_bytes"]

@@ -1,4 +1,4 @@
-"""What a step used of what it was given: CPUs, memory per node, time; pure. None: one of the two is not known."""
+"""How much of its allocation a step used: CPUs, memory per node, time; pure. None: one of the two is unknown."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ EFFICIENCY_COLUMNS = (
 def efficiency(item: Row) -> dict[str, Value]:
     """The columns `EFFICIENCY_COLUMNS` of an item of a report of steps.
 
-    CPUs are of all nodes together, memory is per node, as ``--mem`` is: the largest node's peak against what the step
-    was given on each. What it was given is Slurm's word; where there is none yet, memory is the limit that its cgroup
-    enforced.
+    CPUs are summed over all nodes. Memory is per node, like ``--mem``: the largest node's peak in percent of the
+    allocation on each. Slurm reports the allocation; until then, memory uses the limit of the step's cgroup.
     """
     text = item["allocated_tres"]
     given = parse_resources(None if text is None else str(text))
@@ -49,7 +48,7 @@ def _share(used: float | None, given: float | None) -> float | None:
 
 
 def _first(item: Row, *names: str) -> float | None:
-    """The first that is known."""
+    """The first known value."""
     return next((value for name in names if (value := _number(item[name])) is not None), None)
 
 

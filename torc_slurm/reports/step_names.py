@@ -1,4 +1,4 @@
-"""What a step is called where people read it: its label, its name, its verdict; pure."""
+"""The names of a step in tables and messages: its label, its name, its status; pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WRAPPER = "torc-step"
 
 
 def step_label(item: Row, *, numbered: bool = False) -> str:
-    """How a step is called in a table and a warning: ``12.0``, ``12.batch``, ``12_3.0``, ``local run 4``, ``job 7``.
+    """The label of a step: ``12.0``, ``12.batch``, ``12_3.0``, ``local run 4``, ``job 7``.
 
-    Several commands that torc-step ran one after another in one step are ``12.batch command 2``; the first has its
-    number only where it is ``numbered``. A second try at a workflow's job is ``attempt 2``.
+    If torc-step ran several commands one after another in one step, they are ``12.batch command 2``; the first has a
+    number only if ``numbered``. A second attempt at a workflow's job is ``attempt 2``.
     """
     number = item["attempt_id"] or 1
     if item["slurm_job_id"] is not None:
@@ -50,7 +50,7 @@ def shown_name(item: Row) -> str | None:
     if item["workflow_id"] is not None or item["attempt_id"] is None or item["command"] is None:
         return None if name is None else str(name)
     if item["slurm_job_id"] is not None and item["step_name"] is not None:
-        name = item["step_name"]  # without -J the job's own name is in the step's environment, Slurm's is the program's
+        name = item["step_name"]  # without -J the step's environment has the job's name, and Slurm has the program's
     if item["step_id"] != "batch" and name is not None and os.path.basename(str(name)) != _WRAPPER:
         return str(name)
     program, space, rest = str(item["command"]).partition(" ")
@@ -58,7 +58,7 @@ def shown_name(item: Row) -> str | None:
 
 
 def step_verdict(item: Row) -> str | None:
-    """torc's verdict of a step that it measured, with the signal that it died of; Slurm's state of any other."""
+    """torc's status of a step that it measured, with the signal that killed it; Slurm's state of any other."""
     status = item["job_status"]
     if status is None:
         return None if item["state"] is None else str(item["state"])
@@ -68,7 +68,7 @@ def step_verdict(item: Row) -> str | None:
 
 
 def slurm_differs(item: Row) -> str | None:
-    """Slurm's state where it is another word than torc's verdict; None where they agree."""
+    """Slurm's state if it differs from torc's status; else None."""
     state = item["state"]
     if state is None or item["job_status"] is None:
         return None

@@ -1,9 +1,7 @@
-"""What the steps really used, Slurm's accounting beside the wrapper's own figures: rows in, a report out;
-nothing is printed.
+"""What the steps used: Slurm's accounting and the wrapper's figures. Rows in, a report out; prints nothing.
 
-An item of the report is one attempt (or, when asked for, one step that nobody measured) with the keys
-`ITEM_COLUMNS`. None means not measured. Memory and CPU are those of the largest node; sizes in bytes, times
-in seconds.
+An item of the report is one attempt (or, on request, one step that nobody measured) with the keys `ITEM_COLUMNS`. None
+means not measured. Memory and CPU are those of the largest node; sizes in bytes, times in seconds.
 """
 
 from __future__ import annotations
@@ -34,11 +32,11 @@ _REFERENCE = (
     "ave_cpu_seconds",
     "node_list",
 )
-# These have a counterpart of the same name among the wrapper's figures, which are the ones without a prefix.
+# Renamed, because the wrapper's figures of the same name have no prefix.
 _RENAMED = {"start_time": "slurm_start_time", "end_time": "slurm_end_time", "task_count": "slurm_task_count"}
 _SLURM = ("state", "exit_code", "exit_signal", "elapsed_seconds", "status", "reason")
 _SLURM_REST = tuple(name for name in COLUMN_NAMES if name not in (*IDENTITY_COLUMNS, *_REFERENCE, *_SLURM))
-# The item's `status` is that of the accounting row; the job's own is `job_status`.
+# The item's `status` is the accounting row's; the job's is `job_status`.
 _RESULT = {"job_status": "status", "job_status_evidence": "status_evidence"} | {
     name: name
     for name in (*RESULT_COLUMNS, LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN)
@@ -53,7 +51,7 @@ ITEM_COLUMNS: tuple[str, ...] = (
     *(_RENAMED.get(name, name) for name in _SLURM_REST),
     *EFFICIENCY_COLUMNS,
 )
-# Where each column comes from: Slurm's row (True) or the attempt's, and its name there.
+# The source of each column: the accounting row (True) or the attempt's row, and its name there.
 _SLURM_SOURCES = {_RENAMED.get(name, name): (True, name) for name in (*_REFERENCE, *_SLURM, *_SLURM_REST)}
 _SOURCES = (
     _SLURM_SOURCES
@@ -63,16 +61,14 @@ _SOURCES = (
 _STORED_COLUMNS = tuple(name for name in ITEM_COLUMNS if name in _SOURCES)
 _MOST_PLACES = 4
 _NULLABLE_FIGURES = _REFERENCE[:5]
-NO_ROW = "none"  # in place of a status, where there is no row of Slurm's
+NO_ROW = "none"  # instead of a status, if there is no accounting row
 OUTSIDE_SLURM = "recorded outside Slurm, which knows nothing of it"
 NOT_ASKED = "accounting was not asked (--no-accounting)"
 
 
 @dataclass(frozen=True)
 class NullReason:
-    """Why figures of Slurm's are NULL in some rows: which figures, in how many rows, under which accounting
-    status.
-    """
+    """Why figures of Slurm are NULL: which figures, in how many rows, with which accounting status."""
 
     status: str
     reason: str
@@ -82,9 +78,10 @@ class NullReason:
 
 @dataclass(frozen=True)
 class StatsReport:
-    """``items`` in the order of jobs and attempts; ``unmeasured`` counts the srun steps of these allocations not
-    among them (batch and extern, which nobody can put torc-step before, do not count), ``disk_of_torc_step`` the items
-    in which Slurm's disk figures are torc-step's own.
+    """A report of steps; ``items`` in the order of jobs and attempts.
+
+    ``unmeasured`` counts the srun steps of these allocations that are not among them (without batch and extern, which
+    cannot run under torc-step); ``disk_of_torc_step`` counts items whose disk figures from Slurm are torc-step's own.
     """
 
     items: tuple[Item, ...]
@@ -98,11 +95,11 @@ class StatsReport:
 def stats_report(
     attempts: Sequence[Row], unmeasured: Sequence[Row], notes: Sequence[Row], *, all_steps: bool
 ) -> StatsReport:
-    """Put the report together.
+    """Build the report.
 
     Args:
         attempts: rows of `select_attempts`.
-        unmeasured: rows of `select_unmeasured`, shown too with ``all_steps``.
+        unmeasured: rows of `select_unmeasured`, included with ``all_steps``.
         notes: rows of `select_notes`.
     """
     shown = [*map(_attempt_item, attempts), *(map(_unmeasured_item, unmeasured) if all_steps else ())]
@@ -117,14 +114,14 @@ def stats_report(
 
 
 def has_disk_of_torc_step(item: Row) -> bool:
-    """Whether Slurm's disk figures are torc-step's own, because this Slurm did not see the program."""
+    """Whether Slurm's disk figures are torc-step's own, because this Slurm did not see the program's."""
     return item["attempt_id"] is not None and item["max_disk_read_bytes"] is not None and reads_first_process(item)
 
 
 def streamed_items(
     connection: sqlite3.Connection, ids: Sequence[int], unmeasured: Iterable[Row] = ()
 ) -> Iterator[Item]:
-    """The items of a report as they are read, for these ``results.id``, then of steps that nobody measured."""
+    """The items of a report, read lazily: for these ``results.id``, then for steps that nobody measured."""
     sources = [_SOURCES[name] for name in _STORED_COLUMNS]
     for values in attempt_values(connection, ids, sources):
         item: Item = dict(zip(_STORED_COLUMNS, values, strict=True))
@@ -142,9 +139,7 @@ def _say_why_slurm_has_nothing(item: Item) -> None:
 
 
 def null_reasons(items: Iterable[Item]) -> tuple[NullReason, ...]:
-    """Which of the reference's figures are NULL and why, rows of one reason together, the most frequent
-    first.
-    """
+    """Which of Slurm's figures are NULL and why, grouped by reason, the most frequent first."""
     rows: Counter[tuple[str, str]] = Counter()
     figures: dict[tuple[str, str], dict[str, None]] = {}
     for item in items:
@@ -199,7 +194,7 @@ def _warnings(items: Iterable[Item]) -> Iterable[str]:
 
 
 def _note_warnings(attempts: Iterable[Row], notes: Iterable[Row]) -> Iterable[str]:
-    """What the nodes said, the same words of several steps once."""
+    """The nodes' notes; equal notes of several steps once."""
     labels = {row["id"]: step_label(row) for row in attempts}
     steps: dict[str, list[str]] = {}
     for note in notes:

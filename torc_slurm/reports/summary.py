@@ -1,6 +1,6 @@
-"""A run in at most 15 lines: jobs by status, the worst memory, CPU and run time against their requests, what to type.
+"""A run in at most 15 lines: jobs by status, the worst memory, CPU and run time against requests, the next command.
 
-plan + node files of the run -> `summary_rows` -> `summary_lines`; all pure. What the plan knows and no file mentions
+plan + node files of the run -> `summary_rows` -> `summary_lines`; all pure. A job in the plan that no file mentions
 was not started.
 """
 
@@ -26,7 +26,7 @@ _BAD_FIRST = (*WORST_FIRST[:-1], NOT_STARTED, COMPLETED)
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One job of the run; None: not measured, not asked for. CPU is in percent of one core, as measured."""
+    """One job of the run; None: not measured, or not requested. CPU is in percent of one core."""
 
     name: str
     status: str
@@ -73,7 +73,7 @@ def _row(job: JobPlan, state: Row | None, steps: list[StepRecord]) -> SummaryRow
 
 
 def _status(state: Row | None, return_code: object, oom: bool) -> tuple[str, str | None]:
-    """The journal's word; where it calls a job failed, the wrapper may know that it was for memory."""
+    """The journal's status; or out of memory, if the journal says failed and the wrapper saw an OOM kill."""
     if state is None:
         return NOT_STARTED, None
     status, reason = str(state["state"]), None if state["reason"] is None else str(state["reason"])
@@ -90,8 +90,8 @@ def summary_lines(title: str, rows: Sequence[SummaryRow], next_commands: Sequenc
     """The lines; foreign names are made printable.
 
     Args:
-        title: what the rows are of, such as ``workflow 3 (demo), run 1``.
-        next_commands: what to type next, at most two, each with a word on what it shows.
+        title: what the rows belong to, such as ``workflow 3 (demo), run 1``.
+        next_commands: what to type next, at most two, each with its purpose.
     """
     lines = [printable(f"{title}: {_counts(rows)}"), *_worst_lines(rows)]
     tail = [f"next: {command}" for command in next_commands]
@@ -120,7 +120,7 @@ def _trouble(row: SummaryRow) -> str:
 
 
 def _worst_lines(rows: Sequence[SummaryRow]) -> list[str]:
-    """For each figure the job that came closest to its request, or went furthest over it."""
+    """For each figure, the job that came closest to its request or exceeded it most."""
     found = [
         _worst(
             rows,

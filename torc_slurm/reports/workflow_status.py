@@ -1,4 +1,4 @@
-"""Where a workflow stands: from its jobs' statuses and its latest run; pure."""
+"""The status of a workflow, from its jobs' statuses and its latest run; pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WorkflowStatus:
         return self.counts.get(COMPLETED, 0) == self.job_count
 
     def as_item(self) -> dict[str, Value]:
-        """As a list shows it: every status with its count."""
+        """The item of a list: every status with its count."""
         names = ("workflow_id", "name", "status", "run_id", "run_status", "slurm_job_id", "reason", "job_count")
         return {name: getattr(self, name) for name in names} | {name: self.counts.get(name, 0) for name in JOB_STATUSES}
 
@@ -51,7 +51,7 @@ class LatestRun(NamedTuple):
 
 
 def latest_run(row: ListedWorkflowRow) -> LatestRun | None:
-    """The latest run of a listed workflow; None where it had none."""
+    """The latest run of a listed workflow; None if it has none."""
     if row["run_id"] is None or row["run_status"] is None:
         return None
     return LatestRun(row["run_id"], row["run_status"], row["slurm_job_id"])
@@ -60,13 +60,13 @@ def latest_run(row: ListedWorkflowRow) -> LatestRun | None:
 def workflow_status(
     workflow: WorkflowRow, counts: Mapping[str, int], run: LatestRun | None, reason: str | None = None
 ) -> WorkflowStatus:
-    """Put it together.
+    """Build the status.
 
     Args:
         workflow: its row.
-        counts: how many of its jobs have which status.
-        run: its latest run; None where it had none.
-        reason: a line on that run.
+        counts: the number of its jobs by status.
+        run: its latest run; None if it has none.
+        reason: a line about that run.
     """
     run_status = None if run is None else run.status
     return WorkflowStatus(
@@ -100,12 +100,12 @@ def progress_line(status: WorkflowStatus) -> str:
 
 
 def unsuccessful_jobs(jobs: Sequence[JobRow], evidence: Mapping[int, str], total: int) -> list[str]:
-    """A line for each job that ended otherwise than completed, up to a bound.
+    """A line for each job that ended but did not complete, up to a limit.
 
     Args:
-        jobs: rows of ``jobs`` of the statuses `UNSUCCESSFUL`, `MOST_NAMED` at least, or all.
+        jobs: rows of ``jobs`` with the statuses `UNSUCCESSFUL`: at least `MOST_NAMED`, or all.
         evidence: why, by ``job_id``.
-        total: how many such jobs there are.
+        total: the number of such jobs.
     """
     shown = jobs[:MOST_NAMED]
     lines = [f"job {job['job_id']} {job['name']}: {job['status']}{_why(job, evidence)}" for job in shown]
