@@ -1,1 +1,1 @@
-"""Pictures of what was measured: series -> reduction -> figure dictionaries -> self-contained pages."""
+"""Plots of measurements: series -> reduction -> figure dictionaries -> self-contained pages."""

@@ -1,7 +1,7 @@
-"""The figures that lay all jobs over one another: one line for each attempt, the few that matter in colour.
+"""The figures with all jobs in one panel: one line for each attempt, a few in colour.
 
-The page's script draws the lines: those of the jobs that stand out, or were searched for, each in its own colour, and
-all others together in grey, so that a thousand jobs are as quick to look at as ten.
+The page's script draws the lines: those of jobs that stand out, or were searched for, each in its own colour, and all
+others together in grey, so that a thousand jobs are as quick to read as ten.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_COLOURED = 8
 
 @dataclass(frozen=True)
 class Line:
-    """One attempt on one node, short enough for the overview, with what it is sorted by."""
+    """One attempt on one node, short enough for the overview, with its sort keys."""
 
     label: str
     search: str
@@ -37,12 +37,12 @@ class Line:
 
 
 def points_for_each(lines: int) -> int:
-    """How many points a line may have, where there are so many lines."""
+    """The number of points per line, for this number of lines."""
     return max(_FEWEST_POINTS, MOST_POINTS // max(1, lines))
 
 
 def lines_of(job: Job, measured: Sequence[Measured], most: int) -> list[Line]:
-    """A line for each attempt and node of a job that has samples, each in about ``most`` points or fewer."""
+    """A line for each attempt and node of a job that has samples, each with about ``most`` points or fewer."""
     attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
     lines = []
     for attempt, each in zip(attempts, measured, strict=True):
@@ -72,14 +72,14 @@ def _line(label: str, search: str, each: Measured, begin: float, most: int) -> L
 
 
 def compare_cpu(lines: Sequence[Line]) -> tuple[Dictionary, Dictionary]:
-    """The figure of CPU over all jobs, and the series that it refers to."""
+    """The figure of CPU over all jobs, and the series that it uses."""
     figure = _compare("cpu", lines, 0) | {"hover": CPU_HOVER, "title": "CPU of all jobs"}
     figure["layout"]["yaxis"] = CPU_AXIS
     return figure, {f"cpu{place}": encode_series(line.cpu, (encode_cpu,)) for place, line in enumerate(lines)}
 
 
 def compare_memory(lines: Sequence[Line]) -> tuple[Dictionary, Dictionary]:
-    """The figure of memory over all jobs, and the series that it refers to."""
+    """The figure of memory over all jobs, and the series that it uses."""
     figure = _compare("memory", lines, 1) | {"hover": MEMORY_HOVER, "title": "Memory of all jobs"}
     figure["layout"]["yaxis"] = MEMORY_AXIS
     return figure, {f"memory{place}": encode_series(line.memory, (encode_whole,)) for place, line in enumerate(lines)}
@@ -110,5 +110,5 @@ def _compare(name: str, lines: Sequence[Line], which: int) -> Dictionary:
 
 
 def count_lines(jobs: Iterable[Job]) -> int:
-    """How many lines there will be at most."""
+    """The largest possible number of lines."""
     return sum(len(job.parts) for job in jobs)

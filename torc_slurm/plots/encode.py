@@ -1,7 +1,7 @@
-"""Writes numbers for the page: whole numbers as differences, which compress well, with what to multiply them by.
+"""Encodes numbers for the page: integers as differences, which compress well, with a factor.
 
-``{"d": [first, difference, ...], "mul": m, "div": n}`` is read as running sum x m / n; null stays null, and the sum
-goes on after it.
+``{"d": [first, difference, ...], "mul": m, "div": n}`` means running sum x m / n. null stays null, and the sum
+continues after it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torc_slurm.plots.model import Column, Series
 
 Encoded = dict[str, Any]
 Writer = Callable[[Column], Encoded]
-_CPU_STEPS_PER_PERCENT = 100  # 0.01 %, finer than any figure that is shown
+_CPU_STEPS_PER_PERCENT = 100  # 0.01 %, finer than any displayed figure
 _MILLISECONDS = 1000
 
 
 def encode_cpu(values: Column) -> Encoded:
-    """CPU percentages to two places."""
+    """CPU percentages with two decimals."""
     return _differences([_scaled(value, _CPU_STEPS_PER_PERCENT) for value in values]) | {"div": _CPU_STEPS_PER_PERCENT}
 
 
 def encode_whole(values: Column) -> Encoded:
-    """Whole numbers, exactly; memory goes in pages where all of it is in pages."""
+    """Whole numbers, exactly; memory as a number of pages if all of it is whole pages."""
     whole = [_scaled(value, 1) for value in values]
     unit = math.gcd(*(value for value in set(whole) if value is not None)) or 1
     if unit > 1:
@@ -40,14 +40,14 @@ def encode_times(times: Sequence[float]) -> Encoded:
 
 
 def encode_series(series: Series, writers: Sequence[Writer] = ()) -> Encoded:
-    """Times, gaps and columns, each by its writer; without ``writers`` CPU, memory and processes."""
+    """Times, gaps and columns, each with its writer; without ``writers``: CPU, memory and processes."""
     chosen = writers or (encode_cpu, encode_whole, encode_whole)
     columns = [write(column) for write, column in zip(chosen, series.columns, strict=True)]
     return {"t": encode_times(series.times), "breaks": list(series.breaks), "columns": columns}
 
 
 def milliseconds(time: float) -> int:
-    """A Unix time as the page wants it."""
+    """A Unix time in milliseconds."""
     return round(time * _MILLISECONDS)
 
 

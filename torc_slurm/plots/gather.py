@@ -1,4 +1,4 @@
-"""Puts together what is drawn: the records of node files, what became of each attempt, and what was asked for."""
+"""Collects what is drawn: the records of node files, the result of each attempt, and its request."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Plans = Mapping[tuple[int, int], JobPlan]  # by run and job
 
 
 def gather(files: Sequence[SeriesFile], outcomes: Outcomes) -> Run:
-    """The run that these node files are of.
+    """The run that these node files belong to.
 
     Args:
         files: node files of one workflow, one allocation or one record outside Slurm; several runs are attempts.
-        outcomes: what `torc_slurm.usecases.attempts_of_files.outcomes_of` says of them.
+        outcomes: from `torc_slurm.usecases.attempts_of_files.outcomes_of`.
 
     Raises:
-        InputError: they are of different workflows or allocations, or hold nothing.
+        InputError: they belong to different workflows or allocations, or are empty.
     """
     workflow_id, slurm_job_id = _what_they_are_of(files)
     parts = _parts(files)
@@ -67,7 +67,7 @@ def _what_they_are_of(files: Sequence[SeriesFile]) -> tuple[int | None, int | No
     """(workflow id, Slurm job id of an allocation without a workflow); both None outside both.
 
     Raises:
-        InputError: nothing is in them, or they are of different ones.
+        InputError: the files are empty, or belong to different ones.
     """
     kinds: dict[tuple[str, Value], str] = {}
     for file, record in _records(files):
@@ -115,7 +115,7 @@ def _name(record: StepRecord) -> str:
 
 
 def _step_id(record: StepRecord) -> str:
-    """Slurm's name of a step of somebody's own script; empty for a workflow's job, and outside Slurm."""
+    """Slurm's name of a step of a user's own script; empty for a workflow's job, and outside Slurm."""
     step = record.step
     return "" if step["workflow_id"] is not None or step["slurm_job_id"] is None else str(step["step_id"] or "")
 
@@ -131,7 +131,7 @@ def _parts(files: Sequence[SeriesFile]) -> dict[_Key, list[tuple[Part, StepRecor
 
 def _part(file: SeriesFile, step: Row) -> Part:
     begin, end, last = (_number(step[name]) for name in ("begin_time", "end_time", "last_flush_time"))
-    assert begin is not None  # no step is without
+    assert begin is not None  # every step has one
     assert last is not None
     intervals = [_number(step.get(name)) for name in ("sample_interval_seconds", "monitor_final_interval_seconds")]
     return Part(
@@ -186,10 +186,10 @@ def _planned(plan: JobPlan) -> Request:
 
 
 def _accounted(row: Row, nodes: int) -> Request:
-    """What Slurm gave the step, by its accounting: of an ad hoc step that is all there is."""
+    """What Slurm allocated to the step, by its accounting: an ad hoc step has no other request."""
     text = row.get("slurm_stats_allocated_tres")
     given = parse_resources(None if text is None else str(text))
-    if row.get("workflow_id") is not None:  # a job without requirements asked for nothing
+    if row.get("workflow_id") is not None:  # a job without requirements requested nothing
         return Request()
     count = given.nodes or nodes
     memory = None if given.memory_bytes is None else given.memory_bytes // count
@@ -197,7 +197,7 @@ def _accounted(row: Row, nodes: int) -> Request:
 
 
 def _plans(files: Sequence[SeriesFile], workflow_id: int | None) -> Plans:
-    """The jobs of the plans beside the node files; none where they were moved away from there."""
+    """The jobs of the plans next to the node files; none if the files were moved."""
     directory = output_dir_of([file.path for file in files])
     if workflow_id is None or directory is None:
         return {}
@@ -205,26 +205,26 @@ def _plans(files: Sequence[SeriesFile], workflow_id: int | None) -> Plans:
     for run_id in {_whole(record.step["run_id"]) for _, record in _records(files)}:
         try:
             plan = read_plan(plan_path(directory, workflow_id, run_id))
-        except (OSError, ParseError):  # the pictures are good without request lines too
+        except (OSError, ParseError):  # without the plan, the figures only lack request lines
             continue
         found |= {(run_id, job.job_id): job for job in plan.jobs}
     return found
 
 
 def _capacities(files: Sequence[SeriesFile]) -> dict[str, Capacity]:
-    """What the runner had on each node, by its journal; of several runs the last to begin."""
+    """What the runner had on each node, from its journal; of several runs, the last to begin."""
     rows = [row for file in files for row in file.records.runs if row["node_sizes"]]
     found: dict[str, Capacity] = {}
     for row in sorted(rows, key=lambda row: _number(row["claim_time"]) or 0.0):
-        with contextlib.suppress(ValueError, TypeError):  # a damaged file: then it is not known
+        with contextlib.suppress(ValueError, TypeError):  # a damaged file: unknown
             for node, cpus, memory_mib in json.loads(str(row["node_sizes"])):
                 found[str(node)] = Capacity(_number(cpus), None if memory_mib is None else int(memory_mib) * MIB)
     return found
 
 
 def _capacity(outcomes: Outcomes) -> Capacity:
-    """Per node, of the one allocation that all ran in: what Slurm gave its ``extern`` or ``batch`` step, which have
-    all of a node; else what was asked for, which every row of accounting repeats.
+    """Per node, of the one allocation in which everything ran: what Slurm allocated to its ``extern`` or ``batch``
+    step, which get a whole node's share; else the request, which every accounting row repeats.
     """
     rows = [*outcomes.unmeasured, *map(_slurm_side, outcomes.attempts)]
     if len({row["slurm_job_id"] for row in rows if row["requested_tres"]}) != 1:

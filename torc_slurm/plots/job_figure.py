@@ -1,4 +1,4 @@
-"""The figure of one job: CPU, memory and processes over time, with what it had asked for and how it was ended."""
+"""The figure of one job: CPU, memory and processes over time, with its request and how it was ended."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from torc_slurm.plots.quoting import figure_text
 from torc_slurm.records.statuses import OOM
 from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
 
-# Panels from the top: CPU, memory, processes; and reads and writes below, where they were recorded.
+# Panels from the top: CPU, memory, processes; and below, if recorded, reads and writes.
 _DOMAINS = ((0.70, 1.0), (0.29, 0.62), (0.0, 0.21))
 _DOMAINS_WITH_IO = ((0.77, 1.0), (0.46, 0.70), (0.24, 0.39), (0.0, 0.17))
 _HEIGHT, _HEIGHT_WITH_IO = 720, 920
@@ -42,13 +42,13 @@ _AXES = (CPU_AXIS, MEMORY_AXIS, COUNT_AXIS, IO_AXIS)
 _HOVERS = (CPU_HOVER, MEMORY_HOVER, COUNT_HOVER)
 _MOST_FILLED = 4
 _HIGHER_BY = 1.005
-_FEW_PROCESSES = 6  # up to here every whole number has its tick
+_FEW_PROCESSES = 6  # up to this number every whole number has a tick
 _NEAR_RUN_TIME = 0.8
-_BESIDE_THE_REQUEST = 0.18  # of the width: the labels of two lines that lie close to each other
+_BESIDE_THE_REQUEST = 0.18  # of the width: the labels of two lines that are close to each other
 
 
 def job_figure(job: Job, measured: Sequence[Measured]) -> tuple[Dictionary, Dictionary]:
-    """The figure, and the series that it refers to by name.
+    """The figure, and the series that it uses, by name.
 
     Args:
         measured: one for each of ``job.parts``, in that order.
@@ -75,7 +75,7 @@ def job_figure(job: Job, measured: Sequence[Measured]) -> tuple[Dictionary, Dict
 
 
 class _Line(NamedTuple):
-    """How the lines of one attempt on one node look, and what they are called."""
+    """The style and the name of the lines of one attempt on one node."""
 
     number: int
     label: str
@@ -93,7 +93,7 @@ class _Line(NamedTuple):
 
 
 def _labels(job: Job) -> list[str]:
-    """What tells the lines of a job apart: attempt, node, or both."""
+    """What distinguishes the lines of a job: attempt, node, or both."""
     several_nodes = any(len(attempt.parts) > 1 for attempt in job.attempts)
     labels = []
     for attempt in job.attempts:
@@ -105,7 +105,7 @@ def _labels(job: Job) -> list[str]:
 
 
 def _lines(line: _Line, each: Measured) -> list[Dictionary]:
-    """CPU, memory and processes; the memory that decides is the solid, filled line, a sum of RSS beside it is thin."""
+    """CPU, memory and processes. The memory that sizes requests is the solid, filled line; a sum of RSS is thin."""
     group = {"series": str(line.number), "name": line.label, "legendgroup": str(line.number)}
     fill = {"fill": "tozeroy", "fillcolor": f"{colour(line.number)}/0.14"} if line.filled else {}
     found = [
@@ -124,7 +124,7 @@ def _lines(line: _Line, each: Measured) -> list[Dictionary]:
 
 
 def _io_lines(line: _Line, each: Measured) -> list[Dictionary]:
-    """What it read (solid) and wrote (dashed) per second."""
+    """Bytes read (solid) and written (dashed) per second."""
     if not len(each.io):
         return []
     return [
@@ -141,7 +141,7 @@ def _has_io(measured: Sequence[Measured]) -> bool:
 
 
 def _high_water_mark(line: _Line, each: Measured) -> list[Dictionary]:
-    """A line at the peak where it is higher than every sample: a spike between two of them, or none at all."""
+    """A line at the peak if it is higher than every sample: a spike between two samples, or no samples."""
     peak, sampled = each.part.figures.peak_memory_bytes, each.sampled_peak_bytes
     if peak is None or (sampled is not None and peak <= sampled * _HIGHER_BY):
         return []
@@ -153,7 +153,7 @@ def _high_water_mark(line: _Line, each: Measured) -> list[Dictionary]:
 
 
 def _kill_marks(job: Job, measured: Sequence[Measured]) -> list[Dictionary]:
-    """A cross where an attempt was ended, on each node."""
+    """A cross where something else ended an attempt, on each node."""
     marks = []
     for attempt in job.attempts:
         words = attempt.how_it_was_ended
@@ -168,7 +168,7 @@ def _of_attempt(words: str, job: Job, attempt: Attempt) -> str:
 
 
 def _memory_at_end(attempt: Attempt, each: Measured) -> Number | None:
-    """What the node is known to have had when the attempt was ended: out of memory its highest, else its last."""
+    """The node's known memory when the attempt was ended: after out of memory its highest, else its last."""
     samples = [value for value in each.series.columns[1] if value is not None]
     return samples[-1] if samples and attempt.status != OOM else each.peak_memory_bytes
 
@@ -232,7 +232,7 @@ def _memory_title(measured: Sequence[Measured]) -> str:
 
 
 def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measured]) -> None:
-    """Lines at what the last attempt had asked for, and at what Slurm enforced where that is not the same."""
+    """Lines at the last attempt's request, and at the limit that Slurm enforced if that differs."""
     request = attempt.request
     tops = [_highest(measured, name) for name in ("peak_cpu_percent", "peak_memory_bytes")]
     if request.cpus is not None:
@@ -266,9 +266,9 @@ def _highest(measured: Sequence[Measured], name: str) -> Number | None:
 
 
 def _add_moments(layout: Dictionary, job: Job, domains: Sequence[tuple[float, float]]) -> None:
-    """Where attempts begin and how they were ended; the run time asked for, where it was nearly reached.
+    """When attempts began and were ended; the requested run time, if it was nearly reached.
 
-    The labels of one attempt and the next stand in different panels: where they hide least, never over the crosses.
+    The labels of neighbouring attempts are in different panels, where they hide least, and never over the crosses.
     """
     tops = (domains[2][1], domains[0][1])
     seen: set[int] = set()

@@ -13,7 +13,7 @@ _NO_IO = Series([], ([], []))
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one attempt on one node; ``charged`` has one column, what it is charged for memory."""
+    """The measurements of one attempt on one node; ``charged`` has one column: the charged memory."""
 
     part: Part
     series: Series
@@ -22,7 +22,7 @@ class Measured:
 
     @property
     def memory(self) -> Series:
-        """The memory that decides, over time: what the step is charged where that was read, else the sum of RSS."""
+        """Memory over time: the step's charged memory if it was read, else the sum of RSS."""
         if len(self.charged):
             return self.charged
         return Series(self.series.times, self.series.columns[1:2], self.series.breaks)
@@ -33,12 +33,12 @@ class Measured:
 
     @property
     def peak_memory_bytes(self) -> Number | None:
-        """The figure that decides, of the node's own summary; the largest sample where there is no summary."""
+        """The peak from the node's summary; without a summary, the largest sample."""
         return _first(self.part.figures.peak_memory_bytes, self.sampled_peak_bytes)
 
     @property
     def sampled_peak_bytes(self) -> Number | None:
-        """The highest point of the memory lines that are drawn."""
+        """The highest point of the drawn memory lines."""
         return _largest(_top(self.series, 1), _top(self.charged, 0))
 
     @property
@@ -50,7 +50,7 @@ class Measured:
         return _first(self.part.figures.avg_memory_bytes, _mean(self.series, 1))
 
     def shortened(self, most: int) -> Measured:
-        """The same in at most about so many samples."""
+        """The same with at most about this many samples."""
         return replace(
             self,
             series=reduced(self.series, most),
@@ -60,7 +60,7 @@ class Measured:
 
 
 def read_part(part: Part, *, with_io: bool = True) -> Measured:
-    """Read one attempt's series on one node; of what it read and wrote the rates, where they are wanted."""
+    """Read one attempt's series on one node, with its rates of I/O if requested."""
     samples = part.file.samples(part.job_id, part.begin_time, part.end_time)
     columns = (samples.cpu_percent, samples.memory_bytes, samples.num_processes)
     series = series_of(samples.times, columns, part.sample_interval_seconds)
@@ -70,7 +70,7 @@ def read_part(part: Part, *, with_io: bool = True) -> Measured:
 
 
 def _io_rates(part: Part) -> Series:
-    """Bytes per second read and written, from what was counted since the step began."""
+    """Bytes per second read and written, from the counters since the step began."""
     counted = part.file.io(part.job_id, part.begin_time, part.end_time)
     columns = tuple(
         _rates(counted.times, values, part.begin_time) for values in (counted.read_chars, counted.written_chars)
@@ -92,7 +92,7 @@ def _rates(times: Sequence[float], totals: Column, begin: float) -> list[Number 
 
 
 def unread(job: Job) -> list[Measured]:
-    """Its parts by their summaries alone."""
+    """Its parts from their summaries alone."""
     return [Measured(part, Series([], ([], [], [])), Series([], ([],))) for part in job.parts]
 
 
@@ -106,7 +106,7 @@ def _top(series: Series, column: int) -> Number | None:
 
 
 def _mean(series: Series, column: int) -> float | None:
-    """Time-weighted over the intervals that are no gaps; the only value where there is one."""
+    """Time-weighted over the intervals that are not gaps; with one value, that value."""
     values, times, gaps = series.columns[column], series.times, frozenset(series.breaks)
     total = weight = 0.0
     for place, value in enumerate(values[1:], start=1):

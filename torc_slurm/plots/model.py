@@ -1,6 +1,6 @@
-"""What is drawn, as plain data: a run, its jobs, their attempts, and each attempt's part on one node.
+"""The data that is drawn: a run, its jobs, their attempts, and each attempt's part on one node.
 
-Times are Unix seconds, sizes bytes, CPU percent of one core. None means not measured or not known.
+Times are Unix seconds, sizes bytes, CPU percent of one core. None means not measured or unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torc_slurm.database.series import SeriesFile
 from torc_slurm.records.statuses import COMPLETED, END_WORDS, RUNNING
 from torc_slurm.usecases.verdict import signal_name
 
-MOST_ALONE = 400  # jobs that have lines and bars of their own
+MOST_ALONE = 400  # jobs with lines and bars of their own
 
 Number = int | float
 Column = Sequence[Number | None]
@@ -22,7 +22,7 @@ Column = Sequence[Number | None]
 
 @dataclass(frozen=True)
 class Series:
-    """Times in order with columns beside them; between position p and p + 1 lies a gap for each p of ``breaks``."""
+    """Times in order, with columns. For each p in ``breaks`` there is a gap between positions p and p + 1."""
 
     times: Sequence[float]
     columns: tuple[Column, ...]
@@ -34,7 +34,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a step used on one node, as the node summed it up."""
+    """What a step used on one node, from the node's own summary."""
 
     avg_cpu_percent: Number | None = None
     peak_cpu_percent: Number | None = None
@@ -46,7 +46,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Part:
-    """An attempt on one node; ``end_time`` is the last that is known of it, ``has_ended`` whether that is its end."""
+    """An attempt on one node. ``end_time`` is its last known time; ``has_ended``: whether that is its end."""
 
     node: str
     job_id: int
@@ -60,7 +60,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Request:
-    """What a job may use on each node, by the plan of its run, else by Slurm's accounting."""
+    """What a job may use on each node, from the plan of its run, else from Slurm's accounting."""
 
     cpus: Number | None = None
     memory_bytes: int | None = None
@@ -69,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a job; ``status`` None where nothing is known of it (a file of the reference's own)."""
+    """One attempt at a job; ``status`` None if unknown (a file of the Rust torc)."""
 
     run_id: int
     attempt_id: int
@@ -84,12 +84,12 @@ class Attempt:
 
     @property
     def how_it_was_ended(self) -> str | None:
-        """As `how_it_was_ended` says."""
+        """See the function `how_it_was_ended`."""
         return how_it_was_ended(self.status, self.signal)
 
 
 def how_it_was_ended(status: str | None, signal: int | None) -> str | None:
-    """In words, where something other than its own command ended an attempt; None where it ended by itself."""
+    """What ended the attempt, in words, if not its own command; None if it ended by itself."""
     if status in END_WORDS:
         return END_WORDS[status]
     if signal and status != COMPLETED:
@@ -104,17 +104,17 @@ class Job:
     job_id: int
     name: str
     attempts: tuple[Attempt, ...]
-    step_id: str = ""  # of somebody's own script: 0, 1, batch
-    word: str = "attempt"  # what its attempts are called: commands that one step ran one after another are commands
+    step_id: str = ""  # of a step of a user's script: 0, 1, batch
+    word: str = "attempt"  # the name of its attempts: "command" if one step ran several commands
 
     @property
     def number(self) -> str:
-        """The number by which people know it: Slurm's step, never the number that Slurm gives a batch step."""
+        """The number that people know: Slurm's step, never Slurm's internal number of a batch step."""
         return self.step_id or str(self.job_id)
 
     @property
     def has_failed(self) -> bool:
-        """Whether its last attempt ended otherwise than completed."""
+        """Whether its last attempt ended but did not complete."""
         return self.last.status not in (None, COMPLETED, RUNNING)
 
     @property
@@ -122,7 +122,7 @@ class Job:
         return self.attempts[-1]
 
     def label(self, attempt: Attempt) -> str:
-        """What tells one of its attempts from the others: ``attempt 2``, ``run 2``, or both."""
+        """The part of an attempt's name that distinguishes it: ``attempt 2``, ``run 2``, or both."""
         runs = [each.run_id for each in self.attempts]
         if len(set(runs)) == 1:
             return f"{self.word} {attempt.attempt_id}"
@@ -140,7 +140,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What may be used on a node; None: not known."""
+    """What may be used on a node; None: unknown."""
 
     cpus: Number | None = None
     memory_bytes: Number | None = None
@@ -148,13 +148,13 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Run:
-    """All that a set of pages is about; ``capacity`` is that of any node that ``capacities`` does not name."""
+    """The content of a set of pages; ``capacity`` is that of every node that is not in ``capacities``."""
 
     title: str
     jobs: tuple[Job, ...]
     capacity: Capacity
     capacities: Mapping[str, Capacity] = field(default_factory=dict)
-    word: str = "job"  # what its jobs are called: steps of somebody's own script have Slurm's step numbers
+    word: str = "job"  # the name of its jobs: those of a user's script are steps
 
     def capacity_of(self, node: str) -> Capacity:
         """What the run had on a node."""
@@ -165,7 +165,7 @@ class Run:
         return sorted({attempt.run_id for job in self.jobs for attempt in job.attempts})
 
     def of_run(self, run_id: int) -> Run:
-        """What belongs to one of its runs."""
+        """The part of this that belongs to one run."""
         jobs = (
             replace(job, attempts=tuple(attempt for attempt in job.attempts if attempt.run_id == run_id))
             for job in self.jobs
@@ -174,7 +174,7 @@ class Run:
 
     @cached_property
     def spans(self) -> list[tuple[float, float]]:
-        """(begin, end) of each stretch of time in which there was a run; between them nobody had the nodes."""
+        """(begin, end) of each period in which a run was active; between them nobody had the nodes."""
         begins: dict[int, float] = {}
         ends: dict[int, float] = {}
         for job in self.jobs:
@@ -192,7 +192,7 @@ class Run:
 
     @cached_property
     def nodes(self) -> list[str]:
-        """The nodes that it ran on, by name."""
+        """The names of the nodes that it ran on."""
         return sorted({part.node for job in self.jobs for part in job.parts})
 
     @cached_property
@@ -205,7 +205,7 @@ class Run:
 
 
 def notable(jobs: Sequence[Job]) -> frozenset[int]:
-    """The jobs to show by themselves: all, or of many those that failed, used the most, or ran longest."""
+    """The jobs to show individually: all; or, if there are many, those that failed, used the most, or ran longest."""
     if len(jobs) <= MOST_ALONE:
         return frozenset(job.job_id for job in jobs)
     share = MOST_ALONE // 4

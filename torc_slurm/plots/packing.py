@@ -1,7 +1,7 @@
-"""Lays the steps of a run on its nodes: what each used in every short stretch of time, and lanes for a Gantt; pure.
+"""Places the steps of a run on its nodes: their use in every short interval, and lanes for a Gantt chart; pure.
 
-A stretch's CPU is the mean over it, so that nothing used is lost or invented; its memory the highest in it. Where a
-step has no series its averages stand in, over the time that it ran.
+An interval's CPU is the mean over it, so that the total stays correct; its memory is the highest value in it. A step
+without a series is drawn with its averages over the time that it ran.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STRETCHES = 400
 
 @dataclass(frozen=True)
 class Grid:
-    """A span of time in stretches of equal length; Unix seconds."""
+    """A period in intervals of equal length; Unix seconds."""
 
     begin_time: float
     stretch_seconds: float
@@ -27,21 +27,21 @@ class Grid:
 
     @classmethod
     def over(cls, begin_time: float, end_time: float) -> Grid:
-        """The span in `STRETCHES` stretches."""
+        """The period in `STRETCHES` intervals."""
         return cls(begin_time, max(end_time - begin_time, 1e-3) / STRETCHES)
 
     def place(self, time: float) -> int:
-        """The stretch that holds a time, the nearest one for a time outside."""
+        """The interval that contains a time; for a time outside, the nearest one."""
         return min(self.count - 1, max(0, int((time - self.begin_time) / self.stretch_seconds)))
 
     def times(self) -> list[float]:
-        """The middle of each stretch."""
+        """The middle of each interval."""
         return [self.begin_time + (place + 0.5) * self.stretch_seconds for place in range(self.count)]
 
 
 @dataclass(frozen=True)
 class Use:
-    """What one attempt used on a node in each stretch."""
+    """What one attempt used on a node in each interval."""
 
     cpu_percent: list[float]
     memory_bytes: list[float]
@@ -49,7 +49,7 @@ class Use:
 
 @dataclass
 class NodeLoad:
-    """All that ran on one node; ``uses`` holds the largest steps, ``others`` the rest together."""
+    """Everything that ran on one node; ``uses`` has the largest steps, ``others`` the sum of the rest."""
 
     node: str
     grid: Grid
@@ -68,7 +68,7 @@ class NodeLoad:
         return [0.0] * self.grid.count
 
     def put(self, label: str, use: Use, *, alone: bool) -> None:
-        """Add what a step used; ``alone``: to be seen by itself."""
+        """Add a step's use; ``alone``: draw it individually."""
         if alone and label not in self.uses:
             self.uses[label] = use
             return
@@ -78,9 +78,9 @@ class NodeLoad:
         _add(target.memory_bytes, use.memory_bytes)
 
     def ask(self, attempt: Attempt, part: Part) -> None:
-        """Add what the step was given for the time that it ran: in each stretch the mean over it.
+        """Add what the step was allocated while it ran: in each interval the mean over it.
 
-        So steps one after another within a stretch never seem to have been given more than there was.
+        So steps one after another within an interval never add up to more than the node has.
         """
         cpus, memory = attempt.request.cpus, attempt.request.memory_bytes
         for target, amount in (
@@ -96,7 +96,7 @@ def _add(target: list[float], more: Sequence[float]) -> None:
 
 
 def use_of(measured: Measured, grid: Grid) -> Use:
-    """What a step used on a node, stretch by stretch."""
+    """What a step used on a node, per interval."""
     part, series = measured.part, measured.series
     if not len(series):
         cpu = _flat(grid, part.begin_time, part.end_time, part.figures.avg_cpu_percent)
@@ -105,7 +105,7 @@ def use_of(measured: Measured, grid: Grid) -> Use:
 
 
 def _flat(grid: Grid, begin: float, end: float, value: Number | None) -> list[float]:
-    """A value over a span of time, by the share of each stretch that it covers."""
+    """A value over a period, weighted by the share of each interval that it covers."""
     found = [0.0] * grid.count
     if value is not None:
         _spread(found, grid, begin, end, value)
@@ -125,7 +125,7 @@ def _spread(found: list[float], grid: Grid, begin: float, end: float, value: flo
 
 
 def _means(grid: Grid, series: Series, part: Part) -> list[float]:
-    """CPU: each sample holds for the time since the one before it."""
+    """CPU: each sample covers the time since the one before it."""
     found = [0.0] * grid.count
     before = part.begin_time
     for time, value in zip(series.times, series.columns[0], strict=True):
@@ -136,7 +136,7 @@ def _means(grid: Grid, series: Series, part: Part) -> list[float]:
 
 
 def _highest(grid: Grid, memory: Series, part: Part) -> list[float]:
-    """Memory: the highest in the stretch; between two samples the last known one holds."""
+    """Memory: the highest value in the interval; between two samples, the last one."""
     found = [0.0] * grid.count
     last_place, last_value = grid.place(part.begin_time), 0.0
     for time, value in zip(memory.times, memory.columns[0], strict=True):
@@ -171,7 +171,7 @@ class Placed:
 
 
 def lanes(jobs: Iterable[Job]) -> dict[str, list[Placed]]:
-    """For each node its attempts in as few lanes as let none overlap another."""
+    """For each node its attempts in the smallest number of lanes without overlaps."""
     by_node: dict[str, list[tuple[Job, Attempt, Part]]] = {}
     for job in jobs:
         for attempt in job.attempts:
@@ -194,6 +194,6 @@ def _in_lanes(members: list[tuple[Job, Attempt, Part]]) -> list[Placed]:
 
 
 def first_lanes(placed: dict[str, list[Placed]]) -> dict[str, int]:
-    """The number of each node's first lane, where the nodes stand one below another with a lane between."""
+    """The number of each node's first lane, with the nodes one below another and a free lane between."""
     heights = [max(each.lane for each in members) + 2 for members in placed.values()]
     return dict(zip(placed, accumulate([0, *heights]), strict=False))

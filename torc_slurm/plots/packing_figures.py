@@ -1,4 +1,4 @@
-"""The figures of an allocation: what each node did over time against what it has, and when each job ran where."""
+"""The figures of an allocation: each node's use over time compared with its capacity, and when each job ran where."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from torc_slurm.plots.parts import (
 from torc_slurm.plots.quoting import figure_text
 from torc_slurm.units import format_cpu_count, format_memory, format_run_time
 
-MOST_ALONE = 6  # steps of a node that are drawn by themselves; as many as there are colours
+MOST_ALONE = 6  # steps of a node that are drawn individually: as many as there are colours
 MOST_NODES = 16
 _DOMAINS = ((0.56, 1.0), (0.0, 0.42))
 _LANE_PIXELS = 20
 _NAMED_LANE_PIXELS = 26
-_FLAT_ABOVE = 4  # a line so many times above what was used and requested is a word instead
-_ROUNDING = 1.001  # what was asked for is a sum of shares of time
+_FLAT_ABOVE = 4  # a line this many times above use and request becomes a note
+_ROUNDING = 1.001  # requests are sums of shares of time
 _GANTT_HEIGHTS = (200, 1600)
 _MOST_NAMED_BARS = 200
 _MOST_BARS = 3000
@@ -44,7 +44,7 @@ _NAME_ON_A_BAR = 32
 
 
 def packing_figures(loads: Sequence[NodeLoad], run: Run) -> list[Dictionary]:
-    """One figure for each node: CPU and memory of its steps stacked, what they were given, what the node has."""
+    """One figure for each node: CPU and memory of its steps stacked, their allocation, the node's capacity."""
     return [_node_figure(place, load, run) for place, load in enumerate(loads[:MOST_NODES])]
 
 
@@ -75,7 +75,9 @@ def _node_figure(place: int, load: NodeLoad, run: Run) -> Dictionary:
 
 
 def _believed(capacity: Capacity, load: NodeLoad) -> Capacity:
-    """The capacity without what cannot be: of whole nodes Slurm's accounting can say less than its steps were given."""
+    """The capacity without impossible values: for whole nodes, accounting can say less than the steps were
+    allocated.
+    """
     cpus, memory = capacity.cpus, capacity.memory_bytes
     return replace(
         capacity,
@@ -85,7 +87,7 @@ def _believed(capacity: Capacity, load: NodeLoad) -> Capacity:
 
 
 def _node_titles(load: NodeLoad, capacity: Capacity, run: Run) -> tuple[str, str]:
-    """How much of what the node has was used, over the time of the run (of several: of all of them)."""
+    """How much of the node's capacity was used, over the time of the run (of several: of all of them)."""
     stretches = max(1.0, sum(end - begin for begin, end in run.spans) / load.grid.stretch_seconds)
     used = [sum(_total(load, name)) / stretches for name in ("cpu_percent", "memory_bytes")]
     titles = []
@@ -134,7 +136,7 @@ def _asked(load: NodeLoad, run: Run) -> list[Dictionary]:
 
 
 def _tops(load: NodeLoad) -> tuple[float, float]:
-    """The highest of what was used or requested on a node: CPU and memory."""
+    """The highest use or request on a node: CPU and memory."""
     return (
         max([*_total(load, "cpu_percent"), *load.asked_cpu]),
         max([*_total(load, "memory_bytes"), *load.asked_memory]),
@@ -142,14 +144,14 @@ def _tops(load: NodeLoad) -> tuple[float, float]:
 
 
 def _available_note(label: str, axis: int, value: Number, top: float) -> Dictionary:
-    """The label of what the node has: on its line, or over the panel where a line would press the picture flat."""
+    """The label of the node's capacity: on its line, or over the panel if a line would flatten the data."""
     if is_beyond(value, top or None, _FLAT_ABOVE):
         return beyond_note(label, axis, "text")
     return level_note(label, axis, "text", value)
 
 
 def _available(capacity: Capacity, run: Run, tops: tuple[float, float]) -> list[Dictionary]:
-    """Lines at what the node has, where they are not far above all else; between two runs there is none."""
+    """Lines at the node's capacity, unless they are far above all else; none between two runs."""
     traces: list[Dictionary] = []
     percent = None if capacity.cpus is None else capacity.cpus * 100
     for axis, value in enumerate((percent, capacity.memory_bytes)):
@@ -180,7 +182,7 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 
 def gantt_figure(run: Run) -> Dictionary:
-    """When each job ran on which node, in the colour and pattern of how it ended."""
+    """When each job ran on which node, in the colour and pattern of its status."""
     shown = _bars_shown(run)
     placed = lanes(shown)
     first = first_lanes(placed)
@@ -205,7 +207,7 @@ def gantt_figure(run: Run) -> Dictionary:
 
 
 def _bars_shown(run: Run) -> Sequence[Job]:
-    """The jobs that have bars: all, or of very many those that stand out."""
+    """The jobs that have bars: all; or, of very many, those that stand out."""
     if sum(len(job.parts) for job in run.jobs) <= _MOST_BARS:
         return run.jobs
     chosen = notable(run.jobs)
@@ -222,7 +224,7 @@ def _in_order(bars: dict[str, list[tuple[int, Placed]]]) -> list[str]:
 
 
 def _names(members: list[tuple[int, Placed]]) -> Dictionary:
-    """The jobs' names on their bars, where a bar is long enough."""
+    """The jobs' names on their bars, if a bar is long enough."""
     return {
         "text": [job_label(each.job.number, each.job.name, _NAME_ON_A_BAR) for _, each in members],
         "textposition": "inside",

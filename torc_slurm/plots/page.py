@@ -1,7 +1,7 @@
-"""Makes one page: heading and tables as HTML, figures compressed inside it, Plotly's bundle inside it or beside it.
+"""Makes one page: heading and tables as HTML, figures compressed inside it, Plotly's bundle inside or next to it.
 
-The browser unpacks both (by DecompressionStream, else by a few lines of script), which takes the 4.8 MB of Plotly's
-bundle to 2 MB. A policy in the page lets only its own scripts run and nothing be fetched.
+The browser unpacks both (with DecompressionStream, else with a few lines of script); this reduces Plotly's bundle from
+4.8 MB to 2 MB. A policy in the page lets only its own scripts run and forbids requests.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: words, small tables, figures, in that order.
+    """A part of a page: text, small tables, figures, in that order.
 
     ``tiles`` have ``value`` and ``name``, ``links`` ``href`` and ``name``; ``data_table`` names one of the page's.
     """
@@ -58,7 +58,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page shows; its text is foreign: it is escaped here."""
+    """The content of a page. Its text is foreign: `render` escapes it."""
 
     heading: str
     lead: str
@@ -75,10 +75,10 @@ def render(page: Page, plotly_file: str | None = None) -> str:
     """The page as HTML.
 
     Args:
-        plotly_file: the name of Plotly's bundle beside the page; None: the bundle is in the page itself.
+        plotly_file: the name of Plotly's bundle next to the page; None: the bundle is in the page itself.
 
     Raises:
-        TorcError: Plotly's bundle is not where its package puts it.
+        TorcError: the plotly package lacks its bundle.
     """
     figures = [figure for section in page.sections for figure in section.figures]
     data = packed(json.dumps(_data(page, figures), separators=(",", ":"), allow_nan=False).encode())
@@ -99,7 +99,7 @@ def render(page: Page, plotly_file: str | None = None) -> str:
 
 
 def _shown(value: object) -> object:
-    """What an expression of the template shows: text on one line and not endless; escaping comes after this."""
+    """The text of a template's expression: one line of limited length; escaped later."""
     return plain(value, MOST_CHARACTERS_OF_A_TEXT) if type(value) is str else value
 
 
@@ -123,31 +123,31 @@ def clock(at: float) -> Dictionary:
 
 
 def packed(content: bytes, level: int = 6) -> str:
-    """gzip in base64; the same for the same content."""
+    """gzip in base64; always the same for the same content."""
     return base64.b64encode(gzip.compress(content, level, mtime=0)).decode("ascii")
 
 
 def plotly_file_name() -> str:
-    """What Plotly's bundle is called beside pages that share it: other versions have other names."""
+    """The name of Plotly's bundle next to pages that share it; each version has its own."""
     return f"plotly-{hashlib.sha256(plotly_bundle()).hexdigest()[:12]}.js"
 
 
 @functools.cache
 def packed_plotly() -> str:
-    """Plotly's bundle as it stands in a page.
+    """Plotly's bundle, packed for a page.
 
     Raises:
-        TorcError: it is not there.
+        TorcError: it does not exist.
     """
     return packed(plotly_bundle(), 9)
 
 
 @functools.cache
 def plotly_bundle() -> bytes:
-    """Plotly's bundle, as it comes with the Python package.
+    """Plotly's bundle from the Python package.
 
     Raises:
-        TorcError: it is not there.
+        TorcError: it does not exist.
     """
     package = importlib.util.find_spec("plotly")  # not imported: that takes longer than all else here
     places = (package.submodule_search_locations if package else None) or ["plotly"]

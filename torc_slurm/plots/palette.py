@@ -1,8 +1,8 @@
-"""Colours that colour-blind readers can tell apart, on a light and on a dark page.
+"""Colours that colour-blind readers can distinguish, on a light and on a dark page.
 
 Figures name a colour by its role, ``@0`` or ``@request``, with an opacity after a slash (``@0/0.2``); the page's script
-puts in the colour of the theme. They begin with those of Okabe and Ito (https://jfly.uni-koeln.de/color/), darkened or
-lightened until each stands out from its background; a test holds how far they are apart for colour-blind eyes.
+inserts the colour of the theme. The colours start from those of Okabe and Ito (https://jfly.uni-koeln.de/color/),
+darkened or lightened until each stands out from its background. A test checks their distance for colour-blind eyes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SERIES = ("0", "1", "2", "3", "4", "5")
 DASHES = ("solid", "dash", "dot", "dashdot")
 THEMES = {"light": LIGHT, "dark": DARK}
 
-# colour and pattern of each state, so that a print in grey tells them apart too
+# colour and pattern of each state, so that they differ in a grey print too
 STATUS = {
     COMPLETED: ("@0", ""),
     RUNNING: ("@2", ""),
@@ -63,5 +63,5 @@ def colour(number: int) -> str:
 
 
 def dash(number: int) -> str:
-    """The n-th series' line: each round through the colours has a dash of its own."""
+    """The n-th series' line: each further cycle through the colours has its own dash."""
     return DASHES[number // len(SERIES) % len(DASHES)]

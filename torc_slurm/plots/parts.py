@@ -1,8 +1,8 @@
-"""The pieces that figures are put together from: axes, panel titles, lines, request lines, marks; plain dictionaries.
+"""Parts of figures: axes, panel titles, lines, request lines, marks; plain dictionaries.
 
-What the page's script adds to Plotly's own keys: ``series`` and ``column`` of a trace name measured values of the page,
-``points`` and ``spans`` hold times, ``at`` the time of a shape or an annotation; each with ``origin``, the time that is
-its zero on a relative axis. ``only`` is the clock under which it is drawn. Times are milliseconds since 1970.
+The page's script adds to Plotly's keys: ``series`` and ``column`` of a trace name the page's measured values,
+``points`` and ``spans`` have times, ``at`` is the time of a shape or an annotation; each with ``origin``, the time that
+is zero on a relative axis. ``only`` is the clock under which it is drawn. Times are milliseconds since 1970.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ IO_HOVER = "%{y:.3s}B/s"
 CPU_HOVER = "%{y:.1f} %"
 MEMORY_HOVER = "%{y:.4s}B"
 COUNT_HOVER = "%{y}"
-OWN_NAME = "<extra>%{fullData.name}</extra>"  # by reference: a foreign name in a template could be one itself
+OWN_NAME = "<extra>%{fullData.name}</extra>"  # by reference: a foreign name in a template could be a template itself
 
-_FAR_ABOVE = 12.0  # a request so many times above all that was used would press the picture flat
+_FAR_ABOVE = 12.0  # a request this many times above all use would flatten the data
 
 
 def axis_name(letter: str, number: int) -> str:
-    """``x``, ``x2``, … as a trace refers to an axis; the first is 0."""
+    """``x``, ``x2``, …: the name of an axis in a trace; the first is 0."""
     return letter if number == 0 else f"{letter}{number + 1}"
 
 
 def axis_key(letter: str, number: int) -> str:
-    """``xaxis``, ``xaxis2``, … as a layout holds it."""
+    """``xaxis``, ``xaxis2``, …: the key of an axis in a layout."""
     return f"{letter}axis" if number == 0 else f"{letter}axis{number + 1}"
 
 
 def panel_title(text: str, top: float) -> Dictionary:
-    """A line of text above a panel; ``text`` must be fit for a figure."""
+    """A line of text above a panel; ``text`` must be safe for a figure."""
     return {
         "text": text,
         "xref": "paper",
@@ -64,17 +64,17 @@ def panel_title(text: str, top: float) -> Dictionary:
 
 
 def is_beyond(value: Number, top_of_data: Number | None, times: float = _FAR_ABOVE) -> bool:
-    """Whether a line there, so many times above all data, would press it flat."""
+    """Whether a line at this value, so many times above all data, would flatten the data."""
     return top_of_data is not None and value > top_of_data * times
 
 
 def level_note(label: str, axis: int, role: str, value: Number) -> Dictionary:
-    """The label of a horizontal line at ``value``, standing on it at its left end."""
+    """The label of a horizontal line at ``value``, above its left end."""
     return _note(label, role) | {"yref": axis_name("y", axis), "y": value, "yanchor": "bottom"}
 
 
 def beyond_note(label: str, axis: int, role: str) -> Dictionary:
-    """A word over a panel's right end, in place of a line that is far above all data."""
+    """A note at a panel's right end, instead of a line that is far above all data."""
     where = {"yref": f"{axis_name('y', axis)} domain", "y": 1, "yanchor": "bottom", "x": 1, "xanchor": "right"}
     return _note(f"↑ {label}, beyond this view", role) | where
 
@@ -132,19 +132,19 @@ def moment(time: float, origin: float, label: str, role: str, top: float) -> Dic
 
 
 def by_the_wall_clock(pieces: Dictionary) -> Dictionary:
-    """The same, drawn by the wall clock alone: since their start all attempts lie over one another."""
+    """The same, drawn only by wall-clock time: relative to their start, all attempts overlap."""
     return {name: [{**piece, "only": "wall"} for piece in items] for name, items in pieces.items()}
 
 
 def add(layout: Dictionary, *pieces: Dictionary) -> None:
-    """Put shapes and annotations into a layout."""
+    """Add shapes and annotations to a layout."""
     for piece in pieces:
         for name, items in piece.items():
             layout.setdefault(name, []).extend(items)
 
 
 def job_label(job_id: int | str, name: str, most: int = 48) -> str:
-    """``3 · train``: fit for a figure; the number keeps jobs of the same name apart."""
+    """``3 · train``, safe for a figure; the number distinguishes jobs of the same name."""
     return f"{job_id} · {figure_text(name, most)}"
 
 

@@ -1,8 +1,8 @@
-"""The one place where foreign text becomes text of a figure: shown as it is, never as markup, never endless.
+"""The only place that makes foreign text safe for a figure: shown as it is, never as markup, of limited length.
 
-Plotly takes a few HTML tags and entities in titles, names and labels, and ``%{...}`` in templates. Foreign text stands
-in no template; elsewhere its ``&``, ``<`` and ``>`` are entities, which Plotly decodes after it has looked for tags.
-HTML itself is escaped by jinja2, and what the page's script shows it sets as text.
+Plotly interprets a few HTML tags and entities in titles, names and labels, and ``%{...}`` in templates. Foreign text is
+never put into a template; elsewhere its ``&``, ``<`` and ``>`` become entities, which Plotly decodes after it has
+looked for tags. jinja2 escapes HTML, and the page's script sets text as text.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def plain(text: str, most: int = MOST_CHARACTERS) -> str:
-    """For a place that takes text as text: one line, control characters and direction marks as escapes, not endless.
+    """For places that show plain text: one line, control characters and direction marks as escapes, limited length.
 
-    A long name loses its middle: names that belong together differ at the end.
+    A long name loses its middle, because similar names differ at the end.
     """
     return printable(shortened(text, most))
 

@@ -1,9 +1,9 @@
-"""Makes a long series short so that no peak and no trough disappears; pure.
+"""Shortens a long series without losing a peak or a trough; pure.
 
-The series is cut into stretches of equally many samples. Of each stretch stay its first and its last sample, for every
-column the sample with its highest and the one with its lowest value, a sample that has none, and both ends of its
-longest gap. So the picture reaches as high and as low as the full series in every stretch, a short spike does not look
-wider than a stretch, and a line that was broken there stays broken.
+The series is cut into pieces with the same number of samples. Of each piece remain its first and last sample, for every
+column its highest and its lowest sample, a sample without a value, and both ends of its longest gap. So the line
+reaches as high and as low as the full series in every piece, a short spike does not look wider than a piece, and a
+broken line stays broken.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from itertools import pairwise
 
 from torc_slurm.plots.model import Column, Series
 
-_GAP_FACTOR = 3.5  # that many intervals without a sample are a gap
+_GAP_FACTOR = 3.5  # this many intervals without a sample are a gap
 
 
 def series_of(times: Sequence[float], columns: Sequence[Column], interval_seconds: float | None) -> Series:
-    """A series with the gaps in it found: longer than a few of the intervals at which samples were due.
+    """A series and its gaps: longer than a few of the intervals at which samples were due.
 
     Args:
-        interval_seconds: None: not known; then the median of the intervals there are.
+        interval_seconds: None: unknown; then the median interval is used.
     """
     interval = interval_seconds or _median_interval(times)
     longest = interval * _GAP_FACTOR
@@ -35,7 +35,7 @@ def _median_interval(times: Sequence[float]) -> float:
 
 
 def reduced(series: Series, most: int) -> Series:
-    """The series in about ``most`` samples, more where it has many gaps; itself where it is no longer than that."""
+    """The series with about ``most`` samples, more if it has many gaps; unchanged if it is not longer than that."""
     if len(series) <= most:
         return series
     width = _stretch_width(len(series), len(series.columns), most)
@@ -48,12 +48,12 @@ def reduced(series: Series, most: int) -> Series:
 
 
 def _stretch_width(length: int, columns: int, most: int) -> int:
-    of_a_stretch = 2 * columns + 2  # highest and lowest of each column, first and last; gaps come on top
+    of_a_stretch = 2 * columns + 2  # highest and lowest of each column, first and last; gaps add to this
     return -(-length // max(1, most // of_a_stretch))
 
 
 def positions_to_keep(series: Series, width: int) -> list[int]:
-    """Which samples stay, in order, where each stretch has ``width`` samples."""
+    """The samples to keep, in order, with ``width`` samples per piece."""
     kept: set[int] = set()
     for begin in range(0, len(series), width):
         kept.update((begin, min(begin + width, len(series)) - 1))
@@ -80,5 +80,5 @@ def _ends_of_longest_gap(series: Series, begin: int, end: int) -> tuple[int, ...
 
 
 def _breaks_between(kept: Sequence[int], breaks: Sequence[int]) -> tuple[int, ...]:
-    """The breaks of the series that is left: wherever there was one between two samples that stayed."""
+    """The breaks of the shortened series: wherever there was one between two kept samples."""
     return tuple(sorted({max(0, bisect_left(kept, place + 1) - 1) for place in breaks}))

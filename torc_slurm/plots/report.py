@@ -1,5 +1,5 @@
-"""The one page about a run: what ran and how it ended, what broke its request, what to ask for instead, the figures,
-a table of all jobs, and what was not measured. Rows and figures in, a page out.
+"""The one page about a run: what ran and how it ended, jobs over their request, what to request instead, the figures, a
+table of all jobs, and what was not measured. Rows and figures in, a page out.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _SECONDS_PER_HOUR = 3600
 _LEAST_HOURS = Decimal("0.001")
 
 Requests = Mapping[tuple[int, int, int], Request]  # by job, run, attempt
-Links = Mapping[int, str]  # by job: the address of its own page
+Links = Mapping[int, str]  # by job: the address of its page
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """What right-sizing says of a workflow."""
+    """Right-sizing's results for a workflow."""
 
     utilization: Utilization
     corrections: Corrections
@@ -55,10 +55,10 @@ class Sizing:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page is made from.
+    """The input of the page.
 
-    ``unstarted`` are rows of jobs that no attempt was made at; ``overview`` is None where no node wrote anything,
-    ``sizing`` where there is no workflow; ``links`` and ``pages`` are other pages that exist.
+    ``unstarted`` are rows of jobs without an attempt; ``overview`` is None if no node wrote anything, ``sizing`` if
+    there is no workflow; ``links`` and ``pages`` are other pages that exist.
     """
 
     title: str
@@ -94,7 +94,7 @@ def report_page(report: Report) -> Page:
 
 
 def requests_of(run: Run) -> dict[tuple[int, int, int], Request]:
-    """What each attempt of a run had asked for, as far as the run's files say."""
+    """The request of each attempt of a run, as far as the run's files have it."""
     return {
         (job.job_id, attempt.run_id, attempt.attempt_id): attempt.request
         for job in run.jobs
@@ -103,7 +103,7 @@ def requests_of(run: Run) -> dict[tuple[int, int, int], Request]:
 
 
 def requests_of_facts(facts: Facts) -> dict[tuple[int, int, int], Request]:
-    """What each attempt of a workflow had asked for when it ran; jobs that share no requirement asked for nothing."""
+    """The request of each attempt of a workflow when it ran; jobs without a requirement requested nothing."""
     return {
         (job.job_id, attempt.run_id, attempt.attempt_id): Request(
             attempt.request.num_cpus, attempt.request.memory_bytes, attempt.request.runtime_seconds
@@ -115,7 +115,7 @@ def requests_of_facts(facts: Facts) -> dict[tuple[int, int, int], Request]:
 
 
 def latest_of_each_job(attempts: Sequence[Row]) -> list[Row]:
-    """Of each job the attempt of its latest run."""
+    """For each job, the attempt of its latest run."""
     latest: dict[object, Row] = {}
     for row in sorted(attempts, key=lambda row: (_whole(row["run_id"]), _whole(row["attempt_id"]))):
         latest[row["job_id"]] = row
@@ -254,7 +254,7 @@ def _figures(overview: Overview | None) -> tuple[list[Section], dict[str, Encode
 
 
 def _missing_section(report: Report) -> list[Section]:
-    """What was not measured, and why; empty where all was."""
+    """What was not measured, and why; empty if everything was."""
     words = []
     if report.overview is None:
         words.append("No node has written anything: nothing was measured, or torc slurm collect has not seen it.")
@@ -292,7 +292,7 @@ _COLUMNS = (
 
 
 def _jobs_table(report: Report) -> Encoded:
-    """As the page's script wants it: a cell is ``[what it is sorted by, what is shown, address, class]``."""
+    """The table for the page's script: a cell is ``[sort key, text, address, class]``."""
     requests = report.requests if report.overview is None else {**requests_of(report.overview.run), **report.requests}
     rows = [_attempt_cells(row, requests, report.links) for row in report.attempts]
     rows += [_unstarted_cells(row) for row in report.unstarted]

@@ -1,4 +1,4 @@
-"""The dashboard of peak against average: memory and CPU of each job, beside what it had asked for."""
+"""The dashboard of peaks and averages: memory and CPU of each job, next to its request."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Bar:
 
 
 def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
-    """The bars of a job, from its nodes' summaries, and from the samples where there is no summary."""
+    """The bars of a job, from its nodes' summaries or, without them, from the samples."""
     attempt = job.last
     own = [each for each in measured if each.part in attempt.parts]
     return Bar(
@@ -63,7 +63,7 @@ def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
 
 
 def summary_figure(bars: Sequence[Bar]) -> Dictionary:
-    """Bars of all jobs; the page offers to sort them."""
+    """Bars of all jobs, with buttons to sort them."""
     layout: Dictionary = {"barmode": "overlay", "bargap": 0.25, "hovermode": "x unified", "hoversubplots": "axis"}
     layout |= {
         "margin": {"t": 64, "b": 120},
@@ -104,7 +104,7 @@ def _bars(bars: Sequence[Bar], figure: str, axis: int, hover: str) -> list[Dicti
 
 
 def _run_times(bars: Sequence[Bar]) -> list[Dictionary]:
-    """Run time in minutes, or hours, with what was requested."""
+    """Run time in minutes, or hours, and the requested one."""
     labels, axis = [bar.label for bar in bars], axis_name("y", 2)
     base = {"x": labels, "yaxis": axis, "hovertemplate": "%{text}" + OWN_NAME, "showlegend": False}
     taken = base | {"type": "bar", "name": "run time", "marker": {"color": "@2/0.6"}, "width": 0.8}
@@ -134,7 +134,7 @@ def _dash(bars: int) -> Dictionary:
 
 
 def _sorts(bars: Sequence[Bar]) -> list[Dictionary]:
-    """Orders of the categories, as places: by id, and by what a reader looks for."""
+    """The orders of the categories, as positions: by id, and by figures."""
     by_name = sorted(range(len(bars)), key=lambda place: (not bars[place].has_failed, bars[place].name, place))
     orders = {
         "failed first, by name": by_name,
@@ -148,7 +148,7 @@ def _sorts(bars: Sequence[Bar]) -> list[Dictionary]:
 
 
 def _by(values: Sequence[Number | None]) -> list[int]:
-    """The largest first, what is not known last."""
+    """Largest first, unknown values last."""
     known = [(-value, place) for place, value in enumerate(values) if value is not None]
     return [place for _, place in sorted(known)] + [place for place, value in enumerate(values) if value is None]
 

@@ -1,4 +1,4 @@
-"""Facts about jobs as words for a page: tables of attempts, leads, notes; plain text, escaped where it is put."""
+"""Facts about jobs as text for a page: tables of attempts, leads, notes. Plain text, escaped where it is inserted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def job_heading(run: Run, job: Job) -> str:
 
 
 def job_lead(run: Run, job: Job) -> str:
-    """Of what run the job is, and what it had asked for."""
+    """The run of the job, and its request."""
     request = job.last.request
     asked = [
         f"{request.cpus:g} CPU{'' if request.cpus == 1 else 's'}" if request.cpus is not None else "",
@@ -89,7 +89,7 @@ def percent(value: Number | None) -> str:
 
 
 def job_notes(job: Job, measured: Sequence[Measured], shown: Sequence[Measured]) -> list[str]:
-    """What a reader must know of the picture: shortened, without samples, still running."""
+    """Notes on the figure: shortened, without samples, still running."""
     notes = []
     full, kept = sum(len(each.series) for each in measured), sum(len(each.series) for each in shown)
     if kept < full:

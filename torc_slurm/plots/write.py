@@ -1,4 +1,4 @@
-"""Writes the pages of a run: reads one job after another, so that memory does not grow with their number."""
+"""Writes the pages of a run. It reads one job after another, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 class Written(NamedTuple):
-    """A page that was written: ``kind`` is job, cpu, memory, summary or allocation."""
+    """A written page: ``kind`` is job, cpu, memory, summary or allocation."""
 
     path: str
     kind: str
@@ -39,7 +39,7 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which pages, and where to; ``job_ids`` None: of all jobs, job pages only where they are not too many."""
+    """Which pages to write, and where; ``job_ids`` None: all jobs, with job pages only if they are not too many."""
 
     directory: str
     prefix: str = "resource_plot"
@@ -55,7 +55,7 @@ class Wanted:
 
 @dataclass
 class Overview:
-    """What the pages over all jobs are made from, gathered while the jobs are read one after another.
+    """The data of the pages over all jobs, collected while the jobs are read one after another.
 
     ``over_time`` is what the figures of nodes show; None: all of ``run``. ``alone`` are the jobs with lines and bars of
     their own; None: all.
@@ -67,7 +67,7 @@ class Overview:
     loads: dict[str, NodeLoad] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """How much room each job has, and which are drawn by themselves."""
+        """Set the number of points per job, and the jobs that are drawn individually."""
         self._lines: dict[int, list[Line]] = {}
         self._bars: dict[int, Bar] = {}
         shown = [job for job in self.run.jobs if self.alone is None or job.job_id in self.alone]
@@ -79,7 +79,7 @@ class Overview:
         self._drawn = frozenset(self.on_nodes.nodes[:MOST_NODES])
 
     def add(self, job: Job, measured: Sequence[Measured]) -> None:
-        """Take what is needed of a job."""
+        """Keep what the overview needs of a job."""
         if self.alone is None or job.job_id in self.alone:
             self._lines[job.job_id] = lines_of(job, measured, self._points)
             self._bars[job.job_id] = bar_of(job, measured)
@@ -96,12 +96,12 @@ class Overview:
 
     @property
     def lines(self) -> list[Line]:
-        """Of all jobs, the failed first, then by number."""
+        """Of all jobs, failed ones first, then by number."""
         return [line for job_id in self._order() for line in self._lines[job_id]]
 
     @property
     def bars(self) -> list[Bar]:
-        """Of all jobs, the failed first, then by number."""
+        """Of all jobs, failed ones first, then by number."""
         return [self._bars[job_id] for job_id in self._order()]
 
     def _order(self) -> list[int]:
@@ -109,7 +109,7 @@ class Overview:
         return sorted(self._bars, key=lambda job_id: (job_id not in failed, job_id))
 
     def nodes(self) -> list[NodeLoad]:
-        """What ran on each node, by its name."""
+        """Everything that ran on each node, by its name."""
         return [self.loads[name] for name in sorted(self.loads)]
 
 
@@ -123,7 +123,7 @@ def _largest_of_each_node(run: Run) -> dict[str, set[int]]:
 
 
 def read_overview(run: Run, progress: Progress) -> Overview:
-    """Read all jobs for the overview figures alone; of several runs, which can lie days apart, nodes show the last."""
+    """Read all jobs, only for the overview figures. Of several runs, which can be days apart, nodes show the last."""
     alone = notable(run.jobs)
     overview = Overview(run, over_time=run.of_run(run.run_ids[-1]), alone=alone)
     for number, job in enumerate(file_by_file(run.jobs), start=1):
@@ -133,18 +133,18 @@ def read_overview(run: Run, progress: Progress) -> Overview:
 
 
 def file_by_file(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs in an order in which each node file is read once: by the file of their first part, then by number."""
+    """The jobs in an order that reads each node file once: by the file of their first part, then by number."""
     return sorted(jobs, key=lambda job: (job.parts[0].file.path if job.parts else "", job.job_id))
 
 
 def write_pages(run: Run, wanted: Wanted, progress: Progress) -> list[Written]:
-    """Write what is wanted.
+    """Write the requested pages.
 
     Args:
-        progress: called with how many jobs are done, and of how many.
+        progress: called with the number of jobs done, and the total.
 
     Raises:
-        InputError: a job is wanted that the run has not.
+        InputError: the run does not have a requested job.
         TorcError: a file cannot be written.
     """
     chosen = _chosen(run, wanted)
@@ -183,7 +183,7 @@ def _some(numbers: Sequence[int]) -> str:
 
 
 def make_directory(path: str) -> None:
-    """The directory, made where there is none.
+    """Make the directory if it does not exist.
 
     Raises:
         TorcError: it cannot be made.
@@ -195,7 +195,7 @@ def make_directory(path: str) -> None:
 
 
 def _write_plotly(wanted: Wanted) -> None:
-    """Put the bundle beside the pages that share it, where it is not there yet.
+    """Write the bundle next to the pages that share it, unless it is there.
 
     Raises:
         TorcError: it cannot be written.
@@ -208,7 +208,7 @@ def _write_plotly(wanted: Wanted) -> None:
 
 
 def _job_html(run: Run, job: Job, measured: Sequence[Measured], wanted: Wanted) -> str:
-    """The job's page; where it would be too large its series are shortened until it is not."""
+    """The job's page; if it would be too large, its series are shortened."""
     most = _MOST_POINTS_OF_A_JOB
     while True:
         shown = [each.shortened(most // len(measured)) for each in measured]
@@ -245,13 +245,13 @@ def _write_overview(overview: Overview, wanted: Wanted) -> list[Written]:
     lead = f"{counted(len(run.jobs), run.word)}, each by its largest node in its last attempt."
     heading = f"Peak against average · {run.title}"
     pages.append(("summary", "summary", Page(heading, lead, [section], f"{wanted.prefix}_summary", at)))
-    if wanted.job_ids is None:  # of some of its jobs alone an allocation would look idle
+    if wanted.job_ids is None:  # with only some jobs an allocation would look idle
         pages.append(("allocation", "allocation", allocation_page(overview, wanted.prefix)))
     return [_write(wanted, name, kind, render(page, wanted.plotly_file)) for name, kind, page in pages]
 
 
 def allocation_page(overview: Overview, prefix: str) -> Page:
-    """What ran when and where, and what each node did."""
+    """When and where everything ran, and each node's use."""
     run = overview.on_nodes
     return Page(
         heading=f"Nodes over time · {run.title}",
@@ -267,7 +267,7 @@ def allocation_page(overview: Overview, prefix: str) -> Page:
 
 
 def packing_notes(overview: Overview) -> list[str]:
-    """What a reader must know of the figures of nodes."""
+    """Notes on the figures of nodes."""
     notes = ["Each point stands for a 400th of the time: CPU is its mean, memory the highest in it."]
     if all(overview.on_nodes.capacity_of(node).cpus is None for node in overview.loads):
         notes.append("What there was on the nodes is not known: a workflow's run tells it, or Slurm's accounting.")
