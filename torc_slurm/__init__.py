@@ -1,4 +1,4 @@
-"""torc-slurm: what Slurm jobs really used, and what they should ask for.
+"""torc-slurm: what Slurm jobs used, and what they should request.
 
 Glossary (Slurm's own words where Slurm has one):
 
@@ -9,9 +9,9 @@ attempt      one try at a job in a run, counted from 1
 allocation   what sbatch gets from Slurm; has a ``slurm_job_id``
 step         one srun in an allocation; its tasks run on one or several nodes
 task         one process that srun starts in a step; here each runs under one wrapper, ``torc-step``
-ad hoc step  a measured step that belongs to no workflow: ``srun torc-step -- ./a.out`` in anybody's script
+ad hoc step  a measured step that belongs to no workflow: ``srun torc-step -- ./a.out`` in a user's own script
 node file    the SQLite file into which one node's processes write what was measured there
-main database  ``torc.db``, which ``torc`` alone writes, where the user runs it
+main database  ``torc.db``; only ``torc`` writes it, where the user runs it
 collect      bringing node files and late accounting into the main database
 monitor      the process next to the job that measures its process tree (code: step/monitor.py, step/sampler.py)
 flush        one batch of figures written to the node file

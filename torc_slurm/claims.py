@@ -1,7 +1,7 @@
-"""Who took a run: beside each plan lies, once its run has begun, the claim of the one process that may start its jobs.
+"""Claims of runs: once a run has begun, a file next to its plan names the one process that may start its jobs.
 
-Of two scripts, or one script submitted twice, only the one that made the claim starts jobs; for the other there is the
-next run, once the claimant has ended. Standard library only.
+Of two scripts, or one script submitted twice, only the one that made the claim starts jobs; the other can make the next
+run, once the claimant has ended. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torc_slurm.liveness import Process, this_process
 from torc_slurm.output_names import claim_path
 from torc_slurm.whole_files import create_exclusively
 
-SUPERSEDED = "superseded"  # the purpose of a claim that only keeps others away
+SUPERSEDED = "superseded"  # the purpose of a claim that only excludes others
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Who took a run: the allocation, or the process outside Slurm, that alone may start its jobs.
+    """The owner of a run: the allocation, or the process outside Slurm; only it may start the run's jobs.
 
-    ``purpose`` is ``run``, or ``superseded`` where ``torc submit`` or ``torc workflows cancel`` took a run that had
-    only been generated, so that its script, submitted later, finds it taken.
+    ``purpose`` is ``run``, or ``superseded`` if ``torc submit`` or ``torc workflows cancel`` took a run that had only
+    been generated, so that its script, submitted later, finds it taken.
     """
 
     claimed_at: float
@@ -48,7 +48,7 @@ class Claim:
 def claim_by(
     process: Process, *, slurm_job_id: int | None = None, restart_count: int = 0, cluster: str | None = None
 ) -> Claim:
-    """The claim that a process makes now."""
+    """A claim by this process, made now."""
     return Claim(
         claimed_at=time.time(),
         host=process.host,
@@ -63,7 +63,7 @@ def claim_by(
 
 
 def claim_of_this_process(environ: Mapping[str, str]) -> Claim:
-    """Who we are: the allocation, if this is one, and the process."""
+    """A claim by the calling process and its allocation, if it is in one."""
     job = environ.get("SLURM_JOB_ID", "")
     restarts = environ.get("SLURM_RESTART_COUNT", "")
     return claim_by(
@@ -75,7 +75,7 @@ def claim_of_this_process(environ: Mapping[str, str]) -> Claim:
 
 
 def claim_run(output_dir: str, workflow_id: int, run_id: int, claim: Claim) -> bool:
-    """Take a run; False where somebody has it already (see `read_claim`).
+    """Take a run. Returns False if another process has it already (see `read_claim`).
 
     Raises:
         OSError: the directory cannot be written.
@@ -85,7 +85,7 @@ def claim_run(output_dir: str, workflow_id: int, run_id: int, claim: Claim) -> b
 
 
 def supersede(output_dir: str, workflow_id: int, run_id: int) -> bool:
-    """Take a run that was only generated, so that its script starts nothing; False where it has just begun.
+    """Take a run that was only generated, so that its script starts nothing. Returns False if it has just begun.
 
     Raises:
         OSError: the directory cannot be written.
@@ -98,7 +98,7 @@ def supersede(output_dir: str, workflow_id: int, run_id: int) -> bool:
 
 
 def read_claim(output_dir: str, workflow_id: int, run_id: int) -> Claim | None:
-    """Who took the run; None: nobody yet.
+    """The claim of the run; None: nobody has taken it.
 
     Raises:
         ParseError: the file is not a claim.
@@ -116,10 +116,10 @@ def read_claim(output_dir: str, workflow_id: int, run_id: int) -> Claim | None:
 
 
 def _checked(claim: Claim) -> Claim:
-    """The claim, if its fields have their types: the file can be damaged.
+    """The claim, if its fields have the right types: the file may be damaged.
 
     Raises:
-        TypeError: one has not.
+        TypeError: a field has another type.
     """
     numbers = (claim.claimed_at, claim.pid, claim.restart_count, claim.slurm_job_id or 0)
     texts = (claim.host, claim.purpose, claim.boot_id, claim.pid_namespace, claim.process_start)

@@ -1,7 +1,7 @@
 """The user's and the site's configuration: ``config.toml`` in ``$TORC_CONFIG_DIR``, ``~/.config/torc-slurm``,
 ``/etc/torc-slurm``.
 
-TOML, one table for each command that reads it. What the user's file says wins over the site's.
+TOML, one table for each command that reads it. The user's values override the site's.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _NAME = "config.toml"
 
 
 def section(name: str) -> Mapping[str, Any]:
-    """The table of that name, the user's values over the site's; empty where no file has one.
+    """The table of that name, the user's values over the site's; empty if no file has it.
 
     Raises:
-        InputError: a file cannot be read as TOML.
+        InputError: a file is not valid TOML.
     """
     merged: dict[str, Any] = {}
     for path in _paths():

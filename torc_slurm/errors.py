@@ -1,23 +1,23 @@
 """Every error that torc-slurm raises on purpose; each message says what failed, with which value, and the remedy.
 
 TorcError                    could not be done: exit status 1
-├── InputError               what the user gave is wrong: exit status 2
+├── InputError               the user's input is wrong: exit status 2
 │   └── ProblemsError        wrong in several places: one line for each
 │       ├── SpecError        a workflow file is wrong
-│       └── MisfitError      jobs that the allocation can never hold
+│       └── MisfitError      jobs that never fit the allocation
 ├── CommandError             a command (sacct, sbatch, …) failed
 │   ├── CommandNotFound      it is not installed or not on PATH
 │   └── CommandTimeout       it did not answer within its time limit
-├── ParseError               a command's output or a file's text is not what its format promises
+├── ParseError               a command's output or a file's text does not have its documented form
 └── DatabaseError            a node file or the main database cannot be used
-    └── NodeFileBusy         it is being written just now: a later collect will read it
+    └── NodeFileBusy         a process is writing it: a later collect will read it
 """
 
 from __future__ import annotations
 
 
 class TorcError(Exception):
-    """Base of all: ``str(error)`` is one line fit for the user."""
+    """Base of all: ``str(error)`` is one line for the user."""
 
     exit_status = 1
 
@@ -29,7 +29,7 @@ class InputError(TorcError):
 
 
 class ProblemsError(InputError):
-    """Input that is wrong in several places; ``lines`` has each problem, up to a bound, for the user to read."""
+    """Input that is wrong in several places; ``lines`` has one line per problem, up to a limit."""
 
     MOST_LINES = 20
 
@@ -46,11 +46,11 @@ class SpecError(ProblemsError):
 
 
 class MisfitError(ProblemsError):
-    """Jobs that the allocation asked for can never hold: each with both sizes."""
+    """Jobs that never fit the requested allocation: each with both sizes."""
 
 
 class CommandError(TorcError):
-    """A command failed: keeps its argv, exit status (None where it did not start or end) and stderr."""
+    """A command failed: keeps its argv, exit status (None if it did not start or end) and stderr."""
 
     def __init__(self, argv: list[str], returncode: int | None, stderr: str, remedy: str = "") -> None:
         self.argv = argv
@@ -66,7 +66,7 @@ class CommandError(TorcError):
 
 
 class CommandNotFound(CommandError):
-    """The command is not there to be run."""
+    """The command does not exist."""
 
     def __init__(self, argv: list[str], remedy: str = "") -> None:
         super().__init__(argv, None, "", remedy)
@@ -77,7 +77,7 @@ class CommandNotFound(CommandError):
 
 
 class CommandTimeout(CommandError):
-    """The command was ended because it did not answer in time."""
+    """The command was killed because it did not answer in time."""
 
     def __init__(self, argv: list[str], timeout_seconds: float, remedy: str = "") -> None:
         self.timeout_seconds = timeout_seconds
@@ -89,7 +89,7 @@ class CommandTimeout(CommandError):
 
 
 class ParseError(TorcError):
-    """Text that a program wrote is not of the form that its documentation promises."""
+    """A program's output does not have its documented form."""
 
 
 class DatabaseError(TorcError):
@@ -97,4 +97,4 @@ class DatabaseError(TorcError):
 
 
 class NodeFileBusy(DatabaseError):
-    """The node file changed while it was copied; reading it later will do."""
+    """The node file changed while it was copied; reading it later will work."""

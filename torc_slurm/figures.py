@@ -1,10 +1,10 @@
 """Every figure that torc measures, declared once: its column, type, unit, merge rule, heading, and the tables it is in.
 
-What follows from this list: the columns that are read from a node file and written to ``torc.db``, how the rows of
-several nodes become one row of ``results``, the keys of JSON and CSV, ``--all-columns``, and the tables. To add a
-figure, add it here and add the migrations (frozen text) that create its columns; a test compares the two.
+Derived from this list: the columns that are read from a node file and written to ``torc.db``, how the rows of several
+nodes become one row of ``results``, the keys of JSON and CSV, ``--all-columns``, and the tables. To add a figure, add
+it here and add the migrations (frozen text) that create its columns; a test compares the two.
 
-The unit of a column is the end of its name (``_bytes``, ``_seconds``, ``_percent``); ``unit_of`` reads it.
+The unit of a column is the end of its name (``_bytes``, ``_seconds``, ``_percent``); ``unit_of`` returns it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Figure(NamedTuple):
 
     ``merge`` says what ``results`` keeps of several nodes: the ``largest`` node's value (``--mem`` is per node), the
     ``sum``, or nothing under this name. ``source`` is the column that says how it was measured, ``node`` the column of
-    ``results`` that names the node it came from; both go with the value. With ``total``, ``results`` also has
+    ``results`` that names its node; both belong to the value. With ``total``, ``results`` also has
     ``all_nodes_<name>``: the sum, NULL unless every node reported. ``tables`` maps a table to the order in which the
-    column is left out where there is no room: 0 never, else the highest first.
+    column is left out of a narrow table: 0 never, else the highest first.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Figure(NamedTuple):
 
 
 FIGURES: tuple[Figure, ...] = (
-    # results has the attempt's exec_time_seconds in its place: the longest of nodes and tasks
+    # results has the attempt's exec_time_seconds instead: the longest of nodes and tasks
     Figure("elapsed_seconds", "REAL", "Elapsed", merge=None),
     Figure("cpu_seconds", "REAL", "CPU time", source="cpu_source", total=True),
     Figure("avg_cpu_percent", "REAL", "Avg CPU", total=True, tables={"results": 0, "report": 0}),
@@ -83,7 +83,7 @@ FIGURES: tuple[Figure, ...] = (
 
 
 class MonitorFigure(NamedTuple):
-    """What measuring itself used: ``aggregate`` is the SQL function over the nodes of a step."""
+    """What the measuring itself used; ``aggregate`` is the SQL function over the nodes of a step."""
 
     name: str
     type: str
@@ -107,12 +107,12 @@ def _with_sources(figure: Figure) -> tuple[str, ...]:
     return (figure.name,) if figure.source is None else (figure.name, figure.source)
 
 
-# What a node writes of a step's use: the columns of step_usage, and of step_nodes.
+# What a node writes about a step's use: the columns of step_usage, and of step_nodes.
 USAGE_COLUMNS: tuple[str, ...] = tuple(name for figure in FIGURES for name in _with_sources(figure))
 LARGEST: tuple[Figure, ...] = tuple(figure for figure in FIGURES if figure.merge == "largest")
 SUMS: tuple[str, ...] = tuple(figure.name for figure in FIGURES if figure.merge == "sum")
 TOTALS: dict[str, str] = {TOTAL_PREFIX + figure.name: figure.name for figure in FIGURES if figure.total}
-# The reference's names for two figures, in 10^9 bytes.
+# The Rust torc's names for two figures, in 10^9 bytes.
 GIGABYTES = {"peak_memory_gb": "peak_memory_bytes", "avg_memory_gb": "avg_memory_bytes"}
 
 IDENTITY_COLUMNS = (
@@ -155,7 +155,7 @@ def _merged_columns() -> tuple[str, ...]:
     return (*GIGABYTES, *found, *TOTALS)
 
 
-# The figures of one attempt, and all columns of ``results`` (its key ``id`` means nothing outside the database).
+# The figures of one attempt, and all columns of ``results`` (its key ``id`` has no meaning outside the database).
 MERGED_COLUMNS: tuple[str, ...] = _merged_columns()
 RESULT_COLUMNS: tuple[str, ...] = (
     *IDENTITY_COLUMNS,
@@ -169,7 +169,7 @@ TEXT_FIGURES = frozenset(
     + [each.name for each in MONITOR_FIGURES if each.type == "TEXT"]
 )
 
-# What Slurm's accounting calls its own figures; and columns of an attempt that are no figures of a node.
+# The names of accounting's figures, and of an attempt's columns that are not a node's figures.
 HEADINGS: dict[str, str] = {
     **{figure.name: figure.heading for figure in FIGURES},
     **{figure.name: figure.heading for figure in MONITOR_FIGURES},
@@ -201,7 +201,7 @@ def unit_of(column: str) -> str:
 
 
 def format_figure(column: str, value: Value) -> str:
-    """A value as a table shows it, by its column's unit; a dash where it was not measured."""
+    """A value as a table shows it, by its column's unit; a dash if it was not measured."""
     if value is None:
         return NOT_MEASURED
     if not isinstance(value, (int, float)):

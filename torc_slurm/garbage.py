@@ -1,6 +1,6 @@
-"""Python's search for cycles of objects, put off while very many objects are made that hold none.
+"""Pauses Python's cycle collector while very many objects without cycles are made.
 
-The search goes over all objects again and again while their number grows: a fifth of the time that 100,000 jobs take.
+The collector scans all objects again and again while their number grows: a fifth of the time for 100,000 jobs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_search_for_cycles() -> Iterator[None]:
-    """Make objects without looking for cycles among them."""
+    """Make objects without running the cycle collector."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Who a step is and where its record goes: from the environment, the cgroup and the parent.
+"""Identifies a step and its node file: from the environment, the cgroup and the parent.
 
 Standard library only, and of that only ``os``: ``torc-step`` loads this before the job starts.
 """
@@ -9,21 +9,21 @@ import os
 
 from torc_slurm.output_names import DEFAULT_OUTPUT_DIR, node_file_path
 
-# Set for the job by the wrapper: what is measured here, so that a wrapper inside it knows.
+# The wrapper sets this for the job: a wrapper inside the job sees what is already measured.
 ACTIVE_VARIABLE = "TORC_STEP_ACTIVE"
 IDENTITY_NUMBERS = ("workflow_id", "run_id", "job_id", "attempt_id")
 _INHERITED_IDS = ("TORC_WORKFLOW_ID", "TORC_RUN_ID", "TORC_JOB_ID", "TORC_JOB_NAME", "TORC_ATTEMPT_ID")
 
 _MOST_NODES = 1_000_000
-# Slurm's step numbers that stand for a name (slurm.h: SLURM_BATCH_SCRIPT, SLURM_EXTERN_CONT, SLURM_INTERACTIVE_STEP).
+# Slurm's step numbers that have a name (slurm.h: SLURM_BATCH_SCRIPT, SLURM_EXTERN_CONT, SLURM_INTERACTIVE_STEP).
 SPECIAL_STEP_NUMBERS = {"batch": 0xFFFFFFFB, "extern": 0xFFFFFFFC, "interactive": 0xFFFFFFFA}
 
 
 class StepIdentity:
-    """What a wrapper knows of its step; None where there is no such thing (outside Slurm, no workflow).
+    """What a wrapper knows about its step; None if it does not exist (outside Slurm, no workflow).
 
-    ``job_id`` and ``run_id`` are None only for a record outside Slurm before its run id was drawn; ``attempt_id`` is
-    None where the node file numbers the attempts (ad hoc steps: a second wrapper in one step is the next attempt).
+    ``job_id`` and ``run_id`` are None only for a record outside Slurm before its run id is chosen; ``attempt_id`` is
+    None if the node file numbers the attempts (ad hoc steps: a second wrapper in one step is the next attempt).
     """
 
     __slots__ = (
@@ -70,23 +70,23 @@ class StepIdentity:
 
     @property
     def shares_a_monitor(self) -> bool:
-        """Whether the step's tasks on this node have one monitor: also where a script stands before torc-step."""
+        """Whether the step's tasks on this node have one monitor: also if a script runs before torc-step."""
         return self.is_in_srun_step and self.local_task_count > 1
 
     def stand_alone(self) -> None:
-        """This is a further torc-step in a task that has one: a record of its own, with one task."""
+        """Make this a further torc-step in a task that has one already: its own record, with one task."""
         self.task_count = self.local_task_count = self.node_count = 1
         self.node_index = 0
         self.parent_is_slurmstepd = False
 
     @property
     def owns_its_cgroup(self) -> bool:
-        """Whether all that the step's cgroup counts is this step's: a srun step that slurmstepd itself started."""
+        """Whether the step's cgroup counts only this step: an srun step that slurmstepd itself started."""
         return self.parent_is_slurmstepd and self.is_in_srun_step
 
     @property
     def active_mark(self) -> str:
-        """Names what is measured here; each wrapper outside Slurm and workflows is a record of its own."""
+        """Identifies what is measured here; outside Slurm and workflows each wrapper has its own record."""
         if self.slurm_job_id is not None:
             return f"slurm {self.slurm_job_id}.{self.step_id}"
         if self.workflow_id is not None:
@@ -95,7 +95,7 @@ class StepIdentity:
 
     @property
     def step_key(self) -> str:
-        """Names the step on this node in file and socket names: ``<job>.<step>.<restart>.<node>``."""
+        """Identifies the step on this node in file and socket names: ``<job>.<step>.<restart>.<node>``."""
         return f"{self.slurm_job_id}.{self.step_id}.{self.run_id}.{self.node}"
 
 
@@ -116,31 +116,31 @@ def absolute_output_dir(given: str | None, environ: dict[str, str]) -> str:
     path = given or environ.get("TORC_OUTPUT_DIR") or DEFAULT_OUTPUT_DIR
     try:
         return os.path.abspath(path)
-    except OSError:  # the working directory was deleted: where it was
+    except OSError:  # the working directory was deleted: its last path
         return os.path.normpath(os.path.join(os.readlink("/proc/self/cwd").removesuffix(" (deleted)"), path))
 
 
 def identify(environ: dict[str, str], given: dict[str, str | int]) -> StepIdentity:
-    """Put together who this step is.
+    """Find out which step this is.
 
-    ``given`` holds what options said: ``workflow_id run_id job_id job_name attempt_id output_dir``; each goes before
-    its ``TORC_*`` variable. The step's number comes from the cgroup first, then from slurmstepd's title, and only then
-    from the environment, which a batch script submitted from inside another step inherits.
+    ``given`` has the ids from options: ``workflow_id run_id job_id job_name attempt_id output_dir``; each overrides its
+    ``TORC_*`` variable. The step's number comes from the cgroup, else from slurmstepd's title, and only then from the
+    environment, which a batch script submitted from inside another step inherits.
     """
     me = _identify(environ, given)
     active = environ.get(ACTIVE_VARIABLE)
-    if active and active != me.active_mark:  # started from inside another measured step: its ids are not ours
+    if active and active != me.active_mark:  # inside another measured step: the ids are that step's
         me = _identify({name: value for name, value in environ.items() if name not in _INHERITED_IDS}, given)
     return me
 
 
 def whole_number(text: str) -> int | None:
-    """The number that a text of at most 18 ASCII digits is; None for any other text."""
+    """The number that a text of at most 18 ASCII digits denotes; None for any other text."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def ids_in_environment(environ: dict[str, str]) -> dict[str, int]:
-    """The ids in ``TORC_*``; a workflow's only where all four are there: other programs have some of these names."""
+    """The ids in ``TORC_*``. A workflow's only if all four are set: other programs use some of these names."""
     ids = {name: whole_number(environ.get(f"TORC_{name.upper()}", "")) for name in IDENTITY_NUMBERS}
     found = {name: number for name, number in ids.items() if number is not None}
     return found if "workflow_id" not in found or len(found) == len(IDENTITY_NUMBERS) else {}
@@ -187,7 +187,7 @@ def _place_in_slurm(me: StepIdentity, environ: dict[str, str]) -> None:
     step = step_from_cgroup(_read("/proc/self/cgroup"), job_text) or _step_from_ancestors(job_text)
     step = step or environ.get("SLURM_STEP_ID") or ("batch" if environ.get("ENVIRONMENT") == "BATCH" else None)
     if step is None:
-        return  # salloc's shell on a login node: inside an allocation, but in none of its steps
+        return  # salloc's shell on a login node: in an allocation, but in none of its steps
     me.parent_is_slurmstepd = _may_be_slurmstepd(os.getppid())
     me.slurm_job_id = int(job_text)
     me.step_id = {str(number): name for name, number in SPECIAL_STEP_NUMBERS.items()}.get(step, step)
@@ -196,9 +196,9 @@ def _place_in_slurm(me: StepIdentity, environ: dict[str, str]) -> None:
 
 
 def step_from_cgroup(text: str, slurm_job_id: str) -> str | None:
-    """The step that ``/proc/self/cgroup`` names, as ``0`` or ``batch``; None where no line names one.
+    """The step in ``/proc/self/cgroup``, as ``0`` or ``batch``; None if no line names one.
 
-    From Slurm 26.05 the job's directory is named by its SLUID, so only the step's part of the path is read.
+    From Slurm 26.05 the job's directory has the job's SLUID as its name, so only the step's part of the path is read.
     """
     for line in text.splitlines():
         parts = line.partition(":")[2].partition(":")[2].split("/")
@@ -210,9 +210,9 @@ def step_from_cgroup(text: str, slurm_job_id: str) -> str | None:
 
 
 def _step_from_ancestors(slurm_job_id: str) -> str | None:
-    """The step that the nearest slurmstepd's title names: ``slurmstepd: [12.0]`` (seen on 22.05 to 26.05).
+    """The step in the title of the nearest slurmstepd: ``slurmstepd: [12.0]`` (seen on 22.05 to 26.05).
 
-    None where /proc is closed to us, or is another's: then the environment has to do.
+    None if /proc is not readable or not ours: then the environment is used.
     """
     if not proc_is_ours():
         return None
@@ -234,7 +234,7 @@ def step_from_title(title: str, slurm_job_id: str) -> str | None:
 
 
 def proc_is_ours() -> bool:
-    """Whether process numbers mean the same in /proc as to us: not in a PID namespace with another's /proc mounted."""
+    """Whether /proc has the process numbers of our PID namespace: in a container it may be another's."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:
@@ -242,7 +242,7 @@ def proc_is_ours() -> bool:
 
 
 def _may_be_slurmstepd(parent: int) -> bool:
-    """With hidepid on /proc a parent that is not to be seen is another user's: in a step that is slurmstepd."""
+    """Whether an invisible parent can be slurmstepd: with hidepid on /proc it belongs to another user."""
     if not proc_is_ours() or parent <= 1:
         return False
     try:
@@ -274,7 +274,7 @@ def _place_of_task(me: StepIdentity, environ: dict[str, str]) -> None:
 
 
 def _count(environ: dict[str, str], name: str) -> int:
-    """A variable that Slurm sets to a number; 0 where it is not there, or is none: it never stops a job."""
+    """A variable that Slurm sets to a number; 0 if it is unset or not a number: a bad value never stops a job."""
     return whole_number(environ.get(name, "")) or 0
 
 

@@ -1,8 +1,8 @@
-"""Which process is it, and does it still run: for locks and claims, which name their owner in a file.
+"""Identifies a process and checks whether it still runs, for locks and claims that name their owner in a file.
 
-A process number alone names nobody: numbers are used again. Here a process is its host, the boot of that host, its PID
-namespace, its number and the clock tick at which it started (field 22 of /proc/PID/stat). A name or a command line
-is never asked: another program can have any.
+A process number alone is not enough, because numbers are reused. Here a process is its host, the boot of that host, its
+PID namespace, its number and the clock tick at which it started (field 22 of /proc/PID/stat). A name or a command line
+is never used: another program can have the same.
 
 Standard library only.
 """
@@ -16,12 +16,12 @@ import signal
 import socket
 from dataclasses import dataclass
 
-_STATE, _START_TICKS = 0, 19  # behind the name in /proc/PID/stat, see proc_pid_stat(5)
+_STATE, _START_TICKS = 0, 19  # after the name in /proc/PID/stat, see proc_pid_stat(5)
 _CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 class Life(enum.Enum):
-    """What can be said of a process from here."""
+    """What this process can tell about another one."""
 
     runs = "runs"
     ended = "has ended"
@@ -32,9 +32,9 @@ class Life(enum.Enum):
 
 @dataclass(frozen=True)
 class Process:
-    """A process as a file names it; an empty text: the file's writer did not know or did not say.
+    """A process as a file names it; an empty text: the file's writer did not know it or did not write it.
 
-    ``seen_at``: a Unix time at which it surely ran, for a process whose start is not known.
+    ``seen_at``: a Unix time at which it ran, for a process whose start is unknown.
     """
 
     host: str
@@ -51,7 +51,7 @@ def this_process() -> Process:
 
 
 def process_here(pid: int) -> Process:
-    """The process that has that number here and now; without its start where /proc does not show it."""
+    """The process with this number here and now; without its start if /proc does not show it."""
     return Process(
         host=socket.gethostname(),
         pid=pid,
@@ -62,7 +62,7 @@ def process_here(pid: int) -> Process:
 
 
 def life_of(process: Process) -> Life:
-    """Whether a process still runs, as far as that can be known from here; one that is only not reaped has ended."""
+    """Whether a process still runs, as far as this host can tell. A zombie has ended."""
     here = this_process()
     if process.host != here.host:
         return Life.elsewhere
@@ -83,7 +83,7 @@ def life_of(process: Process) -> Life:
 
 
 def signal_process(process: Process, number: int = signal.SIGTERM) -> bool:
-    """Send a signal to exactly this process; False where it has ended, or is not surely the process that was meant.
+    """Send a signal to exactly this process. Returns False if it has ended, or if it may be another process.
 
     Raises:
         PermissionError: it belongs to another user.
@@ -95,7 +95,7 @@ def signal_process(process: Process, number: int = signal.SIGTERM) -> bool:
     except OSError:  # a kernel before 5.3
         return _signal_by_number(process, number)
     try:
-        if life_of(process) is not Life.runs:  # asked while the descriptor holds it: the number cannot pass on
+        if life_of(process) is not Life.runs:  # the descriptor is open, so the number cannot be reused
             return False
         signal.pidfd_send_signal(descriptor, number)
     except ProcessLookupError:
@@ -115,7 +115,7 @@ def _signal_by_number(process: Process, number: int) -> bool:
 
 
 def _life_by_time(seen_at: float | None, ticks: int) -> Life:
-    """For a process whose start is not known: one that started after it was seen is another."""
+    """For a process whose start is unknown: one that started after it was seen is another process."""
     booted = next((line.split()[1] for line in _text_of("/proc/stat").splitlines() if line.startswith("btime ")), "")
     if seen_at is None or not booted:
         return Life.not_known
@@ -138,7 +138,7 @@ def _number_is_used(pid: int) -> bool:
 
 
 def _stat(pid: int) -> tuple[str, str]:
-    """The state and the start of a process; empty where /proc does not show it, or shows another PID namespace."""
+    """The state and the start of a process; empty if /proc does not show it, or belongs to another PID namespace."""
     if not _proc_is_ours():
         return "", ""
     fields = _text_of(f"/proc/{pid}/stat").rpartition(")")[2].split()
@@ -146,7 +146,7 @@ def _stat(pid: int) -> tuple[str, str]:
 
 
 def _proc_is_ours() -> bool:
-    """Whether /proc shows this PID namespace: in a container it can be the host's."""
+    """Whether /proc belongs to this PID namespace: in a container it can be the host's."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:

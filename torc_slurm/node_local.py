@@ -1,7 +1,7 @@
-"""The node's own directory of this user: where processes of one node take turns, meet, and spool.
+"""The node's own directory of this user, for the locks, sockets and spools of the node's processes.
 
 It is under /tmp (else /dev/shm, /var/tmp), never under $TMPDIR: all steps on the node must find the same one.
-Standard library only: the wrapper uses it where a step has several tasks on a node.
+Standard library only: the wrapper uses it if a step has several tasks on a node.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _PARENTS = ("/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - the directory made h
 
 
 def directory() -> str | None:
-    """Make or find the directory; None where no parent takes one that is surely ours.
+    """Make or find the directory; None if no parent allows a safe one.
 
-    A directory of this name that somebody else made, or a link, is passed over: its owner could swap files.
+    Skips a directory of this name that another user made, or a link: its owner could swap files.
     """
     for path in _candidates():
         try:
@@ -35,12 +35,12 @@ def _candidates() -> list[str]:
 
 
 def make_own_directory(path: str) -> None:
-    """Make or find a directory of this user below one where other users make theirs, as in /tmp.
+    """Make or find a directory of this user in a place that other users share, such as /tmp.
 
-    Below a setgid directory its group may read, for a site that collects what its users recorded; else nobody.
+    Below a setgid directory its group may read it, for a site that collects its users' records; else nobody else may.
 
     Raises:
-        OSError: it cannot be made; or it is somebody else's, a link, or one that others can write to.
+        OSError: it cannot be made; or it is another user's, a link, or writable for others.
     """
     try:
         is_collected = os.stat(os.path.dirname(path)).st_mode & stat.S_ISGID
@@ -62,7 +62,7 @@ def _is_surely_ours(path: str) -> bool:
 
 
 def subdirectory(name: str) -> str | None:
-    """A directory below it, made where it is missing."""
+    """A directory below it, made if it does not exist."""
     above = directory()
     if above is None:
         return None
@@ -75,13 +75,13 @@ def subdirectory(name: str) -> str | None:
 
 
 def existing_subdirectories(name: str) -> list[str]:
-    """Those that are there, below each parent: one that was full when a step ended may be the first again now."""
+    """The existing ones below each parent: the parent that was used may have been full at another time."""
     below = [os.path.join(path, name) for path in _candidates() if _is_surely_ours(path)]
     return [path for path in below if os.path.isdir(path)]
 
 
 def file_name_of(text: str) -> str:
-    """A file's name for a text of any length in any alphabet: its end as far as it is plain, and a digest of it all."""
+    """A file name for a text of any length in any alphabet: the plain part of its end, and a digest of all of it."""
     plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in text)
     return f"{plain[-120:]}.{digest(text)}"
 

@@ -1,7 +1,7 @@
-"""Every name under an output directory: made here, and taken apart here.
+"""Makes and parses every name under an output directory.
 
-Only ``os`` is loaded: ``torc-step`` uses this before the job starts. The part of a node file's name after the host says
-whose run it is of: a workflow's id, ``slurm<job id>`` for an ad hoc allocation, or ``local``.
+Loads only ``os``: ``torc-step`` uses this before the job starts. The part of a node file's name after the host says
+whose run it is: a workflow's id, ``slurm<job id>`` for an ad hoc allocation, or ``local``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_DIGITS = 15
 
 
 class NodeFileName:
-    """What the name of a node file says; ``workflow_id`` is None for an ad hoc allocation and for a local record."""
+    """The parts of a node file's name; ``workflow_id`` is None for an ad hoc allocation and for a local record."""
 
     __slots__ = ("node", "run_id", "run_part")
 
@@ -31,7 +31,7 @@ class NodeFileName:
 
     @property
     def workflow_id(self) -> int | None:
-        """The workflow that the file is of."""
+        """The workflow that the file belongs to."""
         return _number(self.run_part)
 
 
@@ -46,12 +46,12 @@ def adhoc_node_file_name(hostname: str, slurm_job_id: int, run_id: int) -> str:
 
 
 def is_node_file_name(name: str) -> bool:
-    """Whether a file of that name is collected: also one that somebody renamed, as long as its ends are these."""
+    """Whether a file of that name is collected. Only its beginning and end count, so a renamed one is too."""
     return name.startswith(_NODE_PREFIX) and name.endswith(_NODE_SUFFIX)
 
 
 def parse_node_file_name(name: str) -> NodeFileName | None:
-    """The parts of ``resource_metrics_<hostname>_<run part>_<run id>.db``; None: it is not named so."""
+    """The parts of ``resource_metrics_<hostname>_<run part>_<run id>.db``; None: another name."""
     if not is_node_file_name(name):
         return None
     parts = name[len(_NODE_PREFIX) : -len(_NODE_SUFFIX)].rsplit("_", 2)
@@ -60,7 +60,7 @@ def parse_node_file_name(name: str) -> NodeFileName | None:
 
 
 def node_file_names(output_dir: str) -> list[str]:
-    """The names of the node files of an output directory, sorted; none where nothing has been measured yet.
+    """The names of the node files of an output directory, sorted; none if nothing has been measured yet.
 
     Raises:
         OSError: the directory cannot be read.
@@ -72,7 +72,7 @@ def node_file_names(output_dir: str) -> list[str]:
 
 
 def node_files_of_run(output_dir: str, run_part: str | int, run_id: int) -> list[str]:
-    """The paths of the node files that a run has left so far, of all nodes; ``run_part`` as in `node_file_path`.
+    """The paths of a run's node files so far, of all nodes; ``run_part`` as in `node_file_path`.
 
     Raises:
         OSError: the directory cannot be read.
@@ -86,7 +86,7 @@ def node_files_of_run(output_dir: str, run_part: str | int, run_id: int) -> list
 
 
 def output_dir_of_node_file(path: str) -> str | None:
-    """The output directory that a node file lies in; None where it lies somewhere else."""
+    """The output directory of a node file; None if it lies elsewhere."""
     directory = os.path.dirname(os.path.abspath(path))
     return os.path.dirname(directory) if os.path.basename(directory) == RESOURCE_DIR else None
 
@@ -97,12 +97,12 @@ def plan_path(output_dir: str, workflow_id: int, run_id: int) -> str:
 
 
 def claim_path(output_dir: str, workflow_id: int, run_id: int) -> str:
-    """Beside the plan: ``<output_dir>/plans/wf<W>_r<R>.claim``."""
+    """The claim, next to the plan: ``<output_dir>/plans/wf<W>_r<R>.claim``."""
     return _run_path(output_dir, workflow_id, run_id, "claim")
 
 
 def script_path(output_dir: str, workflow_id: int, run_id: int) -> str:
-    """What was given to sbatch: ``<output_dir>/plans/wf<W>_r<R>.sbatch``."""
+    """The script for sbatch: ``<output_dir>/plans/wf<W>_r<R>.sbatch``."""
     return _run_path(output_dir, workflow_id, run_id, "sbatch")
 
 
@@ -111,9 +111,9 @@ def _run_path(output_dir: str, workflow_id: int, run_id: int, ending: str) -> st
 
 
 def parse_run_file_name(name: str) -> tuple[int, int, str] | None:
-    """The workflow, the run and the ending of ``wf<W>_r<R>.<ending>``; None: it is not named so.
+    """The workflow, the run and the suffix of ``wf<W>_r<R>.<suffix>``; None: another name.
 
-    Of ``wf<W>_r<R>_s<S>.<ending>``, which belongs to a stage of that run, the ending is ``s<S>.<ending>``.
+    For ``wf<W>_r<R>_s<S>.<suffix>``, which belongs to a stage of that run, the suffix is ``s<S>.<suffix>``.
     """
     stem, dot, ending = name.partition(".")
     beginning, _, run = stem.partition("_r")
@@ -125,18 +125,18 @@ def parse_run_file_name(name: str) -> tuple[int, int, str] | None:
 
 
 def run_plots_name(workflow_id: int, run_id: int) -> str:
-    """The directory below `PLOTS_DIR` where torc draws a run by itself."""
+    """The directory below `PLOTS_DIR` for the plots that torc makes of a run by itself."""
     return f"wf{workflow_id}_r{run_id}"
 
 
 def workflow_of_run_plots(name: str) -> int | None:
-    """The workflow whose run a directory of that name shows; None: it is not named so."""
+    """The workflow whose plots a directory of that name has; None: another name."""
     found = parse_run_file_name(name + ".")
     return None if found is None or found[2] else found[0]
 
 
 def run_file_names(output_dir: str) -> list[str]:
-    """The names of the files in the directory of the plans; none where it is not there."""
+    """The names of the files in the directory of the plans; none if it does not exist."""
     try:
         return sorted(os.listdir(os.path.join(output_dir, PLANS_DIR)))
     except (FileNotFoundError, NotADirectoryError):
@@ -144,7 +144,7 @@ def run_file_names(output_dir: str) -> list[str]:
 
 
 def attempt_name(workflow_id: int, job_id: int, run_id: int, attempt_id: int) -> str:
-    """``wf<W>_j<J>_r<R>_a<A>``: the step's name, and what a job's output files are named by."""
+    """``wf<W>_j<J>_r<R>_a<A>``: the step's name, and the prefix of a job's output files."""
     return f"wf{workflow_id}_j{job_id}_r{run_id}_a{attempt_id}"
 
 
@@ -156,12 +156,12 @@ def is_attempt_of_run(name: str, workflow_id: int, run_id: int) -> bool:
 
 
 def stdio_stem(output_dir: str, attempt: str) -> str:
-    """Where the output of a job goes, without ``.o`` and ``.e``; ``attempt`` is an `attempt_name`."""
+    """The path of a job's output without ``.o`` and ``.e``; ``attempt`` is an `attempt_name`."""
     return os.path.join(output_dir, STDIO_DIR, f"job_{attempt}")
 
 
 def allocation_output_name(workflow_id: int) -> str:
-    """The name of an allocation's own output, as sbatch takes it: Slurm puts its job id for ``%j``."""
+    """The name of an allocation's output for sbatch: Slurm replaces ``%j`` by its job id."""
     return f"slurm_output_wf{workflow_id}_sl%j.o"
 
 

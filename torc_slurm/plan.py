@@ -1,9 +1,9 @@
 """The plan of a run: everything that the compute nodes need to know, as one JSON file that is written once.
 
-Made where the user runs ``torc``, read by ``torc run --plan FILE`` in the allocation, which never opens the main
-database. Standard library only. A plan holds the jobs that are still to be done; attempts count from 1 in each run.
+``torc`` writes it where the user runs it; ``torc run --plan FILE`` reads it in the allocation and never opens the main
+database. Standard library only. A plan has the jobs that are not completed; attempts count from 1 in each run.
 
-It holds the values of ``env:``, so only its owner can read it, unless they ask otherwise (see `whole_files`).
+It contains the values of ``env:``, so by default only its owner can read it (see `whole_files`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLAN_FORMAT = 1
 
 
 class PlanExistsError(TorcError):
-    """The run has a plan already: somebody else took this ``run_id``."""
+    """The run has a plan already: another process took this ``run_id``."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MonitorPlan:
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """How the jobs are run: ``srun_options`` stand before those of each job."""
+    """How the jobs are run: ``srun_options`` come before those of each job."""
 
     limit_resources: bool = True
     enforce_runtime: bool = False
@@ -48,13 +48,12 @@ class ExecutionPlan:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """One job of a run; CPUs, GPUs and memory are per node, as Slurm's ``--mem`` is.
+    """One job of a run; CPUs, GPUs and memory are per node, like Slurm's ``--mem``.
 
-    ``depends_on`` holds ids of jobs of the same plan: those completed in an earlier run are left out.
-    ``memory_bytes`` is what the user asked for, ``memory_mib`` what Slurm is asked for (the monitor's allowance
-    included); both None where the job asks for no memory. Without requirements (``has_requirements`` false) a job has
-    one CPU and a CPU's share of the memory. ``stage`` is the allocation that the job runs in, from 1, where a run has
-    several.
+    ``depends_on`` has ids of jobs of the same plan, without those completed in an earlier run. ``memory_bytes`` is the
+    user's request, ``memory_mib`` the request to Slurm (with the monitor's allowance); both are None if the job
+    requests no memory. Without requirements (``has_requirements`` false) a job has one CPU and a CPU's share of the
+    memory. ``stage`` is the allocation that the job runs in, from 1, if a run has several.
     """
 
     job_id: int
@@ -78,7 +77,7 @@ class JobPlan:
 
 @dataclass(frozen=True)
 class UserDatum:
-    """A value that jobs pass on, as the workflow file gives it: JSON text under its number and its name."""
+    """A value that jobs share, from the workflow file: JSON text with its number and its name."""
 
     user_data_id: int
     name: str
@@ -89,11 +88,11 @@ class UserDatum:
 class Plan:
     """One run of a workflow; all paths are absolute.
 
-    ``actions`` name jobs by their ids; ``most_jobs`` is how many may run at a time in each stage, None: as many as fit.
-    ``required_paths`` are files that jobs read and none of the workflow's makes.
+    ``actions`` name jobs by their ids; ``most_jobs`` limits the jobs that run at the same time in each stage (None: no
+    limit). ``required_paths`` are files that jobs read and no job of the workflow makes.
 
     ``working_dir`` is where ``torc`` was called, ``python`` the interpreter of this installation, ``torc_step`` the
-    words that a step's command line begins with, before torc-step's own options.
+    first words of a step's command line, before torc-step's own options.
     """
 
     workflow_id: int
@@ -115,18 +114,18 @@ class Plan:
 
     @property
     def path(self) -> str:
-        """Where this plan's file is."""
+        """The path of this plan's file."""
         return plan_path(self.output_dir, self.workflow_id, self.run_id)
 
 
 def plan_run_ids(output_dir: str, workflow_id: int) -> list[int]:
-    """The runs of a workflow that have a plan; a script given to sbatch again makes one on its own."""
+    """The runs of a workflow that have a plan. A script that is submitted again makes one itself."""
     parsed = map(parse_run_file_name, run_file_names(output_dir))
     return sorted(each[1] for each in parsed if each is not None and (each[0], each[2]) == (workflow_id, "json"))
 
 
 def next_plan(plan: Plan, completed: Collection[int], run_id: int | None = None) -> Plan:
-    """The plan of the next run: the same without the completed jobs, on which nothing has to wait any more.
+    """The plan of the next run: the same, without completed jobs and dependencies on them.
 
     Args:
         completed: job ids.
@@ -148,7 +147,7 @@ def next_plan(plan: Plan, completed: Collection[int], run_id: int | None = None)
 
 
 def actions_left(actions: Iterable[Action], jobs: Collection[int]) -> tuple[Action, ...]:
-    """The actions whose event can come again in a later run of these jobs: not the start, nor the end of others."""
+    """The actions whose event can occur in a later run of these jobs: not the start, nor the end of others."""
     return tuple(
         dataclasses.replace(each, jobs=tuple(job for job in each.jobs if job in jobs))
         for each in actions
@@ -169,7 +168,7 @@ def plan_from_json(text: str, source: str = "the plan") -> Plan:
     """The plan that `plan_to_json` wrote.
 
     Args:
-        source: what to call it in an error.
+        source: its name in an error.
 
     Raises:
         ParseError: not a plan, or one of another format.
@@ -202,9 +201,9 @@ def read_plan(path: str) -> Plan:
 
 
 def create_plan_file(plan: Plan) -> str:
-    """Write the plan's file, whole or not at all, only where there is none yet; return its path.
+    """Write the plan's file, whole or not at all, if it does not exist; return its path.
 
-    Of several that try at once, on any host, exactly one succeeds.
+    If several processes try at once, on any host, exactly one succeeds.
 
     Raises:
         PlanExistsError: the run has a plan.

@@ -1,4 +1,4 @@
-"""What few workflows and jobs have, as JSON text: in the database, and in a plan, where only what is said stands.
+"""Settings that few workflows and jobs have, as JSON text without defaults: in the database, and in a plan.
 
 Standard library only.
 """
@@ -15,7 +15,7 @@ ORDINARY = JobSettings()
 
 
 def job_settings_text(settings: JobSettings) -> str:
-    """A job's settings as JSON: those that differ from what every job has."""
+    """A job's settings as JSON: only those that differ from the defaults."""
     return "{}" if settings == ORDINARY else json.dumps(said(settings))
 
 
@@ -42,7 +42,7 @@ def action(found: dict[str, Any]) -> Action:
 
 
 def workflow_settings(workflow: Workflow) -> str:
-    """What a workflow has beside its columns, as JSON; jobs in actions are numbered from 0 in the workflow's order."""
+    """The workflow's settings that have no column, as JSON; actions number jobs from 0 in the workflow's order."""
     found = {
         "actions": [dataclasses.asdict(each) for each in workflow.actions],
         "pools": [dataclasses.asdict(each) for each in workflow.pools],
@@ -54,12 +54,12 @@ def workflow_settings(workflow: Workflow) -> str:
 
 
 def pools_of(found: dict[str, Any]) -> dict[str, Pool]:
-    """By scheduler, how its allocation is asked for."""
+    """By scheduler, the settings that actions give its allocation."""
     return {each["scheduler"]: Pool(**each) for each in found.get("pools", ())}
 
 
 def said(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
-    """A dataclass as an object of the fields that differ from their defaults."""
+    """A dataclass as an object with the fields that differ from their defaults."""
     return {
         item.name: dataclasses.asdict(found) if dataclasses.is_dataclass(found) else _plain(found)  # type: ignore[arg-type]
         for item in dataclasses.fields(value)

@@ -1,4 +1,4 @@
-"""What ps, pkill and killall know torc's processes by: a job that tidies up with ``pkill python`` means its own.
+"""The names of torc's processes for ps, pkill and killall: a job's ``pkill python`` must not hit torc.
 
 Standard library only, and of that only ``os``: ``torc-step`` loads this before the job starts.
 """
@@ -12,19 +12,19 @@ _ARG_START, _ARG_END = 45, 46
 
 
 def set_process_name(name: str) -> None:
-    """The name that ``pkill NAME`` and ``killall`` look at; at most 15 characters; best effort."""
+    """Set the name that ``pkill NAME`` and ``killall`` match; at most 15 characters; best effort."""
     try:
         with open("/proc/self/comm", "wb", buffering=0) as file:
             file.write(name.encode())
     except OSError:
-        pass  # no procfs: it keeps its name
+        pass  # no procfs: keep the name
 
 
 def set_command_line(words: list[str]) -> None:
-    """The words that ``ps`` shows and ``pkill -f`` looks at, cut to the room that the present ones have; best effort.
+    """Set the words that ``ps`` shows and ``pkill -f`` matches, cut to the room of the present ones; best effort.
 
-    They are written over the process's own arguments in its memory, where the kernel reads them (proc(5), cmdline); it
-    takes one text instead of words where the last of their bytes is not NUL, as setproctitle(3) leaves it.
+    They overwrite the process's own arguments in memory, where the kernel reads them (proc(5), cmdline). If the last of
+    their bytes is not NUL, the kernel reads one text instead of words, as after setproctitle(3).
     """
     try:
         with open("/proc/self/stat", "rb", buffering=0) as file:

@@ -6,11 +6,10 @@ import os
 
 
 def make_shared_directory(path: str) -> None:
-    """Make a directory and its parents, or find them, also where another host has made them a moment ago.
+    """Make a directory and its parents, or find them, even if another host has just made them.
 
-    An NFS client that has looked a name up in vain believes so for as long as it caches attributes (acdirmax: 60 s by
-    default, 30 s seen): mkdir, stat and open then fail for a directory that is there. Reading the directory above asks
-    the server.
+    An NFS client caches that a name does not exist (acdirmax: 60 s by default, 30 s seen): mkdir, stat and open then
+    fail for an existing directory. Reading the parent directory asks the server again.
 
     Raises:
         OSError: it cannot be made, or is not a directory.
@@ -23,7 +22,7 @@ def make_shared_directory(path: str) -> None:
 
 
 def _read_parents(path: str) -> None:
-    """From the outermost on: each may be what makes the next one seen."""
+    """From the outermost on: each may make the next one visible."""
     parent = os.path.dirname(path)
     if parent != path:
         _read_parents(parent)
@@ -31,4 +30,4 @@ def _read_parents(path: str) -> None:
             with os.scandir(parent) as entries:
                 next(entries, None)
         except OSError:
-            pass  # not there, or closed to this user; makedirs says which
+            pass  # missing, or not readable; makedirs reports which

@@ -1,7 +1,7 @@
-"""Which allocation each job runs in where jobs name schedulers of their own: one stage after another; pure.
+"""Divides jobs into allocations if jobs name their own schedulers: one stage after another; pure.
 
-A workflow's jobs with scheduler A and then those with B that wait for them are two stages, each an allocation that
-Slurm starts once the one before has ended. A stage takes all jobs of its scheduler that can run by then.
+A workflow's jobs with scheduler A, and then those with B that wait for them, are two stages: each is an allocation that
+Slurm starts after the one before has ended. A stage takes all jobs of its scheduler that can run by then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST_STAGES = 100
 
 
 class Stage(NamedTuple):
-    """One allocation: the scheduler it is asked for by, None for the default, and the jobs that run in it."""
+    """One allocation: its scheduler (None: the default), and the jobs that run in it."""
 
     scheduler: str | None
     jobs: Sequence[int]
@@ -25,16 +25,16 @@ class Stage(NamedTuple):
 def stages_of(
     schedulers: Mapping[int, str | None], waits_for: Mapping[int, Iterable[int]], default: str | None
 ) -> list[Stage]:
-    """The stages of a workflow, in their order.
+    """The stages of a workflow, in order.
 
     A job without a scheduler runs in the default's stage, or as soon as another stage reaches it.
 
     Args:
         schedulers: of each job, in the order of the workflow.
-        waits_for: the jobs that each waits for; those that are not in ``schedulers`` are done.
+        waits_for: the jobs that each waits for; those not in ``schedulers`` have completed.
 
     Raises:
-        InputError: schedulers change so often that no one would wait for it.
+        InputError: the schedulers change too often.
     """
     missing = {job: {other for other in waits_for.get(job, ()) if other in schedulers} for job in schedulers}
     dependents: dict[int, list[int]] = {}

@@ -1,4 +1,4 @@
-"""The one place where foreign text (job names, file names, notes) is made fit to be shown, on a terminal or a page."""
+"""The only place that makes foreign text (job names, file names, notes) safe to show, on a terminal or a page."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str, most: int | None = None) -> str:
-    """The text on one line, what a terminal would act on written as an escape, cut to ``most`` characters.
+    """The text on one line, with characters that control a terminal as escapes, cut to ``most`` characters.
 
-    ``str.isprintable`` is false for control characters, line separators, marks that turn the direction of
-    writing, and lone surrogates, so none of these gets through.
+    ``str.isprintable`` is false for control characters, line separators, marks that change the direction of writing,
+    and lone surrogates, so all of these are escaped.
     """
     kept = text if most is None or len(text) <= most else text[: most - 1] + "…"
     if kept.isprintable():
@@ -18,17 +18,17 @@ def printable(text: str, most: int | None = None) -> str:
 
 
 def storable(value: object) -> object:
-    """A text as SQLite and JSON take it, in UTF-8: bytes that were none stand as \\xNN; any other value as it is."""
+    """A text that SQLite and JSON accept, in UTF-8: other bytes become \\xNN. Any other value stays as it is."""
     if not isinstance(value, str) or value.isascii():
         return value
     try:
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a character that came from no bytes
+    except UnicodeEncodeError:  # a lone surrogate that does not come from a byte
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def shortened(text: str, most: int) -> str:
-    """The text in at most ``most`` characters, cut out of the middle: names that belong together differ at the end."""
+    """The text in at most ``most`` characters. The middle is cut out, because similar names differ at the end."""
     if len(text) <= most:
         return text
     if most < 3:

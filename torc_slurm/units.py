@@ -1,4 +1,4 @@
-"""The only place where sizes, times and percentages are read from text and written as text.
+"""The only place that parses and formats sizes, times and percentages.
 
 Inside the program sizes are bytes and times are seconds. Three kinds of text meet here:
 
@@ -6,8 +6,7 @@ Inside the program sizes are bytes and times are seconds. Three kinds of text me
 - what Slurm writes and reads: K, M, G, … are 1024-based, times ``D-HH:MM:SS``;
 - what is shown: GB is 10⁹ bytes, percentages are rounded half up to one place.
 
-Decimal arithmetic throughout: 8.1 x 1.2 is 9.72 and not a little more, so nothing is rounded up by an accident of
-binary floats.
+All arithmetic is decimal: 8.1 x 1.2 is 9.72 and not a little more, so no binary rounding error makes a request larger.
 """
 
 from __future__ import annotations
@@ -110,22 +109,22 @@ def parse_memory(text: str) -> int:
 
 
 def slurm_memory_mib(text: str) -> int:
-    """Whole MiB to ask of Slurm for a memory request, rounded up, a decimal unit read as binary.
+    """Whole MiB to request from Slurm, rounded up, with decimal units read as binary ones.
 
-    ``8g`` gives 8192, ``1.5g`` 1536: never less than asked. Slurm itself refuses ``1.5G``, ``1Gi`` and ``1P``.
+    ``8g`` gives 8192, ``1.5g`` 1536: never less than requested. Slurm itself refuses ``1.5G``, ``1Gi`` and ``1P``.
     """
     number, power, _ = _memory_parts(text)
     return -(-_whole_bytes(text, number, power, 1024) // MIB)
 
 
 def monitor_allowance_mib(text: str) -> int:
-    """MiB to add for the monitor, which runs inside the step: 16 where Slurm's rounding left less than that."""
+    """MiB to add for the monitor, which runs inside the step: 16 if Slurm's rounding left less than that."""
     slack_bytes = slurm_memory_mib(text) * MIB - parse_memory(text)
     return 0 if slack_bytes >= MONITOR_ALLOWANCE_MIB * MIB else MONITOR_ALLOWANCE_MIB
 
 
 def step_memory_mib(text: str) -> int:
-    """Whole MiB that a step asks of Slurm for a memory request: the request and the monitor's allowance."""
+    """Whole MiB that a step requests from Slurm: the memory request and the monitor's allowance."""
     return slurm_memory_mib(text) + monitor_allowance_mib(text)
 
 
@@ -148,7 +147,7 @@ def format_gb(memory_bytes: Number) -> str:
 
 
 def format_memory(memory_bytes: Number) -> str:
-    """``10.50 GB``, ``512.00 MB``, ``1.70 kB`` or ``12 B``: decimal, in the largest unit that leaves a 1 in front."""
+    """``10.50 GB``, ``512.00 MB``, ``1.70 kB`` or ``12 B``: decimal, in the largest unit that gives at least 1."""
     value = exact(memory_bytes)
     for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
         if abs(value) >= Decimal(1).scaleb(power):
@@ -201,7 +200,7 @@ def format_cpu_count(cpus: int) -> str:
 
 
 def round_up_cpus(percent: Number) -> int:
-    """The fewest CPUs that hold a load: 523.4 % gives 6; never less than 1."""
+    """The smallest number of CPUs for a load: 523.4 % gives 6; never less than 1."""
     return max(1, _ceiling(exact(percent) / 100))
 
 
@@ -249,12 +248,12 @@ def format_iso_duration(seconds: Number) -> str:
 
 
 def round_up_to_minute(seconds: Number) -> int:
-    """Seconds of the next whole minute that is not less: 601 gives 660."""
+    """Seconds, rounded up to whole minutes: 601 gives 660."""
     return -(-_whole_seconds(seconds) // 60) * 60
 
 
 def parse_slurm_time(text: str) -> Decimal | None:
-    """Seconds of a time as Slurm prints or takes it; None for UNLIMITED, INFINITE and Partition_Limit.
+    """Seconds of a time as Slurm prints or accepts it; None for UNLIMITED, INFINITE and Partition_Limit.
 
     ``D-HH:MM:SS``, ``HH:MM:SS``, ``MM:SS.mmm``, ``D-HH``, ``D-HH:MM`` and plain minutes (sbatch(1), --time).
 
@@ -285,7 +284,7 @@ def format_slurm_time(seconds: Number) -> str:
 
 
 def slurm_time_limit(seconds: Number) -> str:
-    """A run time as a time limit for Slurm, which counts limits in minutes: rounded up to the minute."""
+    """A run time as a time limit for Slurm, rounded up to the minute, because Slurm counts limits in minutes."""
     return format_slurm_time(round_up_to_minute(seconds))
 
 

@@ -1,7 +1,7 @@
-"""Writes files whole or not at all: by a draft in the same directory that gets the file's name at the end.
+"""Writes files whole or not at all: a draft in the same directory is renamed when it is complete.
 
 A draft's name says which process writes it, so that the next command removes the drafts of killed ones. Drafts are
-opened with O_EXCL at a name that nobody can predict, so no link of somebody else's is followed. Standard library only.
+opened with O_EXCL at an unpredictable name, so no other user's link is followed. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _FORGOTTEN_AFTER_SECONDS = 24 * 3600.0
 
 
 def private_mode() -> int:
-    """The mode of a file that holds what a user may not want to show, such as ``env:`` values: 0600.
+    """The mode of a file with values that a user may want to hide, such as ``env:``: 0600.
 
-    ``$TORC_FILE_MODE`` asks for another, in octal (``640``).
+    ``$TORC_FILE_MODE`` sets another, in octal (``640``).
 
     Raises:
-        InputError: it is no mode that lets the owner read and write.
+        InputError: it is not a mode that lets the owner read and write.
     """
     given = os.environ.get(MODE_VARIABLE, "")
     if not given:
@@ -41,9 +41,9 @@ def private_mode() -> int:
 
 
 def create_exclusively(path: str, text: str, mode: int = _PRIVATE_MODE) -> bool:
-    """Write a file, whole or not at all, where there is none of that name; False: there is one.
+    """Write a file, whole or not at all, if there is none of that name. Returns False if there is one.
 
-    Of several that try at once, on any host, exactly one succeeds. ``mode`` is lessened by the umask.
+    If several processes try at once, on any host, exactly one succeeds. The umask reduces ``mode``.
 
     Raises:
         OSError: it cannot be written.
@@ -58,10 +58,10 @@ def create_exclusively(path: str, text: str, mode: int = _PRIVATE_MODE) -> bool:
 
 
 def replace_file(path: str, content: bytes, mode: int = 0o666) -> None:
-    """Put a file in the place of the one of that name; one that is there keeps its mode.
+    """Replace the file of that name; an existing one keeps its mode.
 
     Raises:
-        OSError: it cannot be written; the old one stays as it is.
+        OSError: it cannot be written; the old one stays.
     """
     try:
         kept = os.stat(path).st_mode & 0o7777
@@ -88,7 +88,7 @@ def remove_abandoned_drafts(directory: str) -> None:
 
 
 def new_draft(directory: str) -> tuple[int, str]:
-    """A new empty file (0600) there, open for writing, and its path: for what is renamed once it is written.
+    """A new empty file (0600) there, open for writing, and its path; to be renamed when it is complete.
 
     Raises:
         OSError: it cannot be made.
@@ -128,7 +128,7 @@ def _link(draft: str, path: str, mode: int) -> bool:
     try:
         os.link(draft, path)
     except FileExistsError:
-        # An NFS server can repeat a request whose answer was lost: a second link to our draft means that we won.
+        # An NFS server can repeat a request whose answer was lost: a second link to our draft means success.
         return os.stat(draft).st_nlink == 2
     except OSError:
         return _copy(draft, path, mode)
@@ -136,7 +136,7 @@ def _link(draft: str, path: str, mode: int) -> bool:
 
 
 def _copy(draft: str, path: str, mode: int) -> bool:
-    """For file systems without hard links: the name is taken exclusively, then the text put in."""
+    """For file systems without hard links: create the name exclusively, then write the text."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     except FileExistsError:
