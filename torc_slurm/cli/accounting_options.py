@@ -1,4 +1,4 @@
-"""What the commands that ask Slurm's accounting take, and what they say of how it was asked."""
+"""The options of commands that ask Slurm's accounting, and messages on how it was asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Backend(str, Enum):
-    """Who asks Slurm's accounting."""
+    """The ways to ask Slurm's accounting."""
 
     auto = "auto"
     sacct = "sacct"
@@ -36,10 +36,10 @@ BackendOption = Annotated[
 
 
 def backend_of(given: Backend | None) -> str:
-    """The backend by the command line, else by the environment.
+    """The backend from the command line, else from the environment.
 
     Raises:
-        InputError: ``TORC_ACCOUNTING_BACKEND`` names none.
+        InputError: ``TORC_ACCOUNTING_BACKEND`` is not a backend.
     """
     from torc_slurm.slurm.accounting import chosen_backend
 
@@ -47,6 +47,6 @@ def backend_of(given: Backend | None) -> str:
 
 
 def say_which_backend(collected: UpToDate) -> None:
-    """On stderr, where it is not the one that was wished for."""
+    """Say on stderr if another backend was used than the requested one."""
     if collected.backend_note is not None:
         say(f"accounting: {collected.backend_note}")

@@ -1,6 +1,6 @@
-"""One way for a command to answer: it makes an `Answer`, and `write` puts it on stdout as JSON, CSV or tables.
+"""How commands answer: each makes an `Answer`, and `write` prints it as JSON, CSV or tables.
 
-No other module asks which format was chosen to write its answer.
+No other module checks the format to print its answer.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ Item = Mapping[str, object]
 T = TypeVar("T")
 _SIGNED_NUMBER = re.compile(r"[+-][0-9.,]+ ?%?")
 
-BROKEN_PIPE_EXIT_STATUS = 141  # what a shell shows for a program that SIGPIPE ended
+BROKEN_PIPE_EXIT_STATUS = 141  # what a shell shows after SIGPIPE
 _MOST_INDENTED = 200
 _AT_ONCE = 500
 
 
 class Answer(NamedTuple):
-    """What a command answers; iterables are read once, and only for the format that needs them.
+    """A command's answer. Iterables are read once, and only for the format that needs them.
 
-    JSON is ``{"items": [...]}`` of ``items``, or ``document`` where there is one. CSV has the columns ``keys`` and a
-    line for each of ``csv_items``, else of ``items``. A terminal gets ``tables`` (those without rows are left out),
-    then ``notes``, a line each, which must be printable, then ``aside``, which goes to stderr beside JSON and CSV.
+    JSON is ``{"items": [...]}`` of ``items``, or ``document`` if there is one. CSV has the columns ``keys`` and a line
+    for each of ``csv_items``, else of ``items``. A terminal gets ``tables`` (without empty ones), then ``notes``, one
+    line each, which must be printable, then ``aside``; with JSON and CSV, ``aside`` goes to stderr.
     """
 
     keys: Sequence[str] = ()
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 def one(item: Item, *notes: str) -> Answer:
-    """The answer that is one object; lines for a terminal."""
+    """An answer with one object; ``notes`` are lines for a terminal."""
     return Answer(keys=list(item), items=[item], document=item, notes=notes)
 
 
@@ -56,10 +56,10 @@ def write(answer: Answer, chosen_format: Format, columns: Sequence[str] = ()) ->
     """Write the answer to stdout.
 
     Args:
-        columns: of the first table these alone, by name; none: all.
+        columns: only these columns of the first table, by name; none: all.
 
     Raises:
-        typer.Exit: nobody reads any more (``torc … | head``).
+        typer.Exit: the reader has closed the pipe (``torc … | head``).
     """
     if chosen_format is Format.csv:
         _write_csv(answer.keys, answer.items if answer.csv_items is None else answer.csv_items)
@@ -74,7 +74,7 @@ def write(answer: Answer, chosen_format: Format, columns: Sequence[str] = ()) ->
 
 
 def emit(text: str) -> None:
-    """Write to stdout; ends quietly where nobody reads any more."""
+    """Write to stdout; exit quietly if the reader has closed the pipe."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -84,9 +84,9 @@ def emit(text: str) -> None:
 
 
 def _write_items(items: Iterable[Item]) -> None:
-    """Indented where that is for reading, one item a line where it is long, written as the items come.
+    """Write the items as they come: indented if they are few, else one per line.
 
-    Control characters are escaped by JSON itself, all else outside ASCII too.
+    JSON escapes control characters and all characters outside ASCII.
     """
     rest = iter(items)
     first = list(islice(rest, _MOST_INDENTED + 1))
@@ -102,7 +102,7 @@ def _write_items(items: Iterable[Item]) -> None:
 
 
 def _write_csv(keys: Sequence[str], items: Iterable[Item]) -> None:
-    """A header and one line per item; NULL is an empty cell. Control characters are written as escapes."""
+    """A header and one line per item; NULL is an empty cell. Control characters become escapes."""
     emit(_csv_text([keys]))
     for some in _batches([_csv_cell(item[key]) for key in keys] for item in items):
         emit(_csv_text(some))
@@ -115,7 +115,7 @@ def _csv_text(rows: Iterable[Sequence[object]]) -> str:
 
 
 def _csv_cell(value: object) -> object:
-    """Numbers as they are, text printable and no formula for a spreadsheet, lists and mappings as JSON."""
+    """Numbers unchanged; text printable, and never a formula for a spreadsheet; lists and mappings as JSON."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, (int, float)) or value is None:

@@ -1,4 +1,4 @@
-"""How the outcome of a collect looks on the screen."""
+"""The output of a collect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLUMNS = (
 
 
 def files_answer(current: UpToDate) -> Answer:
-    """One item per node file, with the reason where it was skipped; a table has those that changed, and a sum."""
+    """One item per node file, with the reason if it was skipped. A table has the changed ones and a total."""
     changed = (file for file in current.files if file.outcome != "unchanged")
     return Answer(
         keys=_KEYS,

@@ -1,4 +1,4 @@
-"""How the comparison of the wrapper's, the cgroup's and Slurm's figures looks on the screen, and as JSON and CSV."""
+"""The comparison of the wrapper's, the cgroup's and Slurm's figures as tables, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torc_slurm.text import printable
 
 _NAME_WIDTH = 32
 _MOST_NAMED_STEPS = 4
-# Figures of the comparison alone, and the short names of those of others here.
+# Headings of figures that only the comparison has, and shorter names of others.
 _TITLES = HEADINGS | {"cgroup_memory_bytes": "cgroup", "cgroup_peak_bytes": "cgroup peak", "wrapper_cpu_seconds": "CPU"}
 _LEGEND = (
     "Peak memory and CPU are the wrapper's. The others are compared with them: RSS sum (the wrapper's largest sample),",
@@ -36,7 +36,7 @@ _LEGEND = (
 
 
 def comparison_answer(comparisons: Sequence[Comparison]) -> Answer:
-    """One item per step; under the table every cause with its steps."""
+    """One item per step; below the table every cause with its steps."""
     return Answer(
         keys=(*COMPARISON_COLUMNS, "differences"),
         items=map(_item, comparisons),
@@ -106,7 +106,7 @@ def _label(comparison: Comparison) -> str:
 
 
 def _state(comparison: Comparison) -> str:
-    """torc's verdict, and Slurm's word where that is another one."""
+    """torc's status, and Slurm's state if it differs."""
     slurm = slurm_differs(comparison.figures)
     word = step_verdict(comparison.figures) or NOT_KNOWN
     return printable(word if slurm is None else f"{word} (Slurm: {slurm})", _NAME_WIDTH)

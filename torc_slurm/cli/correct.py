@@ -1,4 +1,4 @@
-"""``torc workflows correct-resources``: what to ask for instead, saved in the workflow and written into its file."""
+"""``torc workflows correct-resources``: what to request instead, saved in the workflow and written into its file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Examples:
 
 
 def correct_example(command: str) -> str:
-    """The examples under the help of the correction, by the name it was called."""
+    """The examples under the command's help, with the name it was called by."""
     return _EXAMPLE.format(command=command)
 
 
@@ -128,7 +128,7 @@ def correct_resources(
     )
     chosen_jobs = job_ids_of(job_ids)
     multipliers = (memory_multiplier, cpu_multiplier, runtime_multiplier)
-    options_of(*multipliers, guards=guards)  # what is wrong is said before anything is asked of Slurm
+    options_of(*multipliers, guards=guards)  # report wrong options before asking Slurm
     with sizing_facts(
         directory, workflow_id, ask_accounting=not no_accounting, backend=backend_of(accounting_backend), on_wait=say
     ) as found:
@@ -147,7 +147,7 @@ def correct_resources(
 
 
 def _with_partition(found: SizingFacts, guards: Guards, partition: str | None, explain: bool) -> Guards:
-    """The bounds with those of the partition; where Slurm cannot tell them, that is explained."""
+    """The bounds with those of the partition; if Slurm does not know them, say so."""
     from torc_slurm.usecases.correct import capacity_for
     from torc_slurm.usecases.partition import guarded
 

@@ -12,17 +12,17 @@ from torc_slurm.output_names import PLOTS_DIR, run_plots_name
 if TYPE_CHECKING:
     from torc_slurm.database.series import DueRun
 
-_ON_COMPUTE_NODE = "SLURMD_NODENAME"  # set by slurmd alone, so not in the shell that salloc starts on a login node
+_ON_COMPUTE_NODE = "SLURMD_NODENAME"  # only slurmd sets it, so it is absent in salloc's shell on a login node
 _MOST_AT_ONCE = 3
 
 
 def make_due_plots(output_dir: str, workflow_id: int | None = None) -> None:
-    """Plot each ended run of a time series that is to be plotted and was not; never on a compute node's time.
+    """Plot each ended run that is due and has a time series; never on a compute node.
 
     Args:
         workflow_id: only runs of this workflow; None: of any.
 
-    What cannot be plotted is a line on stderr: the command that collected has done what it was called for.
+    A failure is a line on stderr: the command that collected has done its own work.
     """
     if os.environ.get(_ON_COMPUTE_NODE):
         return
@@ -36,7 +36,7 @@ def make_due_plots(output_dir: str, workflow_id: int | None = None) -> None:
 
 
 def _due(output_dir: str) -> list[DueRun]:
-    """Runs that have no directory of plots, the latest first."""
+    """Runs without a directory of plots, latest first."""
     from torc_slurm.database.main import main_database_path, open_main
     from torc_slurm.database.series import runs_to_plot
 

@@ -1,4 +1,4 @@
-"""What an allocation's epilog leaves in the job's output: what accounting had, and what to type next."""
+"""What an allocation's epilog prints into the job's output: the result of accounting, and the next command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def epilog_answer(report: EpilogReport, output_dir: str) -> Answer:
-    """For a workflow's run its summary, else one line; as JSON and CSV one item per measured step."""
+    """A summary of a workflow's run, else one line; as JSON and CSV one item per measured step."""
     return Answer(
         keys=COLUMN_NAMES,
         items=(row.as_row() for row in report.rows),
@@ -24,7 +24,7 @@ def epilog_answer(report: EpilogReport, output_dir: str) -> Answer:
 
 
 def _lines(report: EpilogReport, output_dir: str) -> Iterator[str]:
-    """Made only where they are shown: node files are read for them."""
+    """Only made when shown, because it reads node files."""
     summary = _summary(report, output_dir)
     if not summary and report.rows:
         summary = [_line(report)]
@@ -32,7 +32,7 @@ def _lines(report: EpilogReport, output_dir: str) -> Iterator[str]:
 
 
 def _summary(report: EpilogReport, output_dir: str) -> list[str]:
-    """At most 15 lines on the run that this allocation carried out last; nothing where it was no workflow's.
+    """At most 15 lines about the last run of this allocation; nothing if it ran no workflow.
 
     Raises:
         TorcError, OSError: its plan or a node file cannot be read.

@@ -1,4 +1,4 @@
-"""The command ``torc reports html``: all about a run on one page that needs no network."""
+"""The command ``torc reports html``: a run on one page that needs no network."""
 
 from __future__ import annotations
 
@@ -92,19 +92,19 @@ def html(
     )
     size = write_file(output, render(report_page(report)))
     write(_answer(output, size), chosen_format)
-    if found.files and report.overview is None:  # the page is written, without what was measured over time
+    if found.files and report.overview is None:  # the page is written, but without figures over time
         raise typer.Exit(1)
 
 
 class _Asking(NamedTuple):
-    """Whether Slurm's accounting is asked for what is missing, and how."""
+    """Whether to ask Slurm's accounting for what is missing, and how."""
 
     ask: bool
     backend: str
 
 
 class _Found(NamedTuple):
-    """What the database has for the page; ``files`` are the node files of the attempts that are shown."""
+    """The database's content for the page; ``files`` are the node files of the shown attempts."""
 
     title: str
     attempts: list[Row]
@@ -187,7 +187,7 @@ def _files_of(connection: sqlite3.Connection, attempts: Sequence[Row], directory
 
 
 def _overview(files: Sequence[str]) -> Overview | None:
-    """What the node files hold; files that cannot be read are named and left out. None where none is left."""
+    """The content of the node files; unreadable files are named and left out. None if none is left."""
     from torc_slurm.plots.write import read_overview
 
     present = [path for path in files if os.path.exists(path)]
@@ -211,7 +211,7 @@ def _say_skipped(problem: str) -> None:
 
 
 def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]]:
-    """Addresses, as seen from the page, of pages of single jobs and of other pages that exist."""
+    """Addresses, relative to the page, of the pages of single jobs and of other existing pages."""
     from urllib.parse import quote
 
     here = os.path.dirname(os.path.abspath(page))
@@ -229,7 +229,7 @@ def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]
 
 
 def _names_in(directory: str) -> list[str]:
-    """The files of a directory; none where it cannot be listed: then no page is linked."""
+    """The files of a directory; none if it cannot be listed: then the page has no links."""
     try:
         return sorted(os.listdir(directory))
     except OSError:

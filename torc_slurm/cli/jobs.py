@@ -1,4 +1,4 @@
-"""The group ``torc jobs``: the jobs of a workflow and where each stands."""
+"""The group ``torc jobs``: the jobs of a workflow and their status."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def list_(
 
 
 def _answer(rows: Iterable[JobRow], total: int, waits_for: dict[int, list[int]]) -> Answer:
-    """``total``: how many there are, of which a table may have fewer."""
+    """``total``: the number of all jobs, of which a table may show fewer."""
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Table
 
@@ -99,7 +99,7 @@ def _answer(rows: Iterable[JobRow], total: int, waits_for: dict[int, list[int]])
 
 
 def _item(row: JobRow, waits_for: dict[int, list[int]]) -> Item:
-    """A job with its lists and mappings, which CSV has as JSON texts."""
+    """A job with its lists and mappings, which become JSON texts in CSV."""
     item: dict[str, object] = {**row, "depends_on": waits_for.get(row["job_id"], [])}
     for name in ("env", "srun_options"):
         item[name] = json.loads(str(item[name]))

@@ -1,4 +1,4 @@
-"""What the commands take that list attempts: in which order, and how many."""
+"""The options of commands that list attempts: order and number."""
 
 from __future__ import annotations
 

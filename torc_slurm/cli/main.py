@@ -1,8 +1,8 @@
-"""The console script ``torc``: the tree of commands, and the one place where errors become a line and an exit
+"""The console script ``torc``: the tree of commands, and the only place that turns errors into a line and an exit
 status.
 
-A group of commands is one module with an ``app``; add it here. What a command needs it imports when it runs,
-so that ``torc --help`` starts at once.
+A group of commands is one module with an ``app``; add it here. A command imports what it needs when it runs, so that
+``torc --help`` starts quickly.
 """
 
 from __future__ import annotations
@@ -122,21 +122,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(number: int, _frame: object) -> NoReturn:
-    """End in order, so that what is temporary is deleted."""
+    """Raise SystemExit, so that temporary files are deleted."""
     raise SystemExit(128 + number)
 
 
 def _never_fail_at_encoding() -> None:
-    """What stdout's or stderr's encoding does not have is written as an escape: LC_ALL=C is common in batch jobs."""
+    """Write characters that stdout's or stderr's encoding lacks as escapes: LC_ALL=C is common in batch jobs."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _report(error: BaseException) -> int:
-    """One line on stderr for an error, and the exit status that goes with it."""
+    """Print one line on stderr for an error; return the exit status for it."""
     if isinstance(error, TorcError):
-        for line in getattr(error, "lines", None) or [str(error)]:  # a workflow file can be wrong in several places
+        for line in getattr(error, "lines", None) or [str(error)]:  # a workflow file can have several errors
             say(line)
         return error.exit_status
     if isinstance(error, SystemExit):
@@ -144,7 +144,7 @@ def _report(error: BaseException) -> int:
     if _is_interrupt(error):
         say("interrupted")
         return _INTERRUPTED
-    if hasattr(error, "format_message"):  # a usage error of typer's, from click or from typer's own copy of it
+    if hasattr(error, "format_message"):  # a usage error, from click or from typer's own copy of it
         return _report_usage(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         say(f"{error.filename!s}: {error.strerror}; see whether you may read and write there, or give another place")
@@ -154,7 +154,7 @@ def _report(error: BaseException) -> int:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Ctrl-C, also as the Abort that typer makes of it."""
+    """Ctrl-C, also as typer's Abort."""
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__ or error.__context__, KeyboardInterrupt)
 
 
@@ -171,7 +171,7 @@ def _report_usage(error: BaseException) -> int:
 
 
 def _name_wrong_value(error: BaseException) -> None:
-    """Give a usage error that comes of pydantic (typer from 0.27) words that name what was given."""
+    """Add the given value to usage errors from pydantic (typer from 0.27)."""
     problems = getattr(error.__cause__, "errors", None)
     if problems is None:
         return

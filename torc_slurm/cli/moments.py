@@ -1,4 +1,4 @@
-"""Reads the times that people type on a command line: ``2d``, ``1w``, ``yesterday``, ``2026-11-01``,
+"""Parses the times that people type on a command line: ``2d``, ``1w``, ``yesterday``, ``2026-11-01``,
 ``2026-11-01T10:30``; pure.
 """
 
@@ -23,7 +23,7 @@ def parse_moment(text: str, now: datetime, *, option: str) -> float:
         option: the option that gave the text, for the message.
 
     Raises:
-        InputError: the text is no moment.
+        InputError: the text is not a time.
     """
     word = text.strip().lower()
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,4 +1,4 @@
-"""The options that every command takes, before or after its name, and what they come to."""
+"""The options that every command takes, before or after its name."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ OutputDirOption = Annotated[
 
 
 class Settings(NamedTuple):
-    """What was given in front of a command's name, then with the command's own options over it; None: not given."""
+    """The options before a command's name, overridden by the command's own; None: not given."""
 
     format: str | None = None
     output_dir: str | None = None
 
 
 def remember(context: typer.Context, given_format: str | None, output_dir: str | None) -> None:
-    """For a group: keep what was given so far for the command that follows."""
+    """For a group: keep the options given so far for the command that follows."""
     before: Settings = context.obj or Settings()
     context.obj = Settings(given_format or before.format, output_dir or before.output_dir)
 
@@ -78,7 +78,7 @@ def resolve_columns(
         known: the names of the table's columns.
 
     Raises:
-        typer.BadParameter: there is no such format, and no such column.
+        typer.BadParameter: there is no such format or column.
     """
     before: Settings = context.obj or Settings()
     directory = absolute_output_dir(output_dir or before.output_dir, dict(os.environ))
@@ -98,5 +98,5 @@ def resolve_columns(
 
 
 def say(message: str) -> None:
-    """One line for the user, on stderr."""
+    """Print one line for the user on stderr."""
     print(f"torc: {printable(message)}", file=sys.stderr, flush=True)

@@ -1,6 +1,4 @@
-"""Right-sizing of one's own jobs: the options that choose them, and what `check`, `correct` and `savings` do with
-them.
-"""
+"""Right-sizing of the user's own jobs: the options that select them, and how the commands use them."""
 
 from __future__ import annotations
 
@@ -51,7 +49,7 @@ _MOST_WORDS = 3
 
 
 class Chosen(NamedTuple):
-    """What the options say of one's own jobs."""
+    """The options that select the user's own jobs."""
 
     slurm_job_id: str | None
     since: str | None
@@ -67,7 +65,7 @@ def me() -> str:
     """This user's name.
 
     Raises:
-        InputError: the account has none.
+        InputError: the account has no name.
     """
     name = user_name()
     if name is None:
@@ -79,7 +77,7 @@ def _name_pattern(name: str | None) -> re.Pattern[str] | None:
     """--name as a regular expression.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not a regular expression.
     """
     if name is None:
         return None
@@ -90,9 +88,10 @@ def _name_pattern(name: str | None) -> re.Pattern[str] | None:
 
 
 def output_dirs(directory: str, *, is_given: bool) -> list[str]:
-    """Where records of torc-step may be: the output directory where there is one, and those of the configuration.
+    """Directories that may have records of torc-step: the output directory, if it exists, and those of the
+    configuration.
 
-    One that was given on the command line is used in any case, and reported where it is not there.
+    A directory from the command line is always used, and reported if it does not exist.
     """
     further = section("seff").get("output_dirs", [])
     if not isinstance(further, list) or not all(isinstance(path, str) for path in further):
@@ -114,7 +113,7 @@ def job_filter(
     name: str | None = None,
     limit: int | None = None,
 ) -> JobFilter:
-    """The jobs that options mean: those named in ``jobs``, else those of ``user`` (this one by default) since then.
+    """The selected jobs: those in ``jobs``, else those of ``user`` (default: this user) since then.
 
     Raises:
         InputError: an option is wrong; no job and no user is named, and this account has no name.
@@ -134,7 +133,7 @@ def job_filter(
 
 
 def nothing_found(asked: JobFilter) -> str:
-    """What to say where no job fits."""
+    """The message if no job matches."""
     from torc_slurm.slurm.job_query import ALL_USERS
 
     question = asked.question
@@ -150,10 +149,10 @@ def nothing_found(asked: JobFilter) -> str:
 
 
 def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
-    """The jobs that the options mean, with what they used; without ids those since two weeks ago by default.
+    """The selected jobs and what they used; without ids, by default those of the last two weeks.
 
     Raises:
-        InputError: an option is wrong, or no job fits.
+        InputError: an option is wrong, or no job matches.
     """
     from torc_slurm.usecases.efficiency import job_efficiencies
 
@@ -167,10 +166,10 @@ def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
 
 
 def groups_from(chosen: Chosen, directory: str) -> list[Group]:
-    """The jobs that the options mean, in groups.
+    """The selected jobs, in groups.
 
     Raises:
-        InputError: as `jobs_of`, or nothing to group by.
+        InputError: as `jobs_of`, or an unknown key to group by.
     """
     from torc_slurm.sizing.job_groups import DEFAULT_GROUP_BY, groups_of
 
@@ -179,7 +178,7 @@ def groups_from(chosen: Chosen, directory: str) -> list[Group]:
 
 
 def facts_from(chosen: Chosen, directory: str) -> Facts:
-    """The jobs that the options mean as facts for `check` and `savings`.
+    """The selected jobs as facts for `check` and `savings`.
 
     Raises:
         InputError: as `groups_from`.
@@ -190,7 +189,7 @@ def facts_from(chosen: Chosen, directory: str) -> Facts:
 
 
 def refuse_workflow(workflow_id: int | None, chosen: Chosen) -> None:
-    """A workflow and one's own jobs are two questions.
+    """Refuse a workflow together with the user's own jobs.
 
     Raises:
         InputError: both are given.
@@ -205,7 +204,7 @@ def refuse_workflow(workflow_id: int | None, chosen: Chosen) -> None:
 
 
 def corrections_answer(groups: Sequence[Group], *, no_downsize: bool, dry_run: bool, explain: bool) -> Answer:
-    """One row a group: how many jobs, what they used, what to ask for."""
+    """One row per group: how many jobs, what they used, what to request."""
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.seff_view import short_advice
     from torc_slurm.cli.table import Column, Table
@@ -241,7 +240,7 @@ def corrections_answer(groups: Sequence[Group], *, no_downsize: bool, dry_run: b
 
 
 def correct_script(path: str, chosen: Chosen, directory: str, *, dry_run: bool, no_downsize: bool) -> Answer:
-    """Edit the #SBATCH lines of a script from the jobs that ran it."""
+    """Edit the #SBATCH lines of a script, from the jobs that ran it."""
     from torc_slurm.cli.answer import Answer
     from torc_slurm.usecases.script_correction import job_name_of, script_edit, write_script
 

@@ -136,13 +136,13 @@ def _plot(paths: Sequence[str], wanted: Wanted) -> list[Written]:
 def opened_run(
     paths: Sequence[str], *, needs_series: bool = True, on_unreadable: Callable[[str], None] | None = None
 ) -> Iterator[Run]:
-    """The run that node files are of, open for reading its series.
+    """The run of these node files, open for reading its series.
 
     Args:
-        on_unreadable: called with what is wrong with a file, which is then left out; None: it is an error.
+        on_unreadable: called with the error of a file, which is then left out; None: raise the error.
 
     Raises:
-        InputError: a file is not there, or they are of different runs, or none holds a series though one is needed.
+        InputError: a file does not exist, the files belong to different runs, or none has a required series.
         DatabaseError: a file cannot be read as a node file.
     """
     from torc_slurm.database.series import SeriesFiles
@@ -172,7 +172,7 @@ def _read(files: SeriesFiles, path: str) -> SeriesFile:
     """One node file.
 
     Raises:
-        InputError: it is not there.
+        InputError: it does not exist.
         TorcError: it cannot be read.
     """
     try:
@@ -192,12 +192,12 @@ def _say_what_is_left_out(run: Run, wanted: Wanted) -> None:
 
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr where that is a terminal; the function to call with how much is done, and of how much."""
+    """A progress bar on stderr, if that is a terminal; yields a function that takes the number done and the total."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    if not console.is_terminal:  # a bar that is disabled still prints an empty line before rich 14
+    if not console.is_terminal:  # before rich 14, a disabled bar still prints an empty line
         yield lambda _done, _total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,4 +1,4 @@
-"""``torc recover``: correct what failed for memory or time, and submit what is not done as the next run."""
+"""``torc recover``: raises the requests of jobs that were killed for memory or time, and submits the next run."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def recover(
 
 
 def _require_sbatch(workflow_id: int) -> None:
-    """Before anything is changed.
+    """Check before anything is changed.
 
     Raises:
         TorcError: there is no Slurm here.
@@ -132,7 +132,7 @@ def _require_sbatch(workflow_id: int) -> None:
 
 
 def _submit(directory: str, request: Request, *, is_corrected: bool) -> Launched:
-    """The next run; where that cannot be, the corrections stay, and that is said."""
+    """Submit the next run. If that fails, the corrections stay, and the error says so."""
     from torc_slurm.usecases import submit as submission
 
     try:

@@ -1,4 +1,4 @@
-"""The group ``torc reports``: which jobs broke their requests, what was wasted, what was changed."""
+"""The group ``torc reports``: which jobs exceeded their requests, what was wasted, what was changed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Example:
 
 
 def check_example(command: str) -> str:
-    """The examples under the help of the check, by the name it was called."""
+    """The examples under the check's help, with the name it was called by."""
     return _CHECK_EXAMPLE.format(command=command)
 
 

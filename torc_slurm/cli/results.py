@@ -70,7 +70,7 @@ def list_(
 
 
 def _answer(rows: Iterable[Row], total: int, *, monitor: bool) -> Answer:
-    """``total``: how many there are, of which a table may have fewer."""
+    """``total``: the number of all results, of which a table may show fewer."""
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Table
     from torc_slurm.database.results import result_columns
@@ -88,7 +88,7 @@ def _answer(rows: Iterable[Row], total: int, *, monitor: bool) -> Answer:
 
 
 def _columns(*, monitor: bool) -> list[tuple[Column, Callable[[Row], str]]]:
-    """The columns with what a cell shows: which attempt, how it ended, and the figures declared for this table."""
+    """The columns and how to show their cells: the attempt, how it ended, and the figures declared for this table."""
     from torc_slurm.cli.table import Column
     from torc_slurm.figures import MonitorFigure, figures_in
 

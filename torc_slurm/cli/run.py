@@ -1,4 +1,4 @@
-"""``torc run``: the jobs of a workflow here and now, or, in a batch script, those of a plan."""
+"""``torc run``: runs the jobs of a workflow here or, in a batch script, those of a plan."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(
 
 
 def _run_plan(path: str, most_jobs: int | None) -> int:
-    """In an allocation: never opens the main database."""
+    """In an allocation; never opens the main database."""
     from torc_slurm.runner.run import Share
     from torc_slurm.usecases.stages import read_stage
 
@@ -108,7 +108,7 @@ def _run_workflow(source: str | None, output_dir: str, chosen_format: Format, mo
 
 
 def _carry_out(plan: Plan, share: Share, run_id: int | None = None) -> RunResult | None:
-    """Take the plan's run, or the next one, and run it; None where every job is completed."""
+    """Take the plan's run, or the next one, and run it; None if every job is completed."""
     from torc_slurm.claims import claim_of_this_process
     from torc_slurm.runner.execute import execute
     from torc_slurm.usecases.takeover import take_run
@@ -139,7 +139,7 @@ def _exit_status(result: RunResult) -> int:
 
 
 def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResult) -> None:
-    """Bring what was measured into the main database, and show the run."""
+    """Collect the measurements into the main database, and show the run."""
     from torc_slurm.cli.answer import Answer, write
     from torc_slurm.usecases.current import current_workflow
 
@@ -158,7 +158,7 @@ def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResul
 
 
 def _summary_lines(output_dir: str, plan: Plan, result: RunResult) -> Iterator[str]:
-    """Made only where they are shown: node files are read for them."""
+    """Only made when shown, because it reads node files."""
     from torc_slurm.database.node_records import read_node_file
     from torc_slurm.output_names import node_files_of_run
     from torc_slurm.reports.summary import summary_lines, summary_rows

@@ -1,4 +1,4 @@
-"""How a run looks while it goes on, on stderr: a line that is renewed on a terminal, else lines one after another."""
+"""Shows a run's progress on stderr: an updated line on a terminal, else one line after another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_TROUBLE_LINES = 100
 
 
 class View(Protocol):
-    """An observer of the runner that is shown for the length of a ``with`` block."""
+    """An observer of the runner, shown inside a ``with`` block."""
 
     def __enter__(self) -> View: ...
 
@@ -46,7 +46,7 @@ def progress_view(title: str) -> View:
 
 
 class LineView:
-    """A line when the run begins, for every job that did not complete, and now and then for how far it is."""
+    """A line when the run begins, for every job that did not complete, and from time to time for the progress."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -68,7 +68,7 @@ class LineView:
         self._total, self._said_at = jobs, time.monotonic()
         say(f"{self._title}: {jobs} {'job' if jobs == 1 else 'jobs'} on {place}")
 
-    def started(self, attempt: Attempt) -> None:  # noqa: ARG002 - what is started is not said, only counted
+    def started(self, attempt: Attempt) -> None:  # noqa: ARG002 - started jobs are only counted
         self._running += 1
 
     def ended(self, job: JobPlan, outcome: Outcome) -> None:
@@ -92,7 +92,7 @@ class LineView:
 
 
 class TerminalView:
-    """A bar with how many jobs have ended and run; lines for jobs that did not complete stand above it."""
+    """A bar with the number of ended and running jobs; above it, lines for jobs that did not complete."""
 
     def __init__(self, title: str) -> None:
         self._title = title

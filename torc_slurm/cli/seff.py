@@ -1,4 +1,4 @@
-"""``torc seff``: what any Slurm job asked for and used, and what to ask for next time."""
+"""``torc seff``: what any Slurm job requested and used, and what to request next time."""
 
 from __future__ import annotations
 

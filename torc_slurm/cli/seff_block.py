@@ -1,4 +1,4 @@
-"""The block that `torc seff JOB` shows of one job: bars, its steps, advice, and lines to paste."""
+"""The output of `torc seff JOB` for one job: bars, its steps, advice, and lines to paste."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BAD_STATES = frozenset({"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL"})
 
 
 def state_text(job: JobUse) -> str:
-    """The verdict, with the signal that a job died of, or its exit code."""
+    """The status, with the signal that killed the job, or its exit code."""
     state = job.state or NOT_KNOWN
     if state == "FAILED" and job.exit_signal:
         return f"{state} (signal {job.exit_signal})"
@@ -48,7 +48,7 @@ def block(job: JobUse, group: JobGroup, meaning: MaxRssMeaning) -> list[str]:
 
 
 def with_advice(group: JobGroup) -> list[str]:
-    """The advice and the lines to paste; nothing where there is none."""
+    """The advice and the lines to paste; nothing without advice."""
     if not group.advice:
         return []
     sentences = [f"- {each.reason} Confidence: {each.confidence}." for each in group.advice[:_MOST_ADVICE]]

@@ -1,6 +1,4 @@
-"""How `torc seff` answers: its table of jobs, its JSON and CSV; the block of one job is in
-`torc_slurm.cli.seff_block`.
-"""
+"""The answer of `torc seff`: its table of jobs, its JSON and CSV. `torc_slurm.cli.seff_block` shows a single job."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from torc_slurm.usecases.efficiency import JobGroup, group_of, grouped
 
 
 class _Shown(NamedTuple):
-    """A column and what stands in it for a group of jobs."""
+    """A column and its cell for a group of jobs."""
 
     column: Column
     cell: Callable[[JobGroup], str]
@@ -120,13 +118,13 @@ COLUMN_NAMES = tuple(shown.column.name for shown in _SHOWN)
 def answer(
     jobs: Sequence[JobUse], meaning: MaxRssMeaning, *, columns: Sequence[str], expand: bool, is_named: bool
 ) -> Answer:
-    """JSON and CSV hold every job; a terminal gets a table, or a block where one job was named.
+    """JSON and CSV have every job; a terminal gets a table, or a block if one job was named.
 
     Args:
         columns: the table's columns by name; none: the usual ones.
         is_named: whether the jobs were named on the command line.
     """
-    items = map(item, jobs)  # read only for JSON; as are the next for CSV
+    items = map(item, jobs)  # read only for JSON; the next only for CSV
     flat = (_flat(item(job)) for job in jobs)
     keys = list(_flat(item(jobs[0]))) if jobs else []
     if len(jobs) == 1 and is_named and not columns:
@@ -152,7 +150,7 @@ def answer(
 
 
 def item(job: JobUse) -> dict[str, Any]:
-    """One job for JSON; percentages rounded to one place."""
+    """One job for JSON; percentages with one decimal."""
     group = group_of([job])
     return {
         "slurm_job_id": job.slurm_job_id,
@@ -200,6 +198,6 @@ def _rounded(percent: float | None) -> float | None:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON item as a row of CSV: the advice as options of sbatch, no steps."""
+    """A JSON item as a row of CSV: the advice as sbatch options, no steps."""
     flat = {name: value for name, value in values.items() if name not in ("sbatch_lines", "steps")}
     return flat | {"advice": " ".join(line.removeprefix("#SBATCH ") for line in values["sbatch_lines"])}

@@ -1,4 +1,4 @@
-"""What the commands of right-sizing take, and what these options come to."""
+"""The options of the right-sizing commands."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def guards_of(
     min_memory: str | None = None,
     largest_factor: float | None = None,
 ) -> Guards:
-    """The bounds that the command line gives.
+    """The bounds from the command line.
 
     Raises:
-        InputError: a size, a duration or a factor that is none.
+        InputError: not a size, a duration or a factor.
     """
     from torc_slurm.sizing.guards import DEFAULT_LARGEST_FACTOR, DEFAULT_LEAST_MEMORY, Guards
     from torc_slurm.units import exact, parse_iso_duration, parse_memory
@@ -78,7 +78,7 @@ def guards_of(
 
 
 def _checked(option: str, parse: Callable[[str], int], text: str | None) -> int | None:
-    """What the text means; its error names the option."""
+    """The parsed value; an error names the option."""
     try:
         return None if text is None else parse(text)
     except InputError as error:
@@ -91,7 +91,7 @@ def options_of(
     """How to correct, from the command line's numbers.
 
     Raises:
-        InputError: a multiplier that is none.
+        InputError: a multiplier is not valid.
     """
     from torc_slurm.sizing.decision import Options
     from torc_slurm.units import exact
@@ -110,7 +110,7 @@ def job_ids_of(text: str | None) -> frozenset[int]:
     """The ids in ``1,2``; none for None.
 
     Raises:
-        InputError: something else.
+        InputError: the text has another form.
     """
     if text is None:
         return frozenset()
@@ -121,7 +121,7 @@ def job_ids_of(text: str | None) -> frozenset[int]:
 
 
 def say_what_is_missing(found: SizingFacts) -> None:
-    """On stderr: that the database is a copy, that node files were skipped, that accounting did not answer."""
+    """Say on stderr that the database is a copy, that node files were skipped, or that accounting did not answer."""
     if found.database.read_only_reason:
         say(f"{found.database.read_only_reason}: this answer was collected in memory and is not stored")
     for file in [file for file in found.collected.files if file.outcome == "skipped"][:_MOST_NAMED_FILES]:

@@ -1,4 +1,4 @@
-"""How right-sizing looks on the screen, and as JSON and CSV."""
+"""Right-sizing as tables, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ _CHANGE_COLUMNS = (
 
 
 def utilization_answer(report: Utilization) -> Answer:
-    """The violations, or all uses that the report holds."""
+    """The violations, or all uses in the report."""
     return Answer(
         keys=VIOLATION_KEYS,
         document=utilization_document(report),
@@ -118,7 +118,7 @@ def _use_cells(report: Utilization, index: int) -> tuple[str, ...]:
 
 
 def corrections_answer(corrections: Corrections, *, dry_run: bool, explain: bool, edit: SpecEdit | None) -> Answer:
-    """What changes, and with ``explain`` also what does not, and why; then the difference in a workflow file."""
+    """What changes and, with ``explain``, what does not, and why; then the diff of the workflow file."""
     shown = [each for each in corrections.decisions if explain or each.direction != KEPT]
     return Answer(
         keys=_ADJUSTMENT_COLUMNS,
@@ -164,7 +164,7 @@ def _summary(corrections: Corrections, *, dry_run: bool) -> str:
 
 
 def _edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:
-    """The difference in a workflow file, and whether it was written."""
+    """The diff of a workflow file, and whether it was written."""
     lines = [printable(line) for line in edit.diff.splitlines()]
     written = f"{edit.target} {'would be' if dry_run else 'was'} written"
     lines.append(written if lines or edit.source != edit.target else f"{edit.source} says so already")
@@ -172,7 +172,7 @@ def _edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:
 
 
 def savings_answer(workflow_id: int | None, run_id: int | None, rows: Sequence[Saving]) -> Answer:
-    """One row per requirement, and the workflow's sum."""
+    """One row per requirement, and the workflow's total."""
     items = [saving_item(each) for each in rows]
     notes = [
         "Requested: held while jobs ran. Lost: of that by attempts that did not complete. After: the same work after",
@@ -210,7 +210,7 @@ def _hours(value: object) -> str:
 
 
 def changes_answer(rows: Sequence[Mapping[str, int | float | str | None]]) -> Answer:
-    """Every change that was saved, with its evidence; a table leaves that out."""
+    """Every saved change with its evidence; a table leaves the evidence out."""
     return Answer(
         keys=list(rows[0]) if rows else ("change_id",),
         items=(dict(row) | {"evidence": json.loads(str(row["evidence"]))} for row in rows),
@@ -227,7 +227,7 @@ def _change_cells(row: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def unfinished_table(unfinished: Sequence[Unfinished]) -> Table:
-    """The jobs that are not completed, and what becomes of each."""
+    """The jobs that are not completed, and what will happen to each."""
     rows = (
         (
             str(each.job.job_id),

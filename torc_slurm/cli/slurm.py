@@ -1,4 +1,4 @@
-"""The group ``torc slurm``: what Slurm's steps used, and bringing it together."""
+"""The group ``torc slurm``: what Slurm's steps used, and collecting it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ Or as its last line:
 
 
 def stats_example(command: str) -> str:
-    """The examples under the help of the stats command, by the name it was called."""
+    """The examples under the stats command's help, with the name it was called by."""
     return _STATS_EXAMPLE.format(command=command)
 
 
@@ -157,7 +157,7 @@ def stats(
             all_steps=all_steps,
         )
     _say_what_is_missing(current)
-    if all_steps:  # else the reason stands beside the figures that are NULL for it
+    if all_steps:  # else the reason is shown next to the NULL figures
         _say_what_was_not_answered(current)
     _say_which_jobs_are_missing(current.selection, found)
     if missing is not None:
@@ -204,7 +204,7 @@ def collect(
     selection, backend = Selection(slurm_job_id, workflow_id), backend_of(accounting_backend)
     with up_to_date(directory, selection, ask_accounting=not no_accounting, backend=backend, on_wait=say) as current:
         if workflow_id is not None:
-            workflow_row(current.database.connection, workflow_id)  # an id that there is not is refused
+            workflow_row(current.database.connection, workflow_id)  # refuses an unknown id
     _say_what_is_missing(current)
     _say_what_was_not_answered(current)
     write(files_answer(current), chosen_format)
@@ -243,7 +243,7 @@ def epilog(
 
 
 def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) -> list[str]:
-    """Do it and say what was done; returns what could not be done."""
+    """Run the epilog and print the result; returns what failed."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.epilog_view import epilog_answer
     from torc_slurm.usecases.epilog import Allocation, record_accounting
@@ -259,7 +259,7 @@ def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) 
 
 
 def _say_what_is_missing(current: UpToDate) -> None:
-    """On stderr: that the database is a copy, which files were skipped, that another backend was asked."""
+    """Say on stderr that the database is a copy, which files were skipped, that another backend was used."""
     say_which_backend(current)
     if current.database.read_only_reason:
         say(f"{current.database.read_only_reason}: this answer was collected in memory and is not stored")
@@ -280,10 +280,10 @@ def _without_path(file: FileOutcome) -> str:
 
 
 def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *, all_steps: bool) -> StatsReport:
-    """Where nothing was found: what Slurm alone has, if that was asked for (``backend`` None: it is not asked).
+    """If there is no record: what Slurm's accounting has, if it was asked (``backend`` None: not asked).
 
     Raises:
-        InputError: else; it says which id is unknown, where it was looked for, what Slurm says, what else to try.
+        InputError: neither; the message names the unknown id, the directory, Slurm's answer and the remedy.
     """
     from torc_slurm.reports.step_stats import stats_report
     from torc_slurm.usecases.late_accounting import ask_about_unrecorded
@@ -308,14 +308,14 @@ def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *,
 
 
 def _say_which_jobs_are_missing(selection: Selection, found: set[str]) -> None:
-    """Of several Slurm jobs, those of which nothing is recorded while something is of others."""
+    """Say which of several Slurm jobs have no record, if others have."""
     missing = [job for job in selection.slurm_jobs or () if job not in found]
     if found and missing:
         say(f"no record of Slurm job {', '.join(missing)}")
 
 
 def _what_slurm_says(rows: Sequence[AccountingRecord], known: Sequence[AccountingRecord]) -> str:
-    """What Slurm has of the job or why it has nothing, and the one thing to try next."""
+    """What Slurm has about the job, or why it has nothing, and the next thing to try."""
     if known:
         state = next((f" ({row.job_state})" for row in known if row.job_state is not None), "")
         steps = "1 step" if len(known) == 1 else f"{len(known)} steps"
@@ -339,7 +339,7 @@ def _not_recorded(selection: Selection, missing: NotRecorded) -> InputError:
 
 
 def _of_workflow(directory: str, selection: Selection) -> StatsReport:
-    """Nothing, for a workflow that is there and of which nothing is recorded yet.
+    """An empty report, for a workflow that has no record yet.
 
     Raises:
         InputError: there is no such workflow, or no such run, job or attempt of it.

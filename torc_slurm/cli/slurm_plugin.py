@@ -1,4 +1,4 @@
-"""The group ``torc slurm plugin``: the plugin by which an administrator has the steps of all users measured."""
+"""The group ``torc slurm plugin``: with the plugin, an administrator has the steps of all users measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console script ``torc``: names the process, and starts again where libraries meant for jobs break its Python."""
+"""The console script ``torc``: names the process, and restarts it if libraries meant for jobs break its Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> int:
     """Run the command line and return its exit status."""
     if os.environ.get("LD_LIBRARY_PATH"):
         try:
-            import sqlite3  # noqa: F401 - the library that modules and conda bring along most often
+            import sqlite3  # noqa: F401 - the library that modules and conda shadow most often
         except ImportError:
             _start_again()
     set_process_name("torc")
@@ -23,7 +23,7 @@ def main() -> int:
 
 
 def _start_again() -> None:
-    """By the launcher, which sets the job's libraries aside; returns where there is none."""
+    """Restart through the launcher, which removes the job's libraries; returns if there is no launcher."""
     from torc_slurm.usecases.installation import torc_command
 
     command = torc_command()

@@ -1,4 +1,4 @@
-"""How a report of step figures looks on the screen: the columns of its table, its footer, its records."""
+"""The output of a report of step figures: its table, its footer, its records."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _elapsed(item: Item) -> str:
 
 
 def _cpu(item: Item) -> str:
-    """Cores used on average, of those allocated."""
+    """Cores used on average, of the allocated ones."""
     used, given = item["used_cpus"], item["allocated_cpus"]
     if not isinstance(used, (int, float)):
         return NOT_KNOWN
@@ -81,7 +81,7 @@ def _cpu(item: Item) -> str:
 
 
 def _memory(item: Item) -> str:
-    """torc's peak; of a step that ran without torc-step Slurm's MaxRSS."""
+    """torc's peak; for a step without torc-step, Slurm's MaxRSS."""
     name = "max_rss_bytes" if item["attempt_id"] is None else "peak_memory_bytes"
     return Cell(format_figure(name, item[name]), _level("memory", item["memory_efficiency_percent"]))
 
@@ -91,7 +91,7 @@ def _level(kind: str, percent: int | float | str | None) -> Level:
 
 
 def _disk(name: str) -> Callable[[Item], str]:
-    """Slurm's disk figure; nothing where it is torc-step's own, not the program's."""
+    """Slurm's disk figure; nothing if it is torc-step's own and not the program's."""
     return lambda item: NOT_KNOWN if has_disk_of_torc_step(item) else format_figure(name, item[name])
 
 
@@ -132,7 +132,7 @@ TABLE_COLUMNS: tuple[str, ...] = (_STEP.name, *(column.name for column, _ in _TA
 
 
 def report_answer(report: StatsReport, *, explain: bool) -> Answer:
-    """The table, and under it what is to be known of its figures, or one line that says how to see that."""
+    """The table, and below it notes on its figures, or one line on how to see these."""
     several = steps_of_several_commands(report.items)
     rows = (
         [printable(step_label(item, numbered=step_key(item) in several)), *(cell(item) for _, cell in _TABLE)]
@@ -147,7 +147,7 @@ def report_answer(report: StatsReport, *, explain: bool) -> Answer:
 
 
 def records_answer(report: StatsReport) -> Answer:
-    """Every column of every item, one under the other."""
+    """Every column of every item, one below the other."""
     return report_answer(report, explain=True)._replace(tables=(), notes=_records(report))
 
 
@@ -159,7 +159,7 @@ def _records(report: StatsReport) -> Iterator[str]:
 
 
 def _short_footer(report: StatsReport) -> list[str]:
-    """How old the figures of running steps are, and in one line how much more there is to know."""
+    """The age of the figures of running steps, and one line on how to see more."""
     counts = {"warning": len(report.warnings), "note": len(report.null_reasons) + len(report.differences)}
     counts["note"] += bool(report.disk_of_torc_step)
     more = [f"{count} {_plural(word, count)}" for word, count in counts.items() if count]
@@ -171,7 +171,7 @@ def _short_footer(report: StatsReport) -> list[str]:
 
 
 def footer(report: StatsReport) -> list[str]:
-    """The lines under a table."""
+    """The lines below a table."""
     lines = [_UNITS, *_how_old(report, time.time()), *map(_why_null, report.null_reasons)]
     lines += map(_how_different, report.differences)
     if report.disk_of_torc_step:
@@ -188,7 +188,7 @@ def footer(report: StatsReport) -> list[str]:
 
 
 def _how_old(report: StatsReport, now: float) -> list[str]:
-    """Of what runs, since when its figures stand; the oldest where several run."""
+    """The age of the figures of running steps; of several, the oldest."""
     ages = [
         (max(0.0, now - float(item["last_flush_time"])), step_label(item))
         for item in report.items
@@ -218,7 +218,7 @@ def _how_different(difference: Difference) -> str:
 
 
 def number_ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers for a message: ``1, 3 to 5``, cut where they are in many pieces."""
+    """Ascending numbers for a message: ``1, 3 to 5``, cut if they are in many pieces."""
     pieces: list[list[int]] = []
     for number in numbers:
         if pieces and number == pieces[-1][-1] + 1:

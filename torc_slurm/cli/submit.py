@@ -141,10 +141,10 @@ def generate(
 
 @contextlib.contextmanager
 def _written(path: str | None) -> Iterator[list[str]]:
-    """Collects a text and puts it into the file at the end; a place where it cannot stand is found at once.
+    """Collect a text and write it to the file at the end; a path that cannot be written is refused at once.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: the file cannot be written.
     """
     from torc_slurm.whole_files import new_draft, remove_abandoned_drafts
 
@@ -164,7 +164,7 @@ def _written(path: str | None) -> Iterator[list[str]]:
         with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             yield parts
             file.write("".join(parts))
-        os.chmod(draft, 0o755)  # noqa: S103 - a script, to be run and read as others are
+        os.chmod(draft, 0o755)  # noqa: S103 - a script, to be run and read like others
         os.replace(draft, target)
     except BaseException:
         os.unlink(draft)
@@ -198,7 +198,7 @@ def _submitted_answer(launched: Launched) -> Answer:
 
 
 def _script_answer(launched: Launched, *, dry_run: bool, path: str | None = None) -> Answer:
-    """The script; for a person nothing where it went into a file."""
+    """The script; on a terminal, nothing if it was written to a file."""
     from torc_slurm.cli.answer import one
 
     item = _ids(launched) | {"dry_run": dry_run, "script": path if path is not None else launched.script}

@@ -1,8 +1,8 @@
-"""Tables that fit the terminal: names are shortened in the middle, then the least useful columns are left out.
+"""Tables that fit the terminal: long names lose their middle, then the least useful columns are left out.
 
-`Table` holds columns and rows of cells; `lines_of` makes the lines. A cell is a ``str``, or a `Cell` where it has a
-colour. Cells must have gone through `torc_slurm.text.printable`. Off a terminal a table is as wide as it needs to be,
-without colour. Written by hand: rich takes 30 s for 20,000 rows, this half a second.
+`Table` has columns and rows of cells; `lines_of` makes the lines. A cell is a ``str``, or a `Cell` with a colour. Cells
+must be printable (`torc_slurm.text.printable`). If stdout is not a terminal, a table is as wide as it needs to be and
+has no colour. Not made with rich, which takes 30 s for 20,000 rows; this takes half a second.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Cell(str):
     level: Level
 
     def __new__(cls, text: str, level: Level = "") -> Cell:
-        """A cell; ``level`` empty is the terminal's own colour."""
+        """A cell; an empty ``level`` is the terminal's own colour."""
         cell = super().__new__(cls, text)
         cell.level = level
         return cell
@@ -39,10 +39,10 @@ class Cell(str):
 class Column(NamedTuple):
     """A column of a table.
 
-    ``optional``: 0 for a column that is always shown; of the others the highest is left out first where there is no
-    room. ``least``: down to how many characters its cells may be shortened, in the middle; 0 for never. ``key`` is
-    its name for ``--format``; without one it is the title in lower case with underscores. A column ``on_request`` is
-    shown only where ``--format`` names it.
+    ``optional``: 0 for a column that is always shown; of the others, the highest is left out first if the table is too
+    wide. ``least``: the number of characters to which its cells may be shortened, in the middle; 0: never. ``key`` is
+    its name for ``--format``; without one, the title in lower case with underscores. A column ``on_request`` is shown
+    only if ``--format`` names it.
     """
 
     title: str
@@ -54,12 +54,12 @@ class Column(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What ``--format`` calls the column."""
+        """The column's name for ``--format``."""
         return self.key or self.title.lower().replace(" ", "_")
 
 
 class Table(NamedTuple):
-    """Columns, and rows with a cell for each. ``all_by`` is what shows columns for which there is no room."""
+    """Columns, and rows with a cell for each. ``all_by`` is the option that shows columns that do not fit."""
 
     columns: Sequence[Column]
     rows: Iterable[Sequence[str]]
@@ -67,12 +67,12 @@ class Table(NamedTuple):
 
 
 def chosen(table: Table, names: Sequence[str]) -> Table:
-    """The table with these columns alone, in this order; none: those that are not ``on_request``.
+    """The table with only these columns, in this order; none: those that are not ``on_request``.
 
-    Columns that were named are shown whatever room there is.
+    Named columns are shown even if the table becomes too wide.
 
     Raises:
-        KeyError: there is no such column; `torc_slurm.cli.options.resolve_columns` refuses it before.
+        KeyError: there is no such column; `torc_slurm.cli.options.resolve_columns` refuses it first.
     """
     named = bool(names)
     if not named:
@@ -88,7 +88,7 @@ def lines_of(table: Table, *, room: int | None = None, colour: bool | None = Non
     """The table's lines: titles, a rule, a line for each row, and which columns were left out.
 
     Args:
-        room: in how many characters it must fit; None: the terminal's width, without bound where there is none.
+        room: the largest width in characters; None: the terminal's width, unlimited if stdout is not a terminal.
         colour: None: on a terminal, unless ``NO_COLOR`` is set.
     """
     columns, rows = table.columns, list(table.rows)
@@ -105,10 +105,10 @@ def lines_of(table: Table, *, room: int | None = None, colour: bool | None = Non
 
 
 def fitting(columns: Sequence[Column], needed: Sequence[int], room: int) -> dict[int, int]:
-    """The columns to show, by their place, each with its width.
+    """The columns to show, by their position, each with its width.
 
-    A line is not wider than ``room`` as far as columns may be shortened or left out. A column is left out only where
-    shortening all names as far as they may be is not enough.
+    A line is not wider than ``room`` if enough columns may be shortened or left out. A column is left out only if
+    shortening all names as far as allowed is not enough.
     """
     kept = list(range(len(columns)))
     while _least_width(columns, needed, kept) > room:
@@ -128,7 +128,7 @@ def _least(column: Column, needed: int) -> int:
 
 
 def _shared(columns: Sequence[Column], needed: Sequence[int], kept: Sequence[int], room: int) -> dict[int, int]:
-    """Widths: the longest columns that may be shortened are, one character after another, until all fit."""
+    """Widths: the longest columns are shortened, one character after another, until all fit."""
     widths = {place: needed[place] for place in kept}
     over = sum(widths.values()) + len(_GAP) * (len(kept) - 1) - room
     while over > 0:
@@ -150,7 +150,7 @@ def _padded(cell: str, width: int, column: Column, *, in_colour: bool) -> str:
     text = cell
     if column.least and _cell_width(cell) > width:
         text = shortened(cell, width)
-        while _cell_width(text) > width:  # characters that take two places
+        while _cell_width(text) > width:  # some characters take two columns
             text = shortened(text, len(text) - 1)
     space = " " * (width - _cell_width(text))
     if in_colour and isinstance(cell, Cell) and cell.level:
@@ -168,19 +168,19 @@ def _cell_width(cell: str) -> int:
 
 
 def coloured(cell: Cell) -> str:
-    """A cell's text outside a table, in colour where stdout takes colours."""
+    """A cell's text outside a table, coloured if stdout takes colours."""
     return f"{_COLOURS[cell.level]}{cell}{_RESET}" if cell.level and is_coloured() else str(cell)
 
 
 def is_coloured() -> bool:
-    """Whether stdout takes colours: a terminal that is not ``dumb``, unless ``NO_COLOR`` says otherwise."""
+    """Whether stdout takes colours: a terminal that is not ``dumb``, unless ``NO_COLOR`` is set."""
     if os.environ.get("NO_COLOR"):
         return False
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def terminal_width() -> int:
-    """How wide stdout is: ``COLUMNS`` where it is set, else the terminal; without bound where it is no terminal."""
+    """The width of stdout: ``COLUMNS`` if set, else the terminal's; unlimited if it is not a terminal."""
     given = os.environ.get("COLUMNS", "")
     if given.isascii() and given.isdecimal() and int(given) > 0:
         return int(given)

@@ -1,4 +1,4 @@
-"""A time limit for a command that must not hold anybody up."""
+"""A time limit for a command that must never block its caller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torc_slurm.errors import TorcError
 
 @contextlib.contextmanager
 def given_up_after(seconds: int) -> Iterator[None]:
-    """The body may take so long, and then ends with a TorcError: a file system that does not answer holds nobody up."""
+    """Limit the body's time: after it, raise a TorcError, even if a file system does not answer."""
 
     def give_up(_signal: int, _frame: object) -> NoReturn:
         raise TorcError(f"given up after {seconds} s; run torc slurm collect on the login node")

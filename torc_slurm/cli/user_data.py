@@ -1,4 +1,4 @@
-"""The group ``torc user-data``: values that jobs pass on to one another, as JSON."""
+"""The group ``torc user-data``: JSON values that jobs share."""
 
 from __future__ import annotations
 

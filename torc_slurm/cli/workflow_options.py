@@ -1,4 +1,4 @@
-"""What several commands on workflows take: which workflow, from which file, and how it is to be submitted."""
+"""Options that several workflow commands share: which workflow, from which file, and how to submit it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TimeOption = Annotated[str | None, typer.Option("-t", "--time", metavar="TIME", 
 
 
 def load(path: str) -> Workflow:
-    """The checked workflow in a file; its warnings are said on stderr.
+    """The checked workflow in a file; prints its warnings on stderr.
 
     Raises:
         SpecError, InputError: as `load_workflow`.
@@ -68,10 +68,10 @@ def request_for(
     sbatch_arguments: list[str] | None = None,
     update: bool = False,
 ) -> Request:
-    """What is to be launched, from a command's arguments.
+    """What to launch, from a command's arguments.
 
     Raises:
-        InputError: an id that is none, a file that cannot be read or is wrong.
+        InputError: not an id, or a file that cannot be read or is wrong.
     """
     from torc_slurm.slurm.sbatch_options import Overrides, split_arguments
     from torc_slurm.usecases.prepare_submit import Request
@@ -101,10 +101,10 @@ def _after_the_dashes(arguments: list[str]) -> list[str]:
 
 
 def working_dir() -> str:
-    """Where torc was called.
+    """The directory in which torc was called.
 
     Raises:
-        InputError: the directory has been removed, or its name cannot be kept.
+        InputError: the directory has been removed, or its name cannot be stored.
     """
     try:
         directory = os.getcwd()
@@ -117,7 +117,7 @@ def working_dir() -> str:
 
 
 def user_name() -> str | None:
-    """Who calls; None for an account without a passwd entry, as in a container."""
+    """The calling user; None for an account without a passwd entry, as in a container."""
     try:
         return str(storable(pwd.getpwuid(os.getuid()).pw_name))
     except KeyError:

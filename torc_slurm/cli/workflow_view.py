@@ -1,4 +1,4 @@
-"""How workflows, their status and their parts look on the screen, and as JSON and CSV."""
+"""Workflows, their status and their parts as tables, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def created_answer(workflow_id: int, name: str, job_count: int) -> Answer:
 
 
 def done_answer(workflow_id: int, what: str, lines: Sequence[str]) -> Answer:
-    """What was done to a workflow: ``what`` is a word, ``lines`` are for a person."""
+    """What was done to a workflow: ``what`` is a word, ``lines`` are for a terminal."""
     return Answer(
         keys=("workflow_id", "status", "message"),
         document={"workflow_id": workflow_id, "status": what, "messages": list(lines)},
@@ -84,7 +84,7 @@ def _list_cells(row: ListedWorkflowRow, status: WorkflowStatus) -> list[str]:
 
 
 def status_answer(status: WorkflowStatus, jobs: Sequence[JobRow], evidence: Mapping[int, str]) -> Answer:
-    """How far a workflow is; for a person also the jobs that did not end well, and what to type next."""
+    """The progress of a workflow; on a terminal also the jobs that did not complete, and what to type next."""
     item = status.as_item()
     counts = {name: item[name] for name in JOB_STATUSES}
     document = {name: value for name, value in item.items() if name not in counts} | {"jobs": counts}
@@ -117,7 +117,7 @@ def workflow_answer(
     schedulers: Sequence[Scheduler],
     runs: Sequence[RunRow],
 ) -> Answer:
-    """All of a workflow but its jobs, which ``torc jobs list`` shows."""
+    """Everything about a workflow except its jobs, which ``torc jobs list`` shows."""
     settings = {name: _decoded(name, value) for name, value in workflow.items()}
     counts = {name: count for name, count in status.counts.items() if count}
     document = settings | {
@@ -144,7 +144,7 @@ def _lines(document: Mapping[str, object]) -> list[str]:
 
 
 def _said(values: Mapping[str, object]) -> str:
-    """What is set, on one line."""
+    """The values that are set, on one line."""
     set_values = {name: value for name, value in values.items() if value not in (None, [], (), {})}
     return ", ".join(f"{name} {printable(str(value))}" for name, value in set_values.items() if name != "workflow_id")
 

@@ -1,4 +1,4 @@
-"""The group ``torc workflows``: what was created, where it stands, and how to end or delete it."""
+"""The group ``torc workflows``: lists workflows, shows their status, and ends or deletes them."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def _status(current: Current) -> WorkflowStatus:
 
 
 def _wait(directory: str, workflow_id: int | None) -> int:
-    """Say on stderr how far it is, whenever that changes, until no run is active or waits for its script to begin."""
+    """Print the progress on stderr whenever it changes, until no run is active or waits for its script to begin."""
     from torc_slurm.reports.workflow_status import progress_line
     from torc_slurm.usecases.current import current_workflow
 
