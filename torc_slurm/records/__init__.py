@@ -1,1 +1,1 @@
-"""What rows are made of: typed records that the modules which talk to Slurm and those which keep rows share."""
+"""Typed records that the modules that talk to Slurm share with those that store rows."""

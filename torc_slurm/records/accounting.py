@@ -1,10 +1,10 @@
-"""Slurm's accounting of one job or step: the one record of it, each field declared once; pure.
+"""Slurm's accounting record of one job or step, each field declared once; pure.
 
 Parsing sacct, reading pyslurm, the columns of ``slurm_stats``, merging the components of a heterogeneous job and the
 rule which of two records is better all follow from the declaration of `AccountingRecord`. To add a figure, add a field
 here and a migration that adds its column (``database/node_schema.py``, ``database/main_schema.py``).
 
-None means not measured or not known, and is never 0. Sizes are bytes, times are seconds, moments are Unix time.
+None means not measured or unknown, and is never 0. Sizes are bytes, times are seconds, moments are Unix time.
 """
 
 from __future__ import annotations
@@ -12,25 +12,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
-# What Slurm measured a figure with: where it did not, it prints 0 or nothing, and the whole group is not measured.
+# How Slurm measured a figure: if it did not, it prints 0 or nothing for the whole group.
 POLLED, VIRTUAL, CPU, ENERGY = "polled", "virtual size", "CPU time", "energy"
 
-# How the records of one step in several components of a heterogeneous job become one; no rule: as in the worst record.
+# How to merge the records of one step in several components of a heterogeneous job; no rule: as in the worst record.
 LARGEST, SUM, EARLIEST, LATEST, TASK_MEAN = "largest", "sum", "earliest", "latest", "mean over tasks"
 COMMA, PLUS = "joined by commas", "joined by plus signs"
 
-# When sacct is asked for a column: always; where this sacct knows it (an unknown one makes it refuse the whole query);
-# or only when many jobs are listed, again where it is known.
+# When to request a column from sacct: always; if this sacct knows it (an unknown one makes it refuse the whole query);
+# or only for lists of many jobs, again if it is known.
 ALWAYS, WHERE_KNOWN, FOR_LISTS = "always", "where known", "for lists"
 
 
 class Field(NamedTuple):
-    """Where a field's value comes from and what it is worth.
+    """The source and the meaning of a field.
 
-    ``sacct`` is sacct's column and ``reads`` how its cell is read (`torc_slurm.slurm.cells`); ``fs/disk`` and the like
+    ``sacct`` is sacct's column and ``reads`` how to parse its cell (`torc_slurm.slurm.cells`); ``fs/disk`` and the like
     name an item of a TRES column. ``pyslurm`` is the attribute of a step's statistics. ``goes_with`` names the figure
-    whose record it is taken from when components are merged. ``column`` is its name in ``slurm_stats``; "": it is not
-    kept there.
+    whose record it is taken from when components are merged. ``column`` is its name in ``slurm_stats``; "": not stored.
     """
 
     sacct: str = ""
@@ -49,9 +48,9 @@ NOT_KEPT = Field(column="")
 class AccountingRecord(NamedTuple):
     """One record of Slurm's accounting: of a job (``step_id`` None) or of one of its steps.
 
-    As parsed, ``status`` is `AS_PARSED`, every figure is what Slurm printed (0 included) and ``reason`` names the cells
-    that could not be read. Once judged, ``status`` is one of `STATUSES`, ``reason`` says why and what to do, and
-    figures that Slurm did not measure are None.
+    After parsing, ``status`` is `AS_PARSED`, every figure is what Slurm printed (0 included) and ``reason`` names the
+    cells that could not be parsed. After judging, ``status`` is one of `STATUSES`, ``reason`` says why and what to do,
+    and figures that Slurm did not measure are None.
     """
 
     slurm_job_id: Annotated[int, Field()]
@@ -131,7 +130,7 @@ class AccountingRecord(NamedTuple):
     queried_at: Annotated[float | None, Field()] = None
     # elapsed_seconds does not count it
     suspended_seconds: Annotated[float | None, Field("Suspended", "duration", merge=LARGEST, asked=WHERE_KNOWN)] = None
-    # What tells records apart, and what a list of jobs shows.
+    # What identifies a record, and what a list of jobs shows.
     het_component: Annotated[int | None, NOT_KEPT] = None
     shown_job_id: Annotated[str, Field("JobID", column="")] = ""
     user_name: Annotated[str | None, Field("User", column="")] = None
@@ -157,7 +156,7 @@ INDEX: dict[str, int] = {name: number for number, name in enumerate(FIELD_NAMES)
 _HINTS = get_type_hints(AccountingRecord, include_extras=True)
 FIELDS: dict[str, Field] = {name: _HINTS[name].__metadata__[0] for name in FIELD_NAMES}
 
-# The columns of ``slurm_stats``, in its order: the fields that are kept stand first.
+# The columns of ``slurm_stats`` in order: the stored fields come first.
 COLUMN_NAMES: tuple[str, ...] = tuple(
     field.column or name for name, field in FIELDS.items() if field.column is None or field.column
 )
@@ -178,9 +177,9 @@ _NOT_COMPARED = INDEX["queried_at"]
 
 
 def is_better(new: AccountingRecord, old: AccountingRecord) -> bool:
-    """Whether ``new`` should take the place of ``old``: by status, then by how much of it is known.
+    """Whether ``new`` should replace ``old``: by status, then by the number of known fields.
 
-    A final record stays as it is unless the new one knows more; of two that are not final the later answer counts.
+    A final record stays unless the new one has more fields; of two that are not final the later answer counts.
     """
     ranks = (_RANK.get(new.status, -1), _RANK.get(old.status, -1))
     if ranks[0] != ranks[1]:
@@ -205,7 +204,7 @@ def from_row(row: Mapping[str, Any]) -> AccountingRecord:
 
 
 def measured_by(*groups: str) -> tuple[int, ...]:
-    """Positions of the fields that Slurm measures by `POLLED`, `VIRTUAL`, `CPU` or `ENERGY`."""
+    """Positions of the fields of these groups: `POLLED`, `VIRTUAL`, `CPU` or `ENERGY`."""
     return tuple(INDEX[name] for name, field in FIELDS.items() if field.measured in groups)
 
 
@@ -228,7 +227,7 @@ def _with_largest(name: str, records: Sequence[AccountingRecord]) -> AccountingR
 def _merged(name: str, rule: str, records: Sequence[AccountingRecord]) -> object:
     values = [getattr(record, name) for record in records]
     known = [value for value in values if value is not None]
-    if rule == SUM:  # a sum with a hole is not known
+    if rule == SUM:  # an incomplete sum is unknown
         return sum(known) if len(known) == len(values) else None
     if rule == TASK_MEAN:
         return _mean_over_tasks(values, [record.task_count for record in records])

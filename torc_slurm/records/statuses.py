@@ -1,4 +1,4 @@
-"""torc's statuses of attempts and jobs: which there are, in which order, in which classes, by which words.
+"""torc's statuses of attempts and jobs: their order, classes and words.
 
 An *attempt* runs or has ended; a *job* also waits. Slurm's own states are in `torc_slurm.slurm.states`.
 """
@@ -9,18 +9,18 @@ BLOCKED, READY, SUBMITTED, RUNNING = "blocked", "ready", "submitted", "running"
 COMPLETED, FAILED, OOM, TIMEOUT = "completed", "failed", "oom", "timeout"
 CANCELLED, NODE_FAIL, PREEMPTED = "cancelled", "node_fail", "preempted"
 
-# Something other than the job's own exit: more specific than `failed`.
+# More specific than `failed`: not only the job's own exit.
 SPECIFIC_ENDS = (OOM, TIMEOUT, CANCELLED, NODE_FAIL, PREEMPTED)
 UNSUCCESSFUL = (FAILED, *SPECIFIC_ENDS)
 ENDS = (COMPLETED, *UNSUCCESSFUL)
 UNFINISHED = (BLOCKED, READY, SUBMITTED, RUNNING)
-# In the order in which a job goes through them; the ends last.
+# In the order in which a job passes through them; the ends last.
 JOB_STATUSES = (*UNFINISHED, *ENDS)
 ATTEMPT_STATUSES = (RUNNING, *ENDS)
 
-# The cluster or a person ended these: they say nothing of what the job needs.
+# The cluster or a person ended these: they do not show what the job needs.
 ENDED_FROM_OUTSIDE = frozenset((CANCELLED, NODE_FAIL, PREEMPTED))
-# Somebody asked the job to end; it may have exited 0 upon that.
+# Asked to end; the job may have exited 0 after that.
 TOLD_TO_END = frozenset((CANCELLED, TIMEOUT))
 # What a failure handler may try again.
 RETRIABLE = frozenset((FAILED, OOM, TIMEOUT, NODE_FAIL))
@@ -28,7 +28,7 @@ RETRIABLE = frozenset((FAILED, OOM, TIMEOUT, NODE_FAIL))
 # For a list that shows the worst first.
 WORST_FIRST = (OOM, TIMEOUT, NODE_FAIL, PREEMPTED, FAILED, RUNNING, CANCELLED, *UNFINISHED[:-1], COMPLETED)
 
-# What people read beside an end that is more than a failure.
+# The text next to an end that is more than a failure.
 END_WORDS = {
     OOM: "killed: out of memory",
     TIMEOUT: "ended: time limit",

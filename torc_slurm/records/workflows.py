@@ -1,4 +1,4 @@
-"""Rows of the tables of workflows, with the type of each column: None only where the schema allows NULL."""
+"""Rows of the workflow tables, with the type of each column: None only if the schema allows NULL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WorkflowRow(TypedDict):
 
 
 class ListedWorkflowRow(WorkflowRow):
-    """A row of ``workflows`` with its number of jobs and its latest run, None where it had none."""
+    """A row of ``workflows`` with its number of jobs and its latest run (None: there was none)."""
 
     job_count: int
     run_id: int | None
@@ -59,7 +59,7 @@ class RunRow(TypedDict):
 
 
 class JobRow(TypedDict):
-    """A row of ``jobs`` with what it requires; None where it has no requirement."""
+    """A row of ``jobs`` with its requirement (None: it has none)."""
 
     job_id: int
     workflow_id: int

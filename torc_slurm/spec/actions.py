@@ -1,4 +1,4 @@
-"""``actions``: commands at an event of the run, and which scheduler's allocation jobs run in; pure."""
+"""``actions``: commands at an event of the run, and the scheduler of jobs' allocations; pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMANDS, NODES = "run_commands", "schedule_nodes"
 
 
 class Actions(NamedTuple):
-    """What the actions say: commands, allocations, and the scheduler of each job, None where nothing names one."""
+    """The content of the actions: commands, allocations, and the scheduler of each job (None: none named)."""
 
     commands: tuple[Action, ...]
     pools: tuple[Pool, ...]
@@ -29,7 +29,7 @@ def read_actions(
     """Resolve the actions of a file.
 
     Args:
-        schedulers: what each job itself says.
+        schedulers: the scheduler in each job's own entry.
     """
     commands: list[Action] = []
     pools: dict[str, Pool] = {}
@@ -55,10 +55,10 @@ def read_actions(
 
 
 def _jobs(action: ActionModel, names: Names) -> tuple[int, ...]:
-    """The jobs an action is about.
+    """The jobs of an action.
 
     Raises:
-        InputError: none is named, or one that is not there.
+        InputError: it names none, or one that does not exist.
     """
     about_jobs = action.trigger_type in _ABOUT_JOBS
     if about_jobs != bool(action.jobs or action.job_name_regexes):
@@ -88,7 +88,7 @@ def _check(action: ActionModel, schedulers: Sequence[str]) -> None:
 
 
 def _after(jobs: Sequence[int], depends_on: Sequence[tuple[int, ...]]) -> list[int]:
-    """The jobs that wait for these, directly or by way of others."""
+    """The jobs that wait for these, directly or through others."""
     if not jobs:
         return []
     dependents: dict[int, list[int]] = {}

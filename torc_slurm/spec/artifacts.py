@@ -1,7 +1,7 @@
-"""Files, datasets and user data that jobs read and make: what that says of their order, and what is put into commands.
+"""Files, datasets and user data that jobs read and make: the order that follows, and the paths in commands.
 
-``${files.input.NAME}`` in a command stands for the file's path and says that the job reads it; so do ``output``,
-``datasets`` and, with the datum's number in place of a path, ``user_data``. Pure.
+``${files.input.NAME}`` in a command is replaced by the file's path, and means that the job reads the file; the same for
+``output``, ``datasets`` and ``user_data`` (replaced by the value's number). Pure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re
 
 
 class Found(NamedTuple):
-    """What was found out of all jobs: the jobs each waits for, what each makes, and what must be there before."""
+    """The result for all jobs: which jobs each waits for, what each makes, and which files must exist before."""
 
     depends_on: list[list[int]]
     output_paths: list[tuple[str, ...]]
@@ -42,7 +42,7 @@ class Artifacts:
         self._names = {kind: Names(list(found), kind) for kind, found in self._paths.items()}
 
     def resolve(self, jobs: Sequence[JobDraft]) -> Found:
-        """Put paths into the commands of all jobs, and find out what they read and make of one another's."""
+        """Insert paths into the commands of all jobs, and find out which files jobs read and make."""
         problems: list[tuple[int, str]] = []
         used: list[tuple[dict[tuple[str, str], None], dict[tuple[str, str], None]]] = []
         nothing: tuple[dict[tuple[str, str], None], dict[tuple[str, str], None]] = {}, {}
@@ -81,7 +81,7 @@ class Artifacts:
         return str(self._paths[kind][name])
 
     def _listed(self, job: JobDraft, read: dict[tuple[str, str], None], made: dict[tuple[str, str], None]) -> None:
-        """What stands in ``input_files``, ``output_file_regexes`` and so on."""
+        """The names in ``input_files``, ``output_file_regexes`` and so on."""
         for key, words in job.lists.items():
             direction, _, rest = key.partition("_")
             if direction not in _DIRECTIONS:
@@ -116,10 +116,10 @@ class Artifacts:
 
 
 def _not_ours(text: str, match: re.Match[str]) -> str:
-    """Between single quotes bash leaves it alone; elsewhere it stops with "bad substitution".
+    """A reference that bash gets unchanged: allowed in single quotes; elsewhere bash stops with "bad substitution".
 
     Raises:
-        InputError: it stands elsewhere.
+        InputError: it is not in single quotes.
     """
     if text.count("'", 0, match.start()) % 2:
         return match[0]
@@ -132,10 +132,10 @@ def _not_ours(text: str, match: re.Match[str]) -> str:
 
 
 def _seen_from(working_dir: str | None, path: str) -> str:
-    """The path for a job with a working directory of its own.
+    """The path for a job with its own working directory.
 
     Raises:
-        InputError: only one of the two is relative, so that it depends on where torc is called.
+        InputError: only one of the two is relative, so the result would depend on where torc is called.
     """
     if working_dir is None or os.path.isabs(path) or path.startswith(("$", "~")):
         return path
@@ -145,7 +145,7 @@ def _seen_from(working_dir: str | None, path: str) -> str:
 
 
 def data_of(value: Value) -> str:
-    """A document's value as JSON text: what has no quotes and looks like a number, true or false is one."""
+    """A document's value as JSON text: unquoted text that looks like a number, true or false becomes one."""
     return json.dumps(_typed(value), ensure_ascii=False)
 
 
@@ -162,7 +162,7 @@ def _typed(value: Value) -> object:
 
 
 def names_of(found: Iterator[NamedPath | tuple[int, str]]) -> tuple[list[NamedPath], list[tuple[int, str]]]:
-    """What is meant, each name once, and what is wrong."""
+    """The names without duplicates, and the errors."""
     named: list[NamedPath] = []
     problems: list[tuple[int, str]] = []
     first: dict[str, int] = {}

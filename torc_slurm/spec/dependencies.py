@@ -1,4 +1,4 @@
-"""Which job waits for which: names and regular expressions resolved to indices, and cycles found; pure."""
+"""Which job waits for which: resolves names and regular expressions to indices, and finds cycles; pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torc_slurm.errors import InputError
 _MOST_SHOWN = 10
 _MOST_COMPARED = 10_000
 _NEAR = 0.75
-# How long one regular expression may look at all names; (a+)+b at forty a's would take for ever.
+# How long one regular expression may search all names; (a+)+b on forty a's would never end.
 REGEX_SECONDS = 5.0
 
 
 class Names:
-    """The names of all jobs (or of all files, …), to be looked up by name or by regular expression."""
+    """The names of all jobs (or of all files, …), for lookups by name or by regular expression."""
 
     def __init__(self, names: Sequence[str], what: str = "jobs") -> None:
         self._names = names
@@ -28,7 +28,7 @@ class Names:
         """The job of that name.
 
         Raises:
-            InputError: there is none; names the nearest.
+            InputError: there is none; the message suggests the nearest name.
         """
         if name in self._index:
             return self._index[name]
@@ -36,18 +36,18 @@ class Names:
         raise InputError(f"{where} {name!r}{nearest(name, self._names)}")
 
     def name(self, name: str) -> str:
-        """The name itself, where there is one of it; as `named`."""
+        """The name itself, if it exists; as `named`."""
         return self._names[self.named(name)]
 
     def names_matching(self, pattern: str) -> list[str]:
-        """As `matching`, the names."""
+        """Like `matching`, but returns the names."""
         return [self._names[index] for index in self.matching(pattern)]
 
     def matching(self, pattern: str) -> tuple[int, ...]:
-        """Those whose whole name fits.
+        """The jobs whose whole name matches.
 
         Raises:
-            InputError: not a regular expression, none fits, or it takes too long.
+            InputError: not a regular expression, no match, or it takes too long.
         """
         if pattern not in self._found:
             self._found[pattern] = self._look(pattern)
@@ -57,7 +57,7 @@ class Names:
         return self._found[pattern]
 
     def _look(self, pattern: str) -> tuple[int, ...]:
-        import regex  # its search can be given a time limit, which that of the standard library cannot
+        import regex  # its search takes a time limit; the standard library's does not
 
         deadline = time.monotonic() + REGEX_SECONDS
         try:
@@ -77,15 +77,15 @@ class Names:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """``; did you mean 'x'?`` for the known word that is nearest, or nothing."""
+    """``; did you mean 'x'?`` for the nearest known word, or nothing."""
     close = nearest_of(word, known)
     return "" if close is None else f"; did you mean {close!r}?"
 
 
 def nearest_of(word: str, known: Sequence[str]) -> str | None:
-    """The known word that is most likely meant; None where none is near, or where looking would take long.
+    """The known word that was probably meant; None if none is near, or if the search would take long.
 
-    Near is a word with a typing mistake, or one whose parts are all in the other (``cpus`` for ``num_cpus``).
+    Near is a word with a typing mistake, or one whose parts all occur in the other (``cpus`` for ``num_cpus``).
     """
     if len(known) > _MOST_COMPARED:
         return None
@@ -98,7 +98,7 @@ def nearest_of(word: str, known: Sequence[str]) -> str | None:
 
 
 def find_cycle(depends_on: Sequence[Sequence[int]]) -> list[int] | None:
-    """Indices of jobs that wait for one another in a circle, the first again at the end; None where all can run."""
+    """Indices of jobs that wait for one another in a circle, the first again at the end; None if there is none."""
     done = [False] * len(depends_on)
     for start in range(len(depends_on)):
         cycle = _walk(start, depends_on, done) if depends_on[start] and not done[start] else None
@@ -129,7 +129,7 @@ def _walk(start: int, depends_on: Sequence[Sequence[int]], done: list[bool]) -> 
 
 
 def describe_cycle(names: Sequence[str]) -> str:
-    """``'a' waits for 'b' waits for 'a'``, cut in the middle where it is long."""
+    """``'a' waits for 'b' waits for 'a'``, cut in the middle if it is long."""
     shown = [repr(name) for name in names]
     if len(shown) > _MOST_SHOWN:
         half = _MOST_SHOWN // 2

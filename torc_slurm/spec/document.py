@@ -1,7 +1,7 @@
 """Reads YAML into plain values that know their lines.
 
-Scalars stay as they were written: what ``yes``, ``04:00:00`` or ``1:10`` means is decided by the key it stands under
-and not, as YAML 1.1 has it, by its looks. Only an empty plain scalar, ``~`` and ``null`` come as None.
+Scalars stay as they were written: the key, not the form (as in YAML 1.1), decides what ``yes``, ``04:00:00`` or
+``1:10`` means. Only an empty plain scalar, ``~`` and ``null`` become None.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ Path = Sequence[str | int]
 
 DEEPEST = 20
 TOO_DEEP = f"nested more than {DEEPEST} levels deep"
-# What may hold a bracket that opens nothing (a text in quotes, a comment), else a bracket.
+# Text in quotes or a comment, whose brackets do not count; else a bracket.
 _QUOTED_OR_BRACKET = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|(?<!\S)\#.*|[][{}]""")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _TAGS = frozenset(
     ["!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))]
 )
 _MERGE = "<<"
-# libyaml where PyYAML was built with it: some twenty times faster
+# libyaml if PyYAML was built with it: about twenty times faster
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Plain(str):
-    """A scalar without quotes: text that may also be meant as a number."""
+    """A scalar without quotes: text that may be meant as a number."""
 
     __slots__ = ()
 
@@ -66,12 +66,12 @@ def parse_yaml(text: str) -> Value:
     """The one document in a YAML text.
 
     Raises:
-        DocumentError: not YAML, a key twice in one mapping, or something that no workflow needs.
+        DocumentError: not YAML, a key twice in one mapping, or a YAML feature that no workflow needs.
     """
     try:
         return _Reader(yaml.parse(text, Loader=_LOADER)).document()
     except yaml.MarkedYAMLError as error:
-        # libyaml reads ahead: at its own bound, which depends on its version, it gives up before any value is here.
+        # libyaml reads ahead: at its own limit, which depends on its version, it fails before any value is here.
         too_deep = line_too_deep(text)
         if too_deep is not None and too_deep <= _line_of(error):
             raise DocumentError(too_deep, TOO_DEEP) from error
@@ -83,7 +83,7 @@ def parse_yaml(text: str) -> Value:
 
 
 def line_of(document: Value, path: Path) -> int | None:
-    """The line of the key or item at the end of a path, or of the last part that there is; None: no part is."""
+    """The line of the key or item at the end of a path, or of its last part that exists; None: none exists."""
     line: int | None = None
     value = document
     for part in path:
@@ -112,7 +112,7 @@ def _problem_of(error: yaml.MarkedYAMLError) -> str:
 
 
 def line_too_deep(text: str) -> int | None:
-    """The line of the bracket that goes below the deepest level, in a text that is refused already; else None."""
+    """The line of the bracket that exceeds the largest depth, in a text that was already refused; else None."""
     depth = 0
     for match in _QUOTED_OR_BRACKET.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
@@ -126,7 +126,7 @@ def _reader_line(text: str, error: yaml.reader.ReaderError) -> int:
 
 
 class _Reader:
-    """Turns a parser's events into values; recursion ends at a fixed depth."""
+    """Turns a parser's events into values, down to a fixed depth."""
 
     def __init__(self, events: Iterator[yaml.Event]) -> None:
         self._events = events
@@ -163,7 +163,7 @@ class _Reader:
         return value
 
     def _note(self, event: yaml.Event, value: Value) -> None:
-        """Check the tag, and keep the value under its anchor."""
+        """Check the tag, and store the value under its anchor."""
         tag, anchor = getattr(event, "tag", None), getattr(event, "anchor", None)
         if tag is not None and tag not in _TAGS:
             raise DocumentError(_line(event), f"the tag {tag} means nothing here; leave it out")
@@ -172,7 +172,7 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Value:
         text = event.value
-        if event.style or event.tag is not None:  # quoted, a block, or marked as !!str
+        if event.style or event.tag is not None:  # quoted, a block, or tagged !!str
             return text
         return None if text in _NULLS else Plain(text)
 
@@ -222,7 +222,7 @@ def _to_merge(value: Value, line: int) -> list[Mapping]:
 
 
 def _merge(mapping: Mapping, other: Mapping) -> None:
-    """Take over what the mapping does not say itself, with the lines where it stands."""
+    """Copy the keys that the mapping lacks, with their lines."""
     for key, value in other.items():
         if key not in mapping:
             mapping[key] = value

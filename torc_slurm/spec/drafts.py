@@ -1,4 +1,4 @@
-"""Jobs, files and user data with their parameters put in, all references still names; pure but for tables in files."""
+"""Jobs, files and user data with parameters inserted and references still as names. Pure, but reads tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torc_slurm.spec.parameters import MOST_JOBS, Combination, Template, braces_
 from torc_slurm.spec.tables import rows_of
 from torc_slurm.spec.values import LONGEST_COMMAND_BYTES
 
-# Lists of names and of regular expressions of a job, in the order in which they are looked at.
+# A job's lists of names and of regular expressions, in the order of evaluation.
 LISTS = (
     "depends_on",
     "depends_on_regexes",
@@ -39,7 +39,7 @@ Parametrized = JobModel | FileModel | DatasetModel | UserDataModel
 
 @dataclass
 class JobDraft:
-    """A job whose references are names; ``source`` is its index in the file, ``lists`` has those of `LISTS` it has."""
+    """A job whose references are names; ``source`` is its index in the file, ``lists`` has its entries of `LISTS`."""
 
     source: int
     name: str
@@ -53,7 +53,7 @@ class JobDraft:
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def is_the_same_but_for_lists(self, other: JobDraft) -> bool:
-        """Whether both are one job that is written with parameters to name others in its lists."""
+        """Whether both are one job, written with parameters only to name others in its lists."""
         return (
             self.source == other.source
             and self.command == other.command
@@ -66,13 +66,13 @@ class JobDraft:
         )
 
     def take_lists_of(self, other: JobDraft) -> None:
-        """Name what the other names too."""
+        """Add the other's names."""
         for key, names in other.lists.items():
             self.lists[key] = (*self.lists.get(key, ()), *names)
 
 
 class NamedPath(NamedTuple):
-    """A file, dataset or user data (``value`` is then its data) under its name; ``source`` as in `JobDraft`."""
+    """A file, dataset or user data (``value`` is then its data) with its name; ``source`` as in `JobDraft`."""
 
     source: int
     name: str
@@ -80,7 +80,7 @@ class NamedPath(NamedTuple):
 
 
 class Shared:
-    """The workflow's own parameters, or its table, which others may use."""
+    """The workflow's own parameters, or its table, which jobs and files may use."""
 
     def __init__(self, model: WorkflowModel) -> None:
         """Read the workflow's table.
@@ -98,7 +98,7 @@ class Shared:
                 self._of_jobs.setdefault(name, given)
 
     def combinations(self, item: Parametrized, what: str) -> tuple[set[str], Iterator[Combination]] | None:
-        """The names of an item's parameters and their combinations; None where it has none.
+        """The names of an item's parameters and their combinations; None if it has none.
 
         Raises:
             InputError: they are given in two ways, or are wrong.
@@ -133,13 +133,13 @@ class Shared:
         return self._table
 
     def _meant_by_braces(self, name: str) -> dict[str, object]:
-        """A file ``raw_{i}`` without parameters of its own has those that jobs, or the workflow, give ``i``."""
+        """The parameters of a file ``raw_{i}`` that declares none: those that jobs, or the workflow, give ``i``."""
         known = self._parameters | self._of_jobs
         return {each: known[each] for each in _PLACEHOLDER.findall(name) if each in known}
 
 
 def job_drafts(source: int, job: JobModel, shared: Shared) -> Iterator[JobDraft]:
-    """The jobs that one of the file means.
+    """The jobs that one job in the file describes.
 
     Raises:
         InputError: its parameters are wrong, or a command becomes too long.
@@ -189,7 +189,7 @@ def job_drafts(source: int, job: JobModel, shared: Shared) -> Iterator[JobDraft]
 
 
 def _joined(script: str | None, command: str) -> str:
-    """The script stands in front: words such as ``bash env.sh``, or whole lines that set things up."""
+    """The script before the command: words such as ``bash env.sh``, or whole lines of preparation."""
     if not script or not script.strip():
         return command
     return (
@@ -204,7 +204,7 @@ def _fits(command: str, name: str) -> str:
 
 
 def merged_jobs(drafts: Iterator[JobDraft]) -> Iterator[JobDraft]:
-    """Jobs that differ only in what they name are one job: ``aggregate`` with parameters waits for all of them.
+    """Merge jobs that differ only in what they name: ``aggregate`` with parameters waits for all of them.
 
     Raises:
         InputError: there are too many.
@@ -225,7 +225,7 @@ def merged_jobs(drafts: Iterator[JobDraft]) -> Iterator[JobDraft]:
 def path_drafts(
     items: Sequence[FileModel | DatasetModel], what: str, shared: Shared
 ) -> Iterator[NamedPath | tuple[int, str]]:
-    """The files (or datasets) that are meant; ``(index, message)`` for each that is wrong."""
+    """The files (or datasets) that the entries describe; ``(index, message)`` for each wrong entry."""
     for source, item in enumerate(items):
         try:
             found = shared.combinations(item, f"{what} {item.name!r}")
@@ -241,7 +241,7 @@ def path_drafts(
 
 
 def user_data_drafts(items: Sequence[UserDataModel], shared: Shared) -> Iterator[NamedPath | tuple[int, str]]:
-    """The user data that are meant, parameters put into every text of them; as `path_drafts`."""
+    """The user data that the entries describe, with parameters inserted into every text; like `path_drafts`."""
     for source, item in enumerate(items):
         try:
             found = shared.combinations(item, f"user data {item.name!r}")

@@ -1,8 +1,7 @@
-"""Changes values of requirements in the text of a workflow file, and not a character beside them.
+"""Changes values of requirements in the text of a workflow file, and no other character.
 
-The text is parsed for the places of values only; what stands there is put in place as text. So comments, order, quotes
-and layout stay as they are, in YAML and in JSON. The result is read again: it must be the same workflow but for what
-was to be changed.
+The text is parsed only for the positions of values, and these are replaced in the text. So comments, order, quotes and
+layout stay, in YAML and in JSON. The result is parsed again: it must be the same workflow except for the changes.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from torc_slurm.spec.workflow import Requirement, Workflow
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _REQUIREMENTS = "resource_requirements"
 _ALIAS = re.compile(r"\*[^\s,\[\]{}]+")
-# What may hold something of JSON or JSON5 that YAML would refuse: texts, comments, white space.
+# Parts of JSON or JSON5 that YAML would refuse: texts, comments, white space.
 _NOT_YAML = re.compile(
     r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|//[^\n]*|/\*.*?\*/|[\t\x7f-\x9f\u2028\u2029\ufeff]""", re.DOTALL
 )
 
 
 class Change(NamedTuple):
-    """A key of a requirement: its new value, and the values that may stand there now."""
+    """A key of a requirement: its new value, and the values that it may have now."""
 
     requirement: str
     key: str
@@ -44,14 +43,14 @@ class _Edit(NamedTuple):
 
 
 def edit_requirements(text: str, source: str, changes: Sequence[Change], form: Form = "yaml") -> str:
-    """The text with the changes made; the same text where there is nothing to change.
+    """The text with the changes; the same text if nothing changes.
 
     Args:
-        source: what to call it in errors.
+        source: its name in errors.
 
     Raises:
         SpecError: the text is not a workflow.
-        InputError: it does not say what it is expected to say, or says it in a way that cannot be changed in one place.
+        InputError: the file has another value than expected, or one that cannot be changed in one place.
     """
     before = parse_workflow(text, source, form)
     wanted = _wanted(before, changes, source)
@@ -68,14 +67,14 @@ def edit_requirements(text: str, source: str, changes: Sequence[Change], form: F
 
 
 def unified_diff(before: str, after: str, path: str) -> str:
-    """The difference as ``diff -u`` shows it; empty where there is none."""
+    """The difference like ``diff -u``; empty if there is none."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     lines = difflib.unified_diff(old, new, f"{path} (before)", f"{path} (after)")
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 
 def _wanted(workflow: Workflow, changes: Sequence[Change], source: str) -> dict[str, dict[str, str | int]]:
-    """What is to be changed, by requirement and key: without what is there already."""
+    """The changes by requirement and key, without those that the file has already."""
     requirements = {each.name: each for each in workflow.requirements}
     wanted: dict[str, dict[str, str | int]] = {}
     for change in changes:
@@ -110,7 +109,7 @@ def _edits(text: str, wanted: Mapping[str, Mapping[str, str | int]], source: str
 
 
 def _as_long(match: re.Match[str]) -> str:
-    """As many characters that YAML reads: texts stay texts, comments become blanks."""
+    """As many characters, but valid YAML: texts stay texts, comments become blanks."""
     found = match[0]
     if found[0] in "\"'":
         inner = re.sub(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}", "xxxxxx", found)
@@ -141,7 +140,7 @@ def _edit(text: str, node: yaml.MappingNode, key: str, new: str | int, *, is_jso
 
 
 def _replacement(text: str, name: yaml.Node, value: yaml.Node, new: str | int, *, is_json: bool) -> _Edit:
-    """In place of the value; of an alias, where the value itself stands elsewhere."""
+    """Replace the value; for an alias, the value where it is defined."""
     if value.start_mark.index < name.end_mark.index:  # an anchor always stands before its aliases
         alias = _ALIAS.search(text, name.end_mark.index)
         if alias is not None:
@@ -153,7 +152,7 @@ def _replacement(text: str, name: yaml.Node, value: yaml.Node, new: str | int, *
 
 
 def _insertion(node: yaml.MappingNode, key: str, new: str | int, *, is_json: bool) -> _Edit:
-    """A key that was not written: after the first one, on a line of its own where the others have theirs."""
+    """Insert a missing key: after the first one, on its own line if the others have theirs."""
     place = node.value[min(1, len(node.value) - 1)][0].start_mark
     written = f'"{key}"' if is_json else key
     pair = f"{written}: {_quoted(new, '', is_json=is_json)}"
@@ -171,7 +170,7 @@ def _quoted(value: str | int, quote: str, *, is_json: bool) -> str:
 def _check(
     before: Workflow, edited: str, wanted: Mapping[str, Mapping[str, str | int]], source: str, form: Form
 ) -> None:
-    """Read what came out: it must differ in what was wanted, and in nothing else."""
+    """Parse the result: it must have the wanted changes and no others."""
     expected = tuple(_changed(each, wanted.get(each.name, {})) for each in before.requirements)
     try:
         after = parse_workflow(edited, source, form)
@@ -189,7 +188,7 @@ def _todo(wanted: Mapping[str, Mapping[str, str | int]]) -> str:
 
 
 def _content(workflow: Workflow) -> Workflow:
-    """Without the warnings, which name lines."""
+    """The workflow without warnings, which contain line numbers."""
     return dataclasses.replace(workflow, warnings=())
 
 

@@ -1,4 +1,4 @@
-"""Puts parameters into jobs and resolves every name in a workflow file: from the model to a checked workflow; pure."""
+"""Inserts parameters and resolves every name in a workflow file: from the model to a checked workflow; pure."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Path = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
-    """What is wrong, and the path in the document of what is to be changed."""
+    """An error, and the path in the document of what to change."""
 
     path: DocumentPath
     message: str
 
 
 class _Resolved(NamedTuple):
-    """All that is known once every name is resolved."""
+    """The result of resolving every name."""
 
     drafts: list[JobDraft]
     found: Found
@@ -53,7 +53,7 @@ class _Resolved(NamedTuple):
 
 
 def check_workflow(model: WorkflowModel) -> tuple[Workflow | None, list[Problem]]:
-    """The workflow that a file means, with warnings that have no line; or None and all that is wrong."""
+    """The workflow in a file, with warnings that have no line; or None and all errors."""
     problems = [
         problem
         for key in ("resource_requirements", "slurm_schedulers", "failure_handlers")
@@ -73,7 +73,7 @@ def check_workflow(model: WorkflowModel) -> tuple[Workflow | None, list[Problem]
 
 
 def warnings_of(model: WorkflowModel) -> Iterator[Problem]:
-    """What is allowed and most likely not meant."""
+    """What is allowed but probably not meant."""
     unused = unused_line(model)
     if unused is not None:
         yield Problem((), unused)
@@ -147,7 +147,7 @@ def _same_names(model: WorkflowModel, drafts: Sequence[JobDraft]) -> Iterator[Pr
 
 
 def _unknown_names(model: WorkflowModel, drafts: Sequence[JobDraft]) -> Iterator[Problem]:
-    """Requirements, schedulers and failure handlers that jobs name and that are not there."""
+    """Requirements, schedulers and failure handlers that jobs name but that do not exist."""
     for key, attribute, listed in (
         ("resource_requirements", "requirement", model.resource_requirements),
         ("scheduler", "scheduler", model.slurm_schedulers),
@@ -195,7 +195,7 @@ def _resolved(
 def _dependencies_of(
     index: int, draft: JobDraft, names: Names, by_artifacts: list[int], problems: list[Problem]
 ) -> tuple[int, ...]:
-    """Each once, in order; a regular expression never means the job itself."""
+    """Each once, in order; a regular expression never matches the job itself."""
     if not draft.lists and not by_artifacts:
         return ()
     found: dict[int, None] = {}
@@ -283,7 +283,7 @@ def _execution(execution: ExecutionModel) -> Execution:
 
 
 def _rules(handler: FailureHandlerModel) -> tuple[Rule, ...]:
-    """The rules in the order in which they are looked at: those for certain exit codes first."""
+    """The rules in the order of evaluation: those for certain exit codes first."""
     found = [
         Rule(None if rule.match_all_exit_codes else tuple(rule.exit_codes), rule.recovery_script, rule.max_retries)
         for rule in handler.rules

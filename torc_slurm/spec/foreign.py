@@ -1,7 +1,7 @@
-"""Keys of the Rust torc that mean something else here, or nothing: what is told of each.
+"""Keys of the Rust torc that mean something else here, or nothing, and the message for each.
 
-Two kinds. `UNUSED` are taken: jobs run as they would without them. `REFUSED` are not, because a workflow that relies
-on them would not do what it says; each has what to do instead. Pure.
+There are two kinds. `UNUSED` keys are accepted: jobs run as they would without them. `REFUSED` keys are not, because a
+workflow that relies on them would not work as written; each message says what to do instead. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from torc_slurm.spec.model import WorkflowModel
 
-# By where they stand. A text tells what happens instead, where that is not simply nothing.
+# By place. A text says what happens instead, if that is not simply nothing.
 UNUSED: dict[str, dict[str, str]] = {
     "": {
         "user": "",
@@ -69,12 +69,12 @@ REFUSED: dict[str, dict[str, str]] = {
 
 
 def refused(place: str, key: str) -> str | None:
-    """What to do instead of a key at this place (``jobs``, ``""`` for the top); None: it is not known at all."""
+    """What to do instead of a key at this place (``jobs``, ``""`` for the top); None: the key is unknown."""
     return REFUSED.get(place, {}).get(key)
 
 
 def unused_line(model: WorkflowModel) -> str | None:
-    """One line that names every key of the file that changes nothing here; None where there is none."""
+    """One line that names every key of the file without effect; None if there is none."""
     found = dict.fromkeys(_unused(model))
     if not found:
         return None
@@ -98,7 +98,7 @@ def _at(model: WorkflowModel, place: str) -> list[Any]:
 
 
 def _means_something(key: str, value: object) -> bool:
-    """Whether the value asks for anything: what is false, or what happens here anyway, does not."""
+    """Whether the value requests anything: false, or what happens anyway, does not."""
     said = str(value).lower()
     if key == "compute_node":
         return isinstance(value, dict) and str(value.get("enabled", "false")).lower() == "true"

@@ -1,4 +1,4 @@
-"""Reads JSON and JSON5 into plain values; where a value stands is found only when somebody asks for its line.
+"""Reads JSON and JSON5 into plain values. The line of a value is found only on demand.
 
 Numbers, true and false stay as they were written, as in YAML (see `torc_slurm.spec.document`): the key decides.
 """
@@ -31,7 +31,7 @@ _TRUE, _FALSE = Plain("true"), Plain("false")
 
 
 class _KeyTwice(Exception):
-    """A key stands twice in one object; where is found out afterwards."""
+    """A key occurs twice in one object; the line is found afterwards."""
 
 
 def parse_json(text: str) -> Value:
@@ -67,7 +67,7 @@ def parse_json5(text: str) -> Value:
     except DocumentError as error:
         if not error.problem.startswith("not JSON"):
             raise
-    import json5  # costs 30 ms: only where it is needed
+    import json5  # costs 30 ms: only if needed
 
     try:
         value = json5.loads(
@@ -91,7 +91,7 @@ def json_line_of(text: str, path: Path) -> int | None:
 
 
 def _is_json5(text: str) -> bool:
-    """Whether the text is JSON5, looked at only where it is not JSON."""
+    """Whether the text is JSON5; called only if it is not JSON."""
     if len(text) > 100_000 or not text.strip():
         return False
     import json5
@@ -145,7 +145,7 @@ class _Tokens:
         self.advance()
 
     def advance(self) -> None:
-        """On to the next token that means something; an empty kind at the end."""
+        """Go to the next token that is not white space or a comment; an empty kind at the end."""
         for match in self._found:
             kind = match.lastgroup
             if kind == "break":
@@ -160,7 +160,7 @@ class _Tokens:
 
 
 def _places(text: str) -> Value:
-    """The document with the line of each key and item; its scalars are missing.
+    """The document with the line of each key and item, without its scalars.
 
     Raises:
         DocumentError: nested too deeply, or a key twice in one object.

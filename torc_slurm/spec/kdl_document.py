@@ -1,8 +1,7 @@
-"""Reads a workflow file in KDL into the same plain values as YAML and JSON give.
+"""Reads a workflow file in KDL into the same plain values as YAML and JSON.
 
-In KDL each job is a node ``job "name" { … }`` of its own, and what is a list elsewhere is a node written several times:
-the tables here say which. ckdl reads the text; it does not tell lines, so these come from going over its braces and
-line ends once more.
+In KDL each job is its own node ``job "name" { … }``, and what is a list elsewhere is a node written several times: the
+tables here say which. ckdl parses the text but gives no lines, so a second pass over braces and line ends finds them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _OBJECTS = {
     "action": "actions",
 }
 _OBJECT_KEYS = frozenset(_OBJECTS.values())
-# Nodes inside those, each adding its arguments to a list.
+# Nodes inside those, each of which adds its arguments to a list.
 _LISTS = {
     "depends_on_job": "depends_on",
     "depends_on": "depends_on",
@@ -49,7 +48,7 @@ _LISTS = {
     "access_group": "access_groups",
 }
 _ENDS_OF_LISTS = ("_regexes", "_files", "_datasets", "_groups", "_options")
-_MAPPINGS = frozenset(("parameters", "variables", "env", "slurm_defaults"))  # their keys are the user's own
+_MAPPINGS = frozenset(("parameters", "variables", "env", "slurm_defaults"))  # users choose their keys
 
 
 _TOKEN = re.compile(
@@ -64,7 +63,7 @@ _COMMENT_MARK = re.compile(r"/\*|\*/")
 
 @dataclass
 class _Place:
-    """Where a node stands: the line on which it begins, the part of the text, and the places of its children."""
+    """The position of a node: the line on which it begins, its part of the text, and the positions of its children."""
 
     line: int
     start: int
@@ -91,7 +90,7 @@ def parse_kdl(text: str) -> Value:
 
 
 def _object(nodes: list[ckdl.Node], places: list[_Place], line: int, *, parent: str) -> Mapping:
-    """A node's children, or the whole text, as one object; ``line`` is for those whose places are not known."""
+    """A node's children, or the whole text, as one object; ``line`` is for children with unknown positions."""
     found = Mapping()
     is_known = len(places) == len(nodes)
     for index, node in enumerate(nodes):
@@ -172,7 +171,7 @@ def _put(found: Mapping, key: str, value: Value, line: int) -> None:
 
 
 def _scalar(value: object) -> Value:
-    """Numbers and truths as texts that the key gives a meaning; a quoted text stays one."""
+    """Numbers and booleans as text that the key interprets; a quoted text stays text."""
     if isinstance(value, ckdl.Value):
         value = value.value
     if value is None or isinstance(value, str):
@@ -186,7 +185,7 @@ def _scalar(value: object) -> Value:
 
 
 class _Scanner:
-    """Goes over a text once: where its nodes stand, by braces and line ends outside of texts and comments."""
+    """Goes over a text once and finds its nodes, by braces and line ends outside of texts and comments."""
 
     def __init__(self, text: str) -> None:
         self.top: list[_Place] = []
@@ -198,7 +197,7 @@ class _Scanner:
         self._is_left_out = False
 
     def scan(self) -> None:
-        """Find all.
+        """Find all nodes.
 
         Raises:
             DocumentError: nested too deeply.
@@ -252,7 +251,7 @@ class _Scanner:
 
 
 def _end_of_comment(text: str, at: int) -> int:
-    """The end of a comment in whose beginning this is, comments in it too; -1: it has none."""
+    """The end of a comment that begins here, with comments inside it; -1: it has no end."""
     depth = 1
     for match in _COMMENT_MARK.finditer(text, at):
         depth += 1 if match[0] == "/*" else -1
@@ -262,7 +261,7 @@ def _end_of_comment(text: str, at: int) -> int:
 
 
 def _line_of_error(text: str, places: list[_Place]) -> int:
-    """The line of the first node, and in it of the first child, that cannot be read alone."""
+    """The line of the first node, and in it of the first child, that cannot be parsed alone."""
     line = 1
     while places:
         wrong = next((place for place in places if not _can_be_read(text[place.start : place.end])), None)

@@ -1,4 +1,4 @@
-"""Reads a workflow file: text, model, checked workflow; whatever is wrong is said with file and line."""
+"""Reads a workflow file: text, model, checked workflow; every error with file and line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MUST_BE = {
 
 
 def form_of(path: str) -> Form:
-    """How a file is written, by its name: ``.json``, ``.json5``, ``.kdl``, else YAML."""
+    """The form of a file, by its name: ``.json``, ``.json5``, ``.kdl``, else YAML."""
     return _FORMS.get(os.path.splitext(path)[1].lower(), "yaml")
 
 
@@ -43,7 +43,7 @@ def load_workflow(path: str) -> Workflow:
     """The workflow in a YAML, JSON, JSON5 or KDL file (see `form_of`).
 
     Raises:
-        SpecError: something in it is wrong; each problem with its line.
+        SpecError: the file has errors; each with its line.
         InputError: the file cannot be read.
     """
     return parse_workflow(_read(path), path, form_of(path))
@@ -53,10 +53,10 @@ def parse_workflow(text: str, source: str, form: Form = "yaml") -> Workflow:
     """The workflow in a text.
 
     Args:
-        source: what to call it in problems and warnings: the file's name.
+        source: its name in problems and warnings: the file's name.
 
     Raises:
-        SpecError: something in it is wrong; each problem with its line.
+        SpecError: the text has errors; each with its line.
     """
     try:
         return _checked(text, source, form)
@@ -80,7 +80,7 @@ def _checked(text: str, source: str, form: Form) -> Workflow:
 
 
 def _document(text: str, form: Form) -> tuple[Value, Callable[[Path], int | None]]:
-    """The document, and how to find the line of a path in it."""
+    """The document, and a function that finds the line of a path in it."""
     if form == "yaml":
         document = parse_yaml(text)
     elif form == "kdl":
@@ -114,7 +114,7 @@ def _located(source: str, line: Callable[[Path], int | None], problems: Iterable
 
 
 def _problems(errors: Sequence[Any]) -> Iterator[Problem]:
-    """One for each error, without those that a mistyped key explains: then it is not missing as well."""
+    """One for each error, without those that a mistyped key explains: it is not reported as missing too."""
     unknown = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
     mistyped = {(*path[:-1], nearest_of(str(path[-1]), list(_model_at(path[:-1]).model_fields))) for path in unknown}
     return (_problem(error) for error in errors if error["type"] != "missing" or error["loc"] not in mistyped)
@@ -150,7 +150,7 @@ def _reason(error: Any) -> str:  # noqa: ANN401 - as above
 
 
 def _above(path: Sequence[str | int]) -> Sequence[str | int]:
-    """Where the named key stands: list indices under it are left out."""
+    """The path of the named key, without list indices below it."""
     named = [place for place, part in enumerate(path) if isinstance(part, str)]
     return path[: named[-1]] if named else ()
 
@@ -175,13 +175,13 @@ def _shown(path: Sequence[str | int]) -> str:
 
 
 def _place(path: Sequence[str | int]) -> str:
-    """The named key that holds the last one: ``jobs`` for ``jobs[3].label``."""
+    """The named key that contains the last one: ``jobs`` for ``jobs[3].label``."""
     named = [part for part in path[:-1] if isinstance(part, str)]
     return named[-1] if named else ""
 
 
 def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
-    """The model of the object at a path, by the annotations of the models above it."""
+    """The model of the object at a path, from the annotations of the models above it."""
     model: type[BaseModel] = WorkflowModel
     for part in path:
         if isinstance(part, str) and part in model.model_fields:

@@ -1,8 +1,7 @@
-"""What a user may write: every key, its type and its bounds, checked with pydantic. No key is known here by chance.
+"""Every key of a workflow file, its type and its bounds, checked with pydantic.
 
-The names are those of the Rust torc where it has them. What concerns several keys of different objects (names that
-refer to one another, cycles) is checked in `torc_slurm.spec.expand`. Keys typed `Unused` are taken and change nothing
-here (see `torc_slurm.spec.foreign`).
+The names are those of the Rust torc where it has them. `torc_slurm.spec.expand` checks what concerns several objects
+(references, cycles). Keys typed `Unused` are accepted and have no effect (see `torc_slurm.spec.foreign`).
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _GRANULARITIES = {"Summary": "summary", "TimeSeries": "time_series"}
 _SIGNALS = frozenset(("TERM", "SIGTERM", "15"))
 
 
-def _granularity(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+def _granularity(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     return _GRANULARITIES.get(str(value), str(value)) if isinstance(value, str) else value
 
 
@@ -61,15 +60,15 @@ class _Model(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _nothing_said(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
-        """A key without a value is a key not written."""
+    def _nothing_said(cls, value: Any) -> Any:  # noqa: ANN401 - any value of a document
+        """A key without a value counts as absent."""
         if isinstance(value, dict) and None in value.values():
             return {name: each for name, each in value.items() if each is not None}
         return value
 
 
 class _Parametrized(_Model):
-    """What parameters can make many of."""
+    """An item that parameters can multiply."""
 
     name: Text
     parameters: Parameters | None = None
@@ -153,7 +152,7 @@ class RequirementModel(_Model):
 
 
 class SchedulerModel(_Model):
-    """One of ``slurm_schedulers``: what sbatch is asked for."""
+    """One of ``slurm_schedulers``: options for sbatch."""
 
     name: Text = "default"
     account: Text | None = None
@@ -192,7 +191,7 @@ class DatasetModel(_Parametrized):
 
 
 class UserDataModel(_Parametrized):
-    """One of ``user_data``: a JSON value that jobs pass on."""
+    """One of ``user_data``: a JSON value that jobs share."""
 
     data: Any = None
     is_ephemeral: Unused = None
@@ -221,7 +220,7 @@ class FailureHandlerModel(_Model):
 
 
 class ActionModel(_Model):
-    """One of ``actions``: what is done when a run starts, jobs are ready or done, or all is over."""
+    """One of ``actions``: what to do when a run starts, jobs are ready or done, or everything is over."""
 
     trigger_type: Annotated[
         Literal[
@@ -247,7 +246,7 @@ class ActionModel(_Model):
 
 
 class JobModel(_Parametrized):
-    """One of ``jobs``, before its parameters are put in."""
+    """One of ``jobs``, before parameters are inserted."""
 
     command: Annotated[str, AfterValidator(text_), AfterValidator(command)]
     invocation_script: AnyText | None = None
@@ -282,7 +281,7 @@ class WorkflowModel(_Model):
     description: AnyText | None = None
     parameters: Parameters | None = None
     parameters_file: Text | None = None
-    variables: Any = None  # put into the other texts before this is read
+    variables: Any = None  # inserted into the other texts before this is read
     env: Environment = Field(default_factory=dict)
     resource_monitor: MonitorModel = MonitorModel()
     execution_config: ExecutionModel = ExecutionModel()

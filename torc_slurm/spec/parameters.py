@@ -1,4 +1,4 @@
-"""Parameters: one job written down, many jobs meant. Ranges and lists, their combinations, and ``{i:03d}`` in texts."""
+"""Parameters: one entry for many jobs. Ranges and lists, their combinations, and ``{i:03d}`` in texts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Combination = Mapping[str, Setting]
 
 
 class _Range(NamedTuple):
-    """A range that was written, and how many values it has; they are not made yet."""
+    """A range as written, and its number of values; they are not made yet."""
 
     first: Decimal
     step: Decimal
@@ -47,17 +47,17 @@ def settings_of(name: str, given: object) -> list[Setting]:
     """The values of one parameter.
 
     Args:
-        given: ``"1:10"`` (both ends belong to it), ``"0:100:10"``, a list of numbers and texts, a list in quotes
+        given: ``"1:10"`` (with both ends), ``"0:100:10"``, a list of numbers and texts, a list in quotes
             (``"[0.1, 0.01]"``), ``"@file"`` with a value on each line, or one value.
 
     Raises:
-        InputError: the name cannot stand in braces, the range is not one, or there is no value.
+        InputError: the name cannot stand in braces, the range is wrong, or there is no value.
     """
     return list(_made(_read(name, given)))
 
 
 def combinations_of(given: Mapping[str, object], mode: str) -> Iterator[Combination]:
-    """Every combination of the values of parameters as they were written; counted before any of them is made.
+    """Every combination of the values of parameters as written; counted before any of them is made.
 
     Raises:
         InputError: as `settings_of` and `combinations`.
@@ -98,10 +98,10 @@ def check_count(lengths: Mapping[str, int], mode: str) -> None:
 
 
 class Template:
-    """A text in which ``{name}`` and ``{name:format}`` of declared parameters are to be replaced.
+    """A text in which ``{name}`` and ``{name:format}`` of declared parameters are replaced.
 
-    All other braces stay as they are, so does ``${name}``, which is the shell's. A text is split once, however many
-    combinations fill it.
+    All other braces stay, and so does ``${name}``, which belongs to the shell. A text is split once for all
+    combinations.
     """
 
     def __init__(self, text: str, pattern: re.Pattern[str]) -> None:
@@ -121,7 +121,7 @@ class Template:
 
     @property
     def names(self) -> set[str]:
-        """The parameters that are named in it."""
+        """The parameters in the text."""
         return {part[1] for part in self._parts if isinstance(part, tuple)}
 
     def fill(self, combination: Combination) -> str:
@@ -146,13 +146,13 @@ def braces_of(names: Sequence[str]) -> re.Pattern[str]:
 
 
 def substitution(names: Sequence[str]) -> Callable[[str, Combination], str]:
-    """A function that puts values in place of ``{name}`` and ``{name:format}`` in a text (see `Template`)."""
+    """A function that replaces ``{name}`` and ``{name:format}`` in a text by values (see `Template`)."""
     pattern = braces_of(names)
     return lambda text, combination: Template(text, pattern).fill(combination)
 
 
 def shell_variables(text: str, names: Sequence[str]) -> list[str]:
-    """The parameters that a text names as ``${name}``: most likely by mistake."""
+    """The parameters that a text uses as ``${name}``: probably a mistake."""
     return [name for name in names if f"${{{name}}}" in text]
 
 
@@ -160,14 +160,14 @@ def check_name(name: str, what: str = "parameter") -> None:
     """Refuse a name that cannot stand in braces.
 
     Raises:
-        InputError: it is no word.
+        InputError: it is not a word.
     """
     if _NAME.fullmatch(name) is None:
         raise InputError(f"{what} {name!r} must be a word of letters, digits and _, so that it can stand in braces")
 
 
 def setting_of(text: str) -> Setting:
-    """A value by its looks: a whole number, a number, else a text."""
+    """A value by its form: a whole number, a number, else a text."""
     if _INTEGER.fullmatch(text):
         return Setting(text, int(text))
     return Setting(text, float(text) if _REAL.fullmatch(text) else text)
@@ -210,7 +210,7 @@ def _item(name: str, given: object) -> Setting:
     if isinstance(given, bool) or not isinstance(given, (str, int, float)):
         raise InputError(f"parameter {name!r} has a value that is neither a number nor a text: {given!r}")
     text = str(given)
-    if isinstance(given, str) and not isinstance(given, Plain):  # in quotes: a text, whatever it looks like
+    if isinstance(given, str) and not isinstance(given, Plain):  # in quotes: a text, whatever its form
         return Setting(text, text)
     return setting_of(text)
 
@@ -249,7 +249,7 @@ def _quoted_list(name: str, text: str) -> list[Setting]:
 
 
 def _lines_of(name: str, path: str) -> list[Setting]:
-    """One value on each line of a file; blank lines and those that begin with # are left out."""
+    """One value per line of a file, without blank lines and lines that begin with #."""
     lines = [line.strip() for line in read_table(path, f"parameter {name!r}").splitlines()]
     found = [setting_of(line) for line in lines if line and not line.startswith("#")]
     if not found:
@@ -258,7 +258,7 @@ def _lines_of(name: str, path: str) -> list[Setting]:
 
 
 def read_table(path: str, whose: str) -> str:
-    """The text of a file of parameters, which is looked for where torc was called.
+    """The text of a file of parameters; a relative path starts where torc was called.
 
     Raises:
         InputError: it cannot be read.
@@ -289,7 +289,7 @@ def _range(name: str, text: str) -> _Range:
 
 
 def _has_fraction(found: _Range) -> bool:
-    """Whether it is written with decimal places, ``1.0:3.0``: then its values are too."""
+    """Whether it is written with decimals, ``1.0:3.0``: then its values have them too."""
     return found.first.as_tuple().exponent != 0 or found.step.as_tuple().exponent != 0
 
 

@@ -12,10 +12,10 @@ from torc_slurm.spec.parameters import MOST_JOBS, Combination, Setting, check_na
 
 
 def rows_of(path: str) -> list[Combination]:
-    """The rows of a table; ``.csv``, ``.json`` (a list of objects), ``.jsonl`` or ``.ndjson`` (one object on a line).
+    """The rows of a table; ``.csv``, ``.json`` (a list of objects), ``.jsonl`` or ``.ndjson`` (one object per line).
 
     Raises:
-        InputError: the file cannot be read, is no table, or has no rows.
+        InputError: the file cannot be read, is not a table, or has no rows.
     """
     text = read_table(path, "parameters_file")
     name = path.lower()
@@ -88,7 +88,7 @@ def _of_objects(found: object, path: str) -> list[Combination]:
 
 
 def _setting(value: object) -> Setting:
-    """Numbers by their looks; what is neither number nor text as JSON writes it."""
+    """Numbers by their form; other values that are not text, as JSON writes them."""
     if isinstance(value, Plain):
         return setting_of(str(value))
     text = value if isinstance(value, str) else json.dumps(value)

@@ -1,6 +1,6 @@
-"""The types of values in a workflow file: how each reads its text, and its bounds.
+"""The types of values in a workflow file: how to parse each from text, and its bounds.
 
-Scalars come as text (see `torc_slurm.spec.document`), so each type reads its own.
+Scalars are text (see `torc_slurm.spec.document`), so each type parses its own.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from torc_slurm.errors import InputError
 from torc_slurm.units import parse_iso_duration, parse_slurm_time, slurm_memory_mib
 
-LONGEST_COMMAND_BYTES = 131_071  # the kernel's MAX_ARG_STRLEN, less the closing NUL: one word of a command line
+LONGEST_COMMAND_BYTES = 131_071  # the kernel's MAX_ARG_STRLEN without the closing NUL: one word of a command line
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _OPTION = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 _WHOLE_MEBIBYTES = re.compile(r"[0-9]{1,12}", re.ASCII)
-# What torc itself sets, what would not be one allocation, or would not come back.
+# Options that torc itself sets, that make several allocations, or after which sbatch does not return at once.
 _REFUSED_OPTIONS = frozenset(("array", "wrap", "parsable", "test-only", "wait", "help", "version", "usage"))
 
 
-def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+def _whole(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -34,14 +34,14 @@ def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
     raise ValueError("must be a whole number")
 
 
-def _number(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+def _number(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     try:
         return float(value)
     except (TypeError, ValueError):
         raise ValueError("must be a number") from None
 
 
-def _truth(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+def _truth(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     found = value if isinstance(value, bool) else _TRUTHS.get(value.lower()) if isinstance(value, str) else None
     if found is None:
         raise ValueError("must be true or false")
@@ -74,9 +74,9 @@ def command(value: str) -> str:
 
 
 def understood(check: Callable[[str], object]) -> Callable[[str], str]:
-    """A validator that refuses what ``check`` refuses, and keeps the text as it was written.
+    """A validator that refuses what ``check`` refuses, and keeps the text as written.
 
-    Its message begins after the text, which is named, with its key, by whoever reports it.
+    Its message lacks the text itself: the caller adds it, with its key.
     """
 
     def validate(value: str) -> str:
@@ -91,7 +91,7 @@ def understood(check: Callable[[str], object]) -> Callable[[str], str]:
 
 
 def wall_time_seconds(value: str) -> object:
-    """ISO 8601 is taken too: the run times beside it are written so.
+    """Seconds of a time limit; ISO 8601 is accepted too, because run times in the same file use it.
 
     Raises:
         InputError: not a time limit.
@@ -103,7 +103,7 @@ def wall_time_seconds(value: str) -> object:
 
 
 def is_iso_duration(value: str) -> bool:
-    """Whether a wall time is meant as ISO 8601 (``PT4H``) and not as Slurm's (``04:00:00``, ``Partition_Limit``)."""
+    """Whether a wall time is ISO 8601 (``PT4H``) and not Slurm's (``04:00:00``, ``Partition_Limit``)."""
     return re.match(r"P[T0-9]", value) is not None
 
 
@@ -115,7 +115,7 @@ def slurm_memory(value: str) -> str:
     return f"{slurm_memory_mib(value)}M"
 
 
-def _words(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+def _words(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     """A list of words, or a line that is split as a shell splits it."""
     if not isinstance(value, str):
         return value
@@ -132,16 +132,16 @@ def _options(values: list[str]) -> list[str]:
     return values
 
 
-def one_or_more(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+def one_or_more(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     return [value] if isinstance(value, str) else value
 
 
-def exact(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+def exact(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     """The text itself: pydantic before 2.10 does not find a `Plain` among the values of a Literal."""
     return str(value) if isinstance(value, str) else value
 
 
-def lines(value: Any) -> Any:  # noqa: ANN401 - whatever the document holds
+def lines(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     return value.splitlines() if isinstance(value, str) else value
 
 
@@ -153,7 +153,7 @@ def environment(value: dict[str, str]) -> dict[str, str]:
 
 
 def defaults(value: dict[str, Any]) -> dict[str, Any]:
-    """Option names without dashes in front, ``_`` for ``-`` allowed; values are texts, or true for a bare option."""
+    """Option names without leading dashes, ``_`` for ``-`` allowed; values are texts, or true for a bare option."""
     options = {name.lstrip("-").replace("_", "-"): each for name, each in value.items()}
     for name, each in options.items():
         if name in _REFUSED_OPTIONS or _OPTION.fullmatch(name) is None:

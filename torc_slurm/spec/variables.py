@@ -1,4 +1,4 @@
-"""Puts the workflow's ``variables`` into every text of a document before its keys are looked at; pure."""
+"""Inserts the workflow's ``variables`` into every text of a document before its keys are read; pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES_ONLY = frozenset(("use_parameters", "variables"))
 
 
 class VariableError(InputError):
-    """A variable that cannot be used; ``path`` is where it stands in the document."""
+    """A variable that cannot be used; ``path`` is its place in the document."""
 
     def __init__(self, path: tuple[str | int, ...], message: str) -> None:
         self.path = path
@@ -24,10 +24,10 @@ class VariableError(InputError):
 
 
 def with_variables(document: Value) -> Value:
-    """The document with its top ``variables`` put in place of ``{name}``, in every text but names of parameters.
+    """The document with its top ``variables`` inserted for ``{name}``, in every text except names of parameters.
 
     Raises:
-        VariableError: they are no mapping of words to texts, clash with a parameter, or are mistyped where used.
+        VariableError: they are not a mapping of words to texts, clash with a parameter, or are mistyped where used.
     """
     given = document.get("variables") if isinstance(document, dict) else None
     if not isinstance(document, dict) or given is None:

@@ -1,4 +1,4 @@
-"""A checked workflow as plain data: parameters put in, every name resolved, no cycle."""
+"""A checked workflow as plain data: parameters inserted, every name resolved, no cycle."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Execution:
 class Rule:
     """When a failure handler runs a job again: for which exit codes, after which script, how often.
 
-    ``exit_codes`` are those of the job; None: every one but 0.
+    ``exit_codes`` are the job's; None: all except 0.
     """
 
     exit_codes: tuple[int, ...] | None = None
@@ -40,7 +40,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Action:
-    """Commands that are run at an event: ``workflow_start``, ``workflow_complete``, ``jobs_ready``, ``jobs_complete``,
+    """Commands to run at an event: ``workflow_start``, ``workflow_complete``, ``jobs_ready``, ``jobs_complete``,
     ``worker_start`` or ``worker_complete``.
 
     ``jobs`` are indices: the event is that all of these are ready, or have ended.
@@ -53,7 +53,7 @@ class Action:
 
 @dataclass(frozen=True)
 class UserData:
-    """A JSON value that jobs pass on, by its name; ``data`` is JSON text."""
+    """A JSON value that jobs share, with its name; ``data`` is JSON text."""
 
     name: str
     data: str = "null"
@@ -61,7 +61,7 @@ class UserData:
 
 @dataclass(frozen=True)
 class Pool:
-    """How the allocation of a scheduler is asked for: ``count`` times its nodes, at most so many jobs at a time."""
+    """How to request a scheduler's allocation: ``count`` times its nodes, and a limit on the jobs at a time."""
 
     scheduler: str
     count: int = 1
@@ -70,7 +70,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Requirement:
-    """A named request that jobs share, per node; ``memory`` and ``runtime`` as they were written."""
+    """A named request that jobs share, per node; ``memory`` and ``runtime`` are as written."""
 
     name: str
     num_cpus: int = 1
@@ -83,9 +83,9 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What sbatch is asked for; None: nothing said. ``mem`` is whole MiB as sbatch takes it.
+    """Options for sbatch; None: not given. ``mem`` is in whole MiB, as sbatch takes it.
 
-    ``collect_afterwards``: a small job of its own collects the allocation once it has ended.
+    ``collect_afterwards``: a separate small job collects the allocation after its end.
     """
 
     name: str
@@ -109,10 +109,10 @@ class Scheduler:
 
 @dataclass(frozen=True)
 class JobSettings:
-    """What few jobs have beside their command.
+    """Settings that few jobs have.
 
-    ``output_paths`` must be there once the job has exited 0; they are relative to ``torc``'s own directory, as all
-    paths of files are. ``stdio`` is one of ``separate``, ``combined``, ``no_stdout``, ``no_stderr`` and ``none``.
+    ``output_paths`` must exist once the job has exited 0; they are relative to ``torc``'s own directory, like all paths
+    of files. ``stdio`` is one of ``separate``, ``combined``, ``no_stdout``, ``no_stderr`` and ``none``.
     """
 
     scheduler: str | None = None
@@ -126,10 +126,7 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """One job, its parameters put in; ``depends_on`` are indices into the workflow's jobs.
-
-    ``settings`` hold what few jobs have.
-    """
+    """One job with its parameters inserted; ``depends_on`` are indices into the workflow's jobs."""
 
     name: str
     command: str
