@@ -1,4 +1,4 @@
-"""``--accounting-backend`` and ``--compare`` as a user gives them, where there is no Slurm."""
+"""``--accounting-backend`` and ``--compare`` on the command line, without Slurm."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def torc(*words: object, **changed: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def output_dir(tmp_path: Path) -> Path:
-    """A step whose accounting has not come."""
+    """A step without accounting so far."""
     write(tmp_path, batch())
     return tmp_path
 
@@ -61,13 +61,16 @@ def test_the_epilog_says_it_and_disturbs_nothing(output_dir: Path) -> None:
     assert done.returncode == 0
     assert "epilog: TORC_ACCOUNTING_BACKEND='db' is unknown" in done.stderr
     done = torc(*words, "--accounting-backend", "auto", SLURM_JOB_ID="7", SLURMD_NODENAME="n1")
-    assert (done.returncode, done.stderr) == (0, "")  # sacct was asked for, and is not there: that is the row's status
+    assert (done.returncode, done.stderr) == (
+        0,
+        "",
+    )  # there is no sacct: only the row says so
     assert "1 unavailable" in done.stdout
 
 
 @pytest.mark.parametrize(("backend", "says"), [("sacct", "sacct"), ("auto", "sacct"), ("pyslurm", "pyslurm")])
 def test_who_was_asked_is_in_the_row(backend: str, says: str, output_dir: Path) -> None:
-    """Neither is there: the row says which could not be asked; the command line goes before the environment."""
+    """Neither exists: the row says which one failed; the command line overrides the environment."""
     words = ["stats", "-f", "json", "--output-dir", output_dir, "--accounting-backend", backend]
     done = torc(*words, TORC_ACCOUNTING_BACKEND="pyslurm")
     (item,) = json.loads(done.stdout)["items"]
@@ -93,7 +96,7 @@ def test_what_takes_too_long_is_given_up() -> None:
 
 @pytest.fixture
 def compared_dir(tmp_path: Path) -> Path:
-    """A step that read a large file, where MaxRSS counts page cache, one that Slurm did not poll, one that is alike."""
+    """A step that read a large file, where MaxRSS includes page cache; one that Slurm did not poll; one alike."""
     usage = {"memory_best_bytes": 10**9, "memory_best_source": "cgroup_v2", "cpu_seconds": 4.0, "cpu_source": "wait4"}
     io_of_step = {"read_chars": 9 * 10**9, "written_chars": 0, "storage_read_bytes": 0}
     path = write(

@@ -102,7 +102,7 @@ def test_a_signal_reaches_the_runner_and_its_own_status_counts(tmp_path: Path) -
             await_line(bash.stdout, "ready")
             os.kill(bash.pid, signal.SIGTERM)
             await_line(bash.stdout, "told")
-            for _ in range(further):  # the time limit after its warning
+            for _ in range(further):  # Slurm's second signal, at the time limit
                 os.kill(bash.pid, signal.SIGTERM)
             assert "epilog" in bash.stdout.read()
         assert bash.returncode == 5

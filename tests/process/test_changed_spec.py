@@ -1,4 +1,4 @@
-"""A workflow file that was edited after its workflow was created: said, and taken over on request."""
+"""A workflow file that was edited after its workflow was created: reported, and copied on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``torc`` as a user runs it: formats, places of options, errors as one line with an exit status, hostile names."""
+"""``torc`` on the command line: formats, order of options, errors as one line with an exit status, hostile names."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ HOSTILE = [
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """This process's environment without anything of torc's or Slurm's, and with no sacct on PATH."""
+    """This process's environment without variables of torc or Slurm, and without sacct on PATH."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TORC_", "SLURM_"))}
     return kept | {"PATH": "/nowhere"} | changed
 
@@ -64,7 +64,7 @@ def items(*words: object, **changed: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def output_dir(tmp_path: Path) -> Path:
-    """An allocation of three measured steps and three that nobody measured, with Slurm's view of them."""
+    """An allocation of three measured steps and three others, with Slurm's accounting of them."""
     directory = tmp_path / "output"
     path = write(
         directory,
@@ -131,7 +131,7 @@ def test_the_table_says_units_nulls_and_warnings(output_dir: Path) -> None:
     assert "MaxRSS, MaxVMSize, MaxDiskRead, MaxDiskWrite NULL in 1 row: partial: too short" in text
     assert "7.1 ran out of memory" in text
     assert "7.0: MaxRSS 123.46 MB against peak memory 1.00 GB, and 1 more alike: " in text
-    assert "1 more step ran without torc-step" in text  # nobody can put it before batch and extern
+    assert "1 more step ran without torc-step" in text  # batch and extern cannot run under it
 
 
 def test_the_table_fits_80_columns_and_one_line_says_how_to_see_the_rest(output_dir: Path) -> None:
@@ -220,7 +220,7 @@ def test_without_sacct_the_steps_are_shown_and_the_reason(tmp_path: Path) -> Non
     assert "sacct was not found" in item["reason"]
     assert "sacct was not found" in torc("stats", "--explain", "--output-dir", tmp_path).stdout
     (unasked,) = items("stats", "-f", "json", "--no-accounting", "--output-dir", tmp_path)
-    assert unasked["status"] == "unavailable"  # what was said before is kept
+    assert unasked["status"] == "unavailable"  # the earlier answer stays
 
 
 # --- names that attack ----------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_a_terminal_without_room_loses_columns_and_says_which(output_dir: Path) 
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 65536)
-    except OSError:  # EIO: the other side has ended
+    except OSError:  # EIO: the other side has exited
         return b""
 
 
@@ -379,7 +379,7 @@ def test_wrong_input_is_one_line_and_2(words: list[str], status: int, message: s
 
 
 def recorded_sacct(directory: Path, text: str) -> str:
-    """A PATH with a sacct that prints this recorded text, as if of jobs of the user who asks."""
+    """A PATH with a sacct that prints this recorded text, as if for jobs of the calling user."""
     directory.mkdir()
     (directory / "answer").write_text(text.replace("root", pwd.getpwuid(os.getuid()).pw_name), newline="")
     (directory / "sacct").write_text(f'#!/bin/sh\n[ "$1" = -e ] || exec cat {directory}/answer\n')
@@ -482,7 +482,7 @@ def test_a_reader_that_goes_away_is_no_error(output_dir: Path) -> None:
 
 def test_ctrl_c_is_130_and_leaves_no_lock(output_dir: Path) -> None:
     lock = output_dir / "torc.db.lock"
-    lock.write_text("")  # somebody writes, and never ends
+    lock.write_text("")  # a writer that never ends
     process = subprocess.Popen(
         [*TORC, "stats", "--output-dir", str(output_dir)], stderr=subprocess.PIPE, text=True, env=environment()
     )

@@ -1,4 +1,4 @@
-"""Collect against everything that can be wrong with a node file, with real writers, real kills and real processes."""
+"""Collect with every kind of broken node file, with real writers, real kills and real processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def results(output_dir: Path) -> list[dict[str, object]]:
 
 
 def child(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """A Python of its own that can import the package and the tests' helpers."""
+    """A separate Python that can import the package and the tests' helpers."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])},
@@ -371,7 +371,7 @@ def test_a_file_that_is_written_all_the_time_is_read_whole_or_named_busy(tmp_pat
         outcomes = [collect(tmp_path)[0] for _ in range(5)]
         writer.kill()
     for outcome in outcomes:
-        # unchanged: the writer was not scheduled meanwhile
+        # unchanged: the writer had no CPU meanwhile
         assert outcome.outcome in ("collected", "unchanged") or "being written" in (outcome.problem or ""), outcome
     assert collect(tmp_path)[0].outcome == "collected"
     rows = results(tmp_path)
@@ -433,7 +433,7 @@ with open_main(sys.argv[1]) as database:
 
 
 def as_ordinary_user(output_dir: Path) -> list[str]:
-    """Collect as a user whom modes bind: root ignores them, so root becomes nobody in the child."""
+    """Collect as a user with ordinary permissions: root becomes nobody in the child."""
     for parent in [output_dir, *output_dir.parents]:
         if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o055)
@@ -498,7 +498,7 @@ def test_a_main_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_the_database_belongs_to_whom_the_directory_does(tmp_path: Path) -> None:
-    """Root looking into a user's directory must not lock the user out."""
+    """Root who looks into a user's directory must not lock the user out."""
     output_dir = tmp_path / "output"
     output_dir.mkdir()
     if os.geteuid() == 0:

@@ -71,7 +71,7 @@ def test_an_output_directory_without_permission(mode: int, says: str, tmp_path: 
     for above in (path, *list(path.parents)[:4]):
         above.chmod(0o755)
     path.parent.chmod(mode)
-    ordinary = 65534 if os.geteuid() == 0 else None  # nothing is forbidden to root
+    ordinary = 65534 if os.geteuid() == 0 else None  # root may write anywhere
     done = epilog_of(ordinary, TORC_OUTPUT_DIR=str(tmp_path / "output"), **SLURM)
     path.parent.chmod(0o755)
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""The words by which another host calls this installation work from anywhere and in any environment."""
+"""The words that call this installation from another host work anywhere and in any environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ASK = (
 
 
 def words(module: str, **changed: str) -> list[str]:
-    """As a process with this environment would say them."""
+    """The words, from a process with this environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | changed
     command = [sys.executable, "-c", ASK.format(module)]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd="/")
@@ -49,7 +49,7 @@ def test_the_command_line_is_called_in_the_same_way() -> None:
 
 
 def test_torc_step_is_called_by_its_launcher() -> None:
-    """It shields Python from the job's variables; a virtual environment that is moved keeps its own."""
+    """The launcher shields Python from the job's variables; a moved virtual environment keeps its own."""
     ask = "import json; from torc_slurm.usecases.installation import {0}; print(json.dumps({0}()))"
     for name, options in (("step_command", []), ("torc_command", ["--run-torc"])):
         done = subprocess.run(

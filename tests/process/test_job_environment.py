@@ -1,4 +1,4 @@
-"""What is meant for the job neither reaches torc-step's own Python nor is lost on its way to the job."""
+"""Variables for the job do not affect torc-step's own Python, and reach the job unchanged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ended(
     env: dict[str, str] | dict[bytes, bytes],
     prepare: Callable[[], object] | None = None,
 ) -> tuple[int, bytes, list[bytes]]:
-    """Exit status, stdout, and the lines of stderr without the one that says where it is recorded."""
+    """Exit status, stdout, and the lines of stderr except the one that names the record."""
     done = subprocess.run(
         command, env=env, capture_output=True, check=False, timeout=WAIT_LIMIT_SECONDS, preexec_fn=prepare
     )
@@ -52,7 +52,7 @@ def ended(
 
 
 def library(directory: Path, name: str, code: str) -> None:
-    """A shared library, compiled."""
+    """Compile a shared library."""
     directory.mkdir(exist_ok=True)
     words = ["cc", "-shared", "-fPIC", "-pthread", f"-Wl,-soname,{name}", "-x", "c", "-", "-o", str(directory / name)]
     subprocess.run(words, input=code, text=True, check=True)
@@ -92,7 +92,7 @@ def test_modules_on_the_jobs_pythonpath(module: str, code: str, tmp_path: Path) 
 
 
 def test_another_sqlite_in_the_library_path(tmp_path: Path) -> None:
-    """The right name and not all functions, as in a module's or conda's directory."""
+    """It has the right name but lacks functions, like one from a module or conda."""
     library(tmp_path / "lib", "libsqlite3.so.0", "int sqlite3_libversion_number(void) { return 3007017; }")
     env = environment(LD_LIBRARY_PATH=str(tmp_path / "lib"))
     assert ended([sys.executable, "-c", "import sqlite3"], env)[0] != 0
@@ -105,7 +105,7 @@ def test_another_sqlite_in_the_library_path(tmp_path: Path) -> None:
 
 
 def test_a_preloaded_library_that_starts_a_thread(tmp_path: Path) -> None:
-    """A thread before main blocks no signal: in the wrapper it would take those that are meant for the job."""
+    """A thread before main blocks no signal: in the wrapper it would take signals for the job."""
     code = """
         #include <pthread.h>
         #include <unistd.h>
@@ -132,7 +132,7 @@ values = st.binary(max_size=200).map(lambda value: value.replace(b"\0", b" "))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(names.map(os.fsencode), values))
 def test_the_job_gets_its_environment_as_it_was(tmp_path: Path, given_values: dict[bytes, bytes]) -> None:
-    """Whatever stands in it: functions of bash, bytes that are no text, what a shell would change."""
+    """Any content: functions of bash, bytes that are not text, characters that a shell would change."""
     env = {b"PATH": os.environb[b"PATH"]} | given_values
     alone = ended(SHOW_ENVIRONMENT, env)
     under = ended(under_torc_step(tmp_path, SHOW_ENVIRONMENT), env)
@@ -142,7 +142,7 @@ def test_the_job_gets_its_environment_as_it_was(tmp_path: Path, given_values: di
 
 @pytest.mark.parametrize("letter", ["\N{CYRILLIC SMALL LETTER BE}", "\N{CJK UNIFIED IDEOGRAPH-6F22}", "\udce9", "%"])
 def test_a_long_path_in_any_alphabet(letter: str, tmp_path: Path) -> None:
-    """File systems count bytes, and a record's place is part of other names; SQLite itself ends at 512 bytes."""
+    """File systems count bytes, and other names contain a record's place; SQLite itself stops at 512 bytes."""
     half = letter * (160 // len(os.fsencode(letter)))
     place = tmp_path / half / half
     place.mkdir(parents=True)
@@ -156,7 +156,7 @@ def test_a_long_path_in_any_alphabet(letter: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """The launcher in an installation whose Python does what a test says."""
+    """The launcher in an installation whose Python is a test's script."""
     place = tmp_path / "moved" / "bin"
     place.mkdir(parents=True)
     shutil.copy(TORC_STEP, place)
@@ -185,7 +185,7 @@ def test_the_status_without_a_wrapper(elsewhere: Path, python: str, command: lis
 
 @pytest.fixture
 def breakable(elsewhere: Path) -> Path:
-    """A Python beside that launcher with a library and a torc-slurm of its own, which a test may break."""
+    """A Python next to that launcher with its own library and torc-slurm, which a test may break."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     base = elsewhere.parent.parent / "base"
     stdlib = base / "lib" / version
@@ -219,7 +219,7 @@ BREAKABLE = (
 @pytest.mark.parametrize("broken", BREAKABLE)
 @pytest.mark.parametrize("text", ["(", "raise MemoryError\n", None], ids=["no Python", "no memory", "missing"])
 def test_a_broken_installation(breakable: Path, broken: str, text: str | None) -> None:
-    """Whatever module is damaged, the command runs as it would alone, and one line says why."""
+    """Whichever module is damaged, the command runs as it would alone, and one line says why."""
     (module,) = breakable.glob(broken)
     module.unlink()
     if text is not None:
@@ -240,11 +240,11 @@ def test_the_breakable_installation_measures(breakable: Path) -> None:
 
 @pytest.mark.parametrize("python", ["sound", "missing", "without torc"])
 def test_a_command_that_no_directory_of_path_is_known_to_have(elsewhere: Path, python: str, tmp_path: Path) -> None:
-    """As in a shell: 127 where none is found, 126 where the one that is found cannot be executed."""
+    """As in a shell: 127 if there is none, 126 if it cannot be executed."""
     launcher = TORC_STEP if python == "sound" else str(elsewhere / "torc-step")
     if python == "without torc":
         (elsewhere / "python").symlink_to(os.path.realpath(sys.executable))
-    (tmp_path / "plain").write_text("")  # a file stands where PATH has a directory
+    (tmp_path / "plain").write_text("")  # PATH names a file instead of a directory
     (tmp_path / "has" / "directory").mkdir(parents=True)
     (tmp_path / "has" / "unexecutable").write_text("")
     env = environment(PATH=f"{tmp_path / 'plain'}:{tmp_path / 'has'}:/usr/bin:/bin")
@@ -267,7 +267,7 @@ def test_an_address_space_that_is_small(megabytes: float, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("most", range(4, 16))
 def test_few_file_descriptors(most: int, tmp_path: Path) -> None:
-    """The job runs and ends as alone; whether it can be measured is another matter."""
+    """The job runs and exits as it does alone; only measuring may fail."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""One query for many jobs: what sacct is asked, what comes back while it still writes, and its failures."""
+"""One query for many jobs: sacct's arguments, the records it returns while it still writes, and its failures."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_columns_for_lists_are_asked_for_where_sacct_knows_them(bin_dir: Path) -
 
 
 def test_records_come_while_sacct_still_writes(bin_dir: Path) -> None:
-    """A pipe holds the rest of the answer back until the first record was read."""
+    """A pipe holds back the rest of the answer until the first record was read."""
     gate = bin_dir / "gate"
     os.mkfifo(gate)
     answering(bin_dir, "22.05-cgroup", "ends")

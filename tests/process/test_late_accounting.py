@@ -1,4 +1,4 @@
-"""Which questions are put to accounting, and that nobody is held up while it answers."""
+"""Which questions are put to accounting, and that no other command waits for the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process is known by its start, not by its number or its name: real processes, signalled or spared."""
+"""A process is identified by its start, not by its number or name: real processes, signalled or spared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEC = "name: w\njobs: [{name: a, command: sleep 300}]\n"
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of the user's own whose command line says torc in many places."""
+    """Another program of the user whose command line contains torc in many places."""
     program = tmp_path / "torchrun"
     program.write_text("#!/bin/bash\nread line\n")
     program.chmod(0o755)
@@ -38,7 +38,7 @@ def test_this_process_runs_and_a_reaped_one_has_ended() -> None:
     assert life_of(known) is Life.runs
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert life_of(known) is Life.ended  # a zombie does nothing any more
+    assert life_of(known) is Life.ended  # a zombie no longer runs
     child.wait()
     assert life_of(known) is Life.ended
 

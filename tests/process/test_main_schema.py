@@ -1,4 +1,4 @@
-"""The oldest main database, with data in it, is brought up to date by whoever opens it, and keeps its data."""
+"""The oldest main database, with data in it, is migrated when it is opened, and keeps its data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps the monitor small: SQLite without what it brings along, and code that is given back."""
+"""What keeps the monitor small: SQLite without its imports, and released code pages."""
 
 from __future__ import annotations
 

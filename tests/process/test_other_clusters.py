@@ -1,6 +1,6 @@
-"""A run on another cluster: its name is kept with the run, and every question and command about it goes there.
+"""A run on another cluster: the run records the cluster's name, and all its queries and commands go there.
 
-The commands of a Slurm with a second cluster stand on PATH: each notes its words, and only that cluster knows the job.
+PATH has the commands of a Slurm with a second cluster: each notes its arguments, and only that cluster knows the job.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The commands about one's own Slurm jobs, with a sacct that answers with recorded text."""
+"""The commands about the user's own Slurm jobs, with a sacct that prints recorded text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torc_slurm.slurm import sacct
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A sacct that knows a recorded job and writes down what it was asked."""
+    """A sacct that knows a recorded job and notes its arguments."""
     directory = tmp_path / "bin"
     directory.mkdir()
     (directory / "answer").write_text(sacct_text("22.05-cgroup", "array_whole"), newline="")

@@ -1,4 +1,4 @@
-"""``torc plot-resources`` and ``torc reports html`` as a user runs them: which files come, what wrong input says."""
+"""``torc plot-resources`` and ``torc reports html`` on the command line: the files they write, and wrong input."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_what_is_too_long_is_shortened_and_said(tmp_path: Path) -> None:
 
 def test_null_is_null_and_a_gap_is_a_gap(tmp_path: Path) -> None:
     samples = [*wave(BEGIN, 10), *wave(BEGIN + 40, 10)]
-    samples[3] = (samples[3][0], None, None, None)  # type: ignore[assignment]  # as a file can hold it
+    samples[3] = (samples[3][0], None, None, None)  # type: ignore[assignment]  # as a file can contain it
     samples[5] = (samples[5][0], float("nan"), samples[5][2], 1)
     files = write(tmp_path, batch(samples=samples, usage={"peak_memory_bytes": None, "avg_memory_bytes": None}))
     plot(*files, "-o", tmp_path / "plots")
@@ -318,7 +318,7 @@ def test_a_prefix_with_a_directory_in_it(node_files: list[str], tmp_path: Path) 
 
 
 def test_a_file_that_is_being_written(tmp_path: Path) -> None:
-    """A transaction under way in the original: its journal is copied too, and the copy is what it was before."""
+    """The original has an open transaction: its journal is copied too, and the copy has the state from before."""
     (path,) = write(tmp_path, batch())
     with sqlite3.connect(path, isolation_level=None) as writer:
         writer.execute("PRAGMA cache_size = 1")
@@ -383,7 +383,7 @@ def test_a_real_run_is_plotted_when_it_ends_and_reported(tmp_path: Path) -> None
 
 
 def test_a_report_draws_every_job_that_its_table_shows(tmp_path: Path) -> None:
-    """A second run does what was left of the first: nodes over time show it alone, lines and bars of jobs both."""
+    """A second run finishes the first: nodes over time show only it, lines and bars show the jobs of both."""
     spec = SPEC.replace("exit 3", "test -e done && kill -SEGV $$; touch done; sleep 0.3; exit 3")
     (tmp_path / "w.yaml").write_text(spec.replace("generate_plots: true", "generate_plots: false"))
     for what in (tmp_path / "w.yaml", 1):

@@ -1,4 +1,4 @@
-"""The procfs reader itself, at trees that change between two samples in ways that only its shortcuts could miss."""
+"""The procfs reader, with trees that change between two samples in ways that its shortcuts could miss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torc_slurm.step.readings import ProcessReading, TreeReading
 
 
 class Watch:
-    """A reader whose wrapper is this process, for what it starts from now on."""
+    """A reader whose wrapper is this process, for the processes that it starts from now on."""
 
     def __init__(self, tree: ProcfsTree | None = None) -> None:
         self.tree = tree or ProcfsTree()
@@ -36,7 +36,7 @@ class Watch:
 
 @contextmanager
 def started(name: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """The program, and at the end neither it nor anything below it."""
+    """Start the program; at the end, neither it nor a descendant is left."""
     process = subprocess.Popen(program(name, *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         yield process
@@ -44,7 +44,7 @@ def started(name: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
         below = ProcfsTree().read({process.pid: frozenset()}).processes
         process.kill()
         for reading in below:
-            with suppress(ProcessLookupError):  # one that was on its way out
+            with suppress(ProcessLookupError):  # one that was just exiting
                 os.kill(reading.pid, signal.SIGKILL)
         process.communicate()
 
@@ -73,7 +73,7 @@ def make_run(pid: int) -> None:
 
 @pytest.mark.parametrize("how", ["wait", "ignore", "leave"])
 def test_a_process_that_has_passed_to_one_that_sleeps(how: str) -> None:
-    """Unknown before, and its new parent has not run: that a process ended is the only sign of it."""
+    """It was unknown, and its new parent has not run: another process's exit is the only sign of it."""
     watch = Watch()
     with started("hand_on", how) as parent:
         assert line_of(parent) == "ready"
@@ -93,7 +93,7 @@ def test_what_did_not_run_is_as_it_was() -> None:
         await_that(lambda: sleeps(idle.pid) and sleeps(busy.pid), "both at rest")
         before = watch.reading_of(busy.pid)
         make_run(busy.pid)
-        idle_readings = [watch.reading_of(idle.pid) for _ in range(3)]  # every 30th look reads all: not two of three
+        idle_readings = [watch.reading_of(idle.pid) for _ in range(3)]  # every 30th sample reads all
         assert idle_readings[0] is idle_readings[1] or idle_readings[1] is idle_readings[2]
         assert watch.reading_of(busy.pid).cpu_seconds > before.cpu_seconds
 
@@ -122,7 +122,7 @@ def test_cpu_time_of_threads_is_the_kernels_to_the_nanosecond() -> None:
 
 
 class Interrupted(ProcfsTree):
-    """Does something just before it reads the process that it was told of."""
+    """Calls a function just before it reads the given process."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""pyslurm as it fails for real: it ends, crashes or hangs the process that loads it, which is never this one.
+"""Real failures of pyslurm: it ends, crashes or hangs the process that loads it, but never this one.
 
-A module called pyslurm stands first on the path, small and real; the attribute objects of a real one are recorded.
+A small module named pyslurm is first on the path; the attribute objects of a real one are recorded.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FAILING = {
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that is first on the path of modules, and one that is first on PATH with a sacct that answers."""
+    """A directory first on the module path; one first on PATH has a sacct that answers."""
     monkeypatch.syspath_prepend(str(tmp_path))
     commands = tmp_path / "bin"
     commands.mkdir()

@@ -1,4 +1,4 @@
-"""`ci/release` refuses what is not ready, and builds and tags what is; in a clone whose own tests are stand-ins."""
+"""`ci/release` refuses what is not ready, and builds and tags what is; in a clone with stand-in tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def release(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def ready(tmp_path: Path) -> Path:
-    """A repository of this checkout's files, ready to be released but for its tests: they only note that they ran."""
+    """A repository of this checkout's files, ready for release except that its tests only note that they ran."""
     place = tmp_path / "repository"
     for name in ("torc_slurm", "sbatch_templates", "plugin", "launcher", "ci"):
         shutil.copytree(CHECKOUT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -119,7 +119,7 @@ def test_a_test_that_fails_stops_it(ready: Path, name: str) -> None:
 
 
 def assert_refused(place: Path, said: str) -> None:
-    """In one line, before any test has run."""
+    """It refuses in one line, before any test has run."""
     done = release(place, VERSION)
     assert done.returncode == 1
     assert said in done.stderr

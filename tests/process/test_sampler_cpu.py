@@ -1,4 +1,4 @@
-"""CPU time that adds up, against what the kernel tells the jobs themselves; tolerances in CPU seconds."""
+"""CPU time that adds up, compared with what the kernel tells the jobs themselves; tolerances in CPU seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from measured import Record, program, run, the_record, under_torc_step
 
 READERS = ("procfs", "psutil")
-# A Python that prints what it used and then ends uses 3 to 6 ms more; children's times reach parents in ticks of 10 ms.
+# A Python that prints its CPU time and then exits uses 3 to 6 ms more; children's times arrive in ticks of 10 ms.
 AFTER_THE_LAST_WORD = 0.03
 
 
@@ -21,7 +21,7 @@ def reader(request: pytest.FixtureRequest) -> str:
 
 
 def measured(tmp_path: Path, command: list[str], *options: str) -> tuple[Record, float]:
-    """The record, and what the job printed."""
+    """The record, and the number that the job printed."""
     done = run(tmp_path, command, *options)
     assert done.returncode == 0
     return the_record(tmp_path), float(done.stdout or 0)
@@ -36,7 +36,7 @@ def assert_close(record: Record, truth: float) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.005, 0.2, 1.0])
 def test_one_process(seconds: float, reader: str, tmp_path: Path) -> None:
-    """Also one that is over before the first interval, or before the monitor is up."""
+    """Also one that exits before the first interval, or before the monitor is ready."""
     record, truth = measured(tmp_path, program("burn", seconds), reader)
     assert_close(record, truth)
     assert record.figures["cpu_source"] == "wait4"
@@ -50,7 +50,7 @@ def test_a_thousand_children_shorter_than_the_interval(reader: str, tmp_path: Pa
 
 
 def test_children_of_threads(reader: str, tmp_path: Path) -> None:
-    """Each thread has a list of children of its own."""
+    """Each thread has its own list of children."""
     options = (reader, "--sample-interval-seconds=0.1")
     record, truth = measured(tmp_path, program("burn_in_children", 4, 0.2, "threads"), *options)
     assert_close(record, truth)
@@ -58,7 +58,7 @@ def test_children_of_threads(reader: str, tmp_path: Path) -> None:
 
 
 def test_children_that_nobody_waits_for(reader: str, tmp_path: Path) -> None:
-    """Without a cgroup what they used since they were last seen is in no counter: half an interval each, on average."""
+    """Without a cgroup, their CPU time since the last sample is in no counter: half an interval each, on average."""
     options = (reader, "--sample-interval-seconds=0.1")
     record, truth = measured(tmp_path, program("burn_in_children", 3, 0.3, "unwaited"), *options)
     assert truth - 3 * 0.15 <= record.figures["cpu_seconds"] <= truth + AFTER_THE_LAST_WORD
@@ -70,16 +70,16 @@ def test_a_daemon_that_the_job_outlives(reader: str, tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_outlives_the_job(reader: str, tmp_path: Path) -> None:
-    """It is counted as long as the step lasts, and left alone."""
+    """It is counted while the step lasts, and is not killed."""
     done = run(tmp_path, program("daemonise", 5, 0.5, 0, "outliving"), reader)
     daemon = int(done.stdout)
-    os.kill(daemon, signal.SIGKILL)  # it lives, or this fails
+    os.kill(daemon, signal.SIGKILL)  # fails unless it lives
     figures = the_record(tmp_path).figures
     assert 0.5 <= figures["cpu_seconds"] <= 0.5 + 4 * AFTER_THE_LAST_WORD
 
 
 def test_several_cores(reader: str, tmp_path: Path) -> None:
-    """100 is one core: the peak is that of all processes together."""
+    """100 is one core: the peak is the sum of all processes."""
     options = (reader, "--sample-interval-seconds=0.2", "--granularity=time_series")
     record, truth = measured(tmp_path, program("burn_in_children", 2, 1.0, "threads"), *options)
     assert_close(record, truth)
@@ -88,7 +88,7 @@ def test_several_cores(reader: str, tmp_path: Path) -> None:
 
 
 def test_one_cpu_gives_no_more_than_one_cpu(reader: str, tmp_path: Path) -> None:
-    """Also where the intervals are short, and children's times arrive late and in clock ticks."""
+    """Even with short intervals, and children's times that arrive late and in clock ticks."""
     done = run(
         tmp_path,
         ["sh", "-c", " ".join(program("burn_in_children", 40, 0.02)) + "; true"],
@@ -103,7 +103,7 @@ def test_one_cpu_gives_no_more_than_one_cpu(reader: str, tmp_path: Path) -> None
 
 
 def test_a_job_that_takes_more_cpus_than_it_was_given(reader: str, tmp_path: Path) -> None:
-    """Its affinity when it started is no bound where it could widen it: what it used is in the series."""
+    """Its affinity at the start is not a bound, because it could widen it: the series has its real use."""
     cpus = os.sched_getaffinity(0)
     program_text = (
         f"import os, sys, threading; os.sched_setaffinity(0, {cpus!r});"
@@ -132,7 +132,7 @@ def test_the_monitor_does_not_measure_itself(reader: str, tmp_path: Path) -> Non
 
 
 def test_a_step_inside_a_step(reader: str, tmp_path: Path) -> None:
-    """Outside Slurm each wrapper has a record of its own, and the outer one holds the inner one's job too."""
+    """Outside Slurm each wrapper has its own record, and the outer one includes the inner one's job."""
     done = run(tmp_path, under_torc_step(tmp_path / "inner", program("burn", 0.3)), reader)
     assert done.returncode == 0
     outer, within = the_record(tmp_path).figures, the_record(tmp_path / "inner").figures

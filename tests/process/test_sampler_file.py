@@ -1,4 +1,4 @@
-"""Many steps write one node file at once, and writers die in the middle: nothing is lost, the file is sound."""
+"""Many steps write one node file at once, and writers die in the middle: nothing is lost, the file is intact."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_writer_killed_in_the_middle_is_undone_by_the_next(tmp_path: Path) -> 
 
 
 def test_steps_killed_while_they_write(tmp_path: Path) -> None:
-    """Eight steps that write all the time, killed whole at different moments, beside one that goes on."""
+    """Eight steps that write all the time, each killed whole at another moment, next to one that continues."""
     options = ["--granularity=time_series", "--sample-interval-seconds=0.1", "--flush-interval-seconds=1"]
     witness = start(tmp_path, program("wait", int(signal.SIGTERM), 7), *job_of_a_workflow(99), *options)
     path = Path(node_file_path(str(tmp_path), HOST, "1", 1))

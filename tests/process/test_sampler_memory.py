@@ -1,4 +1,4 @@
-"""Peaks that are peaks, and shared pages counted once, on jobs whose memory is known."""
+"""Peaks are peaks, and shared pages count once, for jobs with known memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from measured import Record, program, run, the_record
 
 MIB = 1 << 20
-PYTHON_BYTES = 12 * MIB  # more than what the programs' interpreter itself has
+PYTHON_BYTES = 12 * MIB  # more than the interpreter of the programs uses
 
 
 @pytest.fixture(params=["procfs", "psutil"])
@@ -24,7 +24,7 @@ def measured(tmp_path: Path, command: list[str], *options: str) -> Record:
 
 
 def assert_bounds(record: Record) -> None:
-    """Floor <= peak, the peak is the best or the floor, and each says where it comes from."""
+    """Floor <= peak, the peak is the best or the floor, and each has a source."""
     figures = record.figures
     for name in ("peak_memory", "memory_floor", "memory_best", "memory_ceiling"):
         assert (figures[f"{name}_bytes"] is None) == (figures[f"{name}_source"] is None)
@@ -43,14 +43,14 @@ def test_a_process_that_holds_its_memory(reader: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [[], ["orphan"]], ids=["the job", "an orphan"])
 def test_a_spike_between_two_samples(how: list[str], reader: str, tmp_path: Path) -> None:
-    """400 MB for 60 ms, when the monitor looks once in ten seconds."""
+    """400 MB for 60 ms, while the monitor samples once in ten seconds."""
     record = measured(tmp_path, program("spike", 400, 0.8, 0.06, *how), reader)
     assert_bounds(record)
     assert 400 * MIB <= record.figures["peak_memory_bytes"] <= 400 * MIB + PYTHON_BYTES
 
 
 def test_memory_that_nine_processes_share(reader: str, tmp_path: Path) -> None:
-    """They stay for a while: shared memory is looked at when a tree stands, and no more often than its cost allows."""
+    """They stay for a while: shared memory is measured when the tree is stable, no more often than its cost allows."""
     record = measured(tmp_path, program("share", 200, 8, 2.0), reader, "--sample-interval-seconds=0.2")
     assert_bounds(record)
     assert record.figures["sampled_rss_peak_bytes"] >= 8 * 200 * MIB
@@ -59,7 +59,7 @@ def test_memory_that_nine_processes_share(reader: str, tmp_path: Path) -> None:
 
 
 def test_memory_that_was_shared_and_is_no_more(reader: str, tmp_path: Path) -> None:
-    """Copy on write: the sum of RSS stays as it was, and what the job needs grows fivefold."""
+    """Copy on write: the sum of RSS stays, and the job's need grows fivefold."""
     command = program("share", 60, 4, 1.5, "write")
     record = measured(tmp_path, command, reader, "--sample-interval-seconds=0.2")
     assert_bounds(record)
@@ -82,7 +82,7 @@ def test_a_job_of_a_fifth_of_a_second(reader: str, tmp_path: Path) -> None:
 
 
 def test_a_job_of_milliseconds_has_figures(reader: str, tmp_path: Path) -> None:
-    """Too small to be told from the wrapper that forked it: an upper bound then, marked so, and never 0 or null."""
+    """Too small to distinguish from the wrapper that forked it: then an upper bound, marked so, never 0 or null."""
     figures = measured(tmp_path, ["true"], reader).figures
     assert figures["peak_memory_bytes"] > 0
     assert figures["peak_memory_source"] in ("wait4_at_most", "sampled_rss", "vmhwm", "wait4")
@@ -99,7 +99,7 @@ def test_threads_are_counted(reader: str, tmp_path: Path) -> None:
 
 
 def test_bytes_read_and_written(reader: str, tmp_path: Path) -> None:
-    """Through the cache; a waited-for child's bytes are its parent's."""
+    """Through the cache; a reaped child's bytes count for its parent."""
     script = "dd if=/dev/zero of=file bs=1M count=20 && dd if=file of=/dev/null bs=1M && sync file"
     done = run(tmp_path / "out", ["sh", "-ec", script], reader, cwd=tmp_path)
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""Right-sizing as a user meets it, without Slurm: check, correct, recover, savings, on what nodes would write."""
+"""Right-sizing on the command line, without Slurm: check, correct, recover, savings, with node files like real ones."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Place:
         return self.answer(*words, schema="check-resource-utilization")
 
     def refusal(self, *words: object, status: int = 2) -> str:
-        """The one line of a command that fails; nothing goes to stdout."""
+        """The one line of a command that fails; stdout is empty."""
         done = self.torc(*words)
         assert (done.returncode, done.stdout) == (status, ""), done
         assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -88,7 +88,7 @@ class Place:
         return done.stderr
 
     def run(self, run_id: int, *batches: Batch, states: dict[int, str] | None = None) -> None:
-        """What a run wrote; it has ended."""
+        """Write what a run leaves; it has ended."""
         self.torc("slurm", "generate", "1", "-o", f"run{run_id}.sh")
         claim_run(str(self.output_dir), 1, run_id, Claim(claimed_at=BEGIN, host="n1", pid=1, slurm_job_id=7))
         node_file = write(self.output_dir, *batches)
@@ -329,7 +329,7 @@ def test_savings(shared_place: Place) -> None:
 def test_recover_corrects_what_was_killed_and_nothing_else(place: Place) -> None:
     dry = place.answer("recover", "--dry-run", schema="recover")
     assert (dry["status"], dry["run_id"]) == ("dry_run", None)
-    assert dry["walltime"] == "00:20:00"  # PT15M does not fit the scheduler's ten minutes
+    assert dry["walltime"] == "00:20:00"  # PT15M exceeds the scheduler's ten minutes
     assert "sbatch was not found" in place.refusal("recover", status=1)
     assert place.requirements()["tight"] == (1, "8g", "PT1H")
     assert [(each["job_id"], each["cause"], each["is_helped"]) for each in dry["unfinished"]] == [
@@ -344,7 +344,7 @@ def test_recover_corrects_what_was_killed_and_nothing_else(place: Place) -> None
         "tight": (1, "13g", "PT1H"),
         "short": (1, "3g", "PT15M"),
     }
-    again = place.answer("recover", "--no-submit", schema="recover")  # what was corrected since is left as it is
+    again = place.answer("recover", "--no-submit", schema="recover")  # a correction since then stays
     assert again["adjustments"] == []
     assert "8g -> 13g" in again["unfinished"][0]["reason"]
 

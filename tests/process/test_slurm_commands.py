@@ -1,4 +1,4 @@
-"""Slurm's commands as they really fail: missing, refusing, hanging, babbling. Small executables stand first on PATH."""
+"""Real failures of Slurm's commands: missing, refusing, hanging, noisy. Small executables are first on PATH."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torc_slurm.slurm.job_records import AllocationKey
 
 
 class Bin:
-    """A directory that is first on PATH, or alone on it; each call of a command in it is noted."""
+    """A directory that is first on PATH, or alone on it; it notes each call of its commands."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -58,7 +58,7 @@ def _forget() -> None:
 
 
 def answering(slurm_bin: Bin, tmp_path: Path, text: str) -> None:
-    """A sacct that prints this text to every query."""
+    """A sacct that prints this text for every query."""
     (tmp_path / "answer").write_text(text, newline="")
     slurm_bin.put("sacct", f"""[ "$1" = -e ] && {{ echo "JobID Restarts"; exit; }}; cat {tmp_path / "answer"}""")
 

@@ -1,4 +1,4 @@
-"""``torc slurm plugin build`` with a real compiler: what it installs, and one clear line for what is wrong."""
+"""``torc slurm plugin build`` with a real compiler: the files it installs, and one clear line for each error."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_it_installs_the_plugin_and_what_it_puts_in_front(tmp_path: Path) -> Non
 
 
 def test_the_sources_pass_the_static_analyzer() -> None:
-    """Warnings are errors there; the site's own build does not fail for what a newer compiler warns of."""
+    """Warnings are errors here; a site's build does not fail on warnings of a newer compiler."""
     done = subprocess.run(
         ["sh", os.path.join(source_directory(), "build.sh"), "--check"], capture_output=True, text=True, check=False
     )
@@ -82,7 +82,7 @@ def test_the_sources_pass_the_static_analyzer() -> None:
 
 
 def test_the_plugin_allocates_opens_and_starts_nothing(tmp_path: Path) -> None:
-    """It runs in slurmstepd: what it calls is all here, and none of it can fail a job, wait, or change the user."""
+    """It runs in slurmstepd: this list has all its calls, and none of them can fail a job, wait, or change the user."""
     built = json.loads(build(tmp_path, "-f", "json").stdout)
     command = ["nm", "-D", "--undefined-only", built["plugin"]]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

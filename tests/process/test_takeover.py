@@ -1,4 +1,4 @@
-"""Which run a script may run: one of many at once, the next one after an end, none beside one that is active."""
+"""Which run a script may run: one of many at once, the next one after an end, none while one is active."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from torc_slurm.usecases.installation import step_command
 from torc_slurm.usecases.takeover import RunTakenError, take_run
 
 ME = claim_of_this_process({})
-NO_PROCESS = 2**22 + 1  # over the kernel's largest pid
+NO_PROCESS = 2**22 + 1  # above the kernel's largest pid
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def claim(plan: Plan, **changes: object) -> None:
 
 
 def end(plan: Plan, states: dict[int, str], *, run_has_ended: bool = True, node: str = "n1") -> None:
-    """What a runner leaves: its journal, and with ``run_has_ended`` the run's end in it."""
+    """Write what a runner leaves: its journal and, with ``run_has_ended``, the run's end in it."""
     run = dict.fromkeys(RUN_COLUMNS) | {"workflow_id": 1, "run_id": plan.run_id, "host": "n1", "pid": 1}
     run |= {"launcher": "direct", "job_count": 3, "claim_time": 1.0, "end_time": 2.0 if run_has_ended else None}
     rows = [
@@ -83,7 +83,7 @@ def end(plan: Plan, states: dict[int, str], *, run_has_ended: bool = True, node:
 
 
 def leave_exits(plan: Plan, job_id: int, *codes: int, task_count: int = 1, node: str = "n1") -> None:
-    """What the wrapper of a job leaves on one node."""
+    """Write what the wrapper of a job leaves on one node."""
     flush = batch(
         exits=[exit_record(task, code) for task, code in enumerate(codes)],
         invocation=f"{node}.{job_id}",

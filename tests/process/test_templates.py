@@ -35,7 +35,7 @@ def calls(tmp_path: Path) -> list[str]:
 
 
 def end_of(shell: str, script: str, path: str, *, term: bool = False) -> int:
-    """The return code of a script; negative: the signal it died of. ``term``: SIGTERM once it says `ready`."""
+    """The return code of a script; negative: the signal that killed it. ``term``: SIGTERM once it prints `ready`."""
     process = subprocess.Popen(
         [shell, "-c", script],
         env=os.environ | {"PATH": path},
@@ -112,7 +112,7 @@ JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": "1000", "SLURM_JOB_USER": "ann", "S
 
 
 def admin_epilog(tmp_path: Path, directory: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run it as slurmd does, with nothing on PATH but the system's programs; its directory put in place of the real."""
+    """Run it like slurmd, with only the system's programs on PATH, and with its directory replaced by the test's."""
     script = tmp_path / "epilog.sh"
     script.write_text(Path(ADMIN).read_text().replace("/var/spool/torc-slurm", str(directory)))
     environment = {"PATH": "/usr/bin:/bin"} | variables

@@ -1,4 +1,4 @@
-"""Workflow files as the Rust torc documents them, run here: every key that has a meaning does what it says."""
+"""Workflow files as the Rust torc documents them, run here: every key with a meaning has its documented effect."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_missing_output_is_a_failure_everywhere(here: Here) -> None:
     assert results["forgets"]["status"] == "failed"
     assert results["forgets"]["return_code"] == 0
     assert "did not create promised.txt" in str(results["forgets"]["status_evidence"])
-    (here.directory / "promised.txt").touch()  # it is looked for when the job ends, not before
+    (here.directory / "promised.txt").touch()  # checked when the job ends, not before
     assert here.torc("run", "1").returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""The tests themselves pass where their caller has signals ignored or blocked, as nohup, cron and CI systems do."""
+"""The tests themselves pass if their caller ignores or blocks signals, as nohup, cron and CI systems do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Tests that rely on the default disposition of a signal in a program that they start.
+# Tests that rely on the default disposition of a signal in a program they start.
 RELYING = [
     "tests/process/test_wrapper_terminal.py::test_a_hangup_reaches_a_job_whose_wrapper_leads_the_session",
     "tests/process/test_wrapper_terminal.py::test_ctrl_c_ends_an_ordinary_job",

@@ -1,4 +1,4 @@
-"""The commands on workflows as a user runs them, without Slurm: create, list, show, generate, delete, wrong input."""
+"""The workflow commands on the command line, without Slurm: create, list, show, generate, delete, wrong input."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Place:
         return found
 
     def refusal(self, *words: object, status: int = 2) -> str:
-        """The one line of a command that fails; nothing goes to stdout."""
+        """The one line of a command that fails; stdout is empty."""
         done = self.torc(*words)
         assert (done.returncode, done.stdout) == (status, ""), done
         assert len(done.stderr.splitlines()) == 1
@@ -380,7 +380,7 @@ def test_collecting_a_workflow_again_changes_nothing(place: Place) -> None:
 
 
 def test_a_run_that_began_by_itself_is_known(place: Place) -> None:
-    """A script given to sbatch again makes the plan of the next run on its own."""
+    """A script that is submitted again makes the plan of the next run itself."""
     from torc_slurm.plan import create_plan_file, next_plan
 
     place.spec()
@@ -436,7 +436,7 @@ def test_stats_of_a_workflow_of_which_nothing_is_recorded_yet(place: Place) -> N
 
 
 def test_what_old_files_bear_is_no_id_of_a_new_workflow(place: Place) -> None:
-    """Where torc.db was lost, an old node file must not become the record of a new workflow."""
+    """If torc.db was lost, an old node file must not become the record of a new workflow."""
     place.spec()
     place.torc("slurm", "generate", "w.yaml", "-o", "run.sh")
     write(place.output_dir, measured(1, 0))

@@ -1,4 +1,4 @@
-"""The wrapper ends as its job ended, and says 127 and 126 as a shell does."""
+"""The wrapper exits as its job exited, and uses 127 and 126 like a shell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEADLY = sorted(
 
 
 def return_codes(tmp_path: Path, commands: Iterable[Sequence[str]]) -> Iterator[int]:
-    """Of each command under torc-step, eight at a time, all into one node file."""
+    """The return codes of the commands under torc-step, eight at a time, all with one node file."""
     waiting = enumerate(commands, start=1)
     while some := [
         start(tmp_path, command, *job_of_a_workflow(number), stdout=subprocess.DEVNULL)
@@ -54,7 +54,7 @@ def test_it_dies_of_every_signal_that_its_job_died_of(tmp_path: Path) -> None:
 
 
 def test_no_core_file_of_the_wrapper(tmp_path: Path) -> None:
-    """The job's own core is the job's affair; the wrapper dies of the same signal and leaves none."""
+    """The job may leave a core; the wrapper dies of the same signal and leaves none."""
 
     def allow_cores() -> None:
         limit = resource.getrlimit(resource.RLIMIT_CORE)[1]
@@ -67,7 +67,7 @@ def test_no_core_file_of_the_wrapper(tmp_path: Path) -> None:
 
 
 def test_the_job_may_still_leave_a_core(tmp_path: Path) -> None:
-    """Its own limit is what it was: a core that the user wants is the job's to write."""
+    """Its limit is unchanged: the job writes the core that the user wants."""
     shown = run(tmp_path, ["sh", "-c", "ulimit -c"]).stdout
     assert shown == subprocess.run(["sh", "-c", "ulimit -c"], stdout=subprocess.PIPE, check=True).stdout
 

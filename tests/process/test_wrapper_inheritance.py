@@ -1,6 +1,6 @@
-"""COMMAND receives all that it would without the wrapper. Each test runs it bare and wrapped, and compares.
+"""COMMAND receives the same as without the wrapper. Each test runs it bare and wrapped, and compares.
 
-The commands are ``cat`` and the like, which show what they were given and change nothing of it as Python would.
+The commands are ``cat`` and the like, which show what they got and, unlike Python, change nothing of it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def both(
     pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
 ) -> tuple[bytes, bytes]:
-    """What the command printed alone, and under torc-step."""
+    """The command's output alone, and under torc-step."""
     env = environment() if env is None else env
     alone = bare(command, prepare, env, pass_fds, cwd)
     return alone, bare(under_torc_step(tmp_path / "out", command), prepare, env, pass_fds, cwd)
@@ -153,9 +153,9 @@ def descriptors(listing: bytes) -> dict[int, str]:
 
 @contextlib.contextmanager
 def inherited() -> Iterator[list[int]]:
-    """Descriptors 3 to 9, as a shell, a jobserver or MPI's process manager hands them down.
+    """Descriptors 3 to 9, like those that a shell, a jobserver or MPI's process manager passes down.
 
-    No fixture: pytest reads its own files, which lie on these numbers, between a fixture and its test.
+    Not a fixture: pytest opens its own files, on these numbers, between a fixture and its test.
     """
     saved = [(number, os.dup(number)) for number in range(3, 10) if _is_open(number)]
     for _, copy in saved:
@@ -194,7 +194,7 @@ def test_inherited_descriptors_and_no_others(tmp_path: Path) -> None:
 
 
 def test_nothing_of_the_monitors_in_the_job(tmp_path: Path) -> None:
-    """Also not in a job that starts when the monitor already has its files open."""
+    """Nor in a job that starts when the monitor already has its files open."""
     show = ["sh", "-c", "sleep 0.2; exec ls -l /proc/self/fd"]
     assert descriptors(run(tmp_path, show).stdout) == {}
 
@@ -213,7 +213,7 @@ def test_closed_streams_stay_closed(closed: tuple[int, ...], tmp_path: Path) -> 
 
     show = tmp_path / "shown"
     script = f"for n in 0 1 2 3 4 5; do [ -e /proc/$$/fd/$n ] && echo $n; done >{show}; exit 0"
-    # the shell opens the file on the lowest free descriptor: what it lists is the same in both runs or it is a bug
+    # the shell opens the file on the lowest free descriptor, so any difference between the two lists is a bug
     subprocess.run(["sh", "-c", script], preexec_fn=close, check=False)
     alone = show.read_text()
     show.unlink()
@@ -274,14 +274,14 @@ def test_a_broken_pipe_kills_the_job_quietly(tmp_path: Path) -> None:
     os.close(reader)
     _, said = process.communicate()
     assert process.returncode == -signal.SIGPIPE
-    assert said.count(b"\n") == 1  # where the record is
+    assert said.count(b"\n") == 1  # the line that names the record
 
 
 # --- limits, place, scheduling --------------------------------------------------------------------------------
 
 
 def show_all_status(status: bytes) -> dict[str, str]:
-    """What of /proc/self/status and limits must be the same."""
+    """The parts of /proc/self/status and limits that must be the same."""
     names = ("Umask", "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "Cpus_allowed", "Mems_allowed", "CapEff")
     pairs = (line.split(":", 1) for line in status.decode().splitlines() if ":" in line)
     found = {name: value.strip() for name, value in pairs}
@@ -327,7 +327,7 @@ def test_working_directory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("output_dir", ["absolute", "relative", "default"])
 def test_a_working_directory_that_was_deleted(output_dir: str, tmp_path: Path) -> None:
-    """The job runs as it would; its record goes where the directory was."""
+    """The job runs normally; its record goes to the directory's last path."""
     gone = tmp_path / "gone"
     gone.mkdir()
     env = environment()
@@ -355,7 +355,7 @@ def identity_of(stat: bytes) -> list[bytes]:
 
 
 def test_process_group_and_session_are_the_launchers(tmp_path: Path) -> None:
-    """As bare: the job is in the group and the session that its launcher put it in."""
+    """As without torc-step: the job is in the group and the session of its launcher."""
     alone, wrapped = both(tmp_path, ["cat", "/proc/self/stat"])
     _, _, group, session, terminal = identity_of(alone)
     assert identity_of(wrapped)[2:] == [group, session, terminal]
@@ -363,7 +363,7 @@ def test_process_group_and_session_are_the_launchers(tmp_path: Path) -> None:
 
 
 def test_a_group_of_its_own_is_the_wrappers(tmp_path: Path) -> None:
-    """What a shell with job control does: the wrapper leads, the job is a member, and one signal reaches both."""
+    """A shell with job control: the wrapper leads the group, the job is a member, and one signal reaches both."""
     stat = bare(under_torc_step(tmp_path, ["sh", "-c", "cat /proc/self/stat /proc/$PPID/stat"]), os.setpgrp)
     mine, wrappers = (identity_of(line) for line in stat.splitlines())
     assert mine[2] == wrappers[2] == wrappers[0]
@@ -376,9 +376,9 @@ def test_the_job_has_no_child_that_it_did_not_start(tmp_path: Path) -> None:
 
 
 def test_an_ordinary_limit_on_processes_hurts_only_the_record(tmp_path: Path) -> None:
-    """Where no further process may start the job runs all the same, unmeasured, and the user is told."""
+    """If no further process may start, the job still runs, unmeasured, and a message says so."""
     done = run(tmp_path, ["echo", "ran"], prepare=lambda: resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)))
-    if os.getuid() == 0:  # to whom the limit does not apply
+    if os.getuid() == 0:  # the limit does not apply to root
         assert node_files(tmp_path)
     assert (done.returncode, done.stdout) == (0, b"ran\n")
 

@@ -1,4 +1,4 @@
-"""Nothing that happens to the monitor or to the place of the records changes the job, and what was lost is said."""
+"""Nothing that happens to the monitor or to the records changes the job, and every loss is reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Held:
         self.monitor = monitor_of(self.wrapper)
 
     def end(self) -> str:
-        """Lets it end as it would; what torc-step said."""
+        """Let the job exit normally; returns torc-step's messages."""
         _, said = self.wrapper.communicate(b"go\n", timeout=WAIT_LIMIT_SECONDS)
         assert self.wrapper.returncode == 7
         return said.decode()
@@ -64,7 +64,7 @@ class Held:
 
 @pytest.fixture
 def no_spool_is_left(tmp_path: Path) -> Iterator[None]:
-    """Spools of a test that fails must not stay in the user's own directory."""
+    """Spools of a failed test must not stay in the user's own directory."""
     yield
     place = Path(node_local.directory() or "/nonexistent") / "spool"
     for target in place.glob("*.target"):
@@ -101,7 +101,7 @@ def test_a_killed_monitor_changes_nothing_for_the_job(flushed: bool, options: li
 
 
 def test_a_stopped_monitor_delays_the_end_by_a_few_seconds_at_most(tmp_path: Path) -> None:
-    """It hangs: the job's end waits for it, for seconds and not for ever; the exit is recorded without it."""
+    """It hangs: the job's end waits a few seconds for it, not forever; the exit is recorded without it."""
     job = Held(tmp_path)
     first_flush(tmp_path)
     os.kill(job.monitor, signal.SIGSTOP)
@@ -113,14 +113,14 @@ def test_a_stopped_monitor_delays_the_end_by_a_few_seconds_at_most(tmp_path: Pat
 
 
 class Killer:
-    """Kills children of a process as they come: writers of the monitor, recorders of the wrapper."""
+    """Kills children of a process as they appear: writers of the monitor, recorders of the wrapper."""
 
     def __init__(self, parent: int, spared: set[int], most: int) -> None:
         self.killed = 0
         self._parent, self._spared, self._most = parent, spared, most
 
     def hunt_until_end(self, wrapper: subprocess.Popen[bytes]) -> None:
-        """Until the wrapper has ended, or so many were killed."""
+        """Until the wrapper has exited, or this many were killed."""
         while wrapper.poll() is None and self.killed < self._most:
             for pid in set(children_of(self._parent)) - self._spared:
                 with contextlib.suppress(ProcessLookupError):
@@ -131,7 +131,7 @@ class Killer:
 
 @pytest.mark.parametrize("most", [1, 2, 3, 1000])
 def test_a_writer_that_is_killed_is_followed_by_another(most: int, tmp_path: Path) -> None:
-    """At the last flush: what was not committed is written again, spooled, or said to be lost."""
+    """At the last flush: what was not committed is written again, spooled, or reported as lost."""
     job = Held(tmp_path)
     first_flush(tmp_path)
     await_that(lambda: not children_of(job.monitor), "the first writer's end")
@@ -187,7 +187,7 @@ class Process:
 
 @pytest.mark.parametrize("failure", BROKEN_LIBRARY)
 def test_an_exception_while_sampling_is_reported(failure: str, tmp_path: Path) -> None:
-    """A library that fails in the monitor; torc-step is started as its script does it."""
+    """A library that fails in the monitor; torc-step is started as its script starts it."""
     (tmp_path / "psutil.py").write_text(BROKEN_LIBRARY[failure])
     start_it = f"""
 import sys
@@ -214,7 +214,7 @@ main()
 
 
 def test_a_sigterm_makes_the_monitor_write(tmp_path: Path) -> None:
-    """What slurmstepd does before it kills what is left of a step."""
+    """slurmstepd does this before it kills the rest of a step."""
     job = Held(tmp_path, "--flush-interval-seconds=1000")
     first_flush(tmp_path)
     before = the_record(tmp_path).step["last_flush_time"]
@@ -225,7 +225,7 @@ def test_a_sigterm_makes_the_monitor_write(tmp_path: Path) -> None:
 
 
 def test_the_whole_step_killed(tmp_path: Path) -> None:
-    """``scancel JOB.STEP`` is SIGKILL for all at once: what was flushed in the first second is there."""
+    """``scancel JOB.STEP`` is SIGKILL for all at once: the record has what was flushed in the first second."""
     wrapper = start(tmp_path, program("wait"), stdout=subprocess.PIPE, new_session=True)
     first_flush(tmp_path)
     os.killpg(wrapper.pid, signal.SIGKILL)
@@ -241,7 +241,7 @@ def test_the_whole_step_killed(tmp_path: Path) -> None:
 
 
 def bring_over_to(output_dir: Path) -> Record:
-    """What ``torc slurm collect`` does on the node, and the record then."""
+    """The record after what ``torc slurm collect`` does on the node."""
     (target,) = bring_over(str(output_dir))
     (record,) = records(Path(target))
     assert bring_over(str(output_dir)) == []
@@ -297,7 +297,7 @@ def test_something_else_in_the_files_place(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_spool_is_left")
 def test_a_full_disk(tmp_path: Path) -> None:
-    """/dev/full takes what is written to it, and says that there is no space left."""
+    """/dev/full fails on close with "no space left"."""
     path = Path(node_file_path(str(tmp_path), HOST, "1", 1))
     path.parent.mkdir()
     path.symlink_to("/dev/full")
@@ -322,7 +322,7 @@ def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_spool_is_left")
 def test_a_writer_that_hangs(tmp_path: Path) -> None:
-    """Another process of the node holds the file, as one does that writes to a file system that hangs."""
+    """Another process of the node holds the file, like one that writes to a file system that hangs."""
     path = node_file_path(str(tmp_path), HOST, "1", 1)
     lock = take_lock(path, wait_seconds=0)
     job = Held(tmp_path, *job_of_a_workflow(3), "--granularity=time_series", "--sample-interval-seconds=0.1")
@@ -348,7 +348,7 @@ def test_exits_are_recorded_without_a_monitor(tmp_path: Path) -> None:
 
 
 def test_more_children_than_a_page_of_procfs_lists(tmp_path: Path) -> None:
-    """The kernel gives a list of children in parts of 4096 bytes, some 700 of them."""
+    """The kernel returns a list of children in parts of 4096 bytes, about 700 children each."""
     done = run(tmp_path, program("sleepers", 1200))
     assert done.returncode == 0
     assert the_record(tmp_path).figures["num_processes_peak"] == 1201

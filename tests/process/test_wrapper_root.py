@@ -36,7 +36,7 @@ from measured import (
 
 pytestmark = pytest.mark.root
 
-USER = 64_321  # nobody's number on any machine that we know of
+USER = 64_321  # an unused user id on all known machines
 USERS = itertools.count(USER + 1)  # for tests that count a user's processes: one each
 
 
@@ -93,16 +93,16 @@ class Namespace:
         return stdout
 
     def bring_over(self, user: int = 0) -> list[str]:
-        """What ``torc slurm collect`` does with the node's spools."""
+        """Do what ``torc slurm collect`` does with the node's spools."""
         code = "from torc_slurm.database.spool import bring_over; print(*bring_over(), sep='\\n')"
         return self.do(sys.executable, "-c", code, user=user).split()
 
     def inside(self, path: Path) -> Path:
-        """How the test reads a file that lies on one of the namespace's mounts."""
+        """The path by which the test reads a file on one of the namespace's mounts."""
         return Path(f"/proc/{self._holder.pid}/root{path}")
 
     def program(self, name: str, *arguments: object) -> list[str]:
-        """As ``program``, from a copy that is seen inside also where the checkout lies under /tmp."""
+        """Like ``program``, from a copy that is visible inside even if the checkout is under /tmp."""
         interpreter, flags, path, *words = program(name, *arguments)
         shutil.copy(path, self.place)
         return [interpreter, flags, str(self.place / os.path.basename(path)), *words]
@@ -116,7 +116,7 @@ class Namespace:
 
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
-    place = Path(tempfile.mkdtemp(prefix="torc-test-", dir="/var/tmp"))  # not /tmp, of which the namespace has its own
+    place = Path(tempfile.mkdtemp(prefix="torc-test-", dir="/var/tmp"))  # not /tmp: the namespace has its own
     place.chmod(0o755)
     namespace = Namespace(place)
     yield namespace
@@ -157,7 +157,7 @@ NPROC_CASES = {
 
 @pytest.mark.parametrize("case", NPROC_CASES)
 def test_a_limit_on_processes(case: str, namespace: Namespace) -> None:
-    """The job goes before its watchers: it runs, ends as it ends, and what could not be measured is said."""
+    """The job has priority: it runs and exits normally, and what could not be measured is reported."""
     limit, said, recorded = NPROC_CASES[case]
     user = next(USERS)
     os.chown(namespace.place, user, user)
@@ -173,7 +173,7 @@ def test_a_limit_on_processes(case: str, namespace: Namespace) -> None:
 
 
 def test_where_only_the_job_fits_it_is_as_bare(namespace: Namespace) -> None:
-    """Signals, orphans and all: what the wrapper had set up for itself is undone."""
+    """Signals, orphans and all: the wrapper undid its own settings."""
     user, limit = next(USERS), (resource.RLIMIT_NPROC, 1)
     show = ["grep", "-E", "^(SigBlk|SigIgn|SigCgt|Umask):", "/proc/self/status"]
     bare = namespace.run(show, user, limit)
@@ -183,7 +183,7 @@ def test_where_only_the_job_fits_it_is_as_bare(namespace: Namespace) -> None:
 
 @pytest.mark.parametrize("umask", [0o777, 0o137, 0o077, 0o002])
 def test_a_umask_that_takes_the_owners_rights(umask: int, namespace: Namespace) -> None:
-    """It is meant for the job's files; the record is still written, and no more open than the umask allows."""
+    """The umask is meant for the job's files; the record is still written, no more open than the umask allows."""
     out = owned(namespace.place)
     status, _, stderr = namespace.run(
         under_torc_step(out, ["sh", "-c", "umask; exit 7"], *job_of_a_workflow(1)), USER, umask=umask
@@ -196,7 +196,7 @@ def test_a_umask_that_takes_the_owners_rights(umask: int, namespace: Namespace) 
 
 
 def test_a_setuid_program_is_measured_as_far_as_it_may_be_read(namespace: Namespace) -> None:
-    """Its /proc/PID/io and smaps belong to root: I/O is unknown, CPU and memory are not."""
+    """/proc/PID/io and smaps belong to root: I/O is unknown, CPU and memory are known."""
     out = owned(namespace.place)
     namespace.do("cp", "/bin/sleep", "/tmp/sleep-as-root")
     namespace.do("chmod", "4755", "/tmp/sleep-as-root")
@@ -228,7 +228,7 @@ def test_a_directory_that_is_not_surely_ours_is_passed_over(what: str, namespace
 
 
 def test_a_part_of_it_that_is_a_link_is_not_followed(namespace: Namespace) -> None:
-    """Nobody else can write in the directory, so whatever is there is ours."""
+    """Nobody else can write in the directory, so everything in it is ours."""
     code = "from torc_slurm import node_local; print(node_local.subdirectory('locks'))"
     namespace.do(sys.executable, "-c", code, user=USER)
     modes = namespace.do("stat", "-c", "%a %u", f"/tmp/torc-{USER}", f"/tmp/torc-{USER}/locks").split("\n")
@@ -254,7 +254,7 @@ def test_a_disk_that_is_full(namespace: Namespace) -> None:
 
 
 def test_a_disk_and_a_node_that_are_full(namespace: Namespace) -> None:
-    """Nowhere to write at all: the job runs, and the loss is said in one line."""
+    """Nowhere to write: the job runs, and one line reports the loss."""
     disk = namespace.place / "disk"
     disk.mkdir()
     for place in (str(disk), "/tmp", "/dev/shm"):
@@ -290,7 +290,7 @@ class FrozenDisk:
 def disk(namespace: Namespace) -> Iterator[FrozenDisk]:
     disk = FrozenDisk(namespace)
     yield disk
-    namespace.run(["fsfreeze", "--unfreeze", str(disk.place)])  # where the test has not: or its processes never end
+    namespace.run(["fsfreeze", "--unfreeze", str(disk.place)])  # if the test has not; else its processes never exit
     await_that(lambda: namespace.run(["umount", str(disk.place)])[0] == 0, "the disk released")
 
 
@@ -313,7 +313,7 @@ def test_a_disk_that_hangs_from_the_start(namespace: Namespace, disk: FrozenDisk
 
 
 def test_a_disk_that_hangs_in_the_middle(namespace: Namespace, disk: FrozenDisk) -> None:
-    """What was written before, what was spooled meanwhile and what came at the end is one record, without gaps."""
+    """The writes before, the spool meanwhile and the writes at the end give one record without gaps."""
     options = ["--granularity=time_series", "--sample-interval-seconds=0.1", "--flush-interval-seconds=1"]
     command = under_torc_step(
         disk.place, namespace.program("wait", int(signal.SIGTERM), 7), *job_of_a_workflow(1), *options

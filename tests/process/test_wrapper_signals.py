@@ -1,7 +1,7 @@
 """A signal reaches COMMAND exactly once, whether it was sent to the wrapper, to the group or to COMMAND itself.
 
-Signals are taken in turn by the wrapper, real-time ones last: when SIGRTMAX, sent to it alone, has arrived at the job,
-all that was sent before it has been dealt with.
+The wrapper takes signals in turn, real-time ones last: when SIGRTMAX, sent only to it, has arrived at the job, it has
+handled everything that was sent before.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from measured import (
 )
 
 CATCHABLE = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGRTMAX})
-AT_ONCE = [number for number in CATCHABLE if number != signal.SIGCONT]  # a stop signal takes a pending one back
+AT_ONCE = [number for number in CATCHABLE if number != signal.SIGCONT]  # a stop signal discards a pending one
 ORDINARY = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT, signal.SIGCONT]
 
 
@@ -46,12 +46,12 @@ def handles_signals(pid: int) -> bool:
 
 
 def waits_for(pid: int) -> int:
-    """The signals that are pending though the process does not block them."""
+    """The pending signals that the process does not block."""
     return signal_mask(pid, "ShdPnd") & ~signal_mask(pid, "SigBlk")
 
 
 class Counting:
-    """A job that counts its signals, in a process group of its own."""
+    """A job that counts its signals, in its own process group."""
 
     def __init__(self, output_dir: Path) -> None:
         self._output = b""
@@ -93,7 +93,7 @@ class Counting:
         await_that(find, "a bare sentinel in place of the monitor")
 
     def all_that_arrived(self) -> list[int]:
-        """Ends the job; what arrived since the last question."""
+        """End the job; returns the signals since the last call."""
         self.to_wrapper(signal.SIGRTMAX)
         arrived = []
         while (number := self.next()) != signal.SIGRTMAX:
@@ -153,7 +153,7 @@ def test_a_burst_of_queued_signals_to_the_wrapper(counting: Counting) -> None:
 
 @pytest.mark.parametrize("number", ORDINARY)
 def test_now_to_the_group_now_to_the_wrapper(number: int, counting: Counting) -> None:
-    """Neither is taken for the other, however soon one follows when the other has been taken."""
+    """Neither is mistaken for the other, however soon one follows after the other has been taken."""
     for _ in range(5):
         counting.to_group(number)
         assert counting.next() == number
@@ -175,8 +175,8 @@ def test_the_same_signal_to_the_group_in_quick_succession(counting: Counting) ->
 
 def test_a_signal_to_the_monitor_alone_does_not_count_as_the_wrappers(counting: Counting) -> None:
     os.kill(counting.monitor, signal.SIGTERM)
-    await_that(counting.is_idle, "the signal taken by the monitor")  # which may wait for a CPU
-    for _ in range(3):  # each takes the wrapper the time in which it would wait for the monitor's word
+    await_that(counting.is_idle, "the signal taken by the monitor")  # the monitor may wait for a CPU
+    for _ in range(3):  # each takes as long as the wrapper would wait for the monitor's report
         counting.to_wrapper(signal.SIGUSR1)
         assert counting.next() == signal.SIGUSR1
     counting.to_wrapper(signal.SIGTERM)
@@ -199,7 +199,7 @@ def test_a_stopped_group_and_its_continuation(counting: Counting) -> None:
 
 
 def test_a_stopped_and_continued_job_does_not_hold_the_wrapper(counting: Counting) -> None:
-    """Where no terminal is, nobody would continue a wrapper that stopped because its job did."""
+    """Without a terminal, nobody would continue a wrapper that stopped because its job did."""
     os.kill(counting.job, signal.SIGSTOP)
     await_that(lambda: state_of(counting.job) == "T", "the job stopped")
     os.kill(counting.job, signal.SIGCONT)
@@ -255,7 +255,7 @@ def test_what_was_measured_of_a_killed_wrapper_is_recorded(counting: Counting, t
 
 
 def test_an_alarm_set_before_the_start_ends_the_job(tmp_path: Path) -> None:
-    """``perl -e 'alarm shift; exec @ARGV'``: a timer outlives exec and is the wrapper's; it was meant for the job."""
+    """``perl -e 'alarm shift; exec @ARGV'``: a timer survives exec in the wrapper, but is meant for the job."""
     set_alarm = "import os, signal, sys; signal.setitimer(signal.ITIMER_REAL, 0.3); os.execv(sys.argv[1], sys.argv[1:])"
     command = under_torc_step(tmp_path, ["sleep", "1000"])
     done = subprocess.run([sys.executable, "-c", set_alarm, *command], env=environment(), timeout=30, check=False)
@@ -293,7 +293,7 @@ def test_a_signal_from_the_job_to_its_own_group(tmp_path: Path) -> None:
 
 
 def test_signals_in_the_first_moment_are_not_lost(tmp_path: Path) -> None:
-    """A signal to the wrapper whose monitor has not started yet: the job gets it."""
+    """A signal to the wrapper before its monitor has started: the job gets it."""
     for _ in range(10):
         wrapper = start(tmp_path, ["sleep", "1000"], new_session=True)
         await_that(lambda pid=wrapper.pid: children_of(pid), "the job")  # type: ignore[misc]  # bound at once

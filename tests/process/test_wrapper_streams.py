@@ -1,4 +1,4 @@
-"""Standard streams pass through untouched: nothing is read, added or kept open beside the job."""
+"""Standard streams pass through untouched: nothing beside the job reads, writes or keeps them open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from measured import (
 
 
 def read_to_the_end(descriptor: int) -> bytes:
-    """All that comes until every writer has closed its end; fails where one does not."""
+    """Everything until all writers have closed their end; fails if one does not."""
     text = b""
     while True:
         readable, _, _ = select.select([descriptor], [], [], WAIT_LIMIT_SECONDS)
@@ -42,7 +42,7 @@ def test_a_megabyte_through_cat(tmp_path: Path) -> None:
 
 
 def test_input_that_the_job_leaves_is_left(tmp_path: Path) -> None:
-    """``(torc-step -- head -c 3; cat) < file``: what comes after the job finds the rest of the input."""
+    """``(torc-step -- head -c 3; cat) < file``: the command after the job gets the rest of the input."""
     source = tmp_path / "source"
     source.write_text("abcdef")
     with source.open("rb") as file:
@@ -99,7 +99,7 @@ def test_the_reader_sees_end_of_file_when_the_job_exits_while_the_monitor_lives(
 
 
 def test_the_reader_of_stderr_sees_the_end_with_the_wrapper(tmp_path: Path) -> None:
-    """``torc-step … 2>&1 | tee``: neither the monitor nor what it writes with keeps the pipe open."""
+    """``torc-step … 2>&1 | tee``: neither the monitor nor its writers keep the pipe open."""
     reader, writer = os.pipe()
     process = start(tmp_path, ["sh", "-c", "echo text >&2; sleep 0.1"], stdout=writer, stderr=writer)
     monitor = monitor_of(process)
@@ -127,14 +127,14 @@ def test_the_writer_of_the_input_is_told_when_the_job_closes_it(tmp_path: Path) 
             return True
         return False
 
-    await_that(broken, "the end of all readers")  # the wrapper too, which has just started its job, lets go of it
+    await_that(broken, "the end of all readers")  # the wrapper too closes it, which has just started its job
     os.close(writer)
     (tmp_path / "stop").touch()
     process.communicate(timeout=WAIT_LIMIT_SECONDS)
 
 
 def test_output_into_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
-    """A reader that went away is the job's affair; the wrapper's own line is not missed."""
+    """A closed pipe concerns only the job; the wrapper's own line may be lost."""
     reader, writer = os.pipe()
     os.close(reader)
     process = start(tmp_path, ["sh", "-c", "trap '' PIPE; echo x 2>/dev/null; exit 6"], stdout=writer, stderr=writer)
@@ -143,7 +143,7 @@ def test_output_into_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
 
 
 def test_a_full_pipe_on_stderr_does_not_hold_a_job_that_ended(tmp_path: Path) -> None:
-    """As bare: a job whose stderr nobody reads ends when it ends."""
+    """As without torc-step: a job whose stderr nobody reads exits when it exits."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:

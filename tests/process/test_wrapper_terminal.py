@@ -1,4 +1,4 @@
-"""At a terminal, under a shell with job control: Ctrl-C, Ctrl-\\, Ctrl-Z, fg and bg do to the job what they do bare."""
+"""At a terminal, under a shell with job control: Ctrl-C, Ctrl-\\, Ctrl-Z, fg and bg work as without torc-step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CTRL_C, CTRL_BACKSLASH, CTRL_Z = b"\x03", b"\x1c", b"\x1a"
 
 
 class Terminal:
-    """An interactive shell on a pseudo-terminal, typed into as by a user."""
+    """An interactive shell on a pseudo-terminal; the test types like a user."""
 
     def __init__(self, output_dir: Path) -> None:
         self._master, slave = os.openpty()
@@ -49,7 +49,7 @@ class Terminal:
         self.type(shlex.join(words) + after)
 
     def await_text(self, pattern: str) -> re.Match[str]:
-        """What the terminal shows, up to and with the pattern, is consumed."""
+        """Consume the terminal's output up to the end of the pattern."""
         while not (found := re.search(pattern, self._seen.decode("utf-8", "replace"))):
             readable, _, _ = select.select([self._master], [], [], WAIT_LIMIT_SECONDS)
             assert readable, f"{pattern!r} did not come after {self._seen!r}"
@@ -58,7 +58,7 @@ class Terminal:
         return found
 
     def prompt_with_status(self) -> int:
-        """The exit status of what the shell ran last."""
+        """The exit status of the shell's last command."""
         self.await_text(r"\$ $")
         self.type("echo status=$?")
         return int(self.await_text(r"status=(\d+)").group(1))
@@ -148,7 +148,7 @@ def test_a_background_job_that_reads_is_stopped_by_the_terminal(terminal: Termin
 
 
 def test_a_job_that_stops_itself_is_stopped_for_the_shell(terminal: Terminal) -> None:
-    """Editors and pagers restore the terminal on Ctrl-Z and then stop themselves alone."""
+    """Editors and pagers restore the terminal on Ctrl-Z and then stop only themselves."""
     terminal.start(["sh", "-c", "echo ready; kill -STOP $$; echo on; exit 3"])
     terminal.await_text("Stopped")
     terminal.await_text(r"\$ $")
@@ -158,7 +158,7 @@ def test_a_job_that_stops_itself_is_stopped_for_the_shell(terminal: Terminal) ->
 
 
 def test_a_hangup_reaches_a_job_whose_wrapper_leads_the_session(tmp_path: Path) -> None:
-    """``srun --pty torc-step -- bash``: the kernel tells the leader of the session alone that the line is gone."""
+    """``srun --pty torc-step -- bash``: on a hangup the kernel signals only the leader of the session."""
     master, slave = os.openpty()
     process = subprocess.Popen(
         under_torc_step(tmp_path, program("wait")),

@@ -58,7 +58,7 @@ def leave_lock(path: Path, owner: Owner) -> Path:
 
 
 def refused(path: Path, message: str, seconds: float = 0, on_wait: Callable[[str], None] = print) -> None:
-    """The lock is not to be had within ``seconds``, and the error says ``message``."""
+    """The lock is not free within ``seconds``, and the error says ``message``."""
     lock = write_lock(str(path), timeout_seconds=seconds, on_wait=on_wait)
     with pytest.raises(LockTimeoutError, match=message), lock:
         pass

@@ -1,4 +1,4 @@
-"""Use as many CPU seconds as the first argument says; then print what the kernel charged this process with so far."""
+"""Use as many CPU seconds as the first argument says; then print what the kernel charged this process so far."""
 
 import resource
 import sys

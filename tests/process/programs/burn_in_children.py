@@ -1,9 +1,9 @@
-"""Start children one after another, each using some CPU; print what the kernel charged this process and them with.
+"""Start children one after another, each using some CPU; print what the kernel charged this process and them.
 
 usage: burn_in_children.py HOW_MANY SECONDS_EACH [unwaited | threads]
 
-``unwaited``: SIGCHLD is ignored, so that nobody waits for them; what is printed is what they say of themselves.
-``threads``: each is forked by a thread of its own, of which several live at once.
+``unwaited``: SIGCHLD is ignored, so nobody waits for them; the printed figure is what they report themselves.
+``threads``: each is forked by its own thread, and several of these live at once.
 """
 
 import os
@@ -43,7 +43,7 @@ if how == "unwaited":
     os.close(writer)
     with open(reader) as reports:
         children = sum(float(line) for line in reports)
-    time.sleep(0.3)  # the last one is gone, and seen to be
+    time.sleep(0.3)  # the last one has exited, and the monitor has seen that
 elif how == "threads":
     threads = [threading.Thread(target=lambda: os.waitpid(child(seconds_each), 0)) for _ in range(count)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Say on stdout which signals arrive, one line each, until SIGRTMAX comes; ``ready`` first, with the pid.
+"""Print the signals that arrive, one per line, until SIGRTMAX comes; ``ready`` first, with the pid.
 
 All are blocked and taken one by one, so that none is lost, merged after its arrival, or acted upon.
 """

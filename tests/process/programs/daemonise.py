@@ -2,8 +2,8 @@
 
 usage: daemonise.py MEGABYTES CPU_SECONDS HOLD_SECONDS outlived | outliving
 
-``outlived``: this process waits until the daemon has ended; ``outliving``: only until it has used memory and CPU, and
-the daemon stays for ever, until it is killed; its pid is printed.
+``outlived``: this process waits until the daemon has exited; ``outliving``: only until it has used memory and CPU, and
+the daemon stays until it is killed; its pid is printed.
 """
 
 import os
@@ -19,7 +19,7 @@ if os.fork() == 0:
         os.close(reader)
         print(os.getpid(), flush=True)
         os.close(1)
-        os.close(2)  # whoever reads this process's output is not to wait for it
+        os.close(2)  # a reader of this process's output must not wait for the daemon
         memory = b"x" * (megabytes << 20)
         begin = time.process_time()
         while time.process_time() - begin < seconds:

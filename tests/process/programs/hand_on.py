@@ -1,6 +1,6 @@
-"""Have a child hand its own child on to this process, a subreaper that sleeps through it.
+"""Make a child hand its own child over to this process, a subreaper that sleeps meanwhile.
 
-The child forks when it can read from standard input, and ends; this process waits for it only if the argument says so
+The child forks when it can read from standard input, and exits; this process waits for it only if the argument says so
 (``wait``: then it runs), ignores SIGCHLD (``ignore``), or leaves a zombie (``leave``).
 """
 

@@ -1,4 +1,4 @@
-"""Have as many megabytes for as many seconds."""
+"""Hold this many megabytes for this many seconds."""
 
 import sys
 import time

@@ -1,6 +1,6 @@
-"""Have a child that uses CPU time and then sleeps; wait for it, when standard input can be read, and sleep on.
+"""Start a child that uses CPU time and then sleeps; reap it when standard input can be read, and sleep on.
 
-usage: reap_when_told.py CPU_SECONDS; says the child's pid, and ``reaped``. SIGUSR1 makes either of them run a moment.
+usage: reap_when_told.py CPU_SECONDS; prints the child's pid, and ``reaped``. SIGUSR1 makes either of them run briefly.
 """
 
 import os

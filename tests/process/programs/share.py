@@ -1,8 +1,8 @@
-"""Have memory, fork children that share it, and, where asked for, have each write all of its pages.
+"""Allocate memory, fork children that share it and, if requested, make each write to all of its pages.
 
 usage: share.py MEGABYTES CHILDREN SECONDS [write]
 
-The children are there for as many seconds, and with ``write`` as long again with pages of their own.
+The children live for that time, and with ``write`` as long again with their own pages.
 """
 
 import os

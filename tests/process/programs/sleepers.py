@@ -1,4 +1,4 @@
-"""Start as many children as the argument says, have all of them alive at once for a second, and end."""
+"""Start this many children, keep all of them alive for a second, and exit."""
 
 import os
 import signal

@@ -1,8 +1,8 @@
-"""Wait, have as many megabytes for a moment, give them back, wait.
+"""Wait, allocate this many megabytes for a moment, free them, wait.
 
 usage: spike.py MEGABYTES WAIT_SECONDS HOLD_SECONDS [orphan]
 
-``orphan``: a process that was re-parented does it.
+``orphan``: a re-parented process does it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Have as many further threads for as many seconds."""
+"""Run this many additional threads for this many seconds."""
 
 import sys
 import threading

@@ -1,6 +1,6 @@
-"""Say ``ready`` and the pid, and wait for a signal; two arguments: the exit status that a signal's number leads to.
+"""Print ``ready`` and the pid, and wait for a signal; two arguments: the exit status for a signal's number.
 
-Unlike a shell it starts no process while a signal may come, so what the terminal signals is this process alone.
+Unlike a shell it starts no process while a signal may come, so a terminal's signal reaches only this process.
 """
 
 import os

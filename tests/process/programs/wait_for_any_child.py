@@ -1,4 +1,4 @@
-"""Wait for any child, having started none."""
+"""Wait for any child without having started one."""
 
 import os
 
