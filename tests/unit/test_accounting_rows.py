@@ -1,4 +1,4 @@
-"""What each record is worth: statuses with their reasons, and None for all that Slurm did not measure."""
+"""How each record is judged: statuses with their reasons, and None for everything that Slurm did not measure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLLED |= {"ave_cpu_seconds", "gpu_memory_bytes", "gpu_utilization_percent"}
 
 
 def answer(cluster: str, scenario: str, *step_ids: str, seconds_later: float = 10, **key: str) -> AllocationAccounting:
-    """What a query so many seconds after the job's last end would have made of the recording."""
+    """The result that a query this long after the job's end would have had from the recording."""
     rows = sacct_rows(cluster, scenario)
     now = max(row.end_time or row.start_time or 0 for row in rows) + seconds_later
     allocation = AllocationKey(job_of(rows), **key)  # type: ignore[arg-type] # test's own words
@@ -88,7 +88,7 @@ def test_ends(cluster: str) -> None:
         assert (name, rows[name].status) == (name, "partial")
         assert "polls every 1s" in (rows[name].reason or "")
         assert {column for column in POLLED if getattr(rows[name], column) is not None} == set()
-        assert (rows[name].total_cpu_seconds or 0) > 0  # of getrusage, not polled
+        assert (rows[name].total_cpu_seconds or 0) > 0  # from getrusage, not polled
         assert rows[name].elapsed_seconds is not None
     assert rows["exits_3"].exit_code == 3
     assert rows["completed"].gather_type == facts(cluster).gather_type
@@ -102,7 +102,7 @@ def test_killed_for_memory() -> None:
     for name in ("at_once", "child_only"):
         assert (rows[name].status, rows[name].state, rows[name].max_rss_bytes) == ("partial", "OUT_OF_MEMORY", None)
         assert "killed for memory" in (rows[name].reason or "")
-        assert rows[name].max_vm_size_bytes is None  # 4096 was printed
+        assert rows[name].max_vm_size_bytes is None  # Slurm printed 4096
     slowly = rows["slowly"]
     assert (slowly.status, slowly.exit_code, slowly.exit_signal) == ("found", 0, 125)
     assert 0 < (slowly.max_rss_bytes or 0) < 60 * 2**20
@@ -113,7 +113,7 @@ def test_killed_for_memory() -> None:
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_running_steps_are_pending_and_show_nothing_final(cluster: str) -> None:
     rows = by_name(answer(cluster, "running", "0", "1", "2", "3"))
-    assert rows["early"].status in ("found", "partial")  # final: it has ended, in an allocation that runs
+    assert rows["early"].status in ("found", "partial")  # final: it has ended, in an allocation that still runs
     runs = rows["dies_of_term"]
     assert (runs.status, runs.state, runs.job_state) == ("pending", "RUNNING", "RUNNING")
     for column in (
@@ -129,7 +129,7 @@ def test_running_steps_are_pending_and_show_nothing_final(cluster: str) -> None:
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_read_right_after_a_cancellation(cluster: str) -> None:
-    """Slurm shows CANCELLED, 0:0 and the job's end for steps that end as something else a moment later."""
+    """Slurm shows CANCELLED, 0:0 and the job's end for steps that a moment later have another end."""
     soon, later = (by_name(answer(cluster, name, "0", "1", "2", "3")) for name in ("just_cancelled", "cancelled"))
     for name, row in soon.items():
         if row.status == "pending":

@@ -1,4 +1,4 @@
-"""What `torc seff` suggests, and from what it suggests nothing."""
+"""What `torc seff` suggests, and which jobs give no suggestion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an allocation has, from what Slurm 22.05 printed: tests/recorded/allocations, environment then scontrol."""
+"""An allocation's contents, from Slurm 22.05's output: tests/recorded/allocations, environment then scontrol."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_environment_that_does_not_fit_is_an_error(nodes: str, cpus: str) -> 
         parse_allocation(environ, "   Nodes=n[1-2] CPU_IDs=0-3 Mem=1 GRES=\n", "")
 
 
-# What `scontrol show hostnames` makes of them.
+# The output of `scontrol show hostnames`.
 NODE_LISTS = {
     "n[1-3]": "n1 n2 n3",
     "a,b": "a b",

@@ -1,4 +1,4 @@
-"""An answer is the same whichever way it is written; items are written as they come, and read once."""
+"""An answer is the same in every format; items are written as they come, and read once."""
 
 from __future__ import annotations
 

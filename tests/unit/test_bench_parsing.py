@@ -1,4 +1,4 @@
-"""The pure parts of the bench: what it reads from the kernel's and the peers' texts, and how it compares figures."""
+"""The pure parts of the bench: parsing texts of the kernel and of other tools, and comparing figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2]))  # bench/ is no part of the installed package
+sys.path.append(str(Path(__file__).parents[2]))  # bench/ is not part of the installed package
 
 from bench import figures
 from bench.rows import Row, cost_row, error_row, versus_row

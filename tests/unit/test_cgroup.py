@@ -1,4 +1,4 @@
-"""Both versions of cgroups, on trees laid out as the kernel and Slurm lay them out."""
+"""Both versions of cgroups, on directory trees like those of the kernel and Slurm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def lay_out(directory: Path, **files: str | int) -> None:
 
 
 def v1(tmp_path: Path, *tasks: str) -> tuple[str, str]:
-    """What /proc/self/cgroup and mountinfo say for a task of step 0; 1 GB and 2 s per task."""
+    """/proc/self/cgroup and mountinfo of a task of step 0; 1 GB and 2 s per task."""
     step = "slurm_n1/uid_0/job_7/step_0"
     lay_out(tmp_path / "memory", memory__stat="total_rss 0", memory__limit_in_bytes=2**63 - 4096)
     lay_out(tmp_path / "memory" / step, memory__stat="total_rss 9", memory__limit_in_bytes=4 * GB)
@@ -80,7 +80,7 @@ def test_one_task(layout: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_steps_tasks_together(layout: str, tmp_path: Path) -> None:
-    """Of all of them, from the first one's place; not what slurmstepd beside them has."""
+    """All tasks are summed, from the first one's directory, without slurmstepd next to them."""
     cgroup = found(layout, tmp_path, "task_0", "task_1", "task_2")
     assert cgroup.charged_bytes() == 3 * (GB + 1020)
     assert cgroup.cpu_seconds() == pytest.approx(6.0)
@@ -136,7 +136,7 @@ def test_the_tightest_limit_counts(layout: str, tmp_path: Path) -> None:
 
 
 def test_v2_without_the_memory_controller_is_none(tmp_path: Path) -> None:
-    """On many machines the unified hierarchy is mounted beside v1, and empty."""
+    """On many machines the unified hierarchy is mounted next to v1, and empty."""
     text, mounts = v2(tmp_path, "task_0")
     for file in tmp_path.rglob("memory.*"):
         file.unlink()
@@ -168,7 +168,7 @@ def test_a_mount_point_with_a_blank(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_steps_own_tells_limits_and_kills_only(tmp_path: Path) -> None:
-    """A user's session, a container, slurmd's cgroup: others' memory and CPU are in it."""
+    """A user's session, a container, slurmd's cgroup: they include others' memory and CPU."""
     lay_out(
         tmp_path / "unified" / "user.slice",
         memory__stat="anon 5",

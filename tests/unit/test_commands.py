@@ -1,4 +1,4 @@
-"""Every command has help with an example and stands in docs/commands.md; found by walking the tree of commands."""
+"""Every command in the tree has help with an example and a section in docs/commands.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
 
 
 def walk(command: object, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Every command and group below ``command``, with the words a user types for it."""
+    """Every command and group below ``command``, with the words that a user types."""
     yield words, command
     for name, below in getattr(command, "commands", {}).items():
         yield from walk(below, (*words, name))

@@ -1,4 +1,4 @@
-"""The wrapper's, the cgroup's and Slurm's figures side by side, and the cause that is named where they differ."""
+"""The wrapper's, the cgroup's and Slurm's figures side by side, and the named cause of a difference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINUX: dict[str, float | str | None] = {"gather_type": "jobacct_gather/linux", "
 
 
 def item(**known: float | str | None) -> Item:
-    """A step of one task on one node whose wrapper saw 100 MB and 10 s of CPU time, and Slurm too."""
+    """A step of one task on one node; both the wrapper and Slurm saw 100 MB and 10 s of CPU time."""
     alike = {
         "attempt_id": 1,
         "slurm_job_id": 7,
@@ -62,7 +62,7 @@ def test_what_is_alike_is_not_apart() -> None:
         (LINUX | {"max_rss_bytes": 800 * MB, "sampled_rss_peak_bytes": 790 * MB}, causes.SHARING),
         (LINUX | {"max_rss_bytes": 800 * MB}, causes.SPIKE),
         (CGROUP | {"max_rss_bytes": 115 * MB}, causes.MONITOR),
-        (CGROUP | {"max_rss_bytes": 800 * MB}, causes.SPIKE),  # this version's holds no page cache
+        (CGROUP | {"max_rss_bytes": 800 * MB}, causes.SPIKE),  # this version counts no page cache
         (CGROUP | {"max_rss_bytes": 800 * MB, "slurm_version": "24.11.5"}, causes.PAGE_CACHE),
         (CGROUP | {"max_rss_bytes": 800 * MB, "slurm_version": None}, causes.PAGE_CACHE),
         (

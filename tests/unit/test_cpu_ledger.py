@@ -1,4 +1,4 @@
-"""CPU adds up: a simulated kernel with known truth is the oracle."""
+"""CPU time adds up, compared with a simulated kernel whose truth is known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRAPPER = 1
 
 @dataclass
 class Simulated:
-    """A process of the simulated kernel: exact seconds, its own and its waited-for children's."""
+    """A process of the simulated kernel: exact seconds, its own and those of its reaped children."""
 
     pid: int
     parent: int
@@ -30,7 +30,7 @@ class Simulated:
 
 @dataclass
 class Kernel:
-    """Charges time, reaps as wait4 and SIG_IGN do, and re-uses pids."""
+    """Charges time, reaps like wait4 and SIG_IGN, and reuses pids."""
 
     alive: dict[int, Simulated] = field(default_factory=dict)
     seen: dict[int, ProcessReading] = field(default_factory=dict)

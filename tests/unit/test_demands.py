@@ -1,4 +1,4 @@
-"""What a job takes of the nodes, and what a user reads where it can never fit."""
+"""What a job takes of the nodes, and the message if it can never fit."""
 
 from __future__ import annotations
 

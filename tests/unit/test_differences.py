@@ -1,4 +1,4 @@
-"""Why Slurm's MaxRSS and the wrapper's own peak differ."""
+"""Why Slurm's MaxRSS and the wrapper's peak differ."""
 
 from __future__ import annotations
 

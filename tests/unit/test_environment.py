@@ -1,4 +1,4 @@
-"""Which inherited variables reach Slurm's commands, against the lists of variables in Slurm's own manuals."""
+"""Which inherited variables reach Slurm's commands, compared with the lists in Slurm's own manuals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_manual_is_read() -> None:
 
 
 def test_every_variable_of_sbatch_is_dropped_where_its_option_is_said_and_else_passes() -> None:
-    """The option of each variable is found in the manual's own words: "Same as --NAME"."""
+    """The manual itself names the option of each variable: "Same as --NAME"."""
     text = manual("sbatch")
     begin = text.index("ENVIRONMENT VARIABLES")
     pairs = re.findall(
@@ -94,7 +94,7 @@ def test_from_inside_a_job_only_settings_go_on() -> None:
     assert sbatch_environment(outer | settings, set()) == settings
     assert sbatch_environment({"SLURM_TIMELIMIT": "5"}, set()) == {
         "SLURM_TIMELIMIT": "5"
-    }  # a login node: not Slurm's own
+    }  # a login node: not set by Slurm
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_step_does_not_inherit_its_size_time_or_streams(name: str) -> None:
 
 
 def test_every_variable_of_srun_is_either_torcs_or_passes() -> None:
-    """To be read again when the manual changes: what passes is a user's wish that no option of torc's replaces."""
+    """Read this again when the manual changes: what passes is a user's setting that no option of torc's replaces."""
     passes = {name for name in variables_of("srun", "SLURM") if step_environment({name: "1"})}
     assert passes == {
         "SLURM_ACCOUNT", "SLURM_ACCTG_FREQ", "SLURM_BURST_BUFFER", "SLURM_COMPRESS", "SLURM_CONF",

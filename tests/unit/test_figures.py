@@ -1,4 +1,4 @@
-"""The list of figures against the schemas that the migrations make: each column is declared, each figure has one."""
+"""The list of figures compared with the migrated schemas: each column is declared, each figure has a column."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torc_slurm.figures import (
 )
 from torc_slurm.reports.step_stats import ITEM_COLUMNS
 
-# Of the step on the node, not of its use: see _STEPS in node_schema.
+# About the step on the node, not its use: see _STEPS in node_schema.
 _OF_THE_STEP = {
     "id",
     "result",

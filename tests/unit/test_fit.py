@@ -1,4 +1,4 @@
-"""Jobs that can never fit are named with both sizes; what is not known refuses nothing. And what sinfo prints."""
+"""Jobs that can never fit are named with both sizes; unknown sizes refuse nothing. Also parses sinfo's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CPU of the last half, from few marks, against the full truth."""
+"""The CPU of the last half, from few pairs, compared with the full truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a step is, from the environment, the cgroup's path and slurmstepd's title; and the names of its files."""
+"""A step's identity, from the environment, the cgroup's path and slurmstepd's title; and the names of its files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_in_a_step() -> None:
 
 
 def test_the_tasks_of_a_step_share_a_monitor_whoever_their_parent_is() -> None:
-    """A script may stand between slurmstepd and torc-step; then the cgroup counts more than torc-step's tree."""
+    """A script may run between slurmstepd and torc-step; then the cgroup counts more than torc-step's tree."""
     assert step_of(**IN_STEP).shares_a_monitor
     assert not step_of(**IN_STEP).owns_its_cgroup
     assert not step_of(**IN_STEP | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}).shares_a_monitor
@@ -84,7 +84,7 @@ def test_a_batch_script_where_no_cgroup_and_no_slurmstepd_is_to_be_seen() -> Non
 
 @pytest.mark.parametrize("missing", ["TORC_WORKFLOW_ID", "TORC_RUN_ID", "TORC_JOB_ID", "TORC_ATTEMPT_ID"])
 def test_half_an_identity_is_another_programs(missing: str) -> None:
-    """The Rust torc sets no run id: its names are not ours, and its job runs."""
+    """The Rust torc sets no run id: its variables are ignored, and its job runs."""
     me = step_of(**{name: value for name, value in OF_WORKFLOW.items() if name != missing})
     assert (me.workflow_id, me.job_id, me.attempt_id) == (None, 1, None)
 
@@ -108,7 +108,7 @@ def test_a_requeued_job_is_the_next_run() -> None:
 def test_steps_that_stand_for_a_name(number: str, name: str) -> None:
     me = step_of(**IN_STEP | {"SLURM_STEP_ID": number})
     assert (me.step_id, me.job_id) == (name, int(number))
-    assert (me.task, me.local_task_count, me.node_count) == (0, 1, 1)  # what the step's variables say is another's
+    assert (me.task, me.local_task_count, me.node_count) == (0, 1, 1)  # the step's variables describe another step
 
 
 def test_an_array_task() -> None:
@@ -133,7 +133,7 @@ def test_options_go_before_the_environment() -> None:
 
 
 def test_inside_another_measured_step_its_ids_are_not_inherited() -> None:
-    """A job of a workflow that runs srun: the inner step's record must not replace the job's own."""
+    """A job of a workflow that calls srun: the inner step's record must not replace the job's own."""
     environ = IN_STEP | OF_WORKFLOW | {ACTIVE_VARIABLE: "slurm 7.1", "TORC_OUTPUT_DIR": "/data"}
     me = identify(environ, {})
     assert (me.workflow_id, me.job_id, me.job_name, me.attempt_id) == (None, 2, "steps", None)

@@ -1,4 +1,4 @@
-"""Where each job stands, and whose word on an attempt counts: the wrapper's, Slurm's, or the runner's journal."""
+"""The status of each job, and whose record of an attempt counts: the wrapper's, Slurm's, or the runner's journal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torc_slurm.database.node_records import Row
 
 
 def statuses(words: dict[int, tuple[int, str]], active_run: int | None, **before: str) -> dict[int, str]:
-    """Jobs 1 and 2, and 3 that waits for both, from one word each."""
+    """The statuses of jobs 1 and 2, and of 3, which waits for both."""
     jobs = {job: before.get(f"j{job}", "ready") for job in (1, 2, 3)}
     return job_statuses(jobs, {3: [1, 2]}, words, active_run)
 

@@ -1,4 +1,4 @@
-"""One job of Slurm's records and torc-step's: what adds up, and which of the two is believed."""
+"""One job from Slurm's records and torc-step's: what adds up, and which of the two counts."""
 
 from __future__ import annotations
 

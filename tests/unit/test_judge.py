@@ -1,4 +1,4 @@
-"""What became of an attempt, where exit records are whole, in part or absent, and Slurm has spoken or not."""
+"""How an attempt ended, with exit records whole, in part or absent, with and without Slurm's accounting."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_without_suspension_nothing_changes(elapsed: float | None, seconds: floa
 
 
 def test_a_command_of_a_step_that_was_suspended_ran_at_most_as_long_as_the_step() -> None:
-    """Several torc-steps in one batch step: which of them was suspended is not known."""
+    """Several torc-steps in one batch step: it is unknown which of them was suspended."""
     assert suspended(5.0, 60.0, 30.0)["exec_time_seconds"] == 5.0
     assert suspended(35.0, 20.0, 30.0)["exec_time_seconds"] == 22.0
 

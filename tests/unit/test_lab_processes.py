@@ -1,4 +1,4 @@
-"""How the lab tells its own processes from others: by their environment, which the kernel hides during an exec."""
+"""How the lab identifies its own processes: by their environment, which the kernel hides during an exec."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shell_that_becomes(program: Path) -> Iterator[int]:
 
 
 def evict(path: Path) -> None:
-    """Have the kernel read the file from disk again: that makes the next exec of it slow."""
+    """Make the kernel read the file from disk again, so that the next exec of it is slow."""
     descriptor = os.open(path, os.O_RDWR)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -53,7 +53,7 @@ def test_a_process_in_an_exec_is_still_one_of_the_labs(tmp_path: Path) -> None:
 
 
 def test_a_process_is_one_of_the_labs_while_the_kernel_lays_out_its_environment() -> None:
-    """The kernel sets the end of the environment to its start first: that is not an empty environment."""
+    """The kernel first sets the end of the environment to its start: that is not an empty environment."""
     name, value = MARK.split("=")
     again = 'exec /bin/sh -c "$AGAIN"'
     many = {f"VARIABLE_{number}": "x" for number in range(5000)}
@@ -86,7 +86,7 @@ def test_a_process_without_environment_is_a_strangers_and_nobody_waits_for_it() 
 def test_a_process_that_has_ended_is_nobodys() -> None:
     name, value = MARK.split("=")
     process = subprocess.Popen(["/bin/true"], env={name: value})
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: nobody has asked for it
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: nobody has reaped it
     assert not processes.was_started_with(process.pid, [MARK])
     process.wait()
     assert not processes.was_started_with(process.pid, [MARK])

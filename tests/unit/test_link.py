@@ -1,4 +1,4 @@
-"""What wrapper and monitor say to one another arrives as it was said, or not at all."""
+"""The messages between wrapper and monitor arrive unchanged, or not at all."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_no_bytes_do_harm(text: bytes) -> None:
 
 
 def test_a_message_fits() -> None:
-    """Every field at its longest is far below what one message holds."""
+    """With every field at its longest, a message is far below the limit."""
     begin = link.Begin()
     for name in link.Begin.FIELDS:
         setattr(begin, name, 1e-300 if name == "begin_time" else -(1 << 63))
@@ -46,7 +46,7 @@ def test_a_message_fits() -> None:
 
 
 def test_what_a_dead_monitor_said_is_still_to_be_read() -> None:
-    """Also where it had not read all that was sent to it, which resets the connection."""
+    """Even if it had not read everything that was sent to it, which resets the connection."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     assert link.send(ours, b"never read")
     assert link.send(theirs, b"run 7")

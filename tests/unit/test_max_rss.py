@@ -1,4 +1,4 @@
-"""What MaxRSS is, by version and plugins."""
+"""What MaxRSS means, by version and plugins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor, best and ceiling: which figure decides, and what it calls itself."""
+"""Floor, best and ceiling: which figure counts, and its source."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_estimated_samples_are_no_peaks() -> None:
 
 
 class SharingTree:
-    """Four processes that share 200 MiB, of which each holds its part; when asked for maps, time goes by."""
+    """Four processes that share 200 MiB, each with its part; reading the maps takes time."""
 
     name = "sharing"
 
@@ -131,8 +131,8 @@ class SharingTree:
 )
 def test_shared_pages_are_not_counted_while_sharers_come_and_go(ends: set[int], comes: set[int]) -> None:
     tree = SharingTree(ends, comes)
-    pss = RationedPss(tree)  # type: ignore[arg-type]  # no more of a reader than it asks
-    pss.best_bytes(tree.reading(), 0.0)  # it is measured when it stands
+    pss = RationedPss(tree)  # type: ignore[arg-type]  # it has all methods that are used
+    pss.best_bytes(tree.reading(), 0.0)  # measured once the tree is stable
     assert pss.best_bytes(tree.reading(), 1e9)[1] == "pss_estimated"
 
 

@@ -1,4 +1,4 @@
-"""How the figures of several nodes become one row: the largest node, sums only where nothing is missing."""
+"""How the figures of several nodes become one row: the largest node; sums only if nothing is missing."""
 
 from __future__ import annotations
 

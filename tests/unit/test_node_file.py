@@ -1,4 +1,4 @@
-"""The node file's writer: what a later, an older, a repeated or a lone batch does to what is there."""
+"""The node file's writer: how a later, an older, a repeated or a lone batch changes the file."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_lock_that_is_held_is_waited_for_and_named(path: str) -> None:
 
 
 def test_a_lock_whose_file_was_removed_is_no_lock(path: str) -> None:
-    """A cleaner of /tmp took the file away: who comes then makes a new one, and all who come later see that."""
+    """A cleaner of /tmp removed the file: the next process makes a new one, and all later ones see that."""
     Path(path).parent.mkdir(parents=True)
     place = node_local.subdirectory("locks")
     assert place is not None
@@ -215,7 +215,7 @@ def test_a_spool_brings_all_over_and_goes(tmp_path: Path, path: str) -> None:
 
 
 def test_a_spool_that_was_brought_over_in_part_is_not_doubled(tmp_path: Path, path: str) -> None:
-    """A writer that was given up may have written all the same; what it wrote is there once."""
+    """A writer that was given up may still have written: its rows are in the file once."""
     write_batch(path, with_samples(batch(usage=usage()), 1, 2))
     write_to_spool(path, "test-twice", with_samples(batch(usage=usage()), 1, 2, 3))
     assert bring_over(str(tmp_path)) == [path]

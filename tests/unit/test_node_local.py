@@ -1,4 +1,4 @@
-"""Names in the node's own directory: short enough for a file system in bytes, and one for each text."""
+"""Names in the node's own directory: short enough in bytes for a file system, and one for each text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ anything = st.text(max_size=400)
 
 
 def path_like(text: str) -> str:
-    """Only what a path can hold: surrogates that stand for bytes."""
+    """Only characters that a path can contain: surrogates that stand for bytes."""
     return text.encode("utf-8", "replace").decode("utf-8", "surrogateescape")
 
 

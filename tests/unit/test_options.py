@@ -1,4 +1,4 @@
-"""torc-step's command line: what is taken, and one clear line for each thing that is wrong."""
+"""torc-step's command line: accepted options, and one clear line for each error."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_wrong_variable_is_said_and_the_job_runs(tmp_path: Path) -> None:
 
 
 def test_a_job_of_another_torc(tmp_path: Path) -> None:
-    """It has some of our names and no run id: recorded as a step of its own, and nothing is said."""
+    """It sets some of our names and no run id: recorded as a separate step, without a message."""
     other = {"TORC_WORKFLOW_ID": "42", "TORC_JOB_ID": "123", "TORC_JOB_NAME": "train", "TORC_ATTEMPT_ID": "1"}
     status, stdout, stderr = said("--", "sh", "-c", "echo ran; exit 7", TORC_OUTPUT_DIR=str(tmp_path), **other)
     assert (status, stdout) == (7, "ran\n")

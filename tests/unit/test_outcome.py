@@ -1,4 +1,4 @@
-"""What the runner makes of an attempt's end: srun's status and words as seen on 22.05, with what node files say."""
+"""How the runner judges an attempt's end: srun's status and messages as seen on 22.05, with node files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ended(status: int, stderr: str = "", *, ran: bool = True, seconds: float = 5
         (ended(3, "srun: error: n1: task 0: Exited with exit code 3"), NOTHING, "failed", 3),
         (ended(143, TERMINATED), Evidence((143,)), "failed", 143),
         (ended(139), NOTHING, "failed", 139),
-        # the step's own code after an OOM kill is in the exit record; srun says 1 in any case
+        # the exit record has the step's own code after an OOM kill; srun always says 1
         (ended(1, OOM_WORDS), Evidence((137,), oom_kills=1), "oom", 137),
         (ended(1, OOM_WORDS), Evidence((0,), oom_kills=1), "completed", 0),
         (ended(1, OOM_WORDS), NOTHING, "oom", None),
@@ -38,7 +38,7 @@ def ended(status: int, stderr: str = "", *, ran: bool = True, seconds: float = 5
         # no step: srun's status is not the job's
         (ended(1, NO_ROOM, ran=False), NOTHING, "failed", None),
         (ended(255, "", ran=False), NOTHING, "failed", None),
-        # scancel JOB.STEP is a SIGKILL for wrapper and job: no exit record
+        # scancel JOB.STEP sends SIGKILL to wrapper and job: no exit record
         (ended(137, KILLED), NOTHING, "cancelled", 137),
         (ended(137, ABORTED), NOTHING, "cancelled", 137),
         (ended(137, KILLED), Evidence((137,)), "failed", 137),

@@ -1,4 +1,4 @@
-"""What the partition's nodes and its limit leave to a job."""
+"""What the partition's nodes and its limit allow a job."""
 
 from __future__ import annotations
 

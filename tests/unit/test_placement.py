@@ -1,4 +1,4 @@
-"""Placement: never over capacity, nobody starves, deterministic."""
+"""Placement: never over capacity, no starvation, deterministic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ demands = st.builds(
 
 
 class Watched:
-    """A placement beside a plain account of what runs where."""
+    """A placement with a simple record of what runs where."""
 
     def __init__(self, nodes: tuple[Node, ...]) -> None:
         self.nodes = {node.name: node for node in nodes}
@@ -110,7 +110,7 @@ def test_a_stream_of_small_jobs_never_starves_a_large_one(
         if 0 in watched.where:
             return
         if watched.where:
-            watched.end(min(watched.where))  # the oldest: every job ends at some time
+            watched.end(min(watched.where))  # the oldest: every job ends some time
     raise AssertionError("the large job was never started")
 
 
@@ -146,7 +146,7 @@ def test_small_jobs_fill_what_the_waiting_job_leaves() -> None:
     placement.add(2, Demand(3, nodes=2), 2)  # waits for n1
     for job in range(3, 9):
         placement.add(job, Demand(1), job)
-    assert placement.take(9) == [Placed(3, ("n1",)), Placed(4, ("n2",))]  # one beside the waiting job on each node
+    assert placement.take(9) == [Placed(3, ("n1",)), Placed(4, ("n2",))]  # one next to the waiting job on each node
     placement.release(1)
     assert placement.take(9) == [Placed(2, ("n1", "n2"))]
 
@@ -157,7 +157,7 @@ def test_an_earlier_job_of_the_same_size_does_not_block_the_one_with_the_reserva
     placement.take(9)
     placement.add(6, Demand(4), 6)
     placement.take(9)
-    placement.add(1, Demand(4), 1)  # became ready later, though it stands earlier in the plan
+    placement.add(1, Demand(4), 1)  # became ready later, though it is earlier in the plan
     placement.release(5)
     assert placement.take(9) == [Placed(6, ("n1",))]
 

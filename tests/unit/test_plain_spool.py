@@ -1,4 +1,4 @@
-"""A record that was kept without SQLite comes into the node file as it was."""
+"""A record that was kept without SQLite reaches the node file unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan is read as written, its file is made by exactly one of many, the next run leaves out what is done."""
+"""A plan is read as written, exactly one of many creates its file, the next run leaves out completed jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written for the page is what was measured, to the places that are promised."""
+"""The encoded numbers of a page are the measured ones, to the promised precision."""
 
 from __future__ import annotations
 

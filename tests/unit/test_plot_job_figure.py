@@ -1,4 +1,4 @@
-"""A job's figure: lines, labels and crosses say what was, where it was, and do not hide one another."""
+"""A job's figure: lines, labels and crosses are correct and in the right place, and do not hide one another."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def notes(drawn: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("status", "signal", "name", "memory"),
     [
-        ("oom", 9, "killed: out of memory", 30 * MB),  # what decides: the high-water mark
-        ("timeout", 15, "ended: time limit", 20 * MB),  # what it had at its end
+        ("oom", 9, "killed: out of memory", 30 * MB),  # the high-water mark counts
+        ("timeout", 15, "ended: time limit", 20 * MB),  # its memory at its end
         ("failed", 11, "killed: SIGSEGV", 20 * MB),
         ("failed", 64, "killed: SIGRTMAX", 20 * MB),
         ("failed", 77, "killed: signal 77", 20 * MB),

@@ -1,4 +1,4 @@
-"""Laying steps on nodes: nothing used is lost or invented, no two bars lie on one another."""
+"""Placing steps on nodes: their use adds up, and no two bars overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours stand out from their background, and from one another for colour-blind readers too."""
+"""Colours stand out from their background, and from one another, also for colour-blind readers."""
 
 from __future__ import annotations
 

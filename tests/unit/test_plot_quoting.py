@@ -1,4 +1,4 @@
-"""Foreign text in figures: never markup, never a control character, never endless."""
+"""Foreign text in figures: never markup, never a control character, of limited length."""
 
 from __future__ import annotations
 

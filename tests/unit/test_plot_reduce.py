@@ -1,4 +1,4 @@
-"""The reduction against the full series: no peak and no trough disappears, no gap is lost or invented."""
+"""The reduced series compared with the full one: no peak and no trough disappears, gaps stay the same."""
 
 from __future__ import annotations
 

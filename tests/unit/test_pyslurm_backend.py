@@ -1,4 +1,4 @@
-"""The pyslurm adapter on recorded attributes of real pyslurms, against sacct's view of the same jobs."""
+"""The pyslurm adapter on recorded attributes of real pyslurms, compared with sacct's records of the same jobs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def recorded(version: str) -> list[dict[str, Any]]:
 
 
 def sacct_view(version: str) -> list[AccountingRecord]:
-    """A plain table of sacct's with a part of the columns, as rows; the others are blank."""
+    """Records from a plain sacct table with some of the columns; the others are blank."""
     header, *lines = (RECORDED / "pyslurm" / f"{version}.sacct.txt").read_text().splitlines()
     text = "".join(name + "\x1f" for name in COLUMNS) + "\n"
     for line in lines:
@@ -74,7 +74,7 @@ def judged(rows: list[AccountingRecord], backend: str, slurm_job_id: int) -> dic
 # pyslurm was asked a moment after sacct, when the cancelled steps had ended.
 @pytest.mark.parametrize("scenario", [name for name in PAIRS if name != "just_cancelled"])
 def test_the_same_rows_as_sacct(scenario: str) -> None:
-    """Of a requeued job pyslurm has the last record only, as sacct's selection without times takes it."""
+    """pyslurm returns only the last record of a requeued job, like sacct's selection without times."""
     text = (RECORDED / "sacct" / "26.05-linux" / f"{scenario}.pyslurm.json").read_text()
     sacct_has = sacct_rows("26.05-linux", scenario)
     job = job_of(sacct_has)
@@ -92,7 +92,7 @@ def test_pairs_were_recorded() -> None:
 
 
 class Broken:
-    """An attribute object as pyslurm's step is where its allocated memory is 0: some attributes raise."""
+    """An attribute object like pyslurm's step with allocated memory 0: some attributes raise."""
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)
@@ -120,7 +120,7 @@ def test_the_cancellers_name_becomes_a_number() -> None:
     job.cancelled_by = "ann"
     taken = snapshot(job, {"ann": 1000}.get)
     assert rows_from_snapshots([taken])[0].cancelled_by_uid == 1000
-    assert rows_from_snapshots([snapshot(job)])[0].cancelled_by_uid == -1  # somebody who is not known here
+    assert rows_from_snapshots([snapshot(job)])[0].cancelled_by_uid == -1  # a user who is unknown here
 
 
 def test_an_attribute_that_this_pyslurm_lacks_is_none() -> None:

@@ -1,4 +1,4 @@
-"""The ready queue: what dependencies demand."""
+"""The ready queue: the order that dependencies require."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tree's reading adds up to, also where only some of its processes were read again."""
+"""The sums of a tree's reading, also if only some of its processes were read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ci/requirements.lock has a version and hashes for everything that pyproject.toml asks for."""
+"""ci/requirements.lock has a version and hashes for everything in pyproject.toml."""
 
 from __future__ import annotations
 

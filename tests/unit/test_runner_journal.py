@@ -1,4 +1,4 @@
-"""The runner's journal keeps the last word, whatever its writes meet."""
+"""The runner's journal keeps the latest rows, whatever happens to its writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torc_slurm.runner.loop import Loop
 
 
 class NodeFile:
-    """Takes the place of the node file; writes one after another, the first when it is let."""
+    """Replaces the node file; writes one after another, the first when it is released."""
 
     def __init__(self) -> None:
         self.let_first = threading.Event()

@@ -1,4 +1,4 @@
-"""Reading sacct's output: recorded texts of four clusters, hostile names, and every kind of text that is none."""
+"""Parsing sacct's output: recorded texts of four clusters, hostile names, and every kind of invalid text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL_TEXTS = [path for path in ALL_TEXTS if path.name != "config.txt"]
 
 
 def text_of(*records: dict[str, str], delimiter: str = "\x1fd\x1f", columns: tuple[str, ...] = COLUMNS) -> str:
-    """What sacct would print for these cells; a cell that is not given is blank."""
+    """sacct's output for these cells; a missing cell is blank."""
     blank = dict.fromkeys(columns, "") | {"JobIDRaw": "12", "JobID": "12", "State": "COMPLETED", "ExitCode": "0:0"}
     lines = [columns, *((blank | record).values() for record in records)]
     return "".join("".join(cell + delimiter for cell in line) + "\n" for line in lines)
@@ -45,7 +45,7 @@ def test_every_recorded_text_is_read(path: Path) -> None:
 def test_ends(cluster: str) -> None:
     steps = named(sacct_rows(cluster, "ends"))
     codes = {name: (row.state, row.exit_code, row.exit_signal) for name, row in steps.items()}
-    exit_200 = 200 if cluster.startswith("26") else 72  # 200 less 128: sacct printed it so before 26.05
+    exit_200 = 200 if cluster.startswith("26") else 72  # before 26.05 sacct printed 200 - 128
     assert codes == {
         "batch": ("FAILED", 5, 0),
         "completed": ("COMPLETED", 0, 0),
@@ -93,7 +93,7 @@ def test_the_largest_task_and_its_node(cluster: str) -> None:
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_names_are_only_names(cluster: str) -> None:
     rows = sacct_rows(cluster, "names")
-    snowman = "?" if cluster.startswith("22") else "☃"  # that database keeps what Latin-1 can hold
+    snowman = "?" if cluster.startswith("22") else "☃"  # that database stores Latin-1
     assert [row.name for row in rows] == [
         "job\nname",
         "batch",
@@ -149,7 +149,7 @@ def test_cells_are_read_as_their_columns_promise() -> None:
     assert (row.slurm_job_id, row.step_id, row.shown_job_id, row.user_name) == (12, "3", "10_2.3", "ann")
     assert (row.state, row.cancelled_by_uid, row.exit_code, row.exit_signal) == ("CANCELLED", 1000, 0, 15)
     assert row.submit_time is None
-    assert (row.end_time or 0) - (row.start_time or 0) == 3600  # UTC: no hour is there twice or not at all
+    assert (row.end_time or 0) - (row.start_time or 0) == 3600  # UTC: no hour occurs twice or is missing
     assert (row.max_rss_bytes, row.max_rss_task, row.max_vm_size_bytes) == (213284 * 1024, 7, 2**20)
     assert (row.ave_cpu_seconds, row.total_cpu_seconds) == (86401, 9.372)
     assert (row.max_disk_read_bytes, row.max_disk_write_bytes) == (36414, 1)
@@ -323,7 +323,7 @@ def test_any_text_gives_rows_or_an_error(text: str) -> None:
         rows = parse(text)
     except ParseError:
         return
-    assert rows == []  # only a header that names every column gets this far
+    assert rows == []  # only a header that names every column passes
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")), st.sampled_from(["JobName", "User", "NodeList"]))
@@ -338,7 +338,7 @@ cells = st.text(alphabet="0123456789.:-KMGTPE=,abcTZ+ \n|", max_size=20)
 
 @given(st.sampled_from(COLUMNS), cells)
 def test_a_number_read_from_a_cell_stands_in_it(column: str, cell: str) -> None:
-    """Never a wrong number: what comes out of an odd cell is None, or follows from its digits."""
+    """Never a wrong number: the value of an odd cell is None, or follows from its digits."""
     try:
         rows = parse(text_of({column: cell}))
     except ParseError:
@@ -361,7 +361,7 @@ def test_a_recorded_text_with_a_piece_missing_is_refused_or_loses_whole_records(
         return
     whole = {repr(row) for row in parse(text)}
     changed = [row for row in rows if repr(row) not in whole]
-    # One record at most is not as it was: the one that the cut went through, within a cell or from cell to same cell.
+    # At most one record changed: the one that was cut.
     assert len(changed) <= 1
 
 

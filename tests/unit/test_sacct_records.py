@@ -51,7 +51,7 @@ def chosen(rows: list[AccountingRecord], **key: str | float | int) -> float | No
         (RECYCLED, {"earliest_begin_time": 110.5, "user_name": "ann"}, None),
         (RECYCLED, {"user_name": "bob"}, 100),
         (RECYCLED, {"earliest_begin_time": 50_000.0}, None),
-        (RECYCLED, {"earliest_begin_time": 89_990.0}, 90_000),  # the node's clock goes 10 s behind
+        (RECYCLED, {"earliest_begin_time": 89_990.0}, 90_000),  # the node's clock is 10 s late
         (RECYCLED, {"earliest_begin_time": 90_120.0}, 90_000),
         (RECYCLED, {}, 90_000),
         (REQUEUED, {"earliest_begin_time": 1001.2}, 1000),
@@ -78,7 +78,7 @@ def test_a_record_whose_user_is_not_shown_is_not_taken_to_be_anothers() -> None:
 
 
 def test_a_provisional_record_can_be_anybodys() -> None:
-    """What 22.05 shows where steps reached the database before their job did."""
+    """The output of 22.05 if steps reached the database before their job."""
     early = AccountingRecord(12, None, name="allocation", user_name="root", state="PENDING", start_time=5.0)
     assert chosen([early], user_name="ann") == 5.0
     assert chosen([early._replace(requested_tres="cpu=1")], user_name="ann") is None
@@ -107,7 +107,7 @@ def test_one_task_of_an_array(cluster: str) -> None:
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_components_of_a_heterogeneous_job(cluster: str) -> None:
-    """The wrapper in the second component knows its step by the first one's job id."""
+    """The wrapper in the second component identifies its step by the first one's job id."""
     rows = sacct_rows(cluster, "het")
     (record,) = job_records(rows, job_of(rows))
     assert record.step_ids == ["batch", "0", "1"]

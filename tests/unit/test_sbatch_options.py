@@ -1,4 +1,4 @@
-"""What sbatch is asked for: whole nodes or parts, who goes before whom, and values that no #SBATCH line can hold."""
+"""The options for sbatch: whole nodes or parts, priorities, and values that cannot stand in an #SBATCH line."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_choosing_a_scheduler() -> None:
 
 
 def read_by_sbatch(line: str) -> str:
-    """One option as sbatch's own parser reads it (src/sbatch/opt.c, _get_argument): the test's own reading of it."""
+    """One option as sbatch parses it (src/sbatch/opt.c, _get_argument), implemented independently."""
     text = line.removeprefix("#SBATCH ")
     found, quote, escaped = "", "", False
     for character in text:

@@ -18,7 +18,7 @@ def begun(interval_seconds: float) -> Schedule:
 
 
 def times_after(schedule: Schedule, count: int) -> list[float]:
-    """Due times, in seconds since the begin, as if each sample were taken when it was asked for."""
+    """Due times, in seconds since the begin, if each sample is taken when it is due."""
     begin = schedule.next_time
     times = []
     for _ in range(count):
@@ -46,7 +46,7 @@ def test_the_next_time_always_lies_ahead_and_within_an_interval(interval: float,
 
 
 def test_missed_samples_are_not_caught_up() -> None:
-    """A machine that slept for an hour takes one sample, not 3600."""
+    """A machine that was suspended for an hour takes one sample, not 3600."""
     schedule = begun(1.0)
     times_after(schedule, 10)
     schedule.next_time -= 3600.0

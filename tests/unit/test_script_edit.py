@@ -1,4 +1,4 @@
-"""Editing the #SBATCH lines of somebody's script: values change, everything else stays."""
+"""Editing the #SBATCH lines of a user's script: values change, everything else stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals of a series: no percentage that the CPUs could not have given, and no CPU second twice."""
+"""Intervals of a series: no percentage that the CPUs could not give, and no CPU second twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_each_interval_has_what_was_used_in_it() -> None:
 
 
 def test_a_short_rest_at_the_end_is_joined_with_the_row_before() -> None:
-    """Also where the end that the tasks' exits tell is before the look that found them ended."""
+    """Even if the tasks' exits are earlier than the sample that found them ended."""
     for end in (BEGIN + 1.05, BEGIN + 0.999):
         series = Series(BEGIN)
         close(series, BEGIN + 0.5, of_tree(0.4))
@@ -49,7 +49,7 @@ def test_a_short_rest_at_the_end_is_joined_with_the_row_before() -> None:
 
 
 def test_what_is_found_late_is_joined_with_the_time_in_which_it_was_used() -> None:
-    """The 95,000 % of two tasks: CPU that is waited for at the end, in a millisecond after the last row."""
+    """Two tasks once showed 95,000 %: CPU reaped at the end, in a millisecond after the last row."""
     series = Series(BEGIN)
     for tenth in range(1, 10):
         close(series, BEGIN + tenth / 10, of_tree(0.01 * tenth))
@@ -59,7 +59,7 @@ def test_what_is_found_late_is_joined_with_the_time_in_which_it_was_used() -> No
 
 
 def test_a_task_that_registers_late_counts_from_its_own_begin() -> None:
-    """Of 64 CPUs two are used: not 2,000 % in the interval in which the second task was met."""
+    """Two of 64 CPUs are used: not 2,000 % in the interval in which the second task was found."""
     series = Series(BEGIN)
     for tenth in range(1, 11):
         close(series, BEGIN + tenth / 10, of_tree(0.1 * tenth), cpus=64)
@@ -79,7 +79,7 @@ def test_a_task_that_registers_after_the_rows_before_it_were_written() -> None:
 
 
 def test_the_switch_to_the_cgroups_counter_is_no_use() -> None:
-    """It knew of 0.5 s more all along."""
+    """The cgroup's counter was 0.5 s higher all the time."""
     series = Series(BEGIN)
     close(series, BEGIN + 1, Counters(0.1, 0.6, 0.1), cpus=8)
     close(series, BEGIN + 1.1, Counters(0.11, 0.61, 0.61), cpus=8)
@@ -112,7 +112,7 @@ steps = st.lists(
 def test_never_more_than_the_cpus_could_give_and_never_more_than_was_used(
     steps: list[tuple[float, float, float, str]], cpus: int, end: float
 ) -> None:
-    """Whatever the counters do: late tasks, a cgroup that jumps, an end before the last look, flushes between."""
+    """Whatever the counters do: late tasks, a cgroup that jumps, an end before the last sample, flushes between."""
     series, now, seen, charged = Series(BEGIN), BEGIN, 0.0, 0.0
     rows: list[tuple[float, float]] = []
     for gap, more_seen, more_charged, event in steps:

@@ -1,4 +1,4 @@
-"""A directory of the user's own below one where everybody makes theirs: never a link, never somebody else's."""
+"""A user's own directory in a shared place: never a link, never another user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to ask for instead: the reference's examples, and each rule by an example of its own."""
+"""What to request instead: the Rust torc's examples, and an example for each rule."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ def test_a_requirement_that_goes_both_ways_gives_two_adjustments_and_counts_once
     [
         ({"memory_limit_bytes": 8192 * 2**20, "peak_memory_bytes": 8 * 10**9}, "11g"),  # the limit, not the peak
         ({"memory_limit_bytes": 8192 * 2**20, "peak_memory_bytes": None}, "11g"),
-        ({"memory_limit_bytes": None, "peak_memory_bytes": None}, "10g"),  # what it asked for is known
-        ({"memory_limit_bytes": 10**12, "peak_memory_bytes": 9 * 10**9}, "11g"),  # a limit that was not its own
+        ({"memory_limit_bytes": None, "peak_memory_bytes": None}, "10g"),  # its request is known
+        ({"memory_limit_bytes": 10**12, "peak_memory_bytes": 9 * 10**9}, "11g"),  # a shared limit
         ({"status": "failed", "memory_limit_bytes": 8192 * 2**20}, "11g"),
         ({"status": "cancelled", "memory_limit_bytes": 8192 * 2**20}, "11g"),
         (
@@ -295,7 +295,7 @@ def test_whether_it_hung_is_said_not_to_be_known() -> None:
     ("peak", "asked", "new"),
     [
         (523.4, 4, (UP, 7)),
-        (402.0, 4, (KEPT, 4)),  # two clocks never agree
+        (402.0, 4, (KEPT, 4)),  # the two clocks always differ a little
         (100.3, 4, (DOWN, 2)),
         (100.3, 1, (KEPT, 1)),
         (250.0, 8, (DOWN, 3)),
@@ -400,7 +400,7 @@ def test_the_largest_factor_counts_from_what_the_attempt_had() -> None:
     assert guarded(MEMORY, failed, asked=asked).new == "10g"
     assert guarded(MEMORY, failed, asked=Request(memory="10g")).direction == KEPT  # not again without a new run
     made = guarded(MEMORY, failed, asked=asked, largest_factor=Decimal(2))
-    assert (made.direction, made.new) == (KEPT, "1g")  # 2g is known to be too little
+    assert (made.direction, made.new) == (KEPT, "1g")  # 2g is known to be too small
     assert "no more than 2 times at once (--largest-factor)" in made.reason
 
 

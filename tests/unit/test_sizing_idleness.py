@@ -1,4 +1,4 @@
-"""Whether a job hung, by its series or by its totals."""
+"""Whether a job hung, from its series or its totals."""
 
 from __future__ import annotations
 

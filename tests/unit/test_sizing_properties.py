@@ -1,4 +1,4 @@
-"""What holds of corrections for any set of results."""
+"""Properties of corrections for any set of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torc_slurm.sizing.savings import savings
 from torc_slurm.sizing.utilization import check
 from torc_slurm.units import MIB
 
-# However slow the machine is just now: nothing here is about time.
+# A slow machine must not fail these tests.
 thorough = settings(deadline=None, max_examples=60)
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"

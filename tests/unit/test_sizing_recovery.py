@@ -1,4 +1,4 @@
-"""Which unfinished jobs another run helps, and what is raised for it."""
+"""Which unfinished jobs another run helps, and which requests it raises."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def helped(*attempts: Attempt, asked: Request = ASKED) -> tuple[str, bool]:
 def test_each_cause() -> None:
     assert helped(killed()) == ("memory", True)
     assert helped(ended(exec_time_seconds=14400.0)) == ("time", True)
-    assert helped(ended(exec_time_seconds=300.0)) == ("time", True)  # its allocation ended before its own time was up
+    assert helped(ended(exec_time_seconds=300.0)) == ("time", True)  # its allocation ended before its own limit
     assert helped(ended(exec_time_seconds=14400.0, hung=True)) == ("time", False)
     assert helped(attempt(status="failed", return_code=3)) == ("failed", False)
     assert helped(attempt(status="node_fail")) == ("lost", True)

@@ -1,4 +1,4 @@
-"""Core-hours and GB-hours asked, used and wasted, and what correction would make of them."""
+"""Core-hours and GB-hours requested, used and wasted, before and after correction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check of resource utilization: what is a violation, what is shown of it, and which attempts count."""
+"""The check of resource utilization: what is a violation, what is shown, and which attempts count."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_what_the_cluster_ended_is_not_counted(status: str) -> None:
 def test_a_default_is_left_out() -> None:
     over = attempt(Request(), peak_memory_bytes=9 * 10**9, peak_cpu_percent=500.0)
     assert check(facts(job(1, over, requirement=None)), show_all=True).total_results == 0
-    (cpu,) = check(facts(job(1, over)), show_all=True).uses  # a requirement that says nothing of memory and time
+    (cpu,) = check(facts(job(1, over)), show_all=True).uses  # a requirement without memory and time
     assert cpu.resource_type == "CPU"
 
 

@@ -1,4 +1,4 @@
-"""A workflow file becomes a checked workflow, or one clear line for each thing that is wrong."""
+"""A workflow file becomes a checked workflow, or one clear line for each error."""
 
 from __future__ import annotations
 

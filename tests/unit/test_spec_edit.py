@@ -1,4 +1,4 @@
-"""Editing a workflow file: the values change, and nothing beside them."""
+"""Editing a workflow file: the values change, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""srun's command line, its environment, and what it says with --verbose: recorded from Slurm 22.05."""
+"""srun's command line, its environment, and its messages with --verbose, recorded from Slurm 22.05."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages: every job in one, after all that it waits for, in an allocation of its scheduler."""
+"""Stages: every job is in one, after all jobs that it waits for, in an allocation of its scheduler."""
 
 from __future__ import annotations
 

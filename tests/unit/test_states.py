@@ -1,4 +1,4 @@
-"""One table of Slurm's states: every question about a state is answered from it, and an unknown one is no end."""
+"""One table of Slurm's states answers every question about a state, and an unknown state is not an end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One vocabulary of statuses: what is kept by status elsewhere knows each of them."""
+"""One set of statuses: every table by status elsewhere has each of them."""
 
 from __future__ import annotations
 

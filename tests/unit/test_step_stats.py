@@ -23,7 +23,7 @@ from torc_slurm.reports.step_stats import (
     stats_report,
 )
 
-# The reference's field names, and what the project promises beside them: renaming one breaks users' scripts.
+# The Rust torc's field names, and those that this project promises: renaming one breaks users' scripts.
 PROMISED = {
     "max_rss_bytes",
     "max_vm_size_bytes",

@@ -1,4 +1,4 @@
-"""`ci/test` itself: which parts it has, how they share the cores, how a run is ended and reported."""
+"""`ci/test` itself: its parts, how they share the cores, how a run is ended and reported."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def python(name: str, code: str, cores: int = 1, limit_seconds: int = 60, *, may
 
 
 def meet(place: Path, name: str, others: int) -> str:
-    """Code that ends when so many parts run at the same time, and fails when they never do."""
+    """Code that ends once this many parts run at the same time, and fails if they never do."""
     return (
         f"import os, time; place = {str(place)!r}; open(place + '/{name}', 'w').close(); end = time.time() + 30\n"
         f"while len(os.listdir(place)) < {others}: assert time.time() < end; time.sleep(0.01)"
@@ -105,7 +105,7 @@ def test_counts_and_slowest_tests_come_from_pytests_own_record(tmp_path: Path) -
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """The scheduler in a process of its own, with one part that would run for minutes."""
+    """The scheduler in a separate process, with one part that would run for minutes."""
     code = (
         "import os, sys; from pathlib import Path; from suite import report, schedule; from suite.parts import Part\n"
         "schedule.set_signals()\n"

@@ -1,4 +1,4 @@
-"""The summary of a run: at most 15 lines, whatever the jobs are called and however many failed."""
+"""The summary of a run: at most 15 lines, with any job names and any number of failures."""
 
 from __future__ import annotations
 

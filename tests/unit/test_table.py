@@ -1,4 +1,4 @@
-"""Tables: aligned, one line a row, and no wider than the terminal where names or columns can give way."""
+"""Tables: aligned, one line per row, and no wider than the terminal if names or columns can be shortened."""
 
 from __future__ import annotations
 

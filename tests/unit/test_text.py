@@ -1,4 +1,4 @@
-"""Foreign text on a terminal: nothing in it may act, and every answer stays one line."""
+"""Foreign text on a terminal: nothing in it takes effect, and every answer stays one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_nothing_unprintable_gets_through(text: str, most: int | None) -> None:
         ("two\nlines\t\r", "two\\nlines\\t\\r"),
         ("\x1b[31mred\x1b]0;title\x07", "\\x1b[31mred\\x1b]0;title\\x07"),
         ("\x9b31m", "\\x9b31m"),  # the one-byte form of ESC [
-        ("txt\u202egpj", "txt\\u202egpj"),  # turns the direction of writing
+        ("txt\u202egpj", "txt\\u202egpj"),  # changes the direction of writing
         ("\udcff", "\\udcff"),  # a byte of a file name that is not UTF-8
         ("\U000e0001", "\\U000e0001"),
     ],

@@ -1,4 +1,4 @@
-"""The types of rows say what the schema says: the same columns, and None only where NULL is allowed."""
+"""The types of rows match the schema: the same columns, and None only where NULL is allowed."""
 
 from __future__ import annotations
 

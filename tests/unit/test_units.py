@@ -1,4 +1,4 @@
-"""Sizes, times and percentages: the values that the reference prints, round trips, and never less than was asked."""
+"""Sizes, times and percentages: the values that the Rust torc prints, round trips, and never less than requested."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ def test_a_time_of_another_form_is_refused(text: str) -> None:
 
 @given(st.text(alphabet="0123456789-:.", max_size=12))
 def test_any_text_is_a_time_of_the_documented_value_or_refused(text: str) -> None:
-    """Against a reading of sbatch(1) that shares nothing with the parser."""
+    """Compared with an independent implementation of sbatch(1)."""
     try:
         seconds = units.parse_slurm_time(text)
     except InputError:
