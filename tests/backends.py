@@ -1,10 +1,10 @@
-"""What pyslurm may tell otherwise than sacct of the same step: less, and CPU times in whole seconds."""
+"""How pyslurm's row of a step may differ from sacct's: fewer figures, and CPU times in whole seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# pyslurm has no more than that of them.
+# pyslurm has only whole seconds of these.
 CUT_TO_SECONDS = {"ave_cpu_seconds", "total_cpu_seconds", "user_cpu_seconds", "system_cpu_seconds"}
 NOT_READ = {
     "total_rss_bytes", "total_disk_read_bytes", "total_disk_write_bytes", "allocated_tres", "requested_tres",
@@ -14,7 +14,7 @@ OF_THE_QUERY = {"backend", "queried_at"}
 
 
 def assert_same_row(pyslurm_has: Mapping[str, object], sacct_has: Mapping[str, object]) -> None:
-    """Every column of ``slurm_stats``, as far as pyslurm can know it."""
+    """Compare every column of ``slurm_stats`` that pyslurm can have."""
     for name in sacct_has.keys() - NOT_READ - OF_THE_QUERY:
         value, expected = pyslurm_has[name], sacct_has[name]
         if name in CUT_TO_SECONDS:

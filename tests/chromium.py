@@ -1,4 +1,4 @@
-"""A real headless Chromium for tests: opens pages from disk, with no way to any network, and hears its console."""
+"""A real headless Chromium for tests: opens pages from disk without any network, and reads its console."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-extensions",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # whatever a page asks for, there is no such host
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # no host exists, whatever a page requests
     "--hide-scrollbars",
     "--force-device-scale-factor=1",
 )
@@ -60,13 +60,13 @@ def browser(*, downloads: Path | None = None, size: tuple[int, int] = (1300, 100
 
 
 def prefer(driver: webdriver.Chrome, scheme: str) -> None:
-    """Let the browser say that its user prefers ``light`` or ``dark``."""
+    """Make the browser report that its user prefers ``light`` or ``dark``."""
     driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
 
 
 def console(driver: webdriver.Chrome) -> list[str]:
-    """What went wrong on the page since the last time, by its console."""
-    entries = driver.get_log("browser")  # type: ignore[no-untyped-call]  # Selenium leaves it so
+    """The page's errors since the last call, from its console."""
+    entries = driver.get_log("browser")  # type: ignore[no-untyped-call]  # untyped in Selenium
     return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]

@@ -1,6 +1,4 @@
-"""Which tests run where: those that need a real Slurm or a browser are left out unless everything is asked
-for.
-"""
+"""Decides which tests run: those that need a real Slurm or a browser are left out unless everything is requested."""
 
 from __future__ import annotations
 
@@ -13,20 +11,20 @@ _NEEDS = {"slurm": "a real Slurm", "cluster": "a cluster of ci/cluster", "browse
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
-# What nohup, cron and a shell's background have a command ignore, and what blocks of theirs may be inherited.
+# nohup, cron and background shells make a command ignore these, or block signals that it inherits.
 _IGNORED_BY_CALLERS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 def pytest_configure() -> None:
     """Start every program of the tests with the default dispositions, whatever this process inherited.
 
-    A signal that has a handler here has its default action in a program after its exec. The handler does nothing:
-    this process goes on ignoring what it was told to ignore.
+    A signal with a handler here has its default action in a program after its exec. The handler does nothing, so this
+    process still ignores the signal.
     """
     for number in _IGNORED_BY_CALLERS:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide every exit status
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, it would hide every exit status
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 
@@ -39,9 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(trylast=True)  # after -k and -m have chosen
+@pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect, never skip: a skipped test looks as if it had been thought of on this machine."""
+    """Deselect, never skip: a skipped test would look as if this machine had been considered."""
     if config.getoption("--all"):
         return
     left_out = {name: [item for item in items if item.get_closest_marker(name)] for name in _NEEDS}

@@ -1,4 +1,4 @@
-"""The steps of examples/steps.sbatch, with torc-step in front and without, and whether two runs of them are alike."""
+"""The steps of examples/steps.sbatch, with and without torc-step, and whether two runs of them are alike."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ WITH_PREFIX = (Path(__file__).resolve().parents[1] / "examples" / "steps.sbatch"
 WITHOUT_PREFIX = WITH_PREFIX.replace(PREFIX, "")
 STEP_COUNT = 15
 
-EXACT = ("state", "exit_code", "return_code", "job_status", "node_count")  # which node it is is Slurm's choice
+EXACT = ("state", "exit_code", "return_code", "job_status", "node_count")  # Slurm chooses the node
 ALIKE = {"peak_memory_bytes": 0.10, "storage_written_bytes": 0.10}
-AT_MOST = "wait4_at_most"  # of a step that ended before it was looked at only an upper bound is known
-FIXED_WORK = "eight_"  # these steps count so far, others as long as the clock says: a busy machine gives those less CPU
+AT_MOST = "wait4_at_most"  # a step that ended before it was sampled has only an upper bound
+FIXED_WORK = "eight_"  # these steps do fixed work; others run for a fixed time, so a busy machine gives them less CPU
 
-StepFigures = dict[str, dict[str, Any]]  # what `torc slurm stats` has of each step, by the step's name
+StepFigures = dict[str, dict[str, Any]]  # `torc slurm stats` of each step, by the step's name
 
 
 def check_alike(expected: StepFigures, found: StepFigures) -> None:
@@ -38,5 +38,5 @@ def _check_step(name: str, expected: dict[str, Any], found: dict[str, Any]) -> N
             bound, figure = (one, other) if expected["peak_memory_source"] == AT_MOST else (other, one)
             assert bound >= figure or expected["peak_memory_source"] == found["peak_memory_source"], (name, one, other)
         else:
-            floor = 0.3 if key == "cpu_seconds" else 4_000_000  # what a start alone varies by
+            floor = 0.3 if key == "cpu_seconds" else 4_000_000  # the variation of a start alone
             assert abs(one - other) <= max(floor, part * one), (name, key, one, other)

@@ -1,6 +1,6 @@
 """Runs commands in which a process is killed, or a call fails, at its n-th call on files (fault.c, preloaded).
 
-The short form tries a few places, ``TORC_FAULTS_ALL=1`` each of them: docs/reliability.md has what came of it.
+The short form tries a few positions, ``TORC_FAULTS_ALL=1`` all of them: docs/reliability.md has the results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ALWAYS, ONCE = "always", "once"
 
 
 class Fault(NamedTuple):
-    """What happens to which process: ``error`` an errno's name, or empty for SIGKILL."""
+    """The fault and its process: ``error`` is an errno's name, or empty for SIGKILL."""
 
     process: str
     is_forked: bool
@@ -32,7 +32,7 @@ class Fault(NamedTuple):
 
 
 def places(most: int) -> list[int]:
-    """The calls to try: all of them in the long form, else a dozen that lie closer at the beginning."""
+    """The calls to try: all of them in the long form, else a dozen, closer together at the beginning."""
     if IS_LONG:
         return list(range(1, most + 1))
     return sorted({1, 2, 3, 5, 8, 12, 18, 27, 40, 60, most} & set(range(1, most + 1)))
@@ -55,7 +55,7 @@ def compile_fault(directory: Path) -> Path:
 
 
 def with_fault(library: Path, fault: Fault, at: int, mark: Path) -> dict[str, str]:
-    """The environment of a command in which it happens; ``mark`` exists afterwards where it happened (once)."""
+    """The environment of a command with the fault; ``mark`` exists afterwards if the fault happened (once)."""
     env = environment(LD_PRELOAD=str(library), FAULT_PROCESS=fault.process, FAULT_AT=str(at))
     if fault.is_forked:
         env["FAULT_FORKED"] = "1"
@@ -66,5 +66,5 @@ def with_fault(library: Path, fault: Fault, at: int, mark: Path) -> dict[str, st
     return env
 
 
-# Without the launcher, which would set LD_PRELOAD aside.
+# Without the launcher, which would remove LD_PRELOAD.
 TORC_STEP = [sys.executable, "-I", "-m", "torc_slurm.step.main"]

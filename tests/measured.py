@@ -1,4 +1,4 @@
-"""Commands under torc-step, started as a user starts them, and the records that they leave."""
+"""Commands under torc-step, started like a user starts them, and their records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """This process's environment without what Slurm or torc put there: the tests may run inside a job."""
+    """This process's environment without variables of Slurm or torc: the tests may run inside a job."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "TORC_"))}
     return kept | changed
 
@@ -92,7 +92,7 @@ def run(
 
 
 def await_that(find: Callable[[], Found], what: str) -> Found:
-    """The first true answer of ``find``; fails after a limit that no test that passes comes near."""
+    """The first true answer of ``find``; fails after a time limit that no passing test reaches."""
     deadline = time.monotonic() + WAIT_LIMIT_SECONDS
     while time.monotonic() < deadline:
         found = find()
@@ -106,7 +106,7 @@ def await_that(find: Callable[[], Found], what: str) -> Found:
 
 
 def children_of(pid: int) -> list[int]:
-    """The children of a single-threaded process; from a scan of /proc where the kernel keeps no list."""
+    """The children of a single-threaded process; from a scan of /proc if the kernel keeps no list."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except FileNotFoundError:
@@ -117,7 +117,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def stat_fields(pid: int) -> list[str]:
-    """``/proc/PID/stat`` from the state on (proc(5), field 3); empty for a process that has gone."""
+    """``/proc/PID/stat`` from the state on (proc(5), field 3); empty for a process that has been reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -125,7 +125,7 @@ def stat_fields(pid: int) -> list[str]:
 
 
 def state_of(pid: int) -> str:
-    """R, S, D, T, Z …; empty for a process that has gone."""
+    """R, S, D, T, Z …; empty for a process that has been reaped."""
     return (stat_fields(pid) or [""])[0]
 
 
@@ -144,7 +144,7 @@ def monitor_of(wrapper: subprocess.Popen[bytes]) -> int:
 
 
 def stream_of(pid: int, number: int) -> str:
-    """What a descriptor of a process leads to."""
+    """The target of a process's descriptor."""
     try:
         return os.readlink(f"/proc/{pid}/fd/{number}")
     except OSError:
@@ -176,7 +176,7 @@ class Record:
         self.memory_samples = self._series("SELECT * FROM job_memory_samples WHERE job_id = ? ORDER BY id")
 
     def _series(self, query: str) -> list[dict[str, Any]]:
-        """The job's rows within this attempt's span: how samples belong to an attempt."""
+        """The job's rows within this attempt's time, which is how samples belong to an attempt."""
         begin, end = self.step["begin_time"], self.step["end_time"] or self.step["last_flush_time"]
         rows = _rows(self._connection, query, self.step["job_id"])
         return [row for row in rows if begin <= row["timestamp"] <= end]
@@ -189,7 +189,7 @@ class Record:
 
     @property
     def series_cpu_seconds(self) -> float:
-        """CPU seconds as the series has them: each row's percentage times its time since the row before."""
+        """CPU seconds from the series: each row's percentage times the time since the row before."""
         begins = [self.step["begin_time"], *(row["timestamp"] for row in self.samples)]
         windows = zip(self.samples, begins, strict=False)
         return float(sum(row["cpu_percent"] / 100 * (row["timestamp"] - begin) for row, begin in windows))
@@ -210,7 +210,7 @@ def node_files(output_dir: Path) -> list[Path]:
 
 
 def records(path: Path) -> list[Record]:
-    """What stands in a node file that is sound; between two writers' turns, lest it meets one's journal."""
+    """The content of an intact node file; under the writers' lock, because a writer's journal may be open."""
     lock = take_lock(str(path), WAIT_LIMIT_SECONDS)
     try:
         return _read_records(path)
@@ -219,7 +219,7 @@ def records(path: Path) -> list[Record]:
 
 
 def _read_records(path: Path) -> list[Record]:
-    # to be written: the journal of a writer that was killed is rolled back by the next who opens the file
+    # opened for writing: the next process that opens the file rolls back a killed writer's journal
     with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         assert [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]

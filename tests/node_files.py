@@ -1,4 +1,4 @@
-"""Node files for tests, written by the real writer, and the whole of a database as text to compare."""
+"""Node files for tests, written by the real writer, and a whole database as text for comparison."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ STEP = {
 
 
 def exit_record(task: int = 0, return_code: int = 0, **changed: object) -> dict[str, object]:
-    """One task's exit, as the wrapper writes it."""
+    """One task's exit record, like the wrapper's."""
     return {
         "task": task,
         "local_task": 0,
@@ -75,7 +75,7 @@ def batch(
 
 
 def path_of(output_dir: Path, step: dict[str, object]) -> str:
-    """Where the wrapper would put the node file of a step."""
+    """The path of a step's node file."""
     part = step["workflow_id"] or (f"slurm{step['slurm_job_id']}" if step["slurm_job_id"] else "local")
     return node_file_path(str(output_dir), str(step["node"]), str(part), int(str(step["run_id"])))
 
@@ -89,7 +89,7 @@ def write(output_dir: Path, *batches: Batch) -> str:
 
 
 def accounting_row(**changed: object) -> dict[str, object]:
-    """A final row of Slurm's for step 7.0."""
+    """A final accounting row of step 7.0."""
     row = dict.fromkeys(COLUMN_NAMES) | {
         "slurm_job_id": 7,
         "step_id": "0",
@@ -111,7 +111,7 @@ def accounting_row(**changed: object) -> dict[str, object]:
 
 
 def write_accounting(path: str, *rows: dict[str, object]) -> None:
-    """As the epilog does."""
+    """Write rows like the epilog does."""
     write_slurm_stats(path, map(from_row, rows))
 
 

@@ -1,4 +1,4 @@
-"""Node files with series, for tests of plots: written by the real writer, the values known."""
+"""Node files with series, for tests of plots: written by the real writer, with known values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = (
 
 
 def wave(begin: float, count: int, interval: float = 1.0) -> list[Sample]:
-    """A series in which every value can be told from its place: CPU 50 + 40 sin, memory a saw, processes 1 to 3."""
+    """A series in which every value identifies its position: CPU 50 + 40 sin, memory a saw, processes 1 to 3."""
     return [
         (begin + i * interval, round(50 + 40 * math.sin(i / 7), 2), (1000 + i % 50 * 100) * 4096, 1 + i % 3)
         for i in range(count)
@@ -75,7 +75,7 @@ def write(output_dir: Path, *batches: Batch) -> list[str]:
 
 
 def data_of(html: str) -> dict[str, Any]:
-    """What a page's script unpacks."""
+    """The data that a page's script unpacks."""
     found = re.search(r'id="data" data-gzip>([^<]*)<', html)
     assert found is not None
     unpacked: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(found[1])))

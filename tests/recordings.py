@@ -1,4 +1,4 @@
-"""Reads the recorded outputs of real Slurms below ``tests/recorded``; how they were made: ``record_sacct.py`` there."""
+"""Reads the recorded outputs of real Slurms in ``tests/recorded``; ``record_sacct.py`` there made them."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def job_of(rows: list[AccountingRecord]) -> int:
 
 
 def named(rows: list[AccountingRecord]) -> dict[str, AccountingRecord]:
-    """Steps by their names, which a recording's script gave them."""
+    """Steps by their names, from the recording's script."""
     return {row.name or "": row for row in rows if row.step_id is not None}

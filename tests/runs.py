@@ -1,4 +1,4 @@
-"""Workflows run by ``torc run`` outside Slurm, as a user starts it, and what they leave behind."""
+"""Workflows run by ``torc run`` outside Slurm, started like a user starts them, and what they leave."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ WAIT_LIMIT_SECONDS = 60.0
 
 
 def environment(**changed: str) -> dict[str, str]:
-    """This process's environment without what Slurm or torc put there: the tests may run inside a job."""
+    """This process's environment without variables of Slurm or torc: the tests may run inside a job."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "TORC_"))}
     return kept | changed
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Poll until it holds; fails after a minute."""
+    """Poll until the condition holds; fails after a minute."""
     end = time.monotonic() + WAIT_LIMIT_SECONDS
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
@@ -68,7 +68,7 @@ class Here:
         )
 
     def start(self, *words: object, **changed: str) -> subprocess.Popen[str]:
-        """``torc run``, not waited for; in a session of its own, as from another terminal."""
+        """Start ``torc run`` without waiting; in its own session, as from another terminal."""
         return subprocess.Popen(
             [*TORC, "run", *map(str, words)],
             stdin=subprocess.DEVNULL,
@@ -81,7 +81,7 @@ class Here:
         )
 
     def wait_for(self, name: str) -> None:
-        """Until a job has made that file."""
+        """Wait until a job has made that file."""
         wait_until((self.directory / name).exists, name)
 
     def items(self, *words: object) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ class Here:
         return self.output_dir / "resource_utilization" / f"resource_metrics_{host}_1_{run_id}.db"
 
     def journal(self, run_id: int = 1, table: str = "job_states") -> list[dict[str, Any]]:
-        """Rows of the journal, from a copy; none as long as there is none, or it is being written just now."""
+        """Rows of the journal, from a copy; none if there is no journal yet, or a process is writing it."""
         try:
             with snapshot(str(self.node_file(run_id))) as (copy, _), closing(sqlite3.connect(copy)) as connection:
                 connection.row_factory = sqlite3.Row

@@ -1,4 +1,4 @@
-"""Jobs on a real Slurm for the tests: submitted as an ordinary user, their states and ends awaited."""
+"""Jobs on a real Slurm for the tests: submitted as an ordinary user; waits for their states and ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PATIENCE_SECONDS = 90.0
 
 
 class SlurmJobs(ABC):
-    """A Slurm, wherever it is; a subclass says how a command is run there."""
+    """Any Slurm; a subclass implements how to run a command there."""
 
     @property
     @abstractmethod
@@ -39,27 +39,27 @@ class SlurmJobs(ABC):
         return self.run(argv, user=self.user, check=check, env=env, stdin=stdin)
 
     def submit(self, body: str, *options: str, env: Mapping[str, str] | None = None) -> int:
-        """Submit a bash script as the user, output into ``<directory>/<job>.out``; returns its job id."""
+        """Submit a bash script as the user, with output into ``<directory>/<job>.out``; returns its job id."""
         script = "#!/bin/bash\n" + body
         done = self.run_as_user(["sbatch", "--parsable", "--output=%j.out", *options], env=env, stdin=script)
         return int(done.stdout.split(";")[0])
 
     def states(self, job: int | str) -> dict[str, str]:
-        """Job and steps (``12``, ``12.0``) with their states, as sacct says now."""
+        """Job and steps (``12``, ``12.0``) with their current states in sacct."""
         out = self.run(["sacct", "-nP", "-j", str(job), "-o", "JobIDRaw,State"]).stdout
         return {
             name: state.split()[0] for name, _, state in (line.partition("|") for line in out.splitlines()) if state
         }
 
     def wait_for(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-        """Poll until the condition holds; fails after so many seconds."""
+        """Poll until the condition holds; fails after this many seconds."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
             time.sleep(0.1)
 
     def wait_running(self, job: int, *steps: str) -> None:
-        """Until the job, and these steps of it, run as far as slurmctld knows."""
+        """Wait until the job, and these steps of it, run as far as slurmctld knows."""
         wanted = {f"{job}.{step}" for step in steps}
 
         def running() -> bool:
@@ -70,7 +70,7 @@ class SlurmJobs(ABC):
         self.wait_for(running, f"job {job} to run with steps {sorted(wanted)}")
 
     def wait_ended(self, job: int, *, accounted: bool = True, seconds: float = PATIENCE_SECONDS) -> None:
-        """Until the job has ended, and accounting has the end of it and of its steps."""
+        """Wait until the job has ended, and accounting has its end and its steps'."""
         gone = "PENDING,RUNNING,COMPLETING,SUSPENDED,REQUEUED"
 
         def ended() -> bool:
@@ -85,7 +85,7 @@ class SlurmJobs(ABC):
             self.wait_for(lambda: self._is_accounted(job), f"the accounting of job {job}: {self.states(job)}")
 
     def _condition_of(self, job: int) -> str:
-        """What Slurm says of a job that does not end, for the test's failure."""
+        """Slurm's description of a job that does not end, for the test's failure."""
         asked = (
             ["scontrol", "show", "job", str(job)],
             ["squeue", "-s"],
@@ -95,7 +95,7 @@ class SlurmJobs(ABC):
         return "\n".join(self.run(argv, check=False).stdout for argv in asked)
 
     def _is_accounted(self, job: int) -> bool:
-        """Whether the records are whole: for up to 5 s a job's own may lack its user, request, array and components."""
+        """Whether the records are complete: for up to 5 s a job's may lack its user, request, array and components."""
         fields = ["sacct", "-nPX", "-j", str(job), "-o", "ReqTRES"]
         requests = self.run(fields).stdout.splitlines()
         states = self.states(job)

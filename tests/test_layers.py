@@ -1,7 +1,6 @@
-"""Imports go one way. The order of the layers stands here; a module may import from lower layers only.
+"""Imports go one way. This file has the order of the layers; a module may import only from lower layers.
 
-Imports are read from the source with ``ast``: those inside functions count too, those for type checking do
-not.
+Imports are read from the source with ``ast``: those inside functions count, those for type checking do not.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import torc_slurm
 
 PACKAGE = Path(torc_slurm.__file__).parent
 
-# Lowest first. Modules of one layer may import one another where no cycle comes of it.
+# Lowest first. Modules of one layer may import one another if that makes no cycle.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("glossary", ("torc_slurm",)),
     ("errors", ("torc_slurm.errors", "torc_slurm.garbage")),
@@ -64,7 +63,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("runner", ("torc_slurm.runner.*",)),
     ("cli", ("torc_slurm.cli.*",)),
 )
-# These two never import one another, directly or by way of others.
+# These two never import one another, directly or through others.
 COMPOSITION_ROOTS = ("torc_slurm.step", "torc_slurm.cli")
 # What torc-step may not load before the job starts: each costs the job milliseconds.
 TOO_SLOW_BEFORE_THE_JOB = frozenset(
@@ -105,11 +104,11 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def nodes(tree: ast.AST, *, inside_functions: bool) -> Iterator[ast.AST]:
-    """Every node that can run; without ``inside_functions`` only what runs at import."""
+    """Every node that can run; without ``inside_functions``, only what runs at import."""
     for child in ast.iter_child_nodes(tree):
         if is_type_checking(child):
             assert isinstance(child, ast.If)
-            for statement in child.orelse:  # what runs instead
+            for statement in child.orelse:  # runs instead
                 yield statement
                 yield from nodes(statement, inside_functions=inside_functions)
             continue
@@ -145,7 +144,7 @@ def own_imports(module: str, *, inside_functions: bool = True) -> set[str]:
 
 
 def layer_of(module: str) -> int:
-    """The layer of the most exact pattern that fits."""
+    """The layer of the longest matching pattern."""
     fits = [
         (len(pattern), number)
         for number, (_, patterns) in enumerate(LAYERS)
@@ -188,7 +187,7 @@ def test_no_cycles() -> None:
 
 
 def room_of(module: str) -> str:
-    """The package that a module stands in; a module beside the packages is a room of its own."""
+    """The package of a module; a module outside the packages is a room of its own."""
     parts = module.split(".")
     return ".".join(parts[:2])
 
@@ -227,9 +226,7 @@ def test_composition_roots_never_meet() -> None:
 
 
 def loaded_before_the_job() -> set[str]:
-    """What torc_slurm.step.main and whatever it imports at module level load, its run-time imports in main()
-    included.
-    """
+    """The modules that torc_slurm.step.main loads at import, and at run time in main(), with all that these import."""
     seen: set[str] = set()
     todo = ["torc_slurm.step.main", *own_imports("torc_slurm.step.main")]
     outside: set[str] = set()
@@ -250,7 +247,7 @@ def test_only_cheap_standard_library_is_loaded_before_the_job() -> None:
 
 
 def test_a_real_start_loads_nothing_slow() -> None:
-    """The interpreter's own word, for what the standard library drags in behind a module."""
+    """Checked with the interpreter, because a module of the standard library can import others."""
     code = (
         "import sys; before = set(sys.modules); import torc_slurm.step.main; "
         + "".join(f"import {name}; " for name in sorted(own_imports("torc_slurm.step.main")))

@@ -1,6 +1,6 @@
-"""The pages in a real browser: what is shown is what was measured, the controls do what they say, nothing foreign runs.
+"""The pages in a real browser: they show the measurements, the controls work, nothing foreign runs.
 
-Pages are made by the command and opened from disk; the browser has no network.
+The command makes the pages, and the browser opens them from disk without a network.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from selenium.webdriver.common.keys import Keys
 from torc_slurm.plots.palette import DARK, LIGHT
 
 pytestmark = pytest.mark.browser
-PATIENCE_SECONDS = 30.0  # never a measure of speed: the machine may be busy
+PATIENCE_SECONDS = 30.0  # not a speed limit: the machine may be busy
 GB_JOB = 5
-LINK = "<a href='//a.b'>x</a>"  # Plotly would make a link of it
+LINK = "<a href='//a.b'>x</a>"  # Plotly would make it a link
 SAVING = {"download plot as a png", "download plot as an svg"}
 LOOKING = {"zoom", "pan", "zoom in", "zoom out", "autoscale", "reset axes"}
 LONELY_JOB = 20
@@ -44,7 +44,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pages of a run: two nodes, three attempts, a kill, gaps and NULLs, a hostile name, a job without samples."""
     place = tmp_path_factory.mktemp("run")
     broken = [*wave(BEGIN + 1, 20), *wave(BEGIN + 40, 19)]
-    broken[5] = (broken[5][0], None, None, None)  # type: ignore[assignment]  # as a file can hold it
+    broken[5] = (broken[5][0], None, None, None)  # type: ignore[assignment]  # as a file can contain it
     files = write(
         place,
         batch(job_id=1, name="two_nodes", node="n1"),
@@ -76,14 +76,14 @@ def one_browser(downloads: Path) -> Iterator[Chrome]:
 
 @pytest.fixture
 def driver(one_browser: Chrome) -> Iterator[Chrome]:
-    """The browser; whatever a test did, the page's console must have stayed free of errors."""
+    """The browser. After every test the page's console must have no errors."""
     prefer(one_browser, "light")
     console(one_browser)
     yield one_browser
     assert console(one_browser) == []
 
 
-def until(wanted: Callable[[], Any], what: str) -> Any:  # noqa: ANN401 - whatever the page answers
+def until(wanted: Callable[[], Any], what: str) -> Any:  # noqa: ANN401 - any answer of the page
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         if found := wanted():
@@ -105,7 +105,7 @@ def job_page(driver: Chrome, pages: Path, job_id: int) -> None:
 
 
 def plotted(driver: Chrome, what: str) -> Any:  # noqa: ANN401 - JSON
-    """Something of the first figure, by a JavaScript expression over ``plot``."""
+    """A part of the first figure, by a JavaScript expression over ``plot``."""
     return json.loads(
         driver.execute_script(f"const plot = document.querySelector('.plot'); return JSON.stringify({what})")
     )
@@ -117,7 +117,7 @@ def names(driver: Chrome) -> list[str]:
 
 
 def layer(driver: Chrome) -> Any:  # noqa: ANN401 - an element
-    """Where the mouse is heard: the first panel."""
+    """The element that receives mouse events: the first panel."""
     return driver.find_element(By.CSS_SELECTOR, ".plot .nsewdrag")
 
 
@@ -172,7 +172,7 @@ def test_the_legend_hides_all_panels_of_a_line(driver: Chrome, pages: Path) -> N
 
 @pytest.mark.parametrize(("title", "suffix"), [("Download plot as an SVG", ".svg"), ("Download plot as a PNG", ".png")])
 def test_it_can_be_saved(driver: Chrome, pages: Path, downloads: Path, title: str, suffix: str) -> None:
-    job_page(driver, pages, 4)  # the hostile one: its name must not break the drawing either
+    job_page(driver, pages, 4)  # the hostile one: its name must not break the drawing
     driver.find_element(By.CSS_SELECTOR, f".modebar-btn[data-title='{title}' i]").click()
     saved = until(lambda: list(downloads.glob(f"*{suffix}")), title)[0]
     assert saved.name == f"resource_plot_job_4_job{suffix}"

@@ -1,4 +1,4 @@
-"""One cluster of two nodes for all tests of this directory, and a maker of further ones with other settings."""
+"""One cluster of two nodes for all tests of this directory, and a function that makes others with other settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def machines(session_machines: Machines) -> Machines:
 
 @pytest.fixture(scope="module")
 def make_machines() -> Iterator[Callable[..., Machines]]:
-    """Makes clusters of other settings: ``make_machines("--proc", "hidepid=2")``; they end with the module."""
+    """Makes clusters with other settings: ``make_machines("--proc", "hidepid=2")``; they end with the module."""
     with contextlib.ExitStack() as clusters:
 
         def make(*options: str) -> Machines:

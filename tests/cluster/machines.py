@@ -1,4 +1,4 @@
-"""A cluster of `ci/cluster` for tests: commands on its machines, jobs of its ordinary user, the records they leave."""
+"""A cluster of `ci/cluster` for tests: commands on its machines, jobs of its ordinary user, and their records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFTEN = "--granularity time_series --sample-interval-seconds 0.2 --flush-interva
 
 
 class Machines(SlurmJobs):
-    """A cluster that is up, and a directory of its ordinary user on /home, a new one for each test."""
+    """A running cluster, and a directory of its ordinary user on /home, a new one for each test."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -57,7 +57,7 @@ class Machines(SlurmJobs):
         stdin: str | None = None,
         machine: str = "head",
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on a machine; root's in /, for /home may hang, the user's in the test's directory."""
+        """Run a command on a machine; root's in /, because /home may hang, the user's in the test's directory."""
         where = str(cwd or (self.directory if user else "/"))
         done = subprocess.run(
             self.words(argv, machine=machine, user=user, env=env, cwd=where),
@@ -84,19 +84,19 @@ class Machines(SlurmJobs):
         return argv(self.cluster, command, machine=machine, user=user, env=env, cwd=cwd)
 
     def shell(self, script: str, *, machine: str = "head", user: str | None = None) -> str:
-        """What a script prints."""
+        """A script's stdout."""
         return self.run(["bash", "-c", script], machine=machine, user=user).stdout
 
     def fault(self, text: str) -> None:
         faults.make(self.cluster, faults.parse(text, self.cluster.settings.machines))
 
     def wait_idle(self) -> None:
-        """Until every node takes jobs."""
+        """Wait until every node accepts jobs."""
         count = str(len(self.nodes))
         self.wait_for(lambda: self.shell("sinfo -h -t idle -o %D").strip() == count, "all nodes to be idle")
 
     def output(self, job: int) -> str:
-        """What the job's script has printed."""
+        """The output of the job's script."""
         return self.shell(f"cat {self.directory}/{job}.out", user=self.user)
 
     def run_job(self, body: str, *options: str) -> int:
@@ -106,7 +106,7 @@ class Machines(SlurmJobs):
         return job
 
     def stats(self, job: int, *options: str) -> dict[str, dict[str, Any]]:
-        """What ``torc slurm stats`` shows of a job, by step number."""
+        """``torc slurm stats`` of a job, by step number."""
         done = self.run_as_user(["torc", "slurm", "stats", "--slurm-job-id", str(job), "-f", "json", *options])
         return {item["step_id"]: item for item in json.loads(done.stdout)["items"]}
 
@@ -116,7 +116,7 @@ class Machines(SlurmJobs):
         return self.run_as_user(words, check=False).returncode == 0
 
     def rows(self, query: str, output: str = "torc_output", machine: str = "head") -> list[dict[str, Any]]:
-        """Rows of all node files of the test's directory, as `machine` sees them."""
+        """Rows of all node files in the test's directory, as `machine` sees them."""
         copies = f"/cluster/copies{next(self._numbers)}"
         self.shell(f"mkdir {copies} && cp {self.directory}/{output}/resource_utilization/* {copies}/", machine=machine)
         found: list[dict[str, Any]] = []
@@ -128,14 +128,14 @@ class Machines(SlurmJobs):
 
 
 def ci_cluster(*arguments: str) -> str:
-    """Run ``ci/cluster``; what it says on failure is the test's failure."""
+    """Run ``ci/cluster``; if it fails, the test fails with its message."""
     done = subprocess.run([str(CI_CLUSTER), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, f"ci/cluster {shlex.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def bring_up(*options: str) -> Machines:
-    """A cluster of its own directory; fails, and never skips, where there can be none."""
+    """A cluster in its own directory. If there can be none, the test fails; it is never skipped."""
     place = Path(tempfile.mkdtemp(prefix="torc-test-cluster-", dir="/var/tmp"))
     try:
         ci_cluster("up", "--dir", str(place / "cluster"), *options)
@@ -146,7 +146,7 @@ def bring_up(*options: str) -> Machines:
 
 
 def tear_down(place: Path) -> None:
-    """Take the cluster below this directory away, and the directory."""
+    """Remove the cluster below this directory, and the directory."""
     try:
         if (place / "cluster").exists():
             ci_cluster("down", "--dir", str(place / "cluster"))

@@ -1,4 +1,4 @@
-"""CPU time on machines with one CPU and clock ticks of 10 ms: no figure is more than the kernel could give."""
+"""CPU time on machines with one CPU and clock ticks of 10 ms: no figure exceeds what the kernel could give."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def busy(seconds: float) -> str:
 
 @pytest.fixture(params=["quiet", "loaded"])
 def load(request: pytest.FixtureRequest, machines: Machines) -> Iterator[None]:
-    """On a quiet machine, and on one whose CPU is wanted by three others all the time."""
+    """On a quiet machine, and on one whose CPU three other processes use all the time."""
     burners = 'for i in 1 2 3; do setsid bash -c "while :; do :; done" </dev/null >/dev/null 2>&1 & echo $!; done'
     pids = {node: machines.shell(burners, machine=node).split() for node in machines.nodes if request.param == "loaded"}
     try:
@@ -54,7 +54,7 @@ def test_no_interval_exceeds_what_the_cpus_could_give(machines: Machines, tasks:
 
 @pytest.mark.cluster_in_ci
 def test_cpu_time_is_what_the_kernel_charged(machines: Machines) -> None:
-    """cpu.stat of the step counts torc-step too: it is the upper bound, what the job's own rusage says the lower."""
+    """cpu.stat of the step includes torc-step, so it is the upper bound; the job's own rusage is the lower."""
     own = "\nimport resource; used = resource.getrusage(resource.RUSAGE_SELF); print(used.ru_utime + used.ru_stime)"
     command = f"python3 -ISc {shlex.quote(BUSY.format(2) + own)}; {SAY_KERNELS}"
     body = f"srun -n1 --mem=150M torc-step {OFTEN} -- bash -c {shlex.quote(command)}\n"

@@ -1,4 +1,4 @@
-"""What keeps a job from the rest of its node: /proc with hidepid=2, and a /tmp of its own for each job."""
+"""Isolation of a job from its node: /proc with hidepid=2, and a private /tmp for each job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def isolated(closed: Machines) -> Machines:
 
 
 def test_the_tasks_of_a_step_share_one_monitor(isolated: Machines) -> None:
-    """slurmstepd, root's, is hidden from the job: what tells the tasks of one step is their environment and cgroup."""
+    """root's slurmstepd is hidden from the job: environment and cgroup identify the tasks of one step."""
     assert isolated.run(["ls", "-d", "/proc/1"], user=isolated.user, check=False, machine="c1").returncode != 0
     body = f"srun -n3 torc-step {OFTEN} -- bash -c 'ps -e -o comm= | grep -c torc-sampler; sleep 2'\n"
     job = isolated.run_job(body, "-n3", "--mem=300M")
@@ -36,7 +36,7 @@ def test_the_tasks_of_a_step_share_one_monitor(isolated: Machines) -> None:
 
 
 def test_two_jobs_on_one_node_whose_tmp_are_apart(isolated: Machines) -> None:
-    """Their locks do not meet: each allocation has a file of its own, or they would take each other's turn."""
+    """They do not see each other's locks: each allocation has its own file, or they would write at the same time."""
     body = f"cat /tmp/mine 2>/dev/null && exit 9; echo $SLURM_JOB_ID > /tmp/mine; srun torc-step {OFTEN} -- sleep 3\n"
     jobs = [isolated.submit(body, "-n1", "--mem=100M") for _ in range(2)]
     for job in jobs:

@@ -1,4 +1,4 @@
-"""Memory under cgroup v2: what a step is charged, against the kernel's own memory.peak, and what an OOM kill leaves."""
+"""Memory under cgroup v2: a step's charge, compared with the kernel's memory.peak, and the record after an OOM kill."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from machines import OFTEN, Machines
 pytestmark = pytest.mark.cluster
 
 MB = 1_000_000
-# The monitor and the wrapper are charged to the step too, and an interpreter has some of its own.
+# The step is also charged for monitor and wrapper, and an interpreter has its own memory.
 OVERHEAD_BYTES = 35 * MB
-# What the kernel says of the cgroup that the step's processes are in, as the step's last act.
+# The kernel's figure for the cgroup of the step's processes, as the step's last act.
 SAY_KERNELS = 'cat "/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/../memory.peak"'
 
 
@@ -37,12 +37,12 @@ def test_anonymous_memory_is_what_the_kernel_charged(machines: Machines) -> None
     assert 80 * MB <= item["peak_memory_bytes"] <= kernels
     assert kernels <= item["memory_ceiling_bytes"] + OVERHEAD_BYTES
     assert item["memory_ceiling_source"] == "cgroup_v2"
-    assert 80 * MB <= item["max_rss_bytes"] <= kernels + OVERHEAD_BYTES  # 24.11 takes memory.peak
+    assert 80 * MB <= item["max_rss_bytes"] <= kernels + OVERHEAD_BYTES  # 24.11 reports memory.peak
 
 
 def test_files_in_tmpfs_count_and_page_cache_does_not(machines: Machines) -> None:
     write = "head -c 60000000 /dev/zero > {}; sleep 1; rm {}"
-    in_memory, on_nfs = "/dev/shm/big", "big"  # noqa: S108 - a file of the test's own machine
+    in_memory, on_nfs = "/dev/shm/big", "big"  # noqa: S108 - a file on the test's own machine
     body = step(write.format(in_memory, in_memory)) + step(write.format(on_nfs, on_nfs))
     job = machines.run_job(body, "-n1", "--mem=200M")
     items = machines.stats(job)
@@ -57,7 +57,7 @@ def test_the_kernel_kills_one_process_and_the_step_goes_on(machines: Machines) -
     item = machines.stats(job)["0"]
     assert "went on" in machines.output(job)
     assert (item["oom_kills"], item["return_code"], item["job_status"]) == (1, 0, "completed")
-    assert item["state"] in ("COMPLETED", "OUT_OF_MEMORY")  # torc's verdict, and Slurm's
+    assert item["state"] in ("COMPLETED", "OUT_OF_MEMORY")  # torc's status, and Slurm's
     assert 70 * MB < item["peak_memory_bytes"] <= 100 * 1024 * 1024
 
 
@@ -71,7 +71,7 @@ def test_the_last_process_is_killed(machines: Machines) -> None:
 
 
 def test_the_kernel_kills_the_whole_group(machines: Machines) -> None:
-    """With --oom-kill-step wrapper and monitor die with the job: what was flushed by then is the record."""
+    """With --oom-kill-step, wrapper and monitor die with the job: the record is what was flushed before."""
     grow = python("import time; time.sleep(2.5); held = bytearray(200000000)")
     job = machines.run_job(step(f"{grow}; echo went on", "--mem=100M --oom-kill-step=1"), "-n1", "--mem=100M")
     assert "went on" not in machines.output(job)
@@ -94,7 +94,7 @@ def test_several_tasks_are_one_charge(machines: Machines) -> None:
         "import mmap, os, time\nheld = bytearray(60000000)\nchildren = [os.fork() for _ in range(1)]\ntime.sleep(2)"
     )
     forked = machines.stats(machines.run_job(step(shared), "-n1", "--mem=150M"))["0"]
-    assert 60 * MB <= forked["peak_memory_bytes"] < 100 * MB  # two processes share what one of them made
+    assert 60 * MB <= forked["peak_memory_bytes"] < 100 * MB  # two processes share what one of them allocated
     assert forked["sampled_rss_peak_bytes"] > 110 * MB
 
 

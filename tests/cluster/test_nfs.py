@@ -1,6 +1,7 @@
-"""The output directory on NFS: what another machine sees and when, and a server that stops, is full, or trusts no root.
+"""The output directory on NFS: what another machine sees and when, and a server that stops, is full, or squashes root.
 
-The rule: the job and its end are unharmed, and the record is where it belongs or in the node's spool, which says so.
+In all cases the job and its end are unharmed, and the record is in its place or in the node's spool, and a message says
+so.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from machines import OFTEN, Machines
 
 pytestmark = pytest.mark.cluster
 
-# A step whose job uses nothing of /home and says on its node's own disk when it began and ended.
+# A step whose job does not use /home and writes its begin and end to its node's own disk.
 LOCAL_JOB = "cd /; date +%s.%N > /run/user-{name}.began; sleep {seconds}; date +%s.%N > /run/user-{name}.ended"
 
 
 @pytest.fixture
 def server(machines: Machines) -> Iterator[Machines]:
-    """The cluster, whose NFS server runs again when the test has ended."""
+    """The cluster, whose NFS server is started again after the test."""
     machines.shell("chmod 1777 /run", machine="c1")
     try:
         yield machines
@@ -37,7 +38,7 @@ def local_job(name: str, seconds: float) -> str:
 
 
 def submit_away_from_home(machines: Machines, name: str, seconds: float, *options: str) -> int:
-    """A batch script whose own output is on the node's disk: only torc-step has to do with the server."""
+    """A batch script with its own output on the node's disk: only torc-step uses the server."""
     output = f"--output-dir {machines.directory}/torc_output"
     body = (
         f"cd /\nsrun -n1 --mem=100M torc-step {output} {OFTEN} -- bash -c {local_job(name, seconds)}\necho ended $?\n"
@@ -72,7 +73,7 @@ def clock(machines: Machines) -> float:
 
 
 def bring_over(machines: Machines) -> None:
-    """What ends every allocation: spools go where they belong."""
+    """Do what ends every allocation: move spools into their node files."""
     words = ["torc", "slurm", "collect", "--output-dir", f"{machines.directory}/torc_output"]
     machines.run(words, user=machines.user, machine="c1", cwd="/")
 
@@ -91,7 +92,7 @@ def test_another_machine_sees_each_flush_within_the_attribute_cache(machines: Ma
 
 
 def test_collect_during_flushes_and_from_two_machines_at_once(machines: Machines) -> None:
-    """Each collect succeeds, and torc.db, written by two machines in turn, is sound."""
+    """Each collect succeeds, and torc.db, which two machines write in turn, is intact."""
     often = "--granularity time_series --sample-interval-seconds 0.1 --flush-interval-seconds 1"
     job = machines.submit(f"srun -N2 -n2 torc-step {often} -- sleep 12\n", "-N2", "--mem=100M")
     machines.wait_running(job, "0")
@@ -133,7 +134,9 @@ def test_the_server_stops_for_a_minute_in_the_middle_of_a_step(server: Machines)
     assert (item["job_status"], item["return_code"]) == ("completed", 0)
     assert item["exec_time_seconds"] == pytest.approx(75, abs=4)
     times = [row["timestamp"] for row in server.rows("SELECT timestamp FROM job_resource_samples ORDER BY timestamp")]
-    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 10  # the minute is there too
+    assert (
+        max(later - earlier for earlier, later in itertools.pairwise(times)) < 10
+    )  # nor for the minute without a server
 
 
 def test_the_server_stops_before_the_end_of_a_step(server: Machines) -> None:
@@ -145,7 +148,7 @@ def test_the_server_stops_before_the_end_of_a_step(server: Machines) -> None:
     ended = wait_for_moment(server, "end", "ended")
     said = "grep -q ended /run/end.out"
     server.wait_for(lambda: server.run(["sh", "-c", said], machine="c1", check=False).returncode == 0, "srun to end")
-    assert clock(server) - ended < 12  # 5 s for the flush, and what srun and the test take
+    assert clock(server) - ended < 12  # 5 s for the flush, and the time of srun and the test
     server.fault("nfs-start")
     server.wait_ended(job)
     bring_over(server)
@@ -155,7 +158,7 @@ def test_the_server_stops_before_the_end_of_a_step(server: Machines) -> None:
 
 
 def test_the_directory_is_replaced_on_the_server(server: Machines) -> None:
-    """What the node knows by its handle is gone (ESTALE): the next flushes make it anew."""
+    """The node's handle of it becomes invalid (ESTALE): the next flushes make the directory again."""
     job = submit_away_from_home(server, "stale", 12)
     wait_for_moment(server, "stale", "began")
     server.wait_for(lambda: server.recorded(job), "a first record")
@@ -185,7 +188,7 @@ def test_a_full_export(server: Machines) -> None:
 
 
 def test_root_is_nobody_on_the_export(machines: Machines) -> None:
-    """A job of root's in a user's directory: it runs, and is told where its record is."""
+    """A job of root's in a user's directory: it runs, and a message says where its record is."""
     place = f"{machines.directory}/torc_output"
     words = ["srun", "-n1", "-w", "c1", "--mem=100M", "torc-step", "--output-dir", place, "--", "true"]
     done = machines.run(words)
@@ -220,7 +223,7 @@ def test_home_is_not_mounted_on_a_node(machines: Machines) -> None:
 
 
 def test_a_directory_made_on_one_machine_is_found_on_the_others(machines: Machines) -> None:
-    """Seen: c1 had looked torc_output up in vain, c2 made it, and c1 believed for 30 s that it was not there."""
+    """Seen: c1 had looked for torc_output, c2 then made it, and for 30 s c1 believed that it did not exist."""
     jobs = [machines.run_job(f"mkdir d{n}; cd d{n}; srun -N2 -n2 torc-step -- true\n", "-N2") for n in range(3)]
     for number, job in enumerate(jobs):
         assert "spool" not in machines.output(job)

@@ -1,4 +1,4 @@
-"""Steps over several machines: a file of each node, totals and the largest node, and a node that dies in the middle."""
+"""Steps over several machines: a file per node, totals and the largest node, and a node that dies in the middle."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _flushed_since(machines: Machines, seconds: float) -> bool:
 
 
 def test_clocks_that_differ_by_minutes(machines: Machines) -> None:
-    """c2 is 100 s ahead of c1 and of the login node: Slurm still takes it (a credential is valid for 120 s)."""
+    """c2 is 100 s ahead of c1 and of the login node: Slurm still accepts it (a credential is valid for 120 s)."""
     machines.shell("date -s '+100 seconds'", machine="c2")
     try:
         body = f"srun -N2 -n2 torc-step {OFTEN} -- sleep 2\nsrun -N1 -n1 -w c2 torc-step {OFTEN} -- sleep 2\n"

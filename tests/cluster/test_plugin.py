@@ -1,4 +1,4 @@
-"""The Slurm plugin on several machines, compiled there: steps are measured without a prefix, as they are with it."""
+"""The Slurm plugin on several machines, compiled there: steps are measured without a prefix as with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def library(session_machines: Machines) -> str:
 
 @pytest.fixture
 def site(machines: Machines, library: str) -> Iterator[Machines]:
-    """A cluster that loads the plugin, switched off until `configure` says otherwise."""
+    """A cluster that loads the plugin, switched off until the test calls `configure`."""
     configure(machines, f"optional {library} default=off")
     yield machines
     configure(machines, "")
@@ -44,7 +44,7 @@ def is_measured(machines: Machines, *options: str) -> bool:
 
 
 def run_steps(machines: Machines, text: str, *options: str) -> StepFigures:
-    # /tmp is memory here, and what is in it counts as the step's
+    # /tmp is in memory here, and its contents count for the step
     job = machines.run_job(text, f"--export=ALL,TMPDIR={machines.directory}", *options)
     return {item["job_name"]: item for item in machines.stats(job).values()}
 
@@ -66,7 +66,7 @@ def test_the_examples_steps_have_the_same_figures_without_a_prefix(site: Machine
 
 
 def test_steps_of_a_node_where_the_plugin_is_missing_run_alone(site: Machines, library: str) -> None:
-    """An upgrade that has not come to every node yet."""
+    """An upgrade that has not reached every node yet."""
     configure(site, f"optional {library} default=on")
     site.shell("> /etc/slurm/plugstack.conf", machine="c2")
     said = site.run_as_user(["srun", "-N2", "-n2", "-l", "--mem=100M", *PROBE]).stdout.splitlines()

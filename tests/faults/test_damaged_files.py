@@ -1,4 +1,4 @@
-"""Whatever a damaged file holds: one line that names it, and the other files are used."""
+"""Whatever a damaged file contains: one line names it, and the other files are used."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def collected(output_dir: Path) -> list[tuple[str, str | None]]:
 
 
 def trouble(output_dir: Path) -> str | None:
-    """What is said of the main database; None where it can be used."""
+    """The error of the main database; None if it can be used."""
     try:
         collected(output_dir)
     except DatabaseError as error:
@@ -133,7 +133,7 @@ def test_a_main_database_that_lacks_something_says_what_to_do(change: str, outpu
 
 
 def test_a_disk_with_little_space_left_shows_what_is_there(tmp_path: Path, output_dir: Path) -> None:
-    """A file system of its own, filled but for a few kB."""
+    """A separate file system, filled up to a few kB."""
     place = tmp_path / "small"
     place.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=False, capture_output=True)

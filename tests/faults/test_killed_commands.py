@@ -1,4 +1,4 @@
-"""A command that is killed at any of its file calls leaves nothing that the next one cannot put right."""
+"""A command that is killed at any of its file calls leaves nothing that the next one cannot repair."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_MOMENTS = 10_000 if IS_LONG else 5  # of each command
 
 
 class Call(NamedTuple):
-    """One file call of a command: its number, what it does, to what."""
+    """One file call of a command: its number, its action, its path."""
 
     number: int
     name: str
@@ -34,7 +34,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Place:
-    """A directory with a workflow in it, which can be put back to how it was."""
+    """A directory with a workflow, which can be restored."""
 
     def __init__(self, directory: Path, library: Path) -> None:
         self.directory = directory
@@ -54,7 +54,7 @@ class Place:
         )
 
     def keep(self) -> Callable[[], None]:
-        """Returns what puts the output directory back to how it is now."""
+        """Returns a function that restores the current state of the output directory."""
         kept = self.directory / "kept"
         shutil.copytree(self.output_dir, kept)
 
@@ -88,7 +88,7 @@ def place(tmp_path: Path, library: Path) -> Place:
 
 
 def spread(calls: list[Call]) -> list[Call]:
-    """Some of them, over all of the command."""
+    """Some of them, spread over the command."""
     step = max(1, len(calls) // MOST_MOMENTS)
     return calls[::step]
 
@@ -116,7 +116,7 @@ def test_what_came_of_a_deleted_workflow_later_is_removed(place: Place) -> None:
     node_file = next((place.output_dir / "resource_utilization").glob("*.db"))
     late = node_file.read_bytes()
     assert place.torc("workflows", "delete", "1").returncode == 0
-    node_file.write_bytes(late)  # as a spool of a node that was brought over late
+    node_file.write_bytes(late)  # like a node's spool that was brought over late
     assert place.torc("workflows", "list").returncode == 0
     assert not node_file.exists()
 

@@ -1,4 +1,4 @@
-"""Strangers on the socket on which the tasks of a step meet: the job is unharmed, and every task is recorded."""
+"""Garbage on the socket at which the tasks of a step meet: the job is unharmed, and every task is recorded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RANDOM = random.Random(12)  # noqa: S311 - no secret
 
 
 def garbage() -> bytes:
-    """Nothing like a message, or nearly one: a number that is none, too many, infinite, of the wrong kind."""
+    """Not a message, or almost one: a wrong number, too many, infinite, of the wrong kind."""
     numbers = ["1", "-1", "1e999", "nan", "1.5", str(10**40), "x"]
     words = [RANDOM.choice(["Begin", "Exit", "begin", ""])]
     words += [

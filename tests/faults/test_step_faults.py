@@ -21,7 +21,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_with(library: Path, fault: Fault, at: int, place: Path, *options: str) -> str:
-    """What torc-step said; the job has run and its exit status came through, whatever happened."""
+    """torc-step's messages; asserts that the job ran and its exit status came through."""
     done = subprocess.run(
         [*TORC_STEP, "--output-dir", str(place), *options, "--", *JOB],
         env=with_fault(library, fault, at, place.with_suffix(".mark")),
@@ -38,7 +38,7 @@ def run_with(library: Path, fault: Fault, at: int, place: Path, *options: str) -
 
 
 def recorded(place: Path) -> list[int]:
-    """The exit codes in sound node files, after what was kept on the node has been brought over."""
+    """The exit codes in intact node files, after bringing over the node's spools."""
     bring_over(str(place))
     return [row["return_code"] for path in node_files(place) for record in records(path) for row in record.exits]
 

@@ -1,12 +1,12 @@
-"""Records what a real sacct prints for jobs of every kind, as fixtures for the tests of the parsers.
+"""Records the output of a real sacct for jobs of every kind, as fixtures for the tests of the parsers.
 
-Run it as root where Slurm's commands reach a cluster of two nodes that may be disturbed (a lab's own): one
-node is set down for a moment. About four minutes, most of it one job that has to reach its time limit.
+Run it as root where Slurm's commands reach a cluster of two nodes that may be disturbed (a lab's): it sets one node
+down for a moment. It takes about four minutes, most of it for one job that must reach its time limit.
 
     python tests/recorded/record_sacct.py DIRECTORY [--oom]
 
-Each ``.txt`` is the text that `torc_slurm.slurm.sacct.query` returned, as it came; each ``.pyslurm.json`` what
-`torc_slurm.slurm.pyslurm_child` printed for the same job.
+Each ``.txt`` is the text that `torc_slurm.slurm.sacct.query` returned, unchanged; each ``.pyslurm.json`` the output of
+`torc_slurm.slurm.pyslurm_child` for the same job.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def wait_running(job: str, steps: int) -> None:
 
 
 def wait_ended(job: str, jobs: int = 1) -> None:
-    """Until the job's records are complete: for a moment one can lack its name, its request and its array."""
+    """Wait until the job's records are complete: at first one can lack its name, its request and its array."""
 
     def recorded() -> bool:
         own = [row for row in rows(job) if row.step_id is None]
@@ -123,7 +123,7 @@ class Recorder:
         directory.mkdir(parents=True, exist_ok=True)
 
     def keep(self, name: str, job: str) -> None:
-        """And what pyslurm has of the same job, where this interpreter has a pyslurm."""
+        """Also record pyslurm's answer for the same job, if this interpreter has pyslurm."""
         self._write(f"{name}.txt", answer(job))
         if pyslurm_backend.is_installed() and job.isdecimal():
             self._keep_pyslurm(name, job)
@@ -137,7 +137,7 @@ class Recorder:
             print(f"{name}: {error}")
 
     def keep_config(self) -> None:
-        """What is read of it and lines beside; the rest names hosts and paths."""
+        """Keep the used settings and some lines next to them; the rest contains hosts and paths."""
         lines = commands.scontrol(["show", "config"]).splitlines(keepends=True)
         self._write(
             "config.txt", "".join(line for line in lines if "Gather" in line or line.startswith("SLURM_VERSION"))

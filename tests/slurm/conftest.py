@@ -1,4 +1,4 @@
-"""One real Slurm for all tests of this directory, and a maker of further ones with other settings."""
+"""One real Slurm for all tests of this directory, and a function that makes others with other settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from real_slurm import Lab, bring_up, tear_down
 
 @pytest.fixture(scope="session")
 def session_lab() -> Iterator[Lab]:
-    """The lab itself; tests take `lab`, which puts stopped daemons back."""
+    """The lab itself; tests take `lab`, which restarts stopped daemons."""
     lab = bring_up()
     try:
         yield lab
@@ -21,7 +21,7 @@ def session_lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def lab(session_lab: Lab) -> Iterator[Lab]:
-    """A two-node Slurm with cgroups where the machine has them; all its daemons run when the test begins."""
+    """A two-node Slurm, with cgroups if the machine has them; all its daemons run when the test begins."""
     try:
         yield session_lab
     finally:
@@ -30,7 +30,7 @@ def lab(session_lab: Lab) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def make_lab() -> Iterator[Callable[..., Lab]]:
-    """Makes labs of other settings: ``make_lab("--jobacct-gather", "none")``; they end with the module."""
+    """Makes labs with other settings: ``make_lab("--jobacct-gather", "none")``; they end with the module."""
     with contextlib.ExitStack() as labs:
 
         def make(*options: str) -> Lab:

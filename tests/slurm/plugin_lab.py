@@ -1,4 +1,4 @@
-"""A lab whose Slurm loads the plugin, built against this machine's own headers for the environment under test."""
+"""A lab whose Slurm loads the plugin, built with this machine's own headers for the environment under test."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 
 from real_slurm import Lab, bring_up, tear_down
 
-PROBE = ["sh", "-c", "echo ${TORC_STEP_ACTIVE:-alone}"]  # what the wrapper tells the command, if there is one
+PROBE = ["sh", "-c", "echo ${TORC_STEP_ACTIVE:-alone}"]  # set by the wrapper, if there is one
 
 
 @dataclass
 class PluginLab:
-    """``place`` has the installation and plugstack.conf, which Slurm reads anew for every command and step."""
+    """``place`` has the installation and plugstack.conf, which Slurm reads for every command and step."""
 
     lab: Lab
     place: Path
@@ -34,14 +34,14 @@ class PluginLab:
         return self.place / "lib" / "torc-slurm" / "torc-step-exec"
 
     def configure(self, *options: str, library: Path | None = None) -> None:
-        """Write plugstack.conf: these options of the plugin."""
+        """Write plugstack.conf with these options of the plugin."""
         line = " ".join(["optional", str(library or self.library), *options])
         (self.place / "plugstack.conf").write_text(line + "\n")
 
     def srun(
         self, *words: str, env: Mapping[str, str] | None = None, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """As the user, in an allocation of its own, in the user's directory."""
+        """Run srun as the user, in its own allocation, in the user's directory."""
         return self.lab.run_as_user(["srun", "--mem=100M", *words], check=False, env=env, stdin=stdin)
 
     def is_measured(self, *options: str, env: Mapping[str, str] | None = None) -> bool:
@@ -53,7 +53,7 @@ class PluginLab:
         return words == {"slurm"}
 
     def batch(self, body: str, *options: str, env: Mapping[str, str] | None = None) -> str:
-        """Run a script to its end; returns what it printed."""
+        """Run a script to its end; returns its output."""
         return self.lab.output(self.batch_job(body, *options, env=env))
 
     def batch_job(self, body: str, *options: str, env: Mapping[str, str] | None = None, accounted: bool = False) -> int:
@@ -62,7 +62,7 @@ class PluginLab:
         return job
 
     def stats(self, job: int | str, *options: str) -> dict[str, dict[str, Any]]:
-        """What ``torc slurm stats`` has of the job's steps, by name."""
+        """``torc slurm stats`` of the job's steps, by name."""
         words = ["torc", "slurm", "stats", "-f", "json", "--slurm-job-id", str(job), *options]
         items = json.loads(self.lab.run_as_user(words).stdout)["items"]
         assert len({item["job_name"] for item in items}) == len(items), "a step is measured twice"
@@ -71,7 +71,7 @@ class PluginLab:
 
 @contextmanager
 def plugin_lab(*options: str) -> Iterator[PluginLab]:
-    """A lab with the plugin, switched off until `configure` says otherwise."""
+    """A lab with the plugin, switched off until the test calls `configure`."""
     place = Path(tempfile.mkdtemp(prefix="torc-test-plugin-", dir="/var/tmp"))
     place.chmod(0o755)
     lab = None

@@ -1,4 +1,4 @@
-"""A lab for the tests of the real Slurm: jobs as an ordinary user, awaited conditions, daemons stopped and started."""
+"""A lab for the tests with a real Slurm: jobs as an ordinary user, awaited conditions, daemons stopped and started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from slurm_jobs import PATIENCE_SECONDS, SlurmJobs
 
 SLURM_LAB = Path(__file__).resolve().parents[2] / "ci" / "slurm-lab"
-BIN = Path(sys.executable).parent  # of the environment that runs the tests: torc and torc-step are there too
+BIN = Path(sys.executable).parent  # of the test's environment, which has torc and torc-step
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Lab(SlurmJobs):
         return kept | self.env | {"PATH": self.path, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def output(self, job: int) -> str:
-        """What the job's script has printed."""
+        """The output of the job's script."""
         return (self.directory / f"{job}.out").read_text(encoding="utf-8", errors="replace")
 
     def stop(self, daemon: str) -> None:
@@ -92,7 +92,7 @@ class Lab(SlurmJobs):
 
 
 def slurm_lab(*arguments: str) -> str:
-    """Run ``ci/slurm-lab``; what it says on failure is the test's failure."""
+    """Run ``ci/slurm-lab``; if it fails, the test fails with its message."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("TORC_LAB")}
     done = subprocess.run(
         [str(SLURM_LAB), *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -104,8 +104,8 @@ def slurm_lab(*arguments: str) -> str:
 
 
 def bring_up(*options: str) -> Lab:
-    """A lab of its own directory; fails, and never skips, where there can be none."""
-    place = Path(tempfile.mkdtemp(prefix="torc-test-lab-", dir="/var/tmp"))  # where users can reach it
+    """A lab in its own directory. If there can be none, the test fails; it is never skipped."""
+    place = Path(tempfile.mkdtemp(prefix="torc-test-lab-", dir="/var/tmp"))  # accessible to users
     place.chmod(0o755)
     try:
         slurm_lab("up", "--dir", str(place / "lab"), *options)
@@ -121,7 +121,7 @@ def bring_up(*options: str) -> Lab:
 
 
 def tear_down(place: Path) -> None:
-    """Take the lab below this directory away, and the directory."""
+    """Remove the lab below this directory, and the directory."""
     try:
         if (place / "lab").exists():
             slurm_lab("down", "--dir", str(place / "lab"))

@@ -1,6 +1,6 @@
 """Slurm's accounting on a real Slurm: late, cut short, absent, stopped, refused; and the hooks that ask for it.
 
-The oracle is what sacct itself prints for one field, and what is known of the commands that ran.
+Compared with sacct's own output for one field, and with what the commands are known to do.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ found = fetch_allocation(AllocationKey(**given["key"]), given["steps"], timeout_
 print(json.dumps([[row.as_row() for row in rows] for rows in (found.rows, found.other_rows)]))
 """
 Row = dict[str, object]
-FINAL = ("found", "partial")  # which of the two depends on whether Slurm happened to poll a short step
+FINAL = ("found", "partial")  # depends on whether Slurm happened to poll a short step
 
 
 def fetch(lab: Lab, job: int, *steps: str, timeout: float = 30, path: str | None = None, **key: object) -> list[Row]:
-    """The rows of these steps, then those of the others, asked for as the ordinary user."""
+    """The rows of these steps, then those of the others, fetched as the ordinary user."""
     given = json.dumps({"key": {"slurm_job_id": job, **key}, "steps": steps, "timeout": timeout})
     command = ["env", f"PATH={path or lab.path}", sys.executable, "-c", FETCH, given]
     rows, others = json.loads(lab.run_as_user(command).stdout)
@@ -46,21 +46,21 @@ def named(rows: list[Row]) -> dict[object, Row]:
 
 
 def oracle(lab: Lab, job: int, field: str) -> dict[str, str]:
-    """Step to what sacct prints for one field."""
+    """Step to sacct's value for one field."""
     out = lab.run(["sacct", "-nP", "--noconvert", "-j", str(job), "-o", f"JobIDRaw,{field}"]).stdout
     cells = dict(line.split("|") for line in out.splitlines())
     return {step.partition(".")[2]: value for step, value in cells.items()}
 
 
 def stats(lab: Lab, job: int, *options: str) -> list[Row]:
-    """What ``torc slurm stats`` shows of the job, as the user, on the login node."""
+    """``torc slurm stats`` of the job, as the user, on the login node."""
     done = lab.run_as_user(["torc", "slurm", "stats", "--slurm-job-id", str(job), "-f", "json", *options])
     items: list[Row] = json.loads(done.stdout)["items"]
     return items
 
 
 def program(lab: Lab, name: str, script: str) -> str:
-    """Puts an executable first on the PATH that is returned."""
+    """Write an executable; returns a PATH on which it is first."""
     directory = lab.directory / f"bin-{abs(hash(script))}"
     directory.mkdir(exist_ok=True)
     (directory / name).write_text("#!/bin/sh\n" + script + "\n")
@@ -88,7 +88,7 @@ def test_figures_are_what_sacct_has_and_what_was_used(lab: Lab) -> None:
         assert rows[name]["max_rss_bytes"] == int(max_rss[step])
     assert 30_000_000 < int(str(rows["sleeps"]["max_rss_bytes"])) < 60_000_000
     assert (rows["two_nodes"]["task_count"], rows["two_nodes"]["exit_code"]) == (4, 0)
-    known = max_rss["1"] not in ("", "0")  # from 24.11 a cgroup has its peak without having been polled
+    known = max_rss["1"] not in ("", "0")  # from 24.11 a cgroup has its peak even without a poll
     assert rows["short"]["status"] == ("found" if known else "partial")
     assert (rows["exits_3"]["state"], rows["exits_3"]["exit_code"]) == ("FAILED", 3)
     assert rows["batch"]["job_state"] == "COMPLETED"
@@ -198,7 +198,7 @@ def test_slurmdbd_stopped_and_started_again(lab: Lab) -> None:
 
 
 def test_slurmdbd_killed_during_the_run_and_never_started_again(lab: Lab) -> None:
-    """The script ends as it would have; stats show the wrapper's figures and why there are no others."""
+    """The script ends normally; stats show the wrapper's figures and why there are no others."""
     body = f"""{TRAP}
     {STEP} -J measured torc-step -- {EAT.format(bytes=20_000_000, seconds=6)}
     {STEP} -J after torc-step -- true
@@ -231,7 +231,7 @@ def test_time_in_which_a_job_was_suspended_is_no_run_time(lab: Lab) -> None:
     job = lab.submit(f"{STEP} -J paused torc-step -- python3 -c {shlex.quote(busy)}")
     lab.wait_for(begun.exists, "the job to begin")
     lab.run(["scontrol", "suspend", str(job)])
-    time.sleep(15)  # the time that must not count
+    time.sleep(15)  # must not count
     lab.run(["scontrol", "resume", str(job)])
     lab.wait_ended(job)
     (item,) = stats(lab, job)
@@ -256,7 +256,7 @@ def test_a_slow_sacct_is_given_up(lab: Lab) -> None:
 
 
 def test_disk_figures_of_the_first_process_alone_and_of_the_tree(lab: Lab, make_lab: Callable[..., Lab]) -> None:
-    """With cgroups 22.05 reads the task's first process, and what that has waited for: torc-step has not, yet."""
+    """With cgroups 22.05 reads only the task's first process and what that has reaped: torc-step has reaped nothing."""
     write = "sh -c 'dd if=/dev/zero of=30M bs=1M count=30 2>/dev/null; sleep 2.5; rm 30M'"
     for place in (lab, make_lab("--cgroup", "off", "--jobacct-gather", "linux")):
         job = place.submit(f"{STEP} -J bare {write}; {STEP} -J wrapped torc-step -- {write}")
@@ -313,7 +313,7 @@ def test_the_trap_brings_accounting_home_and_keeps_the_exit_status(lab: Lab) -> 
 
 
 def test_the_trap_after_scancel(lab: Lab) -> None:
-    """bash runs it on SIGTERM too, and dies of the signal afterwards, as Slurm's record of the batch step shows."""
+    """bash runs it on SIGTERM too, and then dies of the signal, as Slurm's record of the batch step shows."""
     job = lab.submit(f"{TRAP}\n{STEP} -J measured torc-step -- sleep 600")
     lab.wait_running(job, "0")
     lab.wait_for(lambda: list((lab.directory / "torc_output").rglob(f"*slurm{job}_1.db")), "the step's first flush")
@@ -350,7 +350,7 @@ def test_the_trap_in_trouble_leaves_the_script_alone_and_is_made_good_later(trou
 
 
 def test_500_steps_are_one_query(lab: Lab) -> None:
-    """Sixty of them measured: a step under torc-step takes its time on a small machine."""
+    """Sixty of them are measured: a step under torc-step is slow on a small machine."""
     real = lab.run(["sh", "-c", "command -v sacct"]).stdout.strip()
     calls = lab.directory / "calls"
     path = program(lab, "sacct", f'echo "$*" >> {calls}; exec {real} "$@"')
@@ -397,7 +397,7 @@ def test_afterany_collector(lab: Lab) -> None:
 
 
 def test_a_workflow_asks_for_its_collector(lab: Lab) -> None:
-    """The batch step ends after the epilog has asked: only a later look has its record."""
+    """The batch step ends after the epilog's query: only a later query has its record."""
     spec = {
         "name": "collected",
         "slurm_schedulers": [{"name": "here", "partition": "debug", "mem": "500", "collect_afterwards": "true"}],
@@ -422,7 +422,7 @@ def test_a_workflow_asks_for_its_collector(lab: Lab) -> None:
 
 
 def test_a_collector_that_is_refused_takes_nothing_back(lab: Lab) -> None:
-    """Its sbatch is the second call; what is refused is the dependency."""
+    """Its sbatch is the second call; Slurm refuses the dependency."""
     real = lab.run(["sh", "-c", "command -v sbatch"]).stdout.strip()
     path = program(lab, "sbatch", f'case "$*" in *afterany*) echo no >&2; exit 1;; esac; exec {real} "$@"')
     schedulers = [{"name": "here", "mem": "500", "collect_afterwards": "true"}]

@@ -1,4 +1,4 @@
-"""The administrator's Epilog as slurmd's own: it notes every job and never drains a node, whatever its disk is like."""
+"""The administrator's Epilog, run by slurmd: it notes every job and never drains a node, even with a bad disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def epilog_lab(make_lab: Callable[..., Lab], spool: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """A lab whose slurm.conf names the template, with its directory put in place of the real one."""
+    """A lab whose slurm.conf names the template, with the test's directory instead of the real one."""
     script = tmp_path_factory.mktemp("epilog") / "torc.sh"
     script.write_text(TEMPLATE.read_text().replace("/var/spool/torc-slurm", str(spool)))
     script.chmod(0o755)
@@ -30,7 +30,7 @@ def epilog_lab(make_lab: Callable[..., Lab], spool: Path, tmp_path_factory: pyte
 
 @pytest.fixture(params=["full", "read-only"])
 def bad_disk(request: pytest.FixtureRequest, spool: Path) -> Iterator[str]:
-    """A file system over the spool that takes nothing."""
+    """A file system over the spool that accepts no files."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", spool], check=True)
     try:
         if request.param == "full":

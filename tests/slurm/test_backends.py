@@ -1,6 +1,6 @@
-"""Steps of every end on a real Slurm, as each backend of accounting that there is here has them.
+"""Steps with every kind of end on a real Slurm, through each available backend of accounting.
 
-pyslurm has to be built for the cluster's own Slurm: it is there where ``ci/test-slurm-versions`` made it so.
+pyslurm must be built for the cluster's own Slurm: only ``ci/test-slurm-versions`` does that.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Item = dict[str, Any]
 
 
 def accounting(lab: Lab, job: int, backend: str) -> dict[str, Item]:
-    """The rows of one backend, by the steps' names; in an output directory where nothing has been asked yet."""
+    """The rows of one backend, by the steps' names; in an output directory without earlier answers."""
     words = ["torc", "slurm", "stats", "--all-steps", "-f", "json", "--slurm-job-id", str(job)]
     directory = lab.directory / f"out-{backend}-{job}"
     source = lab.directory / "torc_output" / "resource_utilization"
@@ -73,7 +73,7 @@ def accounting(lab: Lab, job: int, backend: str) -> dict[str, Item]:
 
 @pytest.fixture(scope="module")
 def jobs(session_lab: Lab) -> dict[str, int]:
-    """A job of steps of many ends, one that reached its time limit, one that was cancelled."""
+    """A job of steps with many kinds of end, one that reached its time limit, one that was cancelled."""
     lab = session_lab
     limit = lab.submit(LIMIT, "--time=1", "--ntasks=2", "--mem=300")
     ends = lab.submit(ENDS, "--nodes=2", "--ntasks-per-node=2", "--mem=500")
@@ -143,7 +143,7 @@ def test_every_backend_that_there_is_has_the_same_rows(kind: str, lab: Lab, jobs
         assert pyslurm_has[name]["job_status"] == item["job_status"]
 
 
-# An item has the wrapper's own under these three names; what Slurm says of them stands under a longer one.
+# Under these three names an item has the wrapper's values; Slurm's have longer names.
 _COLUMNS = {*COLUMN_NAMES} - {"start_time", "end_time", "task_count"} | {
     "slurm_start_time",
     "slurm_end_time",

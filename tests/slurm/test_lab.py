@@ -1,6 +1,5 @@
-"""The lab itself: that it is a Slurm in which jobs run, are limited and accounted for, and that nothing of it is
-left, however it ends. What is left is looked for in /proc, the cgroups, passwd and the directory, not by asking
-the lab.
+"""The lab itself: jobs run in it, are limited and accounted for, and nothing of it is left, however it ends. The tests
+look for leftovers in /proc, the cgroups, passwd and the directory, without asking the lab.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ pytestmark = pytest.mark.slurm
 
 LAB = Path(__file__).resolve().parents[2] / "ci" / "slurm-lab"
 PATIENCE_SECONDS = 40.0
-# Python that an ordinary user may start: pytest's own can be below /root.
+# A Python that an ordinary user may start: pytest's own can be below /root.
 PYTHON = "/usr/bin/python3"
 EAT_400_MIB = "x = [bytearray(2**20) for _ in range(400)]"
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab as its users see it: the lines that `slurm-lab env` prints."""
+    """A lab as its users see it: the lines of `slurm-lab env`."""
 
     env: dict[str, str]
 
@@ -49,14 +48,14 @@ class Lab:
         return self.env["TORC_LAB_NODES"].split(",")
 
     def run(self, *argv: str, user: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command with the lab's environment, in a directory that everyone may pass."""
+        """Run a command with the lab's environment, in a directory that everyone may enter."""
         command = ["runuser", "-u", user, "--", *argv] if user else [*argv]
         return subprocess.run(
             command, env={**os.environ, **self.env}, cwd="/", capture_output=True, text=True, timeout=60, check=False
         )
 
     def states(self, job: str) -> dict[str, str]:
-        """The job and its steps with their states, as sacct says now."""
+        """The job and its steps with their current states in sacct."""
         out = self.run("sacct", "-nP", "-j", job, "-o", "JobID,State").stdout
         return dict(line.split("|") for line in out.splitlines())
 
@@ -101,7 +100,7 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 def keepers_of(lab: Lab) -> list[int]:
-    """By command line, among the processes of this lab's id only."""
+    """By command line, only among the processes with this lab's id."""
     wanted = {b"slurm_lab.keeper", lab.env["TORC_LAB_ID"].encode()}
     return [pid for pid in pids() if wanted <= set(read(pid, "cmdline").split(b"\0"))]
 
@@ -118,8 +117,8 @@ def read(pid: int, name: str) -> bytes:
 
 
 def left_of(lab: Lab) -> list[str]:
-    """Every trace of a lab, its user's and its jobs' processes included. Zombies are their parents' affair."""
-    # Not the directory alone: a user that two labs share may have its home in the other one.
+    """Every trace of a lab, its user's and its jobs' processes included. Zombies do not count."""
+    # Not only the directory: a user that two labs share may have its home in the other one.
     marks = [lab.env["TORC_LAB_ID"].encode(), *(f"{lab.dir}/{name}".encode() for name in ("conf", "run", "spool"))]
     uid = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}.get(lab.user)
     found = [f"user {lab.user}"] if uid is not None else []
@@ -160,7 +159,7 @@ def is_of(lab: Lab, pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[Path]:
-    """A short directory that ordinary users may pass: pytest's own are closed to them."""
+    """A short directory that ordinary users may enter; they may not enter pytest's own."""
     path = Path(tempfile.mkdtemp(prefix="tl-", dir="/var/tmp"))
     path.chmod(0o755)
     yield path
@@ -197,7 +196,7 @@ def test_a_step_over_its_memory_is_killed_by_the_kernel(lab: Lab) -> None:
 
 
 def test_four_steps_of_one_cpu_run_side_by_side_and_a_step_of_four_runs(lab: Lab, base: Path) -> None:
-    """On a machine with fewer real cores too. The four meet: each waits until all have come."""
+    """Also on a machine with fewer real cores. Each of the four waits until all have started."""
     meeting = base / "meeting"
     meeting.mkdir()
     meet = f"touch {meeting}/$SLURM_STEP_ID; until [ $(ls {meeting} | wc -l) -ge 4 ]; do sleep 0.05; done"
@@ -217,7 +216,7 @@ def test_a_step_is_in_its_nodes_cgroups(lab: Lab) -> None:
 
 
 def test_it_listens_on_loopback_only(lab: Lab) -> None:
-    """Read from the kernel: addresses in /proc/net/tcp are little-endian hexadecimal, 0A is LISTEN."""
+    """From the kernel: addresses in /proc/net/tcp are little-endian hexadecimal, 0A is LISTEN."""
     status = slurm_lab("status", "--dir", str(lab.dir)).stdout
     ports = {int(port) for port in re.findall(r"port (\d+)", status)}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -253,7 +252,7 @@ def test_a_second_lab_runs_beside_the_first_without_cgroups_and_leaves_it_alone(
 
 
 def test_run_gives_the_commands_status_to_its_caller_and_leaves_nothing(base: Path) -> None:
-    """As an ordinary user, from a directory that is closed to it."""
+    """As an ordinary user, from a directory that the user may not enter."""
     closed = base / "closed"
     closed.mkdir(mode=0o700)
     script = "export -p; id -un; id -G; pwd; touch ~/x; umask; srun -n2 id -un; setsid sleep 9999 & exit 7"
@@ -287,7 +286,7 @@ ENDS: dict[str, Callable[[subprocess.Popen[bytes], Lab], object]] = {
 
 @contextlib.contextmanager
 def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """It is not waited for where the test has failed before it was ended."""
+    """Does not wait for it if the test failed before it was ended."""
     try:
         yield
     finally:
@@ -296,7 +295,7 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left_when(end: str, base: Path) -> None:
-    """Though the command does not care about its terminal."""
+    """Even if the command ignores its terminal."""
     ready = base / end.replace(" ", "-")
     script = f"trap '' HUP; setsid sleep 9995 & env > {ready}.new; mv {ready}.new {ready}; sleep 9994"
     argv = [str(LAB), "run", "--dir", str(base / "e"), "--", "bash", "-c", script]
@@ -312,8 +311,8 @@ def test_nothing_is_left_when(end: str, base: Path) -> None:
 
 
 def test_killed_keepers_and_a_user_that_two_labs_share(base: Path) -> None:
-    """The first lab loses one keeper: the other sweeps it, and the user moves to the second lab's home.
-    The second loses both at one stroke: the next command sweeps it, and the user goes with it.
+    """The first lab loses one keeper: the other removes the lab, and the user moves to the second lab's home. The
+    second lab loses both at the same time: the next command removes it and the user.
     """
     name = f"tl{os.getpid()}"
     first = up(base / "f", "--user", name)
@@ -321,7 +320,7 @@ def test_killed_keepers_and_a_user_that_two_labs_share(base: Path) -> None:
     assert pwd.getpwnam(name).pw_dir == first.env["TORC_LAB_HOME"]
     for lab in (first, second):
         lab.submit(LEAVES_PROCESSES, user=name)
-        wait_for(lambda: is_running_all_over(lab), "the job's processes")  # noqa: B023  (asked in this turn)
+        wait_for(lambda: is_running_all_over(lab), "the job's processes")  # noqa: B023  (called in this iteration)
 
     os.kill(keepers_of(first)[0], signal.SIGKILL)
     wait_for(lambda: left_of(first) == [f"user {name}"], "the first lab to be gone")

@@ -1,4 +1,4 @@
-"""Plots of what a real allocation of two nodes left: the nodes, the limits and the kill are in the pages."""
+"""Plots of a real allocation of two nodes: the pages show the nodes, the limits and the kill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def page(lab: Lab, name: str) -> dict[str, Any]:
 def test_an_allocation_of_two_nodes(lab: Lab) -> None:
     job = lab.submit(BODY, "-N2", "--ntasks-per-node=2", "--mem=600M")
     lab.wait_ended(job)
-    lab.run_as_user(["torc", "slurm", "collect"])  # what the epilog got of the job itself can still have been pending
+    lab.run_as_user(["torc", "slurm", "collect"])  # the epilog may have found the job still pending
     found = lab.run_as_user(["sh", "-c", f"ls torc_output/resource_utilization/*_slurm{job}_1.db"]).stdout.split()
     assert len(found) == 2
     pages = json.loads(lab.run_as_user(["torc", "plot-resources", *found, "-o", "plots", "-f", "json"]).stdout)["items"]

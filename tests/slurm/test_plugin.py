@@ -1,7 +1,7 @@
-"""The Slurm plugin on a real Slurm, as an ordinary user: what is measured without a prefix, what is left alone, and
-that nothing else is different for the job, also where something of the installation is missing or wrong.
+"""The Slurm plugin on a real Slurm, as an ordinary user: which steps are measured without a prefix, which are not, and
+that nothing else changes for the job, even if something in the installation is missing or wrong.
 
-The oracle is the same step without the plugin, or with ``torc-step --`` in front.
+Compared with the same step without the plugin, or with ``torc-step --``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def module_lab() -> Iterator[PluginLab]:
 
 @pytest.fixture
 def site(module_lab: PluginLab) -> Iterator[PluginLab]:
-    """Switched off, and with nothing recorded, when the test begins."""
+    """Switched off and without records when the test begins."""
     module_lab.configure(OFF)
     shutil.rmtree(module_lab.lab.directory / "torc_output", ignore_errors=True)
     yield module_lab
@@ -63,7 +63,7 @@ def test_default_on_measures_all_but_what_the_site_spares(site: PluginLab) -> No
     site.configure(ON, "exclude=other,spared")
     assert site.is_measured()
     assert not site.is_measured("-p", "spared")
-    assert site.is_measured("-p", "spared", "--torc")  # the user's word wins
+    assert site.is_measured("-p", "spared", "--torc")  # the user's choice wins
     site.configure(ON, "only=spared")
     assert [site.is_measured(), site.is_measured("-p", "spared"), site.is_measured("--torc")] == [False, True, True]
     site.configure(ON, "min-nodes=2")
@@ -75,7 +75,7 @@ def test_sbatch_hands_its_option_to_its_steps(site: PluginLab) -> None:
     by_directive = site.batch(f"#SBATCH --torc\n{body}", "-n1", "--mem=100M").splitlines()
     by_option = site.batch(body, "-n1", "--mem=100M", "--torc=summary").splitlines()
     for said in (by_directive, by_option):
-        assert [line.split()[0] for line in said] == ["slurm", "alone", "alone"]  # and never the batch script itself
+        assert [line.split()[0] for line in said] == ["slurm", "alone", "alone"]  # never the batch script itself
     without = site.batch(f"#SBATCH --torc\n{body}", "-n1", "--mem=100M", "--torc=off").splitlines()
     assert without == ["alone", "alone", "alone"]
 
@@ -131,7 +131,7 @@ def test_the_steps_of_a_workflow_are_the_runners(site: PluginLab) -> None:
     assert (result["job_name"], result["status"]) == ("one", "completed")
     assert result["peak_memory_bytes"] > 0
     (node_file,) = (site.lab.directory / "torc_output" / "resource_utilization").glob("*.db")
-    assert node_file.name.endswith(f"_{submitted['workflow_id']}_1.db")  # and nothing ad hoc
+    assert node_file.name.endswith(f"_{submitted['workflow_id']}_1.db")  # no ad hoc record
 
 
 OCI_RUNTIME = """\
@@ -149,7 +149,7 @@ OCI_CONFIG = {
 
 
 def test_a_step_in_a_container_is_left_alone(site: PluginLab) -> None:
-    """Slurm's own --container; its runtime runs the bundle's command, as OCI's does, but in the node's root."""
+    """Slurm's own --container; its runtime runs the bundle's command like OCI's, but in the node's root."""
     bundle, query = site.place / "bundle", site.place / "query"
     (bundle / "rootfs").mkdir(parents=True)
     (bundle / "config.json").write_text(json.dumps(OCI_CONFIG))
@@ -193,7 +193,7 @@ ENDS = {
 def test_it_runs_and_ends_as_without_the_plugin(site: PluginLab, name: str) -> None:
     (site.lab.directory / "not-executable").write_text("#!/bin/sh\n")
     program = site.lab.directory / "a program"
-    # one line, written at once
+    # one line in a single write
     program.write_text('#!/bin/sh\nprintf "%s.\\n" "$(printf "<%s>" "$@" | tr "\\n" "|")"\n')
     program.chmod(0o755)
     bare = site.srun("--torc=off", "-n2", *ENDS[name], stdin="typed\n")
@@ -223,7 +223,7 @@ def test_the_environment_has_one_variable_more(site: PluginLab) -> None:
 
 
 def test_an_environment_that_is_not_handed_on(site: PluginLab) -> None:
-    """Slurm then has no PATH to look for the command."""
+    """Then Slurm has no PATH on which to look for the command."""
     for option in ("--torc", "--torc=off"):
         done = site.srun(option, "--export=NONE", "/usr/bin/env")
         assert ("TORC_STEP_ACTIVE=" in done.stdout, "PATH=" in done.stdout) == (option == "--torc", False)
@@ -231,7 +231,7 @@ def test_an_environment_that_is_not_handed_on(site: PluginLab) -> None:
 
 
 def test_multi_prog_runs_each_its_own(site: PluginLab) -> None:
-    """Measured from Slurm 23.11 on; before that the plugin cannot reach these commands."""
+    """Measured from Slurm 23.11 on; before that the plugin cannot change these commands."""
     programs = site.lab.directory / "programs"
     programs.write_text("0 sh -c 'exit 4'\n1 env\n2-3 echo %t %o\n")
     done = site.srun("--torc", "-n4", "--multi-prog", str(programs))
@@ -269,14 +269,14 @@ def test_arrays_and_requeue(site: PluginLab) -> None:
 
 
 def test_pmi(site: PluginLab) -> None:
-    """PMI2's socket comes to the command by number."""
+    """PMI2 passes the socket's descriptor number to the command."""
     inside = 'test -S /proc/self/fd/$PMI_FD && echo "$PMI_RANK of $PMI_SIZE ${TORC_STEP_ACTIVE%% *}"'
     done = site.srun("--torc", "--mpi=pmi2", "-n2", "sh", "-c", inside)
     assert sorted(done.stdout.splitlines()) == ["0 of 2 slurm", "1 of 2 slurm"], done.stderr
 
 
 def test_pmix(site: PluginLab) -> None:
-    """Where it is built and its library is installed; else both are refused alike."""
+    """If it is built and its library is installed; else both are refused in the same way."""
     ranks = ["sh", "-c", 'echo "$PMIX_RANK of $SLURM_NTASKS"; env | grep -c ^PMIX_']
     bare, wrapped = (site.srun(option, "--mpi=pmix", "-n2", *ranks) for option in ("--torc=off", "--torc"))
     assert (wrapped.returncode, sorted(wrapped.stdout.splitlines())) == (
@@ -324,7 +324,7 @@ def test_two_recipes_for_users_without_root(site: PluginLab) -> None:
 
 
 def ran_alone(site: PluginLab, *options: str, env: dict[str, str] | None = None) -> list[str]:
-    """Four tasks ran, unmeasured; returns what was said, without srun's own words."""
+    """Four tasks ran, unmeasured; returns the messages without srun's own."""
     done = site.srun("-n4", *options, *PROBE, env=env)
     assert (done.returncode, done.stdout) == (0, "alone\n" * 4), done.stderr
     return [line for line in done.stderr.splitlines() if not line.startswith("srun: job ")]  # queued, allocated
@@ -427,7 +427,7 @@ def node_files(output_dir: Path, job: int) -> list[Path]:
 
 @pytest.fixture
 def shared(site: PluginLab) -> Iterator[Path]:
-    """The site's directory, in which each user makes an own one."""
+    """The site's directory, in which each user makes a subdirectory."""
     directory = site.place / "site"
     directory.mkdir()
     directory.chmod(0o1777)

@@ -1,4 +1,4 @@
-"""The runner in real allocations: where steps run and with what, ends of every kind, stops, crashes, storms."""
+"""The runner in real allocations: where steps run and with what, all kinds of end, stops, crashes, storms."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from torc_slurm.errors import NodeFileBusy
 pytestmark = pytest.mark.slurm
 
 SMALL = {"name": "small", "num_cpus": 1, "memory": "100m", "runtime": "PT20M"}
-FOR_EVER = "while true; do sleep 0.1; done"  # whose sleep may get a signal before the shell does
+FOR_EVER = "while true; do sleep 0.1; done"  # its sleep may get a signal before the shell does
 WHOLE_NODES = ("-N2", "--exclusive", "--mem=0")
 
 
 @contextlib.contextmanager
 def copied(path: Path) -> Iterator[sqlite3.Connection]:
-    """A copy of a node file: to open the original is to be in its writer's way."""
+    """A copy of a node file: opening the original would disturb its writer."""
     with snapshot(str(path)) as (copy, _), contextlib.closing(sqlite3.connect(copy)) as connection:
         connection.row_factory = sqlite3.Row
         yield connection
 
 
 class Work:
-    """A directory of the lab's ordinary user with a workflow in it."""
+    """A directory of the lab's ordinary user with a workflow."""
 
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.lab = lab
@@ -62,28 +62,28 @@ class Work:
         return {job["name"]: job["status"] for job in self.items("jobs", "list", 1)}
 
     def batch(self, command: str, *options: str) -> int:
-        """Submit a script of the user's own that runs a command in the directory."""
+        """Submit a user's own script that runs a command in the directory."""
         self.slurm_jobs.append(self.lab.submit(f"cd {self.directory}\n{command}\n", *(options or WHOLE_NODES)))
         return self.slurm_jobs[-1]
 
     def submit(self, what: str = "w.json") -> dict[str, Any]:
-        """Submit the workflow by ``torc submit``; returns what that printed."""
+        """Submit the workflow with ``torc submit``; returns its answer."""
         submitted: dict[str, Any] = json.loads(self.torc("-f", "json", "submit", what))
         self.slurm_jobs.append(submitted["slurm_job_id"])
         return submitted
 
     def cancel(self) -> None:
-        """End what a failed test has left."""
+        """Cancel what a failed test has left."""
         self.lab.run(["scancel", *map(str, self.slurm_jobs)], check=False)
 
     def run(self, *options: str) -> int:
-        """Run the workflow by ``torc run`` in an allocation, to its end; returns the allocation's job id."""
+        """Run the workflow with ``torc run`` in an allocation, to its end; returns the allocation's job id."""
         job = self.batch("torc run w.json --output-dir out; echo status=$?", *options)
         self.lab.wait_ended(job)
         return job
 
     def plan(self) -> Path:
-        """The plan of run 1, as ``torc slurm generate`` makes it."""
+        """The plan of run 1, made by ``torc slurm generate``."""
         self.torc("slurm", "generate", "w.json", "-o", "run.sh")
         return self.output_dir / "plans" / "wf1_r1.json"
 
@@ -91,7 +91,7 @@ class Work:
         self.lab.wait_for((self.directory / name).exists, name)
 
     def journal(self, run_id: int = 1) -> dict[str, dict[str, Any]]:
-        """The journal's rows by job name, from whichever node file has them; a file may have no tables yet."""
+        """The journal's rows by job name, from the node file that has them; a file may have no tables yet."""
         found: dict[str, dict[str, Any]] = {}
         for path in (self.output_dir / "resource_utilization").glob(f"*_1_{run_id}.db"):
             unfinished = (NodeFileBusy, FileNotFoundError, sqlite3.OperationalError)
@@ -127,8 +127,9 @@ def either(request: pytest.FixtureRequest, lab: Lab, linuxproc_lab: Lab) -> Iter
 
 @pytest.fixture(scope="module", autouse=True)
 def at_limits(linuxproc_lab: Lab) -> tuple[Work, Work]:
-    """A job over its run time, and an allocation over its time limit: Slurm counts both in minutes, so they begin
-    with the first test of this file, and take less than a node."""
+    """A job over its run time, and an allocation over its time limit. Slurm counts both in minutes, so they begin with
+    the first test of this file, and take less than a node.
+    """
     short = {"name": "short", "num_cpus": 1, "memory": "100m", "runtime": "PT1S"}
     enforced = Work(linuxproc_lab, linuxproc_lab.directory / "enforced")
     enforced.spec(
@@ -177,7 +178,7 @@ def test_a_step_gets_what_its_job_asks_for(work: Work) -> None:
         {"name": "one", "command": "nproc"},
         requirements=(wide,),
     )
-    # what sbatch leaves in the environment for the allocation is not for the steps
+    # variables that sbatch sets for the allocation must not apply to the steps
     job = work.run("-N2", "--ntasks-per-node=2", "--cpus-per-task=2", "--mem=4G")
     assert "status=0" in work.lab.output(job)
     lines = sorted(work.stdio(1).splitlines())
@@ -247,7 +248,7 @@ def test_inside_salloc_jobs_are_steps_and_inside_a_step_plain_processes(work: Wo
 
 
 def test_ends_are_told_apart_at_once(work: Work) -> None:
-    """By the journal, which decides what dependents do; accounting comes later."""
+    """From the journal, which decides what dependents do; accounting comes later."""
     hog = "python3 -c 'x = bytearray(400_000_000)'"
     work.spec(
         {"name": "exits_3", "command": "exit 3"},
@@ -330,7 +331,7 @@ def _begin(work: Work) -> int:
 @pytest.mark.parametrize("how", ["scancel", "warning"])
 def test_a_stop_asks_every_job_once_keeps_the_results_and_ends_in_time(either: Work, how: str) -> None:
     job = _begin(either)
-    # Slurm's clock has whole seconds: what ends in the second of a scancel may have been ended by it
+    # Slurm's clock has whole seconds: a scancel may have ended anything that ends in the same second
     either.lab.wait_for(lambda: time.time() - (either.directory / "done").stat().st_mtime > 2, "some time to pass")
     either.lab.run_as_user(["scancel", *(["-b", "-s", "TERM"] if how == "warning" else []), str(job)])
     either.lab.wait_ended(job)

@@ -1,4 +1,4 @@
-"""``torc seff`` and right-sizing of one's own scripts, on a real Slurm, against sacct's own words."""
+"""``torc seff`` and right-sizing of a user's own scripts, on a real Slurm, compared with sacct's output."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_jobs_of_every_end_from_one_query(lab: Lab) -> None:
     assert items["completed"]["peak_memory_source"] != "slurm_maxrss"
     assert items["unwrapped"]["peak_memory_source"] == "slurm_maxrss"
     assert items["unwrapped"]["peak_memory_bytes"] == pytest.approx(110e6, rel=0.15)
-    assert items["tasks"]["peak_memory_bytes"] > 4 * 50e6  # MaxRSS alone is one task's
+    assert items["tasks"]["peak_memory_bytes"] > 4 * 50e6  # MaxRSS is only one task's
     assert "#SBATCH --mem=200M" in items["killed"]["sbatch_lines"]
     assert [each["resource"] for each in items["segfault"]["advice"]] == []
 
@@ -105,7 +105,7 @@ def test_wrong_input_is_one_line(lab: Lab, words: tuple[str, ...], status: int, 
 
 
 def wait_for_name(lab: Lab, job: int, name: str) -> None:
-    """Until accounting has the job's own record: the steps' come first."""
+    """Wait until accounting has the job's own record, which comes after the steps'."""
     lab.wait_for(lambda: seff(lab, str(job))[0]["name"] == name, f"the record of job {job}")
 
 

@@ -1,4 +1,4 @@
-"""``torc slurm stats --compare`` on a real Slurm: steps made to have each cause of a difference."""
+"""``torc slurm stats --compare`` on a real Slurm: steps with each cause of a difference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ for _ in range(5):
 for child in children:
     os.waitpid(child, 0)
 """
-# between the looks at 2.6 and 5.1 s
+# between the samples at 2.6 and 5.1 s
 SPIKE = "import time; time.sleep(3.4); x = bytearray(300_000_000); del x; time.sleep(2)"
 EATS_LATE = """
 import time

@@ -1,4 +1,4 @@
-"""Right-sizing on a real Slurm: requests that are wrong in every way are found, corrected, recovered, and then hold."""
+"""Right-sizing on a real Slurm: wrong requests of every kind are found, corrected and recovered, and then suffice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torc_slurm.units import parse_iso_duration, parse_memory
 pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_SECONDS = 300.0  # a job that is ended at a time limit of a minute, which Slurm looks at every half a minute
+RUN_SECONDS = 300.0  # a job ended at a time limit of a minute, which Slurm checks every half minute
 
 
 class User:
@@ -40,14 +40,14 @@ class User:
         return document
 
     def wait(self) -> dict[str, str]:
-        """Until the run has ended; the jobs' statuses then. Asks squeue, which costs a tenth of what torc does."""
+        """Wait until the run has ended; returns the jobs' statuses. Uses squeue, which costs a tenth of torc."""
         queue = ["squeue", "-h", "-u", self.lab.user, "-o", "%i"]
         self.lab.wait_for(lambda: not self.lab.run(queue).stdout, "the run's end", RUN_SECONDS)
         assert self.answer("workflows", "status")["run_status"] == "ended"
         return {job["name"]: job["status"] for job in self.answer("jobs", "list")["items"]}
 
     def asked(self) -> tuple[float, float]:
-        """What all jobs ask for: CPU-seconds and byte-seconds."""
+        """The requests of all jobs: CPU-seconds and byte-seconds."""
         found = {each["name"]: each for each in self.answer("workflows", "show")["resource_requirements"]}
         cpus = memory = 0.0
         for job in self.answer("jobs", "list")["items"]:

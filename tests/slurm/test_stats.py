@@ -1,4 +1,4 @@
-"""``torc slurm stats`` on a real Slurm, as the ordinary user whose jobs they are."""
+"""``torc slurm stats`` on a real Slurm, as the ordinary user who owns the jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def stats(lab: Lab, job: int | str, *options: str, **variables: str) -> list[dic
 
 
 def stats_in_state(lab: Lab, job: int, state: str) -> list[dict[str, Any]]:
-    """Ask until accounting has the job's own record: the steps' come first, and are pending for a while, under root."""
+    """Ask until accounting has the job's own record. The steps' come first, pending and root's for a while."""
     wanted = [(state, "pending" if state == "RUNNING" else "found")]
     items: list[dict[str, Any]] = []
 
@@ -34,7 +34,7 @@ def stats_in_state(lab: Lab, job: int, state: str) -> list[dict[str, Any]]:
 
 
 def refused(lab: Lab, *words: str) -> str:
-    """What ``torc slurm stats`` says in its one line where the input is wrong."""
+    """The one line of ``torc slurm stats`` for wrong input."""
     done: subprocess.CompletedProcess[str] = lab.run_as_user(["torc", "slurm", "stats", *words], check=False)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
@@ -62,7 +62,7 @@ def test_a_running_step_and_then_its_end_by_scancel(lab: Lab) -> None:
     (running,) = stats_in_state(lab, job, "RUNNING")
     assert (running["job_status"], running["state"], running["status"]) == ("running", "RUNNING", "pending")
     assert (running["end_time"], running["return_code"]) == (None, None)
-    lab.run_as_user(["scancel", f"{job}.0"])  # SIGKILL at once: nobody writes an end
+    lab.run_as_user(["scancel", f"{job}.0"])  # SIGKILL at once: no process writes an end
     (killed,) = stats_in_state(lab, job, "CANCELLED")
     assert (killed["job_status"], killed["state"]) == ("cancelled", "CANCELLED")
     assert killed["end_time_source"] == "accounting"

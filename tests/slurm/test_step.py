@@ -1,7 +1,7 @@
-"""torc-step in real steps of an ordinary user: a step ends as it would bare, every task's exit is recorded, and kills
-from every side leave what was known by then.
+"""torc-step in real steps of an ordinary user: a step ends as it does without it, every task's exit is recorded, and
+after any kill the record has what was known by then.
 
-The oracle is the same command without torc-step in the same allocation, and sacct's word on both.
+Compared with the same command without torc-step in the same allocation, and with sacct's record of both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torc_slurm.database.snapshot import snapshot
 pytestmark = pytest.mark.slurm
 
 WHOLE_NODES = ("-N2", "--exclusive", "--mem=0")
-ONE = "srun --exact -N1 -n1 -c1 --mem=60M"  # a step with CPUs and memory of its own
+ONE = "srun --exact -N1 -n1 -c1 --mem=60M"  # a step with its own CPUs and memory
 SHARED = "srun --overlap --mem=0"  # any number at once
 SERIES = "torc-step --granularity time_series --sample-interval-seconds 0.1 --flush-interval-seconds 1 --"
 HELD_BYTES = 30_000_000
@@ -66,7 +66,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 
 
 class Place:
-    """A directory of the lab's ordinary user, in which scripts run and records are left."""
+    """A directory of the lab's ordinary user, in which scripts run and write records."""
 
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.lab = lab
@@ -75,7 +75,7 @@ class Place:
         shutil.chown(directory, lab.user)
 
     def program(self, name: str, text: str) -> str:
-        """Put a Python program there; returns the command that runs it."""
+        """Write a Python program; returns the command that runs it."""
         (self.directory / name).write_text(text)
         return f"{shlex.quote(sys.executable)} -IS {name}"
 
@@ -101,13 +101,13 @@ class Place:
         return dict(line.split() for line in lines)
 
     def stats(self, job: int, *options: str) -> dict[str, dict[str, Any]]:
-        """What ``torc slurm stats`` shows, by the steps' names; nothing before the first record is there."""
+        """``torc slurm stats`` by the steps' names; nothing before the first record."""
         words = ["torc", "slurm", "stats", "--output-dir", str(self.directory / "torc_output"), "-f", "json"]
         done = self.lab.run_as_user([*words, "--slurm-job-id", str(job), *options], check=False)
         return {item["job_name"]: item for item in json.loads(done.stdout)["items"]} if done.returncode == 0 else {}
 
     def wait_for_record(self, job: int, *names: str) -> None:
-        """Until what the steps hold has been flushed."""
+        """Wait until the steps' figures have been flushed."""
 
         def recorded() -> bool:
             items = self.stats(job, "--no-accounting")
@@ -139,7 +139,7 @@ def place(request: pytest.FixtureRequest, lab: Lab, linuxproc_lab: Lab) -> Itera
 
 
 def both(name: str, command: str) -> str:
-    """A command as a bare step and as a wrapped one, at once; both leave srun's exit status in a file."""
+    """A command as a bare step and as a wrapped one, at the same time; both write srun's exit status to a file."""
     steps = (("bare", ""), ("wrapped", "torc-step -- "))
     return "\n".join(
         f"( kind={kind}; {ONE} -J {kind}_{name} {wrapper}{command} > {kind}_{name}.o; echo $? > {kind}_{name} ) &"
@@ -167,7 +167,7 @@ def test_a_wrapped_step_ends_as_a_bare_one(place: Place) -> None:
     said = dict(line.split("|", 1) for line in out.splitlines())
     bare = {name: (said[f"bare_{name}"], place.text(f"bare_{name}")) for name in commands}
     wrapped = {name: (said[f"wrapped_{name}"], place.text(f"wrapped_{name}")) for name in commands}
-    # what a shell says of a command that cannot be started; slurmstepd gives the number of the error
+    # a shell's status for a command that cannot be started; slurmstepd gives the number of the error
     assert [bare.pop("not_found"), wrapped.pop("not_found")] == [("FAILED|2:0", "2\n"), ("FAILED|127:0", "127\n")]
     assert [bare.pop("not_executable"), wrapped.pop("not_executable")] == [
         ("FAILED|13:0", "13\n"),
@@ -198,7 +198,7 @@ def test_a_signal_of_scancel_comes_once(place: Place) -> None:
 def test_many_steps_of_two_nodes_and_four_tasks_leave_every_exit(place: Place) -> None:
     step = f"{SHARED} -N2 -n4 --ntasks-per-node=2 -J s$i torc-step -- sh -c 'exit $SLURM_PROCID'"
     job = place.run(f"for i in $(seq 20); do {step} & done", "wait", accounted=False)
-    items = place.stats(job, "--no-accounting")  # first, as it brings over what a node kept for itself
+    items = place.stats(job, "--no-accounting")  # first, because it brings over the node's spool
     query = "SELECT s.job_name, e.task, e.return_code FROM steps s JOIN task_exits e ON e.step = s.id"
     exits = sorted(place.rows(job, query))
     assert exits == sorted((f"s{step}", task, task) for step in range(1, 21) for task in range(4))
@@ -206,7 +206,7 @@ def test_many_steps_of_two_nodes_and_four_tasks_leave_every_exit(place: Place) -
 
 
 def test_an_exit_is_written_before_a_task_without_a_wrapper_ends_the_step(place: Place) -> None:
-    """slurmstepd kills the monitor with the end of that task; here it does so itself, to lose no time."""
+    """slurmstepd kills the monitor when that task ends; to save time, the monitor does it itself here."""
     first = "echo $$ > pid.new; mv pid.new pid; exec torc-step -- sh -c 'exit 5'"
     second = f"exec {place.program('kill.py', KILL_SAMPLERS)}"
     tasks = f"if [ $SLURM_PROCID = 0 ]; then {first}; else {second}; fi"
@@ -227,7 +227,7 @@ def test_eight_steps_at_once_on_one_node_lose_no_record(place: Place) -> None:
     samples = dict(place.rows(job, ended))
     assert len(samples) == 8
     assert min(samples.values()) > 1, samples
-    assert "torc-step" not in place.lab.output(job)  # which says so where it loses something
+    assert "torc-step" not in place.lab.output(job)  # it would report a loss
 
 
 # --- kills -----------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ RANK_SCRIPTS = {
 
 @pytest.mark.parametrize("script", RANK_SCRIPTS)
 def test_the_tasks_of_a_step_are_one_attempt(place: Place, script: str) -> None:
-    """Whoever is torc-step's parent, and whichever of the tasks run it: one record, of all tasks that did."""
+    """Whatever torc-step's parent is, and whichever tasks run it: one record, of all tasks that did."""
     rank = place.directory / "rank.sh"
     rank.write_text(f"#!/bin/bash\n{RANK_SCRIPTS[script]}\n")
     rank.chmod(0o755)

@@ -25,7 +25,7 @@ jobs:
 - {name: slow, command: "echo begun > begun; sleep 300", resource_requirements: small, depends_on: quick}
 - {name: after, command: echo after, resource_requirements: small, depends_on: slow}
 """
-# Exits 0 when it is told to end: it did not complete all the same.
+# Exits 0 when it is asked to end, but has not completed.
 STUBBORN = """\
 - name: stubborn
   command: trap 'exit 0' TERM; echo > trapped; sleep 300 & wait
@@ -51,7 +51,7 @@ class User:
         return {job["name"]: job["status"] for job in self.answer("jobs", "list", workflow_id)["items"]}
 
     def wait(self, workflow_id: int) -> dict[str, str]:
-        """Until its run has ended; the jobs' statuses then."""
+        """Wait until its run has ended; returns the jobs' statuses."""
         self.lab.wait_for(
             lambda: self.answer("workflows", "status", workflow_id)["run_status"] == "ended", f"workflow {workflow_id}"
         )

@@ -17,7 +17,7 @@ SPECS = Path(__file__).resolve().parents[1] / "specs"
 
 
 class User:
-    """The lab's ordinary user in a directory of his own, with the files in it."""
+    """The lab's ordinary user in a directory of his own, with the files."""
 
     def __init__(self, lab: Lab, directory: Path) -> None:
         self.lab = lab
@@ -35,7 +35,7 @@ class User:
         return json.loads(self.torc("-f", "json", *words).stdout)
 
     def submitted(self, name: str) -> tuple[dict[str, Any], dict[str, str]]:
-        """What submit answers, and the statuses of the jobs once all is over."""
+        """The answer of submit, and the statuses of the jobs at the end."""
         answer = self.answer("submit", name)
         self.torc("workflows", "status", answer["workflow_id"], "--wait", check=False)
         jobs = self.answer("jobs", "list", answer["workflow_id"])["items"]
