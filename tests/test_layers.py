@@ -183,29 +183,29 @@ def test_packages_import_nothing(module: str) -> None:
 
 def test_no_cycles() -> None:
     for module in MODULES:
-        assert module not in reachable(own_imports(module)), f"{module} imports itself by way of others"
+        assert module not in reachable(own_imports(module)), f"{module} imports itself through others"
 
 
-def room_of(module: str) -> str:
-    """The package of a module; a module outside the packages is a room of its own."""
+def package_of(module: str) -> str:
+    """The package of a module; a module outside the packages counts as one."""
     parts = module.split(".")
     return ".".join(parts[:2])
 
 
 def test_no_cycles_between_packages() -> None:
-    arrows: dict[str, set[str]] = {}
+    imported: dict[str, set[str]] = {}
     for module in MODULES:
-        rooms = {room_of(name) for name in own_imports(module)} - {room_of(module)}
-        arrows.setdefault(room_of(module), set()).update(rooms)
-    for room in arrows:
+        packages = {package_of(name) for name in own_imports(module)} - {package_of(module)}
+        imported.setdefault(package_of(module), set()).update(packages)
+    for package in imported:
         seen: set[str] = set()
-        todo = list(arrows[room])
+        todo = list(imported[package])
         while todo:
             other = todo.pop()
             if other not in seen:
                 seen.add(other)
-                todo += arrows.get(other, ())
-        assert room not in seen, f"{room} imports itself by way of {sorted(seen)}"
+                todo += imported.get(other, ())
+        assert package not in seen, f"{package} imports itself through {sorted(seen)}"
 
 
 def test_the_wrapper_and_the_slurm_commands_are_strangers() -> None:
