@@ -37,7 +37,9 @@ class User:
     def submitted(self, name: str) -> tuple[dict[str, Any], dict[str, str]]:
         """The answer of submit, and the statuses of the jobs at the end."""
         answer = self.answer("submit", name)
-        self.torc("workflows", "status", answer["workflow_id"], "--wait", check=False)
+        waited = self.torc("workflows", "status", answer["workflow_id"], "--wait", check=False)
+        status = self.answer("workflows", "status", answer["workflow_id"])
+        assert status["run_status"] == "ended", f"{waited.returncode}\n{waited.stdout}\n{waited.stderr}"
         jobs = self.answer("jobs", "list", answer["workflow_id"])["items"]
         return answer, {job["name"]: job["status"] for job in jobs}
 
