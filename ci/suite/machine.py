@@ -21,7 +21,7 @@ COMPILER = {
     "/usr/include/stdio.h": "libc6-dev",
     "/usr/include/slurm/spank.h": "libslurm-dev",
 }
-OTHERS = {"ps": "procps"}
+OTHERS = {"ps": "procps", "mkfs.ext4": "e2fsprogs"}
 GROUPS = ("test", "docs")
 
 
