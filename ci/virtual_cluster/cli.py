@@ -99,6 +99,7 @@ def add_settings(command: argparse.ArgumentParser) -> None:
         "--actimeo", type=int, default=30, metavar="SECONDS", help="NFS attribute cache (default: 30; 0: none)"
     )
     command.add_argument("--private-tmp", action="store_true", help="a /tmp for each job: job_container/tmpfs")
+    command.add_argument("--no-root-squash", action="store_true", help="root may do on /home what it likes")
     command.add_argument(
         "--slurm-conf-line", action="append", default=[], metavar="LINE", help="added to slurm.conf; may be repeated"
     )
@@ -156,6 +157,7 @@ def _settings(options: argparse.Namespace, directory: Path) -> Settings:
         proc=options.proc,
         actimeo=options.actimeo,
         private_tmp=options.private_tmp,
+        root_squash=not options.no_root_squash,
         user=options.user or config.USER,
         extra_lines=tuple(options.slurm_conf_line),
     )

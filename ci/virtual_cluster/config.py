@@ -79,6 +79,7 @@ class Settings:
     proc: str = ""
     actimeo: int = 30
     private_tmp: bool = False
+    root_squash: bool = True
     user: str = USER
     extra_lines: tuple[str, ...] = ()
 
@@ -151,6 +152,7 @@ def machine_environment(settings: Settings) -> str:
         "CGROUP": settings.cgroup,
         "PROC_OPTIONS": settings.proc,
         "ACTIMEO": settings.actimeo,
+        "ROOT_SQUASH": "root_squash" if settings.root_squash else "no_root_squash",
         "USER_NAME": settings.user,
         "OTHER_USER": OTHER_USER,
     }
