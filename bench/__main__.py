@@ -1,4 +1,4 @@
-"""The command line: which cases, and where the table goes."""
+"""The command line: which cases to run, and where to print the table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-if __name__ == "__main__":  # behind the installed packages: torc_slurm is the environment's, as the tools use it
+if __name__ == "__main__":  # after the installed packages: torc_slurm is the environment's, as for the tools
     sys.path[0:1] = []
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -76,7 +76,7 @@ def main() -> int:
     from bench.tools import all_tools
 
     signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background without it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores SIGINT in background processes
     adopt_orphans()
     environments = find_or_make()
     place = tempfile.mkdtemp(prefix="torc-bench-")

@@ -1,4 +1,4 @@
-"""A memory cgroup below this process's own: an oracle for what a few processes are charged. None where none can be."""
+"""A memory cgroup below this process's own, which shows what a few processes are charged. None if there can be none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GIVE_UP_SECONDS = 5.0
 
 @contextmanager
 def memory_cgroup(name: str) -> Iterator[str | None]:
-    """The new cgroup's directory (v1, else v2), removed at the end; None where this user may not make one."""
+    """The new cgroup's directory (v1, else v2), removed at the end; None if this user may not make one."""
     directory = _make(name)
     try:
         yield directory
@@ -41,7 +41,7 @@ def _make(name: str) -> str | None:
 
 
 def _own_directory() -> str | None:
-    """Where this process stands in the memory hierarchy, from /proc/self/cgroup and the usual places of mounting."""
+    """This process's place in the memory hierarchy, from /proc/self/cgroup and the usual mount points."""
     paths = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
     for controller, mount in (("memory", "/sys/fs/cgroup/memory"), ("", "/sys/fs/cgroup")):
         directory = mount + paths.get(controller, "").rstrip("/")
@@ -51,7 +51,7 @@ def _own_directory() -> str | None:
 
 
 def _remove(directory: str) -> None:
-    """End what is still in it (only this bench puts anything there), and wait until the kernel lets go."""
+    """End the processes in it (only this bench puts any there), and wait until the kernel releases it."""
     for pid in Path(directory, "cgroup.procs").read_text().split():
         send(int(pid), signal.SIGKILL)
     deadline = time.monotonic() + _GIVE_UP_SECONDS

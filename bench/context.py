@@ -1,4 +1,4 @@
-"""What every case is given: the tools, a place to write, how much time to take; how a tool runs a workload."""
+"""What every case gets: the tools, a directory to write to, the durations; and how a tool runs a workload."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Context(NamedTuple):
         return [self.environments.python, "-I", "-S", _WORKLOADS, *(str(word) for word in words)]
 
     def at_once(self) -> int:
-        """How many tools run side by side where CPU time is measured: in a quick run all, else one per core."""
+        """How many tools run side by side when CPU time is measured: in a quick run all, else one per core."""
         return len(self.tools) if self.quick else max(1, min(len(self.tools), os.cpu_count() or 1))
 
 
@@ -49,14 +49,14 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a tool reported of a workload, and the truth that the workload wrote."""
+    """A tool's report on a workload, and the truth that the workload wrote."""
 
     reported: Reported
     truth: dict[str, float | str]
 
 
 def tell(text: str) -> None:
-    """Progress, for whoever waits, with the time."""
+    """Print progress, with the time."""
     sys.stderr.write(f"bench: {time.strftime('%H:%M:%S')} {text}\n")
 
 
@@ -66,7 +66,7 @@ def start(tool: Tool, command: list[str], directory: str) -> Run:
 
 
 def finish(run: Run) -> Outcome:
-    """Wait for the end; a tool that left no report, or a broken one, reported nothing."""
+    """Wait for the end. A tool that left no report, or a broken one, reported nothing."""
     run.process.wait(_END_SECONDS)
     with open(f"{run.directory}/truth.json", encoding="ascii") as file:
         truth = json.load(file)

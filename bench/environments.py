@@ -1,4 +1,4 @@
-"""The two virtual environments of a run: ci/environment's with this checkout, and one beside it with the peers."""
+"""The two virtual environments of a run: ci/environment's with this checkout, and one next to it with the peers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Environments(NamedTuple):
 
 
 def find_or_make() -> Environments:
-    """The one that this Python runs in is ours (bench/run sees to that); the peers' is made where it is missing.
+    """This Python's own environment (bench/run sees to that), and the peers', which is made if it is missing.
 
     Raises:
-        subprocess.CalledProcessError: pip could not install the peers; what it said is on stderr.
+        subprocess.CalledProcessError: pip could not install the peers; its message is on stderr.
     """
     ours, peers = sys.prefix, f"{sys.prefix}-peers"
     if not all(os.path.exists(f"{peers}/bin/{name}") for name in ("con-duct", "psrecord")):
@@ -53,8 +53,8 @@ def _versions(python: str, *names: str) -> list[str]:
 
 
 def for_jobs() -> dict[str, str]:
-    """What the tools inherit: nothing of Slurm's, torc's or Python's own variables that stand in this shell.
+    """The environment of the tools: without variables of Slurm, torc or Python from this shell.
 
-    One is added: which process is the bench, so that a tree ends when the bench is killed.
+    One variable is added: the bench's pid, so that a tree ends if the bench is killed.
     """
     return {name: os.environ[name] for name in _INHERITED if name in os.environ} | {BENCH_PID: str(os.getpid())}

@@ -1,4 +1,4 @@
-"""Reads the kernel's and the tools' texts, and compares figures. Pure: text and numbers in, numbers out."""
+"""Parses texts of the kernel and of the tools, and compares figures. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MIB = 1024 * 1024
 
 
 class Reported(NamedTuple):
-    """What a tool says of a job; None where it says nothing. ``how`` tells where that stands in its output."""
+    """A tool's report on a job; None: not reported. ``how`` says where its output has the figure."""
 
     cpu_seconds: float | None
     peak_memory_bytes: float | None
@@ -22,14 +22,14 @@ class Reported(NamedTuple):
 
 
 def relative_error(measured: float | None, truth: float | None) -> float | None:
-    """By how much of the truth a figure is off: -0.98 is 98 % too little; None where one of them is missing."""
+    """The error of a figure, relative to the truth: -0.98 is 98 % too little; None if one of them is missing."""
     if measured is None or not truth:
         return None
     return measured / truth - 1
 
 
 def times(figure: float | None, base: float | None) -> float | None:
-    """How many times the base a figure is; None where one of them is missing or the base is 0."""
+    """How many times the base a figure is; None if one of them is missing or the base is 0."""
     return None if figure is None or not base else figure / base
 
 
@@ -38,7 +38,7 @@ def median(figures: Sequence[float]) -> float | None:
 
 
 def lost_samples(times: Sequence[float], begin: float, end: float, interval: float) -> int:
-    """How many samples are missing between ``begin`` and ``end``, where one is due every ``interval``."""
+    """How many samples are missing between ``begin`` and ``end``, with one due every ``interval``."""
     stops = [begin, *times]
     gaps = [now - before for before, now in pairwise(stops)]
     at_the_end = int((end - stops[-1]) / interval)
@@ -58,7 +58,7 @@ def sizes_in(text: str) -> dict[str, int]:
 
 
 def file_pages_by_mapping(smaps: str) -> dict[tuple[str, str], int]:
-    """Resident bytes of /proc/PID/smaps that belong to files, by (path, offset): what other processes may share."""
+    """Resident bytes of files in /proc/PID/smaps, by (path, offset): other processes may share them."""
     found: dict[tuple[str, str], int] = {}
     for key, block in _mappings(smaps):
         sizes = sizes_in(block)
@@ -69,7 +69,7 @@ def file_pages_by_mapping(smaps: str) -> dict[tuple[str, str], int]:
 
 
 def _mappings(smaps: str) -> Iterable[tuple[tuple[str, str], str]]:
-    """Each mapping's (path, offset) and the lines below its head."""
+    """Each mapping's (path, offset) and the lines below its heading."""
     key, lines = ("", ""), list[str]()
     for line in smaps.splitlines():
         words = line.split(None, 5)
@@ -82,9 +82,9 @@ def _mappings(smaps: str) -> Iterable[tuple[tuple[str, str], str]]:
 
 
 def alone_bytes(anonymous_bytes: int, files: Sequence[Mapping[tuple[str, str], int]]) -> int:
-    """Memory of a few processes as if no other on the node shared the files they map.
+    """Memory of a few processes as if no other process on the node shared the files they map.
 
-    ``anonymous_bytes`` is their PSS of anonymous memory; a file's pages are taken once, at the process with most.
+    ``anonymous_bytes`` is their PSS of anonymous memory; a file's pages count once, for the process with the most.
     """
     keys = {key for mapped in files for key in mapped}
     return anonymous_bytes + sum(max(mapped.get(key, 0) for mapped in files) for key in keys)
@@ -94,7 +94,7 @@ def alone_bytes(anonymous_bytes: int, files: Sequence[Mapping[tuple[str, str], i
 
 
 def torc_step_report(usage: Mapping[str, float | str | None]) -> Reported:
-    """The row of ``step_usage`` in the node file: exact CPU, and the peak that decides."""
+    """The row of ``step_usage`` in the node file: exact CPU, and the peak memory."""
     cpu, peak = usage["cpu_seconds"], usage["peak_memory_bytes"]
     how = f"CPU: {usage['cpu_source']}, memory: {usage['peak_memory_source']}"
     return Reported(_number(cpu), _number(peak), how)
@@ -105,7 +105,7 @@ def _number(value: float | str | None) -> float | None:
 
 
 def con_duct_report(info: str) -> Reported:
-    """con-duct's ``info.json``: without CPU time, so mean CPU % x wall clock stands for it; the peak is of RSS sums."""
+    """con-duct's ``info.json``: it has no CPU time, so mean CPU % x wall clock replaces it; the peak is of RSS sums."""
     summary = json.loads(info)["execution_summary"]
     percent, seconds = summary["average_pcpu"], summary["wall_clock_time"]
     cpu = None if percent is None else percent / 100 * seconds
@@ -119,7 +119,7 @@ def psrecord_report(log: str) -> Reported:
 
 
 def recipe_report(log: str) -> Reported:
-    """The same of psutil_recipe.py's CSV."""
+    """The same from psutil_recipe.py's CSV."""
     rows = [(float(r["elapsed_seconds"]), float(r["cpu_percent"]), float(r["rss_bytes"])) for r in _csv_rows(log)]
     return _sampled(rows, "CPU: cpu_percent x time, memory: largest rss_bytes")
 

@@ -1,10 +1,10 @@
-"""Costs inside, called as the program calls them: one look at a process tree, and collect on the login node.
+"""Internal costs, measured through the program's own functions: one sample of a process tree, and collect.
 
-A look is one ``read`` of torc-step's process reader, in CPU time of this thread, at a tree where a quarter of the
-processes were active since the last look a second before, in the median; "thorough" reads everything anew, as every
-thirtieth sample and the first of a step do. The psutil reader is what torc-step falls back to where the kernel has no
-child lists. Collect: ``collect_node_files`` brings 300 steps from four node files into a new main database, and then
-once more when nothing is new; wall time, in the median.
+A sample is one ``read`` of torc-step's process reader, in CPU time of this thread, of a tree in which a quarter of the
+processes ran since the sample a second before; the median counts. "thorough" reads everything again, like every
+thirtieth sample and the first one of a step. torc-step uses the psutil reader if the kernel has no child lists.
+Collect: ``collect_node_files`` brings 300 steps from four node files into a new main database, and then again with
+nothing new; wall time, median.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _looks(size: int, count: int) -> list[Row]:
 
 
 def _look(reader: TreeReader, thorough: bool, size: int) -> float:
-    """CPU seconds of one look at all children of this bench, which are the tree."""
+    """CPU seconds of one sample of all children of this bench, which are the tree."""
     before = time.thread_time()
     tree = reader.read({os.getpid(): frozenset()}, thorough)
     used = time.thread_time() - before
@@ -91,7 +91,7 @@ def measure_collect(context: Context) -> list[Row]:
 
 
 def _write_steps(output_dir: str, batch: Batch) -> None:
-    """A measured step's record, as that of many jobs of workflow 1 on several nodes."""
+    """A measured step's record, like those of many jobs of workflow 1 on several nodes."""
     for job in range(1, _COLLECT_STEPS + 1):
         node = f"n{job % _COLLECT_FILES}"
         identity = {"workflow_id": 1, "run_id": 1, "job_id": job, "attempt_id": 1, "node": node}

@@ -1,4 +1,4 @@
-"""Where and when a run was made: a number without that is worth nothing."""
+"""Where and when a run was made: without that a figure has no meaning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.environments import Environments
 
 
 def facts(environments: Environments, place: str, quick: bool) -> dict[str, str]:
-    """In words, in the order in which they are printed; ``load`` is that of before the run."""
+    """The facts in words, in the order of printing; ``load`` is that from before the run."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "cores": str(os.cpu_count()),
@@ -33,7 +33,7 @@ def _after_colon(path: str, name: str) -> str:
 
 
 def _file_system(place: str) -> str:
-    """The type of the file system that a directory is on: of the mount point that is the longest part of its path."""
+    """The type of a directory's file system: of the mount point that is the longest part of its path."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
     above = [mount for mount in mounts if (place + "/").startswith(mount[1].rstrip("/") + "/")]
     return max(above, key=lambda mount: len(mount[1]))[2]

@@ -1,8 +1,9 @@
-"""What the tool's own processes hold while they watch a ``sleep``, after torc-step's first flush.
+"""The memory of the tool's own processes while they watch a ``sleep``, after torc-step's first flush.
 
-PSS: a page that several processes map counts in parts, so it is lower the more Pythons run on the node (this bench is
+PSS: a page that several processes map counts in parts, so PSS is lower the more Pythons run on the node (this bench is
 one). "As if alone" counts every file's pages in full, once over the tool's processes. RSS counts them once per process.
-con-duct's ``ps``, which comes and goes, is not in it. Against a bare Python that sleeps. The tools follow one another.
+con-duct's ``ps``, which runs from time to time, is not included. Compared with a bare Python that sleeps. The tools run
+one after another.
 """
 
 from __future__ import annotations

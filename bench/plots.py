@@ -1,9 +1,9 @@
-"""What plotting costs: time and memory for a thousand jobs of an hour, pages' sizes, how soon a browser has drawn them.
+"""The cost of plots: time and memory for a thousand jobs of an hour, the pages' sizes, the time a browser needs.
 
     python -m bench.plots [--jobs 1000] [--samples 3600] [--all-job-pages] [--browser]
 
-Node files are written by the real writer, with series of the kind that jobs have: steps, spikes, noise. The plotting
-runs in a process of its own, whose CPU seconds and largest resident memory the kernel tells.
+The real writer makes the node files, with series like those of jobs: steps, spikes, noise. The plotting runs in a
+separate process, whose CPU seconds and largest resident memory come from the kernel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PAGE = 4096
 
 
 def node_files(directory: str, jobs: int, samples: int, seed: int = 1) -> list[str]:
-    """Node files of one run of a workflow with so many jobs, sampled each second; returns their paths."""
+    """Node files of one run of a workflow with this many jobs, sampled each second; returns their paths."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     paths = [node_file_path(directory, f"node{number}", "1", 1) for number in range(_NODES)]
     for job in range(1, jobs + 1):
@@ -78,7 +78,7 @@ def _series(begin: float, samples: int, chance: random.Random) -> list[tuple[flo
 
 
 def plot(paths: list[str], out: str, *options: str) -> tuple[list[dict[str, object]], str]:
-    """Run ``torc plot-resources``; returns the pages and a line with what it took."""
+    """Run ``torc plot-resources``; returns the pages and a line with its cost."""
     command = [sys.executable, "-m", "torc_slurm.cli.main", "plot-resources", *paths, "-o", out, "-f", "json", *options]
     with tempfile.TemporaryFile() as answer:
         begin = time.monotonic()
@@ -95,9 +95,9 @@ def plot(paths: list[str], out: str, *options: str) -> tuple[list[dict[str, obje
 
 
 def interactive(pages: list[str]) -> list[str]:
-    """For each page how long a headless Chromium, already running, took from opening it until its first figure answers.
+    """For each page, the time that a running headless Chromium takes from opening it until its first figure responds.
 
-    The CPU seconds of the page's main thread stand beside it: they do not depend on what else the machine does.
+    Also the CPU seconds of the page's main thread, which do not depend on the machine's load.
     """
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from chromium import browser

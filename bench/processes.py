@@ -1,8 +1,8 @@
 """Starts processes, reads the kernel's counters of them, and leaves none behind.
 
-CPU time is the kernel's run time of all threads, the ended ones too: the process's CPU clock (``sum_exec_runtime``, the
-first number of each thread's schedstat, in ns), which ``clock_gettime`` tells of any process. Children that a process
-has waited for (con-duct's ``ps``) are in its stat file.
+CPU time is the kernel's run time of all threads, also of ended ones: the process's CPU clock (``sum_exec_runtime``, the
+first number of each thread's schedstat, in ns), which ``clock_gettime`` returns for any process. Children that a
+process has reaped (con-duct's ``ps``) are in its stat file.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _END_SECONDS = 30.0
 
 
 class NotReady(Exception):
-    """Something that was started did not come up; the message says what, and where its output is."""
+    """A program did not start; the message says which, and where its output is."""
 
 
 class Memory(NamedTuple):
-    """Of a few processes together, in bytes; ``alone``: as if nobody else on the node mapped the same files."""
+    """Of a few processes together, in bytes; ``alone``: as if no other process on the node mapped the same files."""
 
     pss: int
     rss: int
@@ -37,7 +37,7 @@ class Memory(NamedTuple):
 
 
 def adopt_orphans() -> None:
-    """Make whatever is started from here, at any depth, stay below this process, so that it can be ended."""
+    """Keep everything that is started from here, at any depth, below this process, so that it can be ended."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -80,7 +80,7 @@ def _reap_all() -> None:
 
 
 def end_tree(root: int) -> None:
-    """Kill a workload's tree and wait until it has gone; those of it that fall to this process are reaped."""
+    """Kill a workload's tree and wait until it has ended; reap those that became children of this process."""
     pids = {root} | descendants_of(root)
     for pid in pids:
         send(pid, signal.SIGKILL)
@@ -94,7 +94,7 @@ def end_tree(root: int) -> None:
 
 
 def _has_gone(pid: int) -> bool:
-    """Whether it is there no more; where it is this process's own child it is reaped now, if it has ended."""
+    """Whether it has ended. If it is this process's own child, reap it."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
@@ -117,7 +117,7 @@ def start(argv: list[str], directory: str, environment: Mapping[str, str]) -> su
 
 
 def spawn(argv: list[str], directory: str, environment: Mapping[str, str]) -> int:
-    """As ``start``, with the least work between this process and the program's first instruction; returns the pid."""
+    """Like ``start``, with as little work as possible between this process and the program's start; returns the pid."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -128,10 +128,10 @@ def spawn(argv: list[str], directory: str, environment: Mapping[str, str]) -> in
 
 
 def wait_for_file(path: str, seconds: float) -> str:
-    """The file's text as soon as it is there.
+    """The file's text as soon as the file exists.
 
     Raises:
-        NotReady: it did not come in time.
+        NotReady: it did not appear in time.
     """
     wait_until(lambda: os.path.exists(path), f"{path} to be written (see output beside it)", seconds)
     return Path(path).read_text(encoding="utf-8")
@@ -146,7 +146,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None
 
 
 def own_cpu_seconds(pid: int) -> float:
-    """All threads' run time so far; 0 where the process has gone. The clock's number is that of glibc's
+    """All threads' run time so far; 0 after the process's exit. The clock's number is that of glibc's
     clock_getcpuclockid: the pid's complement, shifted, and CPUCLOCK_SCHED.
     """
     try:
@@ -156,7 +156,7 @@ def own_cpu_seconds(pid: int) -> float:
 
 
 def used_seconds(pids: Iterable[int]) -> float:
-    """CPU seconds of these processes and of the children that they have waited for."""
+    """CPU seconds of these processes and of the children that they have reaped."""
     return sum(own_cpu_seconds(pid) + _waited_seconds(pid) for pid in pids)
 
 

@@ -1,8 +1,8 @@
-"""psutil's own recipe, as most home-made monitors have it: children(recursive=True), CPU and RSS, each second.
+"""psutil's own recipe, like most home-made monitors: children(recursive=True), CPU and RSS, each second.
 
-``python psutil_recipe.py LOG COMMAND [ARG...]`` runs COMMAND and writes a CSV line per sample. As good as the recipe
-can be: processes are kept between samples (``cpu_percent`` of a new object is 0), and the wait between samples costs
-nothing and ends with the job (a pidfd, where ``psutil.Popen.wait`` polls).
+``python psutil_recipe.py LOG COMMAND [ARG...]`` runs COMMAND and writes a CSV line per sample. This is the best form of
+the recipe: processes are kept between samples (``cpu_percent`` of a new object is 0), and the wait between samples
+costs nothing and ends with the job (a pidfd; ``psutil.Popen.wait`` polls).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def sample(job: psutil.Process, known: dict[int, psutil.Process]) -> tuple[float
                 percent += known[pid].cpu_percent(interval=None)
                 rss += known[pid].memory_info().rss
         except psutil.NoSuchProcess:
-            pass  # it ended meanwhile
+            pass  # it exited meanwhile
     return percent, rss
 
 
@@ -46,7 +46,7 @@ def main(log: str, command: list[str]) -> int:
                 percent, rss = sample(job, known)
                 file.write(f"{time.monotonic() - begin},{percent},{rss}\n")
             except psutil.NoSuchProcess:
-                pass  # the job is ending
+                pass  # the job is exiting
             if ended.poll(INTERVAL_SECONDS * 1000):
                 return child.wait()
 

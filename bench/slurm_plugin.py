@@ -1,8 +1,8 @@
-"""What the Slurm plugin costs a step: a real Slurm (ci/slurm-lab), one allocation, steps that do nothing. Wall time.
+"""The Slurm plugin's cost per step: a real Slurm (ci/slurm-lab), one allocation, steps that do nothing. Wall time.
 
-``srun true`` with the plugin in plugstack.conf and without it: the median difference of 200 pairs, and what chance
-alone makes of it (two standard errors of that median). Then ``srun --torc true`` and ``srun torc-step -- true``. Needs
-root: without it the case is left out.
+``srun true`` with the plugin in plugstack.conf and without it: the median difference of 200 pairs, and its random error
+(two standard errors of that median). Then ``srun --torc true`` and ``srun torc-step -- true``. Needs root; without root
+the case is left out.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python slurm_steps.py PAIRS ROUNDS PLUGSTACK LINE TORC_STEP
 
-PAIRS of ``srun true`` with and without the plugin in plugstack.conf, which Slurm reads anew for every step, in turn
-first and second; then ROUNDS of each way to measure a step, in turn.
+PAIRS of ``srun true`` with and without the plugin in plugstack.conf, which Slurm reads for every step, alternating
+which comes first; then ROUNDS of each way to measure a step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 def seconds_of(*words: str) -> float:
     begin = time.monotonic()
-    # beside a step that has ended and whose node Slurm has not yet given back, it would wait a second
+    # without --overlap it would wait a second for the node of the step before
     subprocess.run(["srun", "--overlap", *words], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return time.monotonic() - begin
 

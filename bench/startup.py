@@ -1,9 +1,9 @@
-"""How long a job waits for its own start, and how long a job that does nothing takes as a whole. Wall time, medians.
+"""How long a job waits for its own start, and how long a job that does nothing takes in total. Wall time, medians.
 
-The start: from just before the tool is spawned until COMMAND, ``date +%s%N``, looks at the clock; ``date`` alone shows
-what of that is COMMAND's own. As a whole: ``true`` under the tool, from the spawn until its end; torc-step's record is
-then in the node file, which is checked. Rounds are interleaved: each runs everything once. Against a bare
-``python -c pass`` as a whole, by the interpreter that torc-step runs with.
+The start: from just before the tool is spawned until COMMAND, ``date +%s%N``, reads the clock; ``date`` alone shows how
+much of that is COMMAND's own. In total: ``true`` under the tool, from the spawn until its end; torc-step's record is
+then in the node file, which is checked. Rounds are interleaved: each runs everything once. Compared with a bare
+``python -c pass`` in total, with the interpreter of torc-step.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _whole(argv: list[str], directory: str) -> float:
 
 
 def _check_record(directory: str, steps: int) -> None:
-    """The node file must hold the ends of so many steps: else what was timed is not what the case is about."""
+    """Check that the node file has the ends of this many steps: else the timing is of something else."""
     (path,) = node_files(directory)
     with sqlite3.connect(path) as connection:
         (found,) = connection.execute(_ENDED).fetchone()

@@ -1,14 +1,14 @@
-"""What watching costs while a job runs: CPU time of the tool's own processes per second of run, and that of a flush.
+"""The cost of monitoring while a job runs: CPU time of the tool's own processes per second of run, and that of a flush.
 
 The job is a tree of 17 or 257 processes. A quarter of them wake once a second and use 1 ms of CPU time, the others
-sleep ("all active" says where every one of them wakes). Besides it the node has 0, 1,000 or 5,000 sleeping processes
-more than it had. Measured from 2 s (peers: 1 s) after the tree is complete, when torc-step's denser first samples are
-over, for 10 to 60 s (see FULL and QUICK). torc-step writes its record every 60 s, by a process that it forks for it:
-what one such flush uses is measured by asking for it (a SIGTERM to the sampler does) and added by its sixtieth. Where
-torc-step backed off, so that it sampled less often than the peers, the row says so.
+sleep ("all active": every one of them wakes). The node also has 0, 1,000 or 5,000 other sleeping processes. The
+measurement starts 2 s (peers: 1 s) after the tree is complete, when torc-step's denser first samples are over, and
+takes 10 to 60 s (see FULL and QUICK). torc-step writes its record every 60 s, in a process that it forks: the cost of
+one such flush is measured by requesting it (with a SIGTERM to the monitor), and a sixtieth of it is added. If torc-step
+sampled less often than the peers, the row says so.
 
-In a full run the tools follow one another, alone. In a quick one they run side by side, each one's processes counted
-among the others' "other processes".
+In a full run the tools run alone, one after another. In a quick one they run side by side, and the others' processes
+count among the "other processes".
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Scene(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """CPU seconds of one flush: of the sampler itself, and of the process that it has written by, if it has."""
+    """CPU seconds of one flush: of the monitor itself, and of the process that writes, if there is one."""
 
     sampler_seconds: float
     writer_seconds: float
 
 
 class Cost(NamedTuple):
-    """CPU seconds per second of run; torc-step's alone: those of one flush, and how often it sampled in the end."""
+    """CPU seconds per second of run; for torc-step also those of one flush, and its final sampling rate."""
 
     per_second: float
     flush_seconds: float = 0.0
@@ -73,8 +73,8 @@ class Watched(NamedTuple):
     monitors: list[int]
 
     def used_seconds(self) -> float:
-        """CPU time so far. A peer's children that it has waited for count (con-duct's ``ps``); torc-step's, which
-        are the writers of flushes, are measured to the microsecond instead of the tick, and added by their share.
+        """CPU time so far. A peer's reaped children count (con-duct's ``ps``); torc-step's, the writers of flushes, are
+        measured in microseconds instead of ticks, and added by their share.
         """
         if self.run.tool.name == TORC_STEP:
             return sum(processes.own_cpu_seconds(pid) for pid in self.monitors)
@@ -114,7 +114,7 @@ def measure(context: Context) -> list[Row]:
 
 
 def _row(scene: Scene, costs: dict[str, Cost]) -> Row:
-    """The goal is for trees that mostly sleep."""
+    """The goal applies to trees that mostly sleep."""
     figures = {name: cost.per_second for name, cost in costs.items()}
     interval = costs[TORC_STEP].interval_seconds
     what = scene.words if interval <= 1 else f"{scene.words} (backed off to every {interval:.2g} s)"
@@ -138,7 +138,7 @@ def _costs(context: Context, scene: Scene) -> dict[str, Cost]:
 
 @contextmanager
 def _forest(context: Context, count: int) -> Iterator[None]:
-    """``count`` sleeping processes that are nobody's job."""
+    """``count`` sleeping processes outside of any job."""
     if not count:
         yield
         return
@@ -153,7 +153,7 @@ def _forest(context: Context, count: int) -> Iterator[None]:
 
 
 def _measure(context: Context, scene: Scene, tools: Sequence[Tool], seconds: int) -> dict[str, Cost]:
-    """Watch with all of ``tools`` at the same time."""
+    """Measure all of ``tools`` at the same time."""
     watched = [_watch(context, tool, scene) for tool in tools]
     time.sleep(_SETTLE_SECONDS if tools[0].name == TORC_STEP else _PEERS_SETTLE_SECONDS)
     before = [(time.monotonic(), each.used_seconds()) for each in watched]
@@ -175,7 +175,7 @@ def _measure(context: Context, scene: Scene, tools: Sequence[Tool], seconds: int
 
 
 def _with_flushes(cost: Cost, window_seconds: int, flush: Flush) -> Cost:
-    """Add a flush's share: the writer's, and the sampler's own where the window was too short to have it in it."""
+    """Add a flush's share: the writer's, and the monitor's own if the time was too short to include it."""
     own = 0.0 if window_seconds >= FLUSH_INTERVAL_SECONDS else flush.sampler_seconds
     return Cost(cost.per_second + (own + flush.writer_seconds) / FLUSH_INTERVAL_SECONDS, sum(flush))
 
@@ -190,7 +190,7 @@ def _watch(context: Context, tool: Tool, scene: Scene) -> Watched:
 
 
 def _flush(watched: Watched, quick: bool) -> Flush:
-    """One flush of torc-step's sampler, in the median."""
+    """One flush of torc-step's monitor; the median of several."""
     helpers = [pid for pid in watched.monitors if pid != watched.run.process.pid]
     sampler = max(helpers, key=processes.own_cpu_seconds)
     found = [_one_flush(sampler) for _ in range(1 if quick else 3)]
@@ -198,7 +198,7 @@ def _flush(watched: Watched, quick: bool) -> Flush:
 
 
 def _one_flush(sampler: int) -> Flush:
-    """Ask for a flush just after a sample, and look at the sampler's child, the writer, until it has gone."""
+    """Request a flush just after a sample, and measure the monitor's child, the writer, until it has exited."""
     _after_a_sample(sampler)
     begin, before = time.monotonic(), processes.own_cpu_seconds(sampler)
     os.kill(sampler, signal.SIGTERM)
@@ -213,7 +213,7 @@ def _one_flush(sampler: int) -> Flush:
 
 
 def _after_a_sample(sampler: int) -> None:
-    """Return when it has just taken one: the next is then a second away."""
+    """Return just after a sample: the next one is then a second away."""
     before = processes.own_cpu_seconds(sampler)
     deadline = time.monotonic() + 2
     while processes.own_cpu_seconds(sampler) == before and time.monotonic() < deadline:

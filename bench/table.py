@@ -9,7 +9,7 @@ from bench.rows import ERROR, NOTHING, TIMES_BASE, TIMES_SIGN, Row
 from bench.tools import NAMES
 
 _HEAD = ("case", "goal", *NAMES, "measured against", "met")
-# unit -> (factor from what is measured: seconds, bytes, numbers; what is printed)
+# unit -> (factor from the measured unit: seconds, bytes, numbers; the printed unit)
 UNITS = {
     "ms/s": (1e3, "ms/s"),
     "ms": (1e3, "ms"),
@@ -36,7 +36,7 @@ def _magnitude(value: float) -> int:
 
 
 def ratio_text(shown: str, ratio: float | None) -> str:
-    """What stands behind a figure: 64 times, or -98.1 %."""
+    """The text after a figure: 64 times, or -98.1 %."""
     if ratio is None or shown == NOTHING:
         return ""
     if shown == ERROR:
@@ -45,7 +45,7 @@ def ratio_text(shown: str, ratio: float | None) -> str:
 
 
 def cell(row: Row, tool: str) -> str:
-    """A tool's figure; empty where it was not run, ``none`` where it has no such figure."""
+    """A tool's figure; empty if it was not run, ``none`` if it has no such figure."""
     if tool not in row.figures:
         return NOT_RUN
     figure = row.figures[tool]

@@ -1,8 +1,8 @@
-"""Eight steps at once on one node, all into one node file, each sleeping 5 s (quick: 2 s) with a sample a second.
+"""Eight steps at once on one node, all with one node file, each sleeping 5 s (quick: 2 s) with a sample per second.
 
-Samples lost: gaps in each step's series of a whole interval or more, counted from the step's begin to its end. Delay:
-from the end of the command until torc-step has ended, its record written, in the slowest of the eight; beside it the
-same of one step alone. Peers write a file of their own per job: they have nothing to compare.
+Samples lost: gaps of a whole interval or more in each step's series, from the step's begin to its end. Delay: from the
+end of the command until torc-step has exited with its record written, for the slowest of the eight, and for one step
+alone. Peers write one file per job, so there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _delay_row(what: str, delay: float | None, alone: float) -> Row:
 
 
 def _delays(context: Context, count: int) -> tuple[list[float], int]:
-    """Run ``count`` steps at once: the seconds each ended after its command, and how many samples are missing."""
+    """Run ``count`` steps at once: the delay of each after its command's end, and the number of missing samples."""
     place = context.fresh()
     running = {_start(context, place, number + 1): number + 1 for number in range(count)}
     delays = []
@@ -56,7 +56,7 @@ def _delays(context: Context, count: int) -> tuple[list[float], int]:
 
 
 def _start(context: Context, place: str, job: int) -> int:
-    """One step of workflow 1 as torc would start it; returns its pid."""
+    """One step of workflow 1, started like torc does; returns its pid."""
     directory = f"{place}/{job}"
     os.mkdir(directory)
     torc_step, *words = context.tools[0].around(context.workload("sleep", _seconds(context), directory), place)
@@ -69,7 +69,7 @@ def _seconds(context: Context) -> float:
 
 
 def _lost(place: str, count: int, seconds: float) -> int:
-    """Missing samples of all steps; a step that is not in the node file with its end has lost all of them."""
+    """Missing samples of all steps; a step without an end in the node file has lost all of them."""
     (path,) = node_files(place)
     with sqlite3.connect(path) as connection:
         steps = connection.execute(_SPANS).fetchall()

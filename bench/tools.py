@@ -1,6 +1,6 @@
 """torc-step and its peers: how each is started around a command, and where it reports.
 
-Each is run in a directory of its own, which gets what it writes.
+Each runs in its own directory, which gets its files.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _INTERVAL = "SELECT final_interval_seconds FROM monitor_usage"
 
 
 class Tool(NamedTuple):
-    """``around(command, directory)`` is its argv; ``report(directory)`` what it wrote there.
+    """``around(command, directory)`` is its argv; ``report(directory)`` parses what it wrote there.
 
-    Raises of ``report``: OSError, where it left no file.
+    ``report`` raises OSError if the tool left no file.
     """
 
     name: str
@@ -48,7 +48,7 @@ def all_tools(environments: Environments) -> list[Tool]:
 
     def psrecord(command: list[str], directory: str) -> list[str]:
         log = ["--log", f"{directory}/psrecord.csv", "--log-format", "csv"]
-        # its command goes through sh -c: with exec no shell stays beside the job
+        # it runs its command through sh -c: with exec no shell stays next to the job
         return [f"{peers}/psrecord", "--include-children", "--interval", "1", *log, f"exec {shlex.join(command)}"]
 
     def con_duct(command: list[str], directory: str) -> list[str]:
@@ -69,7 +69,7 @@ def node_files(directory: str) -> list[str]:
 
 
 def final_interval_seconds(directory: str) -> float:
-    """How often torc-step sampled in the end: more than it was asked for where samples cost it too much."""
+    """torc-step's final interval: longer than requested if samples were too expensive."""
     (path,) = node_files(directory)
     with sqlite3.connect(path) as connection:
         return float(connection.execute(_INTERVAL).fetchone()[0])

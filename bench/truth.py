@@ -1,9 +1,10 @@
-"""Whether the figures are right: workloads that a sampler finds hard, each tool's report against what the kernel says.
+"""Whether the figures are right: workloads that are hard to sample, each tool's report compared with the kernel's
+figures.
 
-Every tool runs the same workload and its report is compared with the truth of that very run (see workloads.py). Where a
-case is repeated the rounds are interleaved, and figure, truth and error are medians. con-duct reports no CPU time: its
-mean CPU % times its wall clock stands for it; psrecord's and the recipe's CPU % are added up over time. Tools run side
-by side, as many as there are cores: all figures here are CPU time and memory, not wall time.
+Every tool runs the same workload, and its report is compared with the truth of that very run (see workloads.py). If a
+case is repeated, the rounds are interleaved, and figure, truth and error are medians. con-duct reports no CPU time: its
+mean CPU % times its wall clock replaces it; psrecord's and the recipe's CPU % are added up over time. Tools run side by
+side, as many as there are cores: all figures here are CPU time and memory, not wall time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _UNITS = {CPU: "s", MEMORY: "MB"}
 
 
 class Question(NamedTuple):
-    """``words``: the workload and its numbers, for each round; ``limits``: how wrong torc-step's figures may be."""
+    """``words``: the workload and its numbers, for each round; ``limits``: the allowed errors of torc-step's
+    figures.
+    """
 
     case: str
     what: str
@@ -36,7 +39,7 @@ class Question(NamedTuple):
 
 def questions(quick: bool) -> tuple[Question, ...]:
     cpu, burnt = (1, 1) if quick else (8, 6.4)
-    begins = (1.4,) if quick else (1.2, 1.4, 1.6)  # a sampler of 1 s may catch a spike or not: three tries
+    begins = (1.4,) if quick else (1.2, 1.4, 1.6)  # a sampler of 1 s may or may not see a spike: three tries
     spikes = tuple(("spike", 400, begin, 0.06) for begin in begins)
     shorts = (("short", 100, 0.2),) * (1 if quick else 3)
     return (
@@ -49,7 +52,7 @@ def questions(quick: bool) -> tuple[Question, ...]:
 
 
 def measure(context: Context, case: str) -> list[Row]:
-    """The rows of one question, one per figure that it asks for."""
+    """The rows of one question, one per figure."""
     question = next(question for question in questions(context.quick) if question.case == case)
     tell(question.what)
     outcomes: dict[str, list[Outcome]] = {tool.name: [] for tool in context.tools}
@@ -81,7 +84,7 @@ def _ask(
 
 
 def _inside(cgroup: str | None, command: list[str]) -> list[str]:
-    """The command, started as the cgroup's first process, and told of it."""
+    """The command, started as the cgroup's first process, with the cgroup as an argument."""
     if cgroup is None:
         return command
     enter = f"echo $$ > {shlex.quote(cgroup)}/cgroup.procs && exec {shlex.join([*command, cgroup])}"

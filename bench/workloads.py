@@ -1,9 +1,9 @@
-"""Jobs with known truth: each does one thing that a sampler finds hard, and writes down what the kernel says of it.
+"""Jobs with known truth: each does one thing that is hard to sample, and writes down the kernel's figures of it.
 
 ``python -I -S workloads.py NAME NUMBER... DIRECTORY``. The truth goes to DIRECTORY/truth.json: CPU seconds from
-getrusage (its own and, as ``wait4`` tells it, its waited-for children's), memory in bytes with its source. It is
-written last, with the memory given back before, so that what the process still uses after it is a millisecond at most.
-A bench that was killed leaves nothing behind: a tree ends with it, everything else ends by itself within seconds.
+getrusage (its own and, from ``wait4``, its reaped children's), memory in bytes with its source. It is written last,
+after the memory was freed, so that the process uses at most a millisecond after it. A killed bench leaves nothing
+behind: a tree ends with it, everything else ends by itself within seconds.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _MB = 1_000_000
 
 
 def tree(processes: int, active: int, directory: str) -> None:
-    """``processes`` of them, this one counted; of its children ``active`` use 1 ms each second, the others sleep.
+    """``processes`` of them, this one included; ``active`` of its children use 1 ms each second, the others sleep.
 
-    DIRECTORY/ready holds the root's pid when all are there. Ends with the bench at the latest.
+    DIRECTORY/ready has the root's pid when all exist. Ends with the bench at the latest.
     """
     bench = select.poll()
     bench.register(os.pidfd_open(int(os.environ["BENCH_PID"])), select.POLLIN)
@@ -82,7 +82,7 @@ def spike(size_mb: int, begin: float, held: float, directory: str) -> None:
 
 
 def daemon(size_mb: int, seconds: float, directory: str) -> None:
-    """A grandchild in a session of its own (double fork, setsid) has the memory and uses the CPU; this one waits."""
+    """A grandchild in its own session (double fork, setsid) has the memory and uses the CPU; this one waits."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -98,7 +98,7 @@ def daemon(size_mb: int, seconds: float, directory: str) -> None:
 
 
 def shared(size_mb: int, processes: int, seconds: float, directory: str, cgroup: str = "") -> None:
-    """``processes`` (this one counted) share ``size_mb`` that this one touched before it forked.
+    """``processes`` (this one included) share ``size_mb`` that this one touched before it forked.
 
     The truth is what their memory cgroup is charged (anonymous and shared memory), else their PSS.
     """
@@ -133,15 +133,15 @@ def _pss(pid: int) -> int:
 
 
 def short(size_mb: int, seconds: float, directory: str) -> None:
-    """A job that is over after ``seconds``, all of them CPU time, most of them with ``size_mb`` of memory."""
+    """A job that exits after ``seconds``, all of them CPU time, most of them with ``size_mb`` of memory."""
     with _memory(size_mb):
         _burn(seconds * 0.9 - time.process_time())
     _burn(seconds - time.process_time())
     _tell(directory)
 
 
-class _memory:  # noqa: N801 - reads as the context manager that it is; contextlib costs the short job milliseconds
-    """Private memory, all of it resident (the kernel fills it at once); given back at the end of the ``with`` block."""
+class _memory:  # noqa: N801 - a context manager; contextlib would cost the short job milliseconds
+    """Private memory, all of it resident (the kernel fills it at once); freed at the end of the ``with`` block."""
 
     def __init__(self, size_mb: int) -> None:
         self._size_bytes = size_mb * _MB
@@ -161,7 +161,7 @@ def _burn(cpu_seconds: float) -> None:
 
 
 def _tell(directory: str, more_seconds: float = 0.0, high_water_bytes: int = 0) -> None:
-    """Write the truth of this process; of one that it does not wait for, the arguments say."""
+    """Write the truth of this process; the arguments give that of one it does not wait for."""
     truth = {
         "cpu_seconds": _used_seconds() + more_seconds,
         "peak_memory_bytes": max(_high_water_bytes(), high_water_bytes),
@@ -171,7 +171,7 @@ def _tell(directory: str, more_seconds: float = 0.0, high_water_bytes: int = 0) 
 
 
 def _used_seconds() -> float:
-    """Its own CPU time and, as wait4 has it, that of the children that it has waited for."""
+    """Its own CPU time and, from wait4, that of the children it has reaped."""
     own, waited = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + waited.ru_utime + waited.ru_stime
 
@@ -182,7 +182,7 @@ def _high_water_bytes() -> int:
 
 
 def _write(directory: str, name: str, text: str) -> None:
-    """All at once, under its name: whoever sees the file sees it whole."""
+    """Write the file whole: a reader never sees a part of it."""
     with open(f"{directory}/{name}.new", "w", encoding="ascii") as file:
         file.write(text)
     os.rename(f"{directory}/{name}.new", f"{directory}/{name}")

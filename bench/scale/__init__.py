@@ -1,1 +1,1 @@
-"""How cost grows with the work: node files and workflows of growing size, and what each command takes for them."""
+"""How costs grow with the work: node files and workflows of growing size, and the cost of each command."""

@@ -1,7 +1,7 @@
-"""``python -m bench.scale``: makes node files of growing size and prints what commands take for them.
+"""``python -m bench.scale``: makes node files of growing size and prints what commands cost for them.
 
-Each row says the work, the CPU seconds and peak memory of the command, those of the plain reading beside it, their
-ratio, and for each series the exponent that fits: 1.0 is linear, 2.0 quadratic.
+Each row has the work, the CPU seconds and peak memory of the command, those of a plain reading for comparison, their
+ratio, and for each series the fitted exponent: 1.0 is linear, 2.0 quadratic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COLLECT = ("-m", "torc_slurm.cli.main", "slurm", "collect", "--no-accounting")
 
 
 class Series(NamedTuple):
-    """A command over work that grows; ``size`` of the sizes is what its exponent is fitted over."""
+    """A command with growing work; the exponent is fitted over ``size`` of the sizes."""
 
     name: str
     words: Sequence[str]
@@ -56,7 +56,7 @@ _HEADING = f"{'work':70} {'CPU s':>8} {'MiB':>7} {'plain s':>8} {'ratio':>6}"
 
 
 def main() -> int:
-    """Measure what was asked for; prints as it goes."""
+    """Measure the requested series; prints as it goes."""
     parser = argparse.ArgumentParser(prog="bench/scale", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller work: under 3 minutes")
     parser.add_argument("--only", metavar="TEXT", default="", help="the series whose name holds this")

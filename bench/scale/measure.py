@@ -1,4 +1,4 @@
-"""Runs a command and says what it took: CPU seconds of it and its children, and its peak of memory."""
+"""Runs a command and returns its cost: CPU seconds with its children, and its peak memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Cost(NamedTuple):
 
 
 def cost_of(words: Sequence[str], cwd: str) -> Cost:
-    """Run it to its end; what it prints is thrown away.
+    """Run it to its end; discard its output.
 
     Raises:
         subprocess.CalledProcessError: it failed.
@@ -36,7 +36,7 @@ def cost_of(words: Sequence[str], cwd: str) -> Cost:
 
 
 def exponent(sizes: Sequence[int], costs: Sequence[float]) -> float:
-    """The power of the size that the cost grows with: the slope of a straight line through the logarithms."""
+    """The power of the size with which the cost grows: the slope of a line through the logarithms."""
     xs, ys = [math.log(size) for size in sizes], [math.log(cost) for cost in costs]
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
     above = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))

@@ -1,4 +1,4 @@
-"""Makes node files of any size fast: the writer's schema, rows put in by plain SQL."""
+"""Makes node files of any size quickly: the writer's schema, with rows inserted by plain SQL."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make(output_dir: Path, *, nodes: int, attempts: int, samples: int, spread: b
     """Node files of workflow 1, run 1.
 
     Args:
-        attempts: on each node its own, or, with ``spread``, the same ones over all nodes.
+        attempts: on each node its own or, with ``spread``, the same ones over all nodes.
         samples: of each attempt, on each node.
     """
     for index in range(nodes):

@@ -1,4 +1,4 @@
-"""The plain reading beside collect: every step's row of every node file into one table of one database."""
+"""A plain reading for comparison with collect: every step's row of every node file into one table of one database."""
 
 from __future__ import annotations
 

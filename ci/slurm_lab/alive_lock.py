@@ -12,9 +12,9 @@ ALIVE = "alive"
 
 
 def hold(directory: Path, taken: str) -> int:
-    """Take the lock and return its descriptor, to be inherited by the keepers; `taken` is the error's text.
+    """Take the lock and return its descriptor, which the keepers inherit; `taken` is the error's text.
 
-    The kernel lets go of it when the last process that holds the descriptor is gone, however it went.
+    The kernel releases it when the last process that holds the descriptor has exited, for any reason.
     """
     descriptor = os.open(directory / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -26,7 +26,7 @@ def hold(directory: Path, taken: str) -> int:
 
 
 def is_held(directory: Path) -> bool:
-    """Does any process hold the lock? Asking takes it for an instant."""
+    """Whether any process holds the lock. The check takes it for an instant."""
     try:
         descriptor = os.open(directory / ALIVE, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

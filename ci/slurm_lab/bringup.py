@@ -1,4 +1,4 @@
-"""From nothing to a lab that takes jobs, and the orderly way to ask for its end."""
+"""Starts a lab until it accepts jobs, and ends it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .waiting import wait_until
 
 # The longest Unix socket path is 107 bytes (unix(7)); the lab's longest is DIR/run/mariadb.sock.
 LONGEST_DIRECTORY = 107 - len("/run/mariadb.sock")
-# `#`, `%`, `,`, `=` and blanks mean something in slurm.conf, `:` in passwd(5).
+# `#`, `%`, `,`, `=` and blanks have a meaning in slurm.conf, `:` in passwd(5).
 PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+-]+")
 ATTEMPTS = 3
 TAKEN = "Address already in use"
@@ -29,7 +29,7 @@ DOWN_LIMIT_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller of `up` or `run` asked for."""
+    """The options of `up` or `run`."""
 
     dir: Path
     cgroup: str = "auto"
@@ -40,7 +40,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Running:
-    """A lab that is up, and the descriptor by which its keepers know that this process lives."""
+    """A running lab, and the descriptor by which its keepers know that this process lives."""
 
     lab: Lab
     caller: int
@@ -51,14 +51,14 @@ class Running:
         os.close(self.caller)
 
     def end(self) -> None:
-        """Have the lab taken away, and wait for it."""
+        """End the lab, and wait for that."""
         os.close(self.caller)
         wait_gone(self.lab)
 
 
 def bring_up(wishes: Wishes) -> Running:
-    """Start a lab. When a daemon fails for want of its port, another block of ports is tried."""
-    # Ordinary users must be able to pass, whatever the caller's umask; the command of `run` gets it back.
+    """Start a lab. If a daemon fails because its port is taken, another block of ports is tried."""
+    # Ordinary users must be able to enter, whatever the caller's umask; the command of `run` gets it back.
     umask = os.umask(0o022)
     try:
         return _bring_up(wishes)
@@ -80,7 +80,7 @@ def _bring_up(wishes: Wishes) -> Running:
 
 
 def check_directory(directory: Path) -> None:
-    """Refuse a directory that the lab could not be in, before anything is made."""
+    """Refuse an unusable directory before anything is made."""
     if len(os.fsencode(directory)) > LONGEST_DIRECTORY:
         raise UsageError(f"--dir {directory}: too long for sockets in it; at most {LONGEST_DIRECTORY} bytes")
     if not PLAIN_PATH.fullmatch(str(directory)):
@@ -95,7 +95,7 @@ def check_directory(directory: Path) -> None:
 
 
 def _is_usable(directory: Path) -> bool:
-    """Ours, and a lab or empty. A lock alone was left by one that was killed in its first moment."""
+    """The directory is ours, and a lab or empty. A lock alone is left of one that was killed at its start."""
     if not directory.is_dir() or directory.stat().st_uid != os.geteuid():
         return False
     return labs.exists(directory) or {path.name for path in directory.iterdir()} <= {alive_lock.ALIVE}
@@ -117,7 +117,7 @@ def _bring_up_once(wishes: Wishes) -> Running:
 
 
 def _found(wishes: Wishes) -> Running:
-    """An empty lab with its keepers: from here on nothing can be left behind."""
+    """An empty lab with its keepers: from here on it is always removed."""
     reservation = ports.reserve()
     lab = Lab(_settle(wishes, reservation.first_port), made_dir=not wishes.dir.exists())
     lab.dir.mkdir(exist_ok=True)
@@ -164,12 +164,12 @@ def _gather(wish: str | None, cgroups_on: bool) -> str:
 
 
 def _furnish(lab: Lab) -> None:
-    """Everything that the daemons find when they start."""
+    """Write all files that the daemons need at their start."""
     for node in lab.settings.nodes:
         (lab.dir / "spool" / node).mkdir()
     _write(lab.conf, config.slurm_conf(lab.settings), 0o644)
     _write(lab.conf.with_name("cgroup.conf"), config.cgroup_conf(lab.settings), 0o644)
-    # slurmdbd refuses its configuration, munged its key, when others can read them.
+    # slurmdbd refuses its configuration, and munged its key, if others can read them.
     _write(lab.conf.with_name("slurmdbd.conf"), config.slurmdbd_conf(lab.settings), 0o600)
     _write(lab.run / "munge.key", secrets.token_hex(64), 0o600)
     own = cgroups.of_lab(lab.settings.id)
@@ -189,7 +189,7 @@ def _start_daemons(lab: Lab) -> None:
         daemons.start(lab, "munged")
         users.acquire(lab)
         daemons.wait_ready(lab, "munged")
-        daemons.check_configuration(lab)  # newer slurmds ask munge while they read it
+        daemons.check_configuration(lab)  # newer slurmds call munge while they read it
     finally:
         code = installing.wait()
     if code:
@@ -211,7 +211,7 @@ def _start_and_wait(lab: Lab, daemon: str) -> None:
 
 
 class LateLabError(LabError):
-    """As LabError, for a lab that is gone by now: with the ends of its logs instead of their names."""
+    """Like LabError, for a lab that no longer exists: with the ends of its logs instead of their names."""
 
     def __init__(self, error: LabError) -> None:
         super().__init__(str(error))
@@ -232,7 +232,7 @@ def _port_was_taken(error: LabError) -> bool:
 
 
 def sweep_stale(base: Path, prefix: str) -> list[Path]:
-    """Take away the labs under `base` that lost their keepers; return their directories."""
+    """Remove the labs under `base` that lost their keepers; return their directories."""
     mine = [path for path in base.glob(f"{prefix}*") if path.is_dir() and path.stat().st_uid == os.geteuid()]
     stale = [path for path in mine if labs.exists(path) and not alive_lock.is_held(path)]
     for path in stale:
@@ -241,7 +241,7 @@ def sweep_stale(base: Path, prefix: str) -> list[Path]:
 
 
 def take_down(directory: Path) -> None:
-    """End the lab in `directory`, alive or stale; nothing to do where there is none."""
+    """End the lab in `directory`, alive or stale; does nothing if there is none."""
     if not labs.exists(directory):
         return
     lab = labs.load(directory)
@@ -264,7 +264,7 @@ def _is_kept(lab: Lab) -> bool:
 
 
 def _is_keeper(pid: int, lab: Lab) -> bool:
-    """True for a process without a command line too: it is in its exec, as a keeper that was just started may be."""
+    """True also for a process without a command line: it is in its exec, like a keeper that was just started."""
     try:
         command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

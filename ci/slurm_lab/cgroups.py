@@ -1,8 +1,8 @@
-"""The machine's cgroups: what Slurm can enforce with them, and the lab's own, which holds all its processes.
+"""The machine's cgroups: what Slurm can enforce with them, and the lab's own, which contains all its processes.
 
-Slurm's trees are in the v1 hierarchies, `slurm_<node>` in each (seen on 22.05). The lab's own cgroup is in
-the unified (v2) hierarchy, which Slurm's v1 plugin never touches: what is started in it stays in it, whatever
-it does to its parents, sessions and process groups.
+Slurm's trees are in the v1 hierarchies, `slurm_<node>` in each (seen on 22.05). The lab's own cgroup is in the unified
+(v2) hierarchy, which Slurm's v1 plugin never touches: a process that is started in it stays in it, whatever it does to
+its parents, sessions and process groups.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _mounts() -> list[Mount]:
 
 
 def _writable(hierarchy: Path) -> bool:
-    """Tried, not asked: a read-only mount and a missing capability both show only here."""
+    """Tries to write: only that shows a read-only mount or a missing capability."""
     probe = hierarchy / f"torc-lab-probe-{os.getpid()}"
     try:
         probe.mkdir()
@@ -42,14 +42,14 @@ def _writable(hierarchy: Path) -> bool:
 
 
 def missing_for_slurm() -> list[str]:
-    """The v1 hierarchies that enforcement needs and that are not there, or not writable."""
+    """The v1 hierarchies that enforcement needs and that are missing or not writable."""
     there = {mount.path for mount in _mounts() if mount.kind == "cgroup"}
     paths = [MOUNT_POINT / name for name in NEEDED_BY_SLURM]
     return [path.name for path in paths if path not in there or not _writable(path)]
 
 
 def unified() -> Path | None:
-    """Where the v2 hierarchy is mounted, or None where this process may not use it."""
+    """The mount point of the v2 hierarchy, or None if this process may not use it."""
     for mount in _mounts():
         if mount.kind == "cgroup2" and _writable(mount.path):
             return mount.path
@@ -83,20 +83,20 @@ def processes(tree: Path) -> set[int]:
 
 
 def kill_all(cgroup: Path) -> None:
-    """Kill what is in a v2 cgroup at one stroke, forks under way included. Linux 5.14; no harm on older."""
+    """Kill all processes of a v2 cgroup at once, also those being forked. Linux 5.14; does nothing on older kernels."""
     with contextlib.suppress(OSError):
         (cgroup / "cgroup.kill").write_text("1")
 
 
 def thaw(tree: Path) -> None:
-    """In the v1 freezer nothing dies while it is frozen, and Slurm freezes what it suspends."""
+    """In the v1 freezer no process dies while it is frozen, and Slurm freezes what it suspends."""
     for cgroup in _below(tree):
         with contextlib.suppress(OSError):
             (cgroup / "freezer.state").write_text("THAWED")
 
 
 def remove(tree: Path) -> bool:
-    """Remove an emptied tree. The kernel says EBUSY for a moment after its last process has ended: wait."""
+    """Remove an empty tree. The kernel returns EBUSY for a moment after its last process has exited: wait."""
     return wait_until(lambda: _try_to_remove(tree), REMOVAL_LIMIT_SECONDS)
 
 
@@ -110,5 +110,5 @@ def _try_to_remove(tree: Path) -> bool:
 
 
 def join(cgroup: Path) -> None:
-    """Move the calling process."""
+    """Move the calling process into it."""
     (cgroup / "cgroup.procs").write_text(str(os.getpid()))

@@ -41,7 +41,7 @@ A second lab beside the first: give it another --dir. Exit status: 0, 1 (could n
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front of it."""
+    """Prints an error in one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see `ci/slurm-lab --help`")
@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        # without a default, which would take the place of a --dir before the command
+        # without a default, which would override a --dir before the command
         command.add_argument("--dir", metavar="DIR", default=argparse.SUPPRESS, help=_dir_help(name))
         return command
 
@@ -108,7 +108,7 @@ def _add_lab_options(command: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    # A caller that ignores SIGCHLD hands that on; with it no exit status of a child could be read.
+    # A caller that ignores SIGCHLD passes that on; then no exit status of a child could be read.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         return _dispatch(build_parser().parse_args(arguments))
@@ -193,7 +193,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _is_up(directory: Path) -> bool:
-    """A lab whose keepers were killed is not up; it is swept when it is come upon."""
+    """A lab whose keepers were killed is not up; the next command sweeps it."""
     if not labs.exists(directory):
         return False
     if alive_lock.is_held(directory):

@@ -10,7 +10,7 @@ MEMORY_PER_NODE_MIB = 16384
 CLUSTER = "torclab"
 ADDRESS = "127.0.0.1"
 
-# What every Slurm of the tests has, in this lab and on the machines of ci/cluster.
+# Settings of every Slurm of the tests, in this lab and on the machines of ci/cluster.
 COMMON = f"""\
 MpiDefault=none
 MailProg=/bin/true
@@ -34,7 +34,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStoreFlags=job_comment
 """
 
-# NodeHostname and NodeAddr are all on loopback: several slurmd run on one host, told apart by name and port.
+# NodeHostname and NodeAddr are all on loopback: several slurmd run on one host, identified by name and port.
 SLURM_CONF = """\
 ClusterName={cluster}
 SlurmctldHost=localhost({address})
@@ -91,11 +91,11 @@ ConstrainRAMSpace=yes
 ConstrainSwapSpace=yes
 """
 
-# 22.05 knows no "disabled", and its slurmd does not start without a plugin. This one does nothing unasked.
+# 22.05 does not know "disabled", and its slurmd does not start without a plugin. This one does nothing by default.
 CGROUP_OFF = "CgroupPlugin=cgroup/v1\n"
 
-# StorageHost=localhost makes the client library use a Unix socket: the one that MYSQL_UNIX_PORT names (see
-# daemons). Root needs no password there (unix_socket authentication), so there is none to keep secret.
+# With StorageHost=localhost the client library uses the Unix socket in MYSQL_UNIX_PORT (see daemons). Root needs no
+# password there (unix_socket authentication), so no password has to be kept secret.
 SLURMDBD_CONF = """\
 AuthType=auth/munge
 AuthInfo=socket={run}/munge.sock
@@ -125,13 +125,13 @@ class Settings:
     gather: str
     user: str
     extra_lines: tuple[str, ...]
-    # What was added later has a default: a lab that is up while the checkout moves on can still be taken down.
+    # Later fields have a default: a lab that is up while the checkout changes can still be removed.
     few_cores: bool = False
     loopback_only: bool = False
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Unique on the machine: Slurm names its cgroup directories after the nodes."""
+        """Unique on the machine, because Slurm names its cgroup directories after the nodes."""
         return (f"lab{self.id}-n1", f"lab{self.id}-n2")
 
     @property

@@ -1,4 +1,4 @@
-"""The lab's daemons: how each is started, when it is ready, how it is stopped."""
+"""The lab's daemons: how each starts, when it is ready, how it stops."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from .waiting import wait_until
 # Generous: a busy machine may have to read each daemon from a slow disk.
 START_LIMIT_SECONDS = 120.0
 STOP_LIMIT_SECONDS = 15.0
-# A question to a daemon that is not there yet can hang: sacctmgr does without limit.
+# A query to a daemon that is not there yet can hang: sacctmgr does, without limit.
 ASK_LIMIT_SECONDS = 10.0
 
-# A database that is thrown away: nothing is made durable.
-# Slurm's accounting guide asks for the long lock wait.
+# The database is temporary, so it need not be durable. Slurm's accounting guide recommends the long lock wait.
 MARIADB_OPTIONS = (
     "--no-defaults",
     "--user=root",
@@ -37,7 +36,7 @@ MARIADBD_OPTIONS = (
 
 
 def environment(lab: Lab) -> dict[str, str]:
-    """That of the daemons. MYSQL_UNIX_PORT tells slurmdbd's client library where the database's socket is."""
+    """The daemons' environment. MYSQL_UNIX_PORT is the path of the database's socket for slurmdbd's client library."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
     ours = {
         "SLURM_CONF": str(lab.conf),
@@ -48,14 +47,14 @@ def environment(lab: Lab) -> dict[str, str]:
 
 
 def start(lab: Lab, daemon: str) -> None:
-    """Start one in the background, inside the lab's cgroup and in a session of its own.
+    """Start a daemon in the background, in the lab's cgroup and in its own session.
 
-    A small shell does it: it joins the cgroup and writes its pid before it becomes the daemon.
+    A small shell joins the cgroup and writes its pid before it becomes the daemon.
     """
     cgroup = cgroups.of_lab(lab.settings.id)
     join = f"echo $$ > {shlex.quote(str(cgroup))}/cgroup.procs; " if cgroup else ""
     script = f'{join}echo $$ > "$0"; exec "$@"'
-    # A caller in the background of a script has SIGINT ignored: jobs must not inherit that.
+    # In a script's background SIGINT is ignored: jobs must not inherit that.
     detached = [program("env"), "--default-signal", program("setsid"), "--fork"]
     command = [*detached, "/bin/sh", "-ec", script, str(_pid_file(lab, daemon))]
     _pid_file(lab, daemon).unlink(missing_ok=True)
@@ -93,8 +92,9 @@ def _munged_options(lab: Lab) -> list[str]:
 
 
 def _mariadb_files(lab: Lab) -> list[str]:
-    """With a directory for temporary tables too: a mariadbd that starts deletes all that lie in its own, which
-    is /tmp unless it is told otherwise, whoever they belong to (seen: labs that started at once failed)."""
+    """With its own directory for temporary tables: a starting mariadbd deletes all tables in that directory, by default
+    /tmp, whoever owns them (seen: labs that started at the same time failed).
+    """
     return [f"--datadir={lab.dir / 'db'}", f"--tmpdir={lab.run}"]
 
 
@@ -103,7 +103,7 @@ def _mariadbd_files(lab: Lab) -> list[str]:
 
 
 def install_database(lab: Lab) -> subprocess.Popen[str]:
-    """Begin to make an empty database directory (0.7 s); other things can be done meanwhile."""
+    """Start making an empty database directory (0.7 s); other things can be done meanwhile."""
     command = [program("mariadb-install-db"), *MARIADB_OPTIONS, *_mariadb_files(lab)]
     with open(lab.log / "mariadb-install-db.out", "w") as out:
         return subprocess.Popen(
@@ -117,7 +117,7 @@ def install_database(lab: Lab) -> subprocess.Popen[str]:
 
 
 def wait_ready(lab: Lab, daemon: str) -> None:
-    """Return when the daemon answers; raise, with its log, when it ended or did not in time."""
+    """Return when the daemon answers; raise an error with its log if it ended or was too slow."""
 
     def settled() -> bool:
         return answers(lab, daemon) or _has_ended(lab, daemon)
@@ -129,7 +129,7 @@ def wait_ready(lab: Lab, daemon: str) -> None:
 
 
 def check_configuration(lab: Lab) -> None:
-    """Have Slurm read slurm.conf: with a line that it refuses, every command fails in its own obscure way."""
+    """Make Slurm read slurm.conf: with an invalid line, every command fails with its own obscure message."""
     code, out = ask(lab, ["slurmd", "-G", "-N", lab.settings.nodes[0]], START_LIMIT_SECONDS)
     if code:
         lines = [line for line in out.splitlines() if "error" in line] or [out.strip()]
@@ -156,7 +156,7 @@ def _is_usable(node_state: str) -> bool:
 
 
 def ask(lab: Lab, command: list[str], limit_seconds: float = ASK_LIMIT_SECONDS) -> tuple[int, str]:
-    """The exit status and the output of a question; 124, as timeout(1) has it, for one without an answer."""
+    """The exit status and the output of a query; 124, as of timeout(1), for one without an answer."""
     try:
         result = subprocess.run(
             [program(command[0]), *command[1:]],
@@ -185,7 +185,7 @@ def register_cluster(lab: Lab) -> None:
 
 
 def stop(lab: Lab, daemon: str) -> None:
-    """End one with SIGTERM, as an administrator would; with SIGKILL when it does not listen."""
+    """End a daemon with SIGTERM, like an administrator; with SIGKILL if that does not help."""
     number = pid(lab, daemon)
     if number is None:
         return
@@ -197,14 +197,14 @@ def stop(lab: Lab, daemon: str) -> None:
 
 
 def pid(lab: Lab, daemon: str) -> int | None:
-    """The daemon's pid while it runs. The mark in its environment tells it from a later owner of that pid."""
+    """The daemon's pid while it runs. The mark in its environment identifies it if the pid was reused."""
     number = _pid_in_file(lab, daemon)
     mark = f"{MEMBER_VARIABLE}={lab.settings.id}"
     return number if number is not None and processes.was_started_with(number, [mark]) else None
 
 
 def _pid_in_file(lab: Lab, daemon: str) -> int | None:
-    """None before the daemon's shell has written it: there is no file yet, or an empty one."""
+    """None before the daemon's shell has written it: the file is missing or empty."""
     try:
         return int(_pid_file(lab, daemon).read_text())
     except (OSError, ValueError):
@@ -212,12 +212,12 @@ def _pid_in_file(lab: Lab, daemon: str) -> int | None:
 
 
 def _has_ended(lab: Lab, daemon: str) -> bool:
-    """It was there and is no more; before its pid is written it is only late."""
+    """Whether it ran and has ended; before its pid is written, it is only late."""
     return _pid_in_file(lab, daemon) is not None and pid(lab, daemon) is None
 
 
 def logs_of(lab: Lab, daemon: str) -> tuple[Path, ...]:
-    """Its own log where it wrote one, else what it printed (much the same text)."""
+    """Its own log if it wrote one, else its output (almost the same text)."""
     own, printed = lab.log / f"{daemon}.log", lab.log / f"{daemon}.out"
     return (own,) if own.exists() and own.stat().st_size else (printed,)
 

@@ -1,4 +1,4 @@
-"""The two ways in which a command of the lab can fail, and the exit status of each."""
+"""The two errors of the lab's commands, and their exit statuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class LabError(Exception):
-    """Something could not be done: exit status 1. `logs` are the files whose ends tell why."""
+    """Something failed: exit status 1. `logs` are the files whose ends show why."""
 
     exit_status = 1
 

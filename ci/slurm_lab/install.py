@@ -1,4 +1,4 @@
-"""Slurm and what it needs, installed by apt where it is missing and this process may; starts no service."""
+"""Installs Slurm and what it needs with apt, if it is missing and this process may; starts no service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import LabError
 
 SEARCH_PATH = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
-# Each program that the lab runs, and the Debian package that has it.
+# Each program that the lab runs, and its Debian package.
 PROGRAMS = {
     "slurmctld": "slurm-wlm",
     "slurmd": "slurm-wlm",
@@ -33,7 +33,7 @@ APT_OPTIONS = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
 
 
 def program(name: str) -> str:
-    """The path of a program, also where /usr/sbin is not on PATH."""
+    """The path of a program, even if /usr/sbin is not on PATH."""
     path = shutil.which(name, path=SEARCH_PATH)
     if path is None:
         raise LabError(f"{name} is missing: install the package {PROGRAMS.get(name, name)}")
@@ -41,7 +41,7 @@ def program(name: str) -> str:
 
 
 def ensure_installed(programs: Mapping[str, str] = PROGRAMS) -> None:
-    """Install the packages of those programs, or files by their whole paths, that are missing."""
+    """Install the packages of missing programs, or of missing files (given by their absolute paths)."""
     packages = list(dict.fromkeys(package for name, package in programs.items() if not _is_there(name)))
     if not packages:
         return
@@ -71,7 +71,7 @@ def _apt(arguments: list[str]) -> None:
 
 @contextmanager
 def _no_service_starts() -> Iterator[None]:
-    """Debian's packages start their daemons when they are installed, unless this file forbids it."""
+    """Debian's packages start their daemons on installation, unless this file forbids it."""
     if POLICY.exists():
         yield
         return

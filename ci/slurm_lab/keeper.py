@@ -1,13 +1,11 @@
-"""The two keepers of a lab: whatever happens, one of them is left to sweep it.
+"""The two keepers of a lab: whatever happens, one of them is left to remove it.
 
-They are started before anything else of the lab is, and live outside its cgroup. Each waits for one of:
-SIGTERM (that is `down`); the end of the command that started the lab, which closes its end of a pipe by
-dying, however it dies; the other keeper's end; the end of the lab's directory. Then it sweeps. `up` leaves a
-file that says "the lab stays" before it ends. If both are killed at one stroke the lab is stale: the next
-command on its directory finds its lock free and sweeps.
+They start before anything else of the lab, and live outside its cgroup. Each waits for one of: SIGTERM (from `down`);
+the end of the command that started the lab, whose end of a pipe then closes; the other keeper's end; the removal of the
+lab's directory. Then it sweeps. `up` leaves a file that says "the lab stays" before it exits. If both are killed at
+once, the lab is stale: the next command on its directory finds its lock free and sweeps.
 
-Run as: python -m slurm_lab.keeper DIR LAB_ID CALLER_FD PEER_FD; it inherits further descriptors only to hold
-them open.
+Run as: python -m slurm_lab.keeper DIR LAB_ID CALLER_FD PEER_FD; it inherits further descriptors only to hold them open.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from . import lab as labs
 from .lab import Lab
 from .sweep import one_at_a_time, take_away
 
-# How often to look whether the lab's directory was removed by hand.
+# How often to check whether the lab's directory was removed by hand.
 LOOK_SECONDS = 1.0
 SWEPT = b"swept"
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
@@ -35,7 +33,7 @@ PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Keepers:
-    """What the command that started them holds: while `caller` is open here, they know that it lives."""
+    """Held by the command that started them: while `caller` is open here, they know that the command lives."""
 
     pids: tuple[int, int]
     caller: int
@@ -73,10 +71,12 @@ def _start_one(directory: Path, lab_id: str, caller: int, peer: int, held: list[
 
 
 def keep(directory: Path, caller: int, peer: socket.socket) -> None:
-    """Wait for a reason to sweep, then sweep. What the sweep needs is read now: the files may go first."""
+    """Wait for a reason to sweep, then sweep. Reads what the sweep needs now, because the files may be removed
+    first.
+    """
     lab = labs.load(directory)
     stop = _stop_signal()
-    # Out of any lab's cgroup that the caller may be in: that lab's end is not this one's.
+    # Leave the caller's lab's cgroup, if any: the end of that lab is not the end of this one.
     hierarchy = cgroups.unified()
     if hierarchy is not None:
         cgroups.join(hierarchy)
@@ -91,7 +91,7 @@ def keep(directory: Path, caller: int, peer: socket.socket) -> None:
 
 
 def _sweep_once(lab: Lab, peer: socket.socket) -> None:
-    """Sweep, unless the other keeper says that it has."""
+    """Sweep, unless the other keeper reports that it has."""
     with one_at_a_time(lab.dir):
         if not _has_swept(peer):
             take_away(lab)
@@ -100,7 +100,7 @@ def _sweep_once(lab: Lab, peer: socket.socket) -> None:
 
 
 def _has_swept(peer: socket.socket) -> bool:
-    """Nothing to read is no answer yet; an end without a word means that it died."""
+    """Nothing to read is no answer yet; an end without a message means that it died."""
     try:
         return peer.recv(len(SWEPT), socket.MSG_DONTWAIT) == SWEPT
     except OSError:
@@ -108,7 +108,7 @@ def _has_swept(peer: socket.socket) -> bool:
 
 
 def _stop_signal() -> int:
-    """A descriptor that becomes readable on SIGTERM; what a terminal or a hang-up sends is ignored."""
+    """A descriptor that becomes readable on SIGTERM; signals of a terminal or a hang-up are ignored."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

@@ -1,4 +1,4 @@
-"""One lab on disk: where its files are, how its state is written and read, and whether it is alive."""
+"""One lab on disk: the paths of its files, its stored state, and whether it is alive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMBER_VARIABLE = "TORC_LAB_MEMBER"
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab as it was brought up. `made_dir`: the directory is ours to remove, it did not exist before."""
+    """A lab as it was started. `made_dir`: this lab made the directory, and removes it."""
 
     settings: Settings
     made_dir: bool
@@ -53,7 +53,7 @@ class Lab:
         return ("munged", "mariadbd", "slurmdbd", "slurmctld", *on_nodes)
 
     def exports(self) -> dict[str, str]:
-        """What a shell needs to use the lab, and a test to find its parts."""
+        """The variables with which a shell uses the lab, and a test finds its parts."""
         return {
             "SLURM_CONF": str(self.conf),
             "TORC_LAB_DIR": str(self.dir),

@@ -1,8 +1,8 @@
 """Ports for one lab: a block that no other lab on this network has, free at this moment.
 
-The reservation is an abstract Unix socket named after the block: it lives in the same network namespace as
-the ports, leaves no file, and the kernel drops it with the last process that holds it. Programs that are no
-lab know nothing of it: a daemon that finds its port taken makes `bringup` try another block.
+The reservation is an abstract Unix socket named after the block: it is in the same network namespace as the ports,
+leaves no file, and the kernel drops it with the last process that holds it. Other programs do not know it: if a daemon
+finds its port taken, `bringup` tries another block.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import socket
 from .config import ADDRESS
 from .errors import LabError
 
-# Below the ports that Linux gives to outgoing connections (from 32768 on).
+# Below the ports that Linux uses for outgoing connections (from 32768 on).
 FIRST_PORT = 10240
 LAST_PORT = 32767
 # srun opens three ports plus two per 48 nodes (slurm.conf(5), SrunPortRange): room for 300 at once.
 BLOCK = 1024
-# The first ports of a block, which daemons will listen on, are tried.
+# Only the first ports of a block are tried: daemons listen on them.
 TRIED = 8
 
 
 class Reservation:
-    """A block of ports, ours while `socket` is open in any process."""
+    """A block of ports, reserved while `socket` is open in any process."""
 
     def __init__(self, first_port: int, holder: socket.socket) -> None:
         self.first_port = first_port
@@ -54,8 +54,9 @@ def _claim(first_port: int) -> socket.socket | None:
 
 
 def host_name_is_loopback() -> bool:
-    """Does the host's own name point to 127.0.0.1? Debian's usual 127.0.1.1 will not do: slurmd calls srun back
-    at the address that its connection came from, which is 127.0.0.1 (seen on 22.05: srun waits for ever)."""
+    """Whether the host's name resolves to 127.0.0.1. Debian's usual 127.0.1.1 does not work: slurmd calls srun back at
+    the address that its connection came from, which is 127.0.0.1 (seen on 22.05: srun waits forever).
+    """
     try:
         return socket.gethostbyname(socket.gethostname()) == ADDRESS
     except OSError:

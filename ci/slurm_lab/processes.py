@@ -1,4 +1,4 @@
-"""Finding and ending processes by what /proc says of them."""
+"""Finds and ends processes with /proc."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from .waiting import wait_until
 
 PROC = Path("/proc")
-# proc(5), stat: the numbers of its fields, counted from the state, which is the third.
+# proc(5), stat: indices of its fields, counted from the state, which is the third field.
 STATE, FLAGS, END_CODE, ENV_START, ENV_END = (number - 3 for number in (3, 9, 27, 50, 51))
 GONE = "ZX"
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD in the kernel's include/linux/sched.h
@@ -24,10 +24,10 @@ def all_pids() -> list[int]:
 
 
 def was_started_with(pid: int, entries: Iterable[str]) -> bool:
-    """Is this a running process that was started with one of these `NAME=value` entries in its environment?
+    """Whether this is a running process that was started with one of these `NAME=value` entries in its environment.
 
-    During an exec the kernel shows no environment: for microseconds, or for as long as it takes to read the
-    program from a slow disk. That is no answer yet, so this function waits for one.
+    During an exec the kernel shows no environment: for microseconds, or while it reads the program from a slow disk.
+    The function then waits.
     """
     wanted = {entry.encode() for entry in entries}
     found: list[bytes] | None = None
@@ -42,9 +42,9 @@ def was_started_with(pid: int, entries: Iterable[str]) -> bool:
 
 
 def _environment(pid: int) -> list[bytes] | None:
-    """The environment that a process was started with; None during an exec, when it cannot be known.
+    """The environment that a process was started with; None during an exec, when it is unknown.
 
-    Empty for a process that is gone, that is not ours to see, or that was started with an empty one.
+    Empty for a process that has exited, that we may not read, or that was started with an empty one.
     """
     while True:
         try:
@@ -66,7 +66,7 @@ def _environment(pid: int) -> list[bytes] | None:
 
 
 def _read_at_once(path: Path) -> bytes:
-    """One read: where an exec falls between two, the second gives nothing and the text would be cut off."""
+    """A single read: with an exec between two reads, the second returns nothing and the text would be cut off."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return os.read(descriptor, ENVIRONMENT_BYTES)
@@ -75,13 +75,13 @@ def _read_at_once(path: Path) -> bytes:
 
 
 def is_running(pid: int) -> bool:
-    """A zombie is not running: only its parent can make it go away."""
+    """A zombie is not running: only its parent can remove it."""
     fields = _stat_fields(pid)
     return bool(fields) and fields[STATE] not in GONE
 
 
 def _stat_fields(pid: int) -> list[str]:
-    """`/proc/PID/stat` from the state on; empty for a process that is gone."""
+    """`/proc/PID/stat` from the state on; empty for a process that has exited."""
     try:
         return (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -106,7 +106,7 @@ def of_user(uid: int) -> set[int]:
 
 
 def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
-    """Signal them all, the caller excepted; those already gone do not matter."""
+    """Signal all of them except the caller; those that have exited do not matter."""
     for pid in pids:
         if pid != os.getpid():
             with contextlib.suppress(ProcessLookupError):

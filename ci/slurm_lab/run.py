@@ -1,4 +1,4 @@
-"""`run`: one command in a lab of its own, as the caller or as an ordinary user."""
+"""`run`: one command in its own lab, as the caller or as an ordinary user."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from . import lab as labs
 from .errors import LabError
 from .lab import Lab
 
-# What a shell says: 127 not found, 126 found and not executable, 128 + n ended by signal n.
+# A shell's statuses: 127 not found, 126 found but not executable, 128 + n ended by signal n.
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 BY_SIGNAL = 128
 
 
 def check_command(command: str) -> None:
-    """Say at once, before a lab is brought up, that there is nothing to run."""
+    """Check, before a lab is started, that the command exists."""
     if shutil.which(command) is None:
         if Path(command).exists():
             raise CommandError(f"{command}: cannot be executed", NOT_EXECUTABLE)
@@ -29,7 +29,7 @@ def check_command(command: str) -> None:
 
 
 def run_command(lab: Lab, command: list[str], user_name: str | None) -> int:
-    """Run it to its end inside the lab's cgroup, so that it ends with the lab; return its exit status."""
+    """Run it to its end in the lab's cgroup, so that it ends with the lab; return its exit status."""
     user = users.find(user_name) if user_name else None
     environment = {**os.environ, **lab.exports(), labs.MEMBER_VARIABLE: lab.settings.id}
     if user is not None:
@@ -52,7 +52,7 @@ def run_command(lab: Lab, command: list[str], user_name: str | None) -> int:
 
 
 class CommandError(LabError):
-    """The command did not start; the exit status is the one that a shell gives."""
+    """The command did not start; the exit status is a shell's."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ def _identity(lab: Lab, user: pwd.struct_passwd) -> dict[str, str]:
 
 
 def _become(user: pwd.struct_passwd, home: str) -> None:
-    """All of the caller's privileges go: groups first, for only root can change them."""
+    """Drop all of the caller's privileges: groups first, because only root can change them."""
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
@@ -77,9 +77,9 @@ def _become(user: pwd.struct_passwd, home: str) -> None:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait as a shell does: the terminal's signals are the command's business, ours are passed on.
+    """Wait like a shell: the terminal's signals are for the command, ours are passed on.
 
-    A hang-up is left to end this process, and with it the lab and a command that outlives its terminal.
+    A hang-up ends this process, and with it the lab and a command that outlives its terminal.
     """
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

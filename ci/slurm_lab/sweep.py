@@ -1,7 +1,7 @@
-"""Taking a lab away: its processes, cgroups, mounts, user and directory, whatever state it is in.
+"""Removes a lab: its processes, cgroups, mounts, user and directory, whatever its state.
 
-Nothing in a lab is worth an orderly shutdown, so everything is killed. A sweep can be interrupted and done
-again, and two at once do no harm: it works from the state file, which goes last.
+Nothing in a lab needs an orderly shutdown, so everything is killed. A sweep can be interrupted and repeated, and two at
+once do no harm: it works from the state file, which it removes last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KILL_LIMIT_SECONDS = 20.0
 
 
 def sweep(directory: Path, lab_id: str | None = None) -> None:
-    """Take away the lab in `directory`, only that of `lab_id` if given; nothing to do where there is none."""
+    """Remove the lab in `directory`, only that of `lab_id` if given; does nothing if there is none."""
     with one_at_a_time(directory):
         if labs.exists(directory):
             lab = labs.load(directory)
@@ -33,7 +33,7 @@ def sweep(directory: Path, lab_id: str | None = None) -> None:
 
 
 def take_away(lab: Lab) -> None:
-    """The sweep itself; it needs nothing that is in the directory, which may be gone already."""
+    """The sweep itself; it needs nothing from the directory, which may no longer exist."""
     if not wait_until(lambda: _kill_members(lab) == 0, KILL_LIMIT_SECONDS):
         raise LabError(f"processes of the lab in {lab.dir} cannot be killed: {sorted(_members(lab))}")
     for tree in _cgroups(lab):
@@ -51,7 +51,7 @@ def _cgroups(lab: Lab) -> list[Path]:
 
 
 def _members(lab: Lab) -> set[int]:
-    """Everything in the lab's cgroups; and, for machines without, what its environment gives away."""
+    """Everything in the lab's cgroups; without cgroups, the processes whose environment has the lab's mark."""
     in_steps = (f"SLURMD_NODENAME={name}" for name in lab.settings.nodes)
     found = processes.with_environment([f"{labs.MEMBER_VARIABLE}={lab.settings.id}", *in_steps])
     for tree in _cgroups(lab):

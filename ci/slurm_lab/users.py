@@ -1,7 +1,7 @@
-"""The ordinary user that jobs run as: an existing one, or one that labs make and the last of them removes.
+"""The ordinary user that jobs run as: an existing one, or one that labs create and the last of them removes.
 
-A user that we made says so in its comment field, with the directories of the labs that use it. Everything
-that changes it holds one lock, so that labs that come and go at once agree on who is the last.
+The comment field of a user that a lab created says so, with the directories of the labs that use it. Every change of it
+holds one lock, so that labs that start and end at the same time agree on which is the last.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def find(name: str) -> pwd.struct_passwd | None:
 
 
 def acquire(lab: Lab) -> None:
-    """Make the lab's user where there is none, and its home inside the lab."""
+    """Create the lab's user if it does not exist, and its home inside the lab."""
     name = lab.settings.user
     with _one_at_a_time() as lock:
         user = find(name)
@@ -54,7 +54,7 @@ def acquire(lab: Lab) -> None:
 
 
 def release(lab: Lab) -> None:
-    """Give the lab's user up; the last lab that does ends what still runs as it and removes it."""
+    """Release the lab's user; the last lab ends its processes and removes it."""
     with _one_at_a_time() as lock:
         user = find(lab.settings.user)
         if user is None or str(lab.dir) not in _labs_of(user):
@@ -67,7 +67,7 @@ def release(lab: Lab) -> None:
 
 
 def _labs_of(user: pwd.struct_passwd) -> list[str]:
-    """The labs that share a user we made; empty for a user that is not ours to touch."""
+    """The labs that share a user that a lab created; empty for any other user."""
     tag, *directories = user.pw_gecos.split(" ")
     return directories if tag == TAG else []
 
@@ -81,7 +81,7 @@ def _remove(user: pwd.struct_passwd, lock: int) -> None:
     processes.kill(processes.of_user(user.pw_uid))
     for place in ("/tmp", "/dev/shm", "/var/tmp"):  # noqa: S108 - torc-step's own directory, made by this user's jobs
         shutil.rmtree(f"{place}/torc-{user.pw_uid}", ignore_errors=True)
-    # --force: a zombie of this user, whose parent never asked for it, must not keep the user.
+    # --force: a zombie of this user, which its parent has not reaped, must not keep the user.
     _run(["userdel", "--force", user.pw_name], lock)
 
 
@@ -93,7 +93,7 @@ def _make_home(lab: Lab) -> None:
 
 
 def _run(command: list[str], lock: int) -> None:
-    """The command holds the lock too: when its caller is killed, the sweep waits for it to end."""
+    """The command holds the lock too: if its caller is killed, the sweep waits for the command."""
     program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin") or command[0]
     argv = [program, *command[1:]]
     result = subprocess.run(argv, pass_fds=[lock], capture_output=True, text=True, check=False)
@@ -102,7 +102,7 @@ def _run(command: list[str], lock: int) -> None:
 
 
 def _rewrite(name: str, labs: list[str], home: str) -> None:
-    """Change comment and home. usermod refuses while the user has processes: another lab's jobs."""
+    """Change comment and home. usermod refuses while the user has processes (another lab's jobs)."""
 
     def change(line: str) -> str:
         fields = line.split(":")
@@ -112,7 +112,7 @@ def _rewrite(name: str, labs: list[str], home: str) -> None:
 
 
 def _edit_passwd(change: Callable[[str], str]) -> None:
-    """As lckpwdf(3) and the shadow tools do: under a record lock on /etc/.pwd.lock, replaced in one step."""
+    """Like lckpwdf(3) and the shadow tools: under a record lock on /etc/.pwd.lock, replaced in one step."""
     with open(ACCOUNTS_LOCK, "a") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         lines = PASSWD.read_text().splitlines()
@@ -124,7 +124,7 @@ def _edit_passwd(change: Callable[[str], str]) -> None:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[int]:
-    """A lock without a file of its own, for nothing may be left: on a file that is always there."""
+    """A lock on a file that always exists, so that no file is left."""
     descriptor = os.open(LOCKED_FILE, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

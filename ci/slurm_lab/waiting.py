@@ -1,4 +1,4 @@
-"""Waiting for a condition, always with an end."""
+"""Waits for a condition, with a time limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PAUSE_SECONDS = 0.02
 
 
 def wait_until(condition: Callable[[], bool], limit_seconds: float) -> bool:
-    """Ask until `condition` holds; False when it did not within the limit."""
+    """Poll until `condition` holds; False if it did not within the limit."""
     end = time.monotonic() + limit_seconds
     while not condition():
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""What the parts need on the machine: programs by apt, and the checkout's environment with its PATH."""
+"""The parts' requirements on the machine: programs from apt, and the checkout's environment with its PATH."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ GROUPS = ("test", "docs")
 
 
 def install_programs() -> None:
-    """Install what is missing, where this process may; the tests of what is missing fail and say so."""
+    """Install missing programs if this process may; else the tests that need them fail and say so."""
     if os.geteuid() == 0:
         install.ensure_installed(install.PROGRAMS | BROWSER | COMPILER | OTHERS)
 
 
 def environment() -> dict[str, str]:
-    """This process's variables, with those of the checkout's environment, which is made or brought up to date."""
+    """This process's variables with those of the checkout's environment, which is made or updated."""
     made = subprocess.run(
         [CHECKOUT / "ci" / "environment", *GROUPS],
         stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# What starts torc again and again: half of the time of tests/process. The rest of it runs, measures and ends processes.
+# Tests that start torc again and again: half of the time of tests/process. The others run, measure and end processes.
 COMMANDS = ("workflow_commands", "sizing_commands", "plot_resources", "cli", "collect", "release", "slurm_plugin_build")
 SECOND_SLURM = ("sizing", "runner", "step", "plots", "side_by_side")
 
@@ -19,9 +19,8 @@ SECOND_SLURM = ("sizing", "runner", "step", "plots", "side_by_side")
 class Part:
     """A command of the checkout's environment, run in the checkout; or `tests`: pytest on these files and directories.
 
-    `cores` is how many of the two cores the part keeps busy; a
-    part with 0 mostly waits, and two such run beside the others. `limit_seconds` ends one that hangs. A part that
-    `may_fail` is reported and does not fail the run.
+    `cores` is how many of the two cores the part uses; a part with 0 mostly waits, and two such run next to the others.
+    After `limit_seconds` a part is ended. A part that `may_fail` is reported and does not fail the run.
     """
 
     name: str
@@ -46,7 +45,7 @@ def shell(script: str) -> tuple[str, ...]:
 def halves(directory: str, second: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A directory's test files in two lists; `second` names those of the second one, without `test_`.
 
-    pytest-xdist is not used: tests of inherited descriptors take the numbers on which it talks to its workers.
+    pytest-xdist is not used: tests of inherited descriptors use the numbers on which it talks to its workers.
     """
     there = (CHECKOUT / "tests" / directory).glob("test_*.py")
     first = sorted(path.name for path in there if path.stem.removeprefix("test_") not in second)
@@ -61,9 +60,9 @@ BY_HAND = ("tests/cluster",)
 SLURM = halves("slurm", SECOND_SLURM)
 PROCESSES = halves("process", COMMANDS)
 
-# Every shell script says in its first line that it is one.
+# The first line of every shell script names the shell.
 SHELL_SCRIPTS = "git grep -lE '^#!.*(bash|/sh)' -- ci .ci bench 'sbatch_templates/*.sh' | xargs shellcheck"
-# Outside the checkout, so that nothing but the installed package is found: a template of its own, filled in.
+# Outside the checkout, so that only the installed package is found: renders a template.
 PACKAGE = f'cd /; torc slurm generate --dry-run {shlex.quote(str(CHECKOUT))}/examples/quick.yaml | grep "^#SBATCH"'
 
 PARTS = [
@@ -79,6 +78,6 @@ PARTS = [
     Part("commands", "real processes: torc's commands", tests=PROCESSES[1]),
     Part("faults", "killed and failing file calls, damaged files", tests=("tests/faults",)),
     Part("browser", "a real browser", tests=("tests/browser",)),
-    # Last: it does nothing where the lock has the newest versions, and else runs units and processes once more.
+    # Last: does nothing if the lock has the newest versions, and else runs units and processes again.
     Part("newest", "the newest versions of what a user installs", ("ci/test-versions", "newest"), may_fail=True),
 ]

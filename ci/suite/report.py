@@ -1,4 +1,4 @@
-"""What `ci/test` says: each part's start and end, what failed, the slowest tests, the counts."""
+"""The output of `ci/test`: each part's start and end, failures, the slowest tests, the counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINES_OF_A_FAILURE = 400
 
 
 class Case(NamedTuple):
-    """One test as pytest's JUnit file has it: setup, call and teardown together."""
+    """One test from pytest's JUnit file: setup, call and teardown together."""
 
     seconds: float
     name: str
@@ -26,7 +26,7 @@ def say(text: str = "") -> None:
 
 
 def tell(event: str, run: Run) -> None:
-    """Say that a part started or ended; with its log when it failed."""
+    """Print that a part started or ended, with its log if it failed."""
     if event == "starts":
         say(f"-- {run.part.name}: {run.part.what}")
         return
@@ -53,7 +53,7 @@ def cases(runs: Iterable[Run]) -> list[Case]:
     found = []
     for run in runs:
         if run.junit.exists():
-            # pytest's own file: nothing in it that could attack the parser
+            # pytest's own file: it contains nothing that could attack the parser
             for case in ElementTree.parse(run.junit).iter("testcase"):  # noqa: S314
                 name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}"
                 found.append(Case(float(case.get("time", 0)), name, _outcome_of(case)))
@@ -68,7 +68,7 @@ def _outcome_of(case: ElementTree.Element) -> str:
 
 
 def conclude(runs: Sequence[Run], seconds: float) -> int:
-    """Say what was slow and what failed; return the exit status."""
+    """Print what was slow and what failed; return the exit status."""
     found = cases(runs)
     if found:
         say(f"\n== the slowest {SLOWEST} tests")

@@ -1,4 +1,4 @@
-"""Runs parts side by side, each with its log, and ends them all when the run is ended."""
+"""Runs parts side by side, each with its log, and ends them all if the run is ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .parts import CHECKOUT, Part
 
 CORES = 2
 WAITING_PARTS = 2
-# How a part is ended: asked as by Ctrl-C, so that pytest tears its labs down; then by force.
+# How a part is ended: first as by Ctrl-C, so that pytest removes its labs; then by force.
 ENDING: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 POLL_SECONDS = 0.1
 
@@ -37,7 +37,7 @@ class Run:
         return self.process.returncode == 0
 
     def has_ended(self) -> bool:
-        """Has its process exited? One that is over its limit is ended first."""
+        """Whether its process has exited. One that is over its limit is ended first."""
         self.seconds = time.monotonic() - self.began
         if self.process.poll() is None and self.seconds > self.part.limit_seconds:
             self.timed_out = True
@@ -46,7 +46,7 @@ class Run:
 
 
 class _Interrupts:
-    """Signals that ask this process to end raise `Interrupted`; not while a part starts and is not in a list yet."""
+    """Signals that ask this process to end raise `Interrupted`, except while a part starts and is not in a list yet."""
 
     deferring = False
     deferred: int | None = None
@@ -78,7 +78,7 @@ class Interrupted(BaseException):
 
 
 def run_all(parts: Sequence[Part], logs: Path, env: Mapping[str, str], said: Callable[[str, Run], None]) -> list[Run]:
-    """Run all parts, in order as far as there is room; `said` hears of each start and end."""
+    """Run all parts, in order as room allows; calls `said` for each start and end."""
     waiting, running, ended = list(parts), list[Run](), list[Run]()
     try:
         while waiting or running:
@@ -105,7 +105,7 @@ def has_room(part: Part, running: Sequence[Run]) -> bool:
 
 
 def start(part: Part, logs: Path, env: Mapping[str, str]) -> Run:
-    """In a session of its own: what a terminal sends reaches this process alone, which then ends the parts."""
+    """In its own session: a terminal's signals reach only this process, which then ends the parts."""
     log, junit = logs / f"{part.name}.log", logs / f"{part.name}.xml"
     with open(log, "wb") as out:
         process = subprocess.Popen(
@@ -135,7 +135,7 @@ def set_signals() -> None:
     """Ignore what the caller ignores (nohup), end in order on the rest; programs start with the defaults."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         ignored = signal.getsignal(number) == signal.SIG_IGN
-        # A handler and not SIG_IGN: an exec puts handlers back to the default and leaves SIG_IGN as it is.
+        # A handler and not SIG_IGN: an exec resets handlers to the default but keeps SIG_IGN.
         signal.signal(number, (lambda *_: None) if ignored else _interrupts.receive)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())

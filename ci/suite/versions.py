@@ -1,7 +1,7 @@
 """`ci/test-versions`: the unit and process tests with the oldest, or the newest, versions that pyproject.toml allows.
 
-Everything else stays as ci/requirements.lock has it. When tests fail they are run again with one package at a time
-moved away from the lock, which names the one that breaks them.
+Everything else has the versions of ci/requirements.lock. Failed tests run again with one package at a time moved away
+from the lock, which finds the one that breaks them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMPILE = [
     "--only-binary",
     ":all:",
 ]
-# What the package needs, what its tests need, and what builds it.
+# The package's dependencies, its tests', and those of its build.
 INPUTS = ["pyproject.toml", "--extra", "test", "--group", "build"]
 NAMED = 3
 LINES_OF_A_FAILURE = 400
@@ -46,7 +46,7 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class Workshop:
-    """A directory that is thrown away, with one environment for each set of versions."""
+    """A temporary directory with one environment for each set of versions."""
 
     uv: Path
     place: Path
@@ -65,7 +65,7 @@ class Workshop:
         environment = self.place / name
         wanted = self.place / f"{name}.txt"
         wanted.write_text("".join(f"{package}=={version}\n" for package, version in sorted(versions.items())))
-        # That of ci/environment, which ordinary users may run: many tests do, and root's own may lie in /root.
+        # That of ci/environment, which ordinary users may run: many tests do, and root's own may be in /root.
         interpreter = (self.uv.parent / "python").resolve()
         self.call("venv", "--quiet", "--no-python-downloads", "--python", interpreter, environment)
         python = environment / "bin" / "python"
@@ -81,7 +81,7 @@ class Workshop:
         return pins(self.call(*COMPILE, *INPUTS, "--resolution", "lowest-direct"))
 
     def newest(self) -> dict[str, str]:
-        """The newest of what a user installs; what only tests need stays as the lock has it."""
+        """The newest versions of what a user installs; packages that only tests need stay at the lock's."""
         package = pins(self.call(*COMPILE, "pyproject.toml"))
         rest = {name: version for name, version in self.locked().items() if name not in package}
         constraints = self.place / "constraints.txt"
@@ -91,9 +91,9 @@ class Workshop:
     def test(
         self, name: str, versions: Mapping[str, str], runs: Sequence[Sequence[str]], failed_in: str = ""
     ) -> list[str]:
-        """Run pytest with these versions, each of `runs` beside the others; return the tests that fail.
+        """Run pytest with these versions, all of `runs` side by side; return the tests that fail.
 
-        With `failed_in` only the tests that failed in that other run, and quietly.
+        With `failed_in`, only the tests that failed in that other run, and quietly.
         """
         binaries = self.environment(name, versions)
         env = {**os.environ, "PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -132,7 +132,7 @@ class Workshop:
 
 
 def failed_tests(cache: Path) -> list[str]:
-    """The tests that failed in the run of pytest that had this cache directory."""
+    """The tests that failed in the pytest run with this cache directory."""
     record = cache / "v" / "cache" / "lastfailed"
     return sorted(json.loads(record.read_text())) if record.exists() else []
 
@@ -142,12 +142,12 @@ def pins(text: str) -> dict[str, str]:
 
 
 def moved(versions: Mapping[str, str], locked: Mapping[str, str]) -> dict[str, str]:
-    """What is not as the lock has it."""
+    """The packages whose version differs from the lock's."""
     return {name: version for name, version in versions.items() if locked.get(name) != version}
 
 
 def blame(workshop: Workshop, which: str, versions: Mapping[str, str], runs: Sequence[Sequence[str]]) -> list[str]:
-    """One line for each package that breaks tests by itself, or one that says that none does."""
+    """One line for each package that alone breaks tests, or one that says that none does."""
     locked = workshop.locked()
     if failed := workshop.test("lock", locked, runs, failed_in=which):
         return [f"with the versions of the lock too: {named(failed)}"]

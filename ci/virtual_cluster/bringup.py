@@ -1,4 +1,4 @@
-"""From nothing to a cluster that takes jobs, and the orderly way to ask for its end."""
+"""Starts a cluster until it accepts jobs, and ends it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from .state import Cluster, Image
 
 BUILD = Path(__file__).resolve().parents[1] / "suite_root" / "build"
 NEEDED = {"unshare": "util-linux", "nsenter": "util-linux", "mkfs.ext4": "e2fsprogs", "setsid": "util-linux"}
-# An overlay's options and the kernel's command line are split at these.
+# An overlay's options and the kernel's command line are split at other characters.
 PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+-]+")
 HOME_BYTES = 1 << 30
-UP_LIMIT_SECONDS = 300.0  # 10 s on a machine that is idle
+UP_LIMIT_SECONDS = 300.0  # 10 s on an idle machine
 DOWN_LIMIT_SECONDS = 30.0
 TAIL_LINES = 30
 
 
 @dataclass(frozen=True)
 class Running:
-    """A cluster that is up, and the descriptor by which its keeper knows that this process lives."""
+    """A running cluster, and the descriptor by which its keeper knows that this process lives."""
 
     cluster: Cluster
     caller: int
@@ -42,13 +42,13 @@ class Running:
         os.close(self.caller)
 
     def end(self) -> None:
-        """Have the cluster taken away, and wait for it."""
+        """End the cluster, and wait for that."""
         os.close(self.caller)
         wait_gone(self.cluster)
 
 
 class BootError(LabError):
-    """The cluster did not come up and is gone by now; `tails` are the ends of the logs that tell why."""
+    """The cluster did not start and no longer exists; `tails` are the ends of the logs that show why."""
 
     def __init__(self, message: str, tails: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -56,7 +56,7 @@ class BootError(LabError):
 
 
 def check_request(settings: Settings) -> None:
-    """Refuse what cannot be, before anything is made."""
+    """Refuse an impossible request before anything is made."""
     directory = settings.dir
     if os.geteuid() != 0:
         raise LabError("a cluster needs root, for namespaces, mounts and a network: use sudo")
@@ -91,7 +91,7 @@ def _available_mib() -> int:
 
 
 def build_image(suite: str) -> Image:
-    """The folders that machines of this suite boot from; made where they are not there, which takes minutes."""
+    """The folders that machines of this suite boot from; made if they are missing, which takes minutes."""
     folders = _build("kernel")
     kernel = folders["root"]
     return Image(kernel=kernel, **_build(suite))
@@ -128,7 +128,7 @@ def bring_up(settings: Settings, image: Image) -> Running:
 
 
 def _start(settings: Settings, image: Image) -> Running:
-    """A cluster with its keeper: from here on nothing can be left behind."""
+    """A cluster with its keeper: from here on it is always removed."""
     cluster = Cluster(settings, image, made_dir=not settings.dir.exists())
     settings.dir.mkdir(exist_ok=True)
     alive = alive_lock.hold(settings.dir, f"a cluster is up or coming up in {settings.dir}: see `ci/cluster status`")
@@ -142,7 +142,7 @@ def _start(settings: Settings, image: Image) -> Running:
 
 
 def _furnish(cluster: Cluster) -> None:
-    """Everything that the machines find when they boot."""
+    """Write all files that the machines need to boot."""
     settings, share = cluster.settings, cluster.share
     for name in ("conf", "ssh", "log", "pids", "ready", "failed"):
         (share / name).mkdir(parents=True)
@@ -170,7 +170,7 @@ def _command(*words: str | Path) -> None:
 
 
 def _wait_up(cluster: Cluster) -> Cluster:
-    """Until every machine says that it is ready, or one that it failed."""
+    """Wait until every machine reports that it is ready, or one that it failed."""
     settings = cluster.settings
 
     def settled() -> bool:
@@ -191,7 +191,7 @@ def _wait_up(cluster: Cluster) -> Cluster:
 
 
 def _failures(cluster: Cluster) -> dict[str, str]:
-    """What the machines say of why they did not come up."""
+    """The machines' messages on why they did not start."""
     return {path.name: path.read_text().strip() for path in (cluster.share / "failed").glob("*")}
 
 
@@ -218,7 +218,7 @@ def sweep_stale(base: Path, prefix: str) -> list[Path]:
 
 
 def take_down(directory: Path) -> None:
-    """End the cluster in `directory`, alive or stale; nothing to do where there is none."""
+    """End the cluster in `directory`, alive or stale; does nothing if there is none."""
     if not state.exists(directory):
         return
     if alive_lock.is_held(directory):

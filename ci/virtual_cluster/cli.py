@@ -43,7 +43,7 @@ Exit status: the command's, 0, 1 (could not), 2 (wrong input). docs/cluster.md h
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front of it."""
+    """Prints an error in one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see `ci/cluster --help`")
@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     def add(name: str, text: str, example: str) -> argparse.ArgumentParser:
         epilog = f"example:\n  {example}"
         command = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=formatter)
-        # without a default, which would take the place of a --dir before the command
+        # without a default, which would override a --dir before the command
         command.add_argument("--dir", metavar="DIR", default=argparse.SUPPRESS, help="the cluster's directory")
         return command
 
@@ -107,7 +107,7 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # argparse takes no options between a command's own arguments and what stands behind --
+    # argparse accepts no options between a command's own arguments and the words after --
     own = words.index("--") if "--" in words else len(words)
     try:
         options = build_parser().parse_args(words[:own])
@@ -276,7 +276,7 @@ def _fault(options: argparse.Namespace) -> int:
 
 
 def _wait(command: list[str]) -> int:
-    """Run it as a shell does: the terminal's signals are the command's business; SIGTERM ends it."""
+    """Run it like a shell: the terminal's signals are for the command; SIGTERM ends it."""
     process = subprocess.Popen(command)
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)

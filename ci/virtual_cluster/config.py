@@ -1,4 +1,4 @@
-"""What a cluster is asked for, and the text of its configuration files: pure functions of a `Settings`."""
+"""The request for a cluster, and the text of its configuration files: pure functions of a `Settings`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEAD = "head"
 NETWORK = "10.77.0"
 USER = "tester"
 OTHER_USER = "other"
-# A machine takes memory from this one when it touches it, and then keeps it.
+# A machine takes memory from this one when it first uses it, and then keeps it.
 HEAD_MEMORY_MIB = 1600
 NODE_MEMORY_MIB = 1200
 MOST_NODES = 16
@@ -41,7 +41,7 @@ PartitionName=debug Nodes=ALL Default=YES DefaultTime=10 MaxTime=1-00:00:00 Stat
 {extra}
 """
 
-# Slurm would ask systemd for the cgroup of its steps; there is none here, init makes it.
+# Slurm would ask systemd for its steps' cgroup; there is no systemd here, so init makes it.
 CGROUP_V2 = """\
 CgroupPlugin=cgroup/v2
 IgnoreSystemd=yes
@@ -69,7 +69,7 @@ JOB_CONTAINER_CONF = "AutoBasePath=true\nBasePath=/var/spool/job-containers\n"
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a cluster was asked for."""
+    """The request for a cluster."""
 
     dir: Path
     suite: str = "trixie"
@@ -93,7 +93,7 @@ class Settings:
 
     @property
     def memory_mib(self) -> int:
-        """What the machines could take together."""
+        """The most memory that the machines can take together."""
         return HEAD_MEMORY_MIB + NODE_MEMORY_MIB * self.node_count
 
 
@@ -121,7 +121,7 @@ def slurm_conf(settings: Settings) -> str:
 
 
 def _node(settings: Settings, node: str) -> str:
-    # More CPUs and memory than a machine has, so that what fits on a node of ci/slurm-lab fits here.
+    # More CPUs and memory than a machine has, so that jobs for a node of ci/slurm-lab fit here.
     size = f"CPUs={lab_config.CPUS_PER_NODE} RealMemory={lab_config.MEMORY_PER_NODE_MIB}"
     return f"NodeName={node} NodeAddr={address(settings, node)} {size}"
 
@@ -140,7 +140,7 @@ def hosts(settings: Settings) -> str:
 
 
 def machine_environment(settings: Settings) -> str:
-    """What the scripts in the machines read: shell assignments of plain words."""
+    """The environment of the scripts in the machines: shell assignments of plain words."""
     values = {
         "HEAD": HEAD,
         "HEAD_ADDRESS": address(settings, HEAD),

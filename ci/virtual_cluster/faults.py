@@ -1,4 +1,4 @@
-"""What can go wrong in a cluster on request, and how it is undone: `ci/cluster fault NAME[:MACHINE]`."""
+"""The faults of a cluster on request, and how to undo them: `ci/cluster fault NAME[:MACHINE]`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .state import Cluster
 BOOT = Path(__file__).with_name("boot")
 CRASH = "node-crash"
 BOOT_NODE = "node-boot"
-# What root runs on the head.
+# Commands that root runs on the head.
 ON_HEAD = {
     "nfs-stop": "exportfs -ua; rpc.nfsd 0",
     "nfs-start": "exportfs -ra; rpc.nfsd --no-nfs-version 3 8",
@@ -30,7 +30,7 @@ NAMES = (*ON_HEAD, CRASH, BOOT_NODE)
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault, on a machine where it needs one, `after` so many seconds where it stands on `run`."""
+    """One fault, with a machine if it needs one; with `run`, `after` this many seconds."""
 
     name: str
     machine: str = HEAD
@@ -55,7 +55,7 @@ def parse(text: str, machines: tuple[str, ...]) -> Fault:
 
 
 def make(cluster: Cluster, fault: Fault) -> None:
-    """Let it happen; raises LabError where that fails."""
+    """Make it happen; raises LabError if that fails."""
     if fault.name == CRASH:
         pid = (cluster.share / "pids" / fault.machine).read_text().strip()
         command = [*enter(cluster), "kill", "-KILL", pid]

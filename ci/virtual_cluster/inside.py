@@ -18,9 +18,9 @@ SSH_OPTIONS = (
     "-oLogLevel=ERROR",
     "-oBatchMode=yes",
     "-oConnectTimeout=20",
-    "-oServerAliveInterval=15",  # a machine that was switched off is noticed
+    "-oServerAliveInterval=15",  # detects a machine that was switched off
     "-oServerAliveCountMax=4",
-    # one connection for each machine, kept: a command takes some 20 ms
+    # one connection for each machine, kept open: a command takes about 20 ms
     "-oControlMaster=auto",
     "-oControlPath=/run/ssh-%h",
     "-oControlPersist=yes",
@@ -37,7 +37,7 @@ def argv(
     cwd: str | None = None,
     terminal: bool = False,
 ) -> list[str]:
-    """The words that run a command on a machine, by default as root; they exit as the command does."""
+    """The words that run a command on a machine, by default as root; they exit like the command."""
     home = f"/home/{user}" if user else "/root"
     name = user or "root"
     variables = {"PATH": PATH, "HOME": home, "USER": name, "LOGNAME": name, "LC_ALL": "C.UTF-8", **(env or {})}
@@ -50,5 +50,5 @@ def argv(
 
 
 def enter(cluster: Cluster) -> list[str]:
-    """In front of a command that runs in the cluster's namespaces."""
+    """The words before a command that runs in the cluster's namespaces."""
     return ["nsenter", f"--target={cluster.init}", "--mount", "--root", "--pid", "--net", "--ipc", "--"]

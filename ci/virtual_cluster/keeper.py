@@ -1,9 +1,8 @@
-"""The keeper of a cluster: starts its namespaces, waits for a reason to end them, and takes the cluster away.
+"""The keeper of a cluster: starts its namespaces, waits for a reason to end them, and removes the cluster.
 
-It ends the cluster on SIGTERM (that is `down`); when the command that started the cluster ends, however it does,
-unless that command has left the file that says "the cluster stays"; and when the namespaces end by themselves. If the
-keeper is killed, the kernel ends the namespaces with it, and only the directory stays: the next `up` or `run` removes
-it.
+It ends the cluster on SIGTERM (from `down`); when the command that started the cluster exits, for any reason, unless
+that command has left the file that says "the cluster stays"; and when the namespaces end by themselves. If the keeper
+is killed, the kernel ends the namespaces with it, and only the directory stays: the next `up` or `run` removes it.
 
 Run as: python -m virtual_cluster.keeper DIR CALLER_FD ALIVE_FD
 """
@@ -49,7 +48,7 @@ def start(cluster: Cluster, caller: int, alive: int) -> int:
 
 
 def keep(directory: Path, caller: int) -> None:
-    """Start the namespaces, wait, take away."""
+    """Start the namespaces, wait, remove the cluster."""
     cluster = state.load(directory)
     stop = _stop_signal()
     try:
@@ -106,7 +105,7 @@ def _wait_for_the_end(cluster: Cluster, namespaces: subprocess.Popen[bytes], cal
 
 
 def take_away(directory: Path, made_dir: bool) -> None:
-    """Remove what a cluster has left on disk; its processes and mounts are gone with its namespaces."""
+    """Remove a cluster's files; its processes and mounts ended with its namespaces."""
     for path in directory.iterdir() if directory.is_dir() else ():
         if path.name not in (alive_lock.ALIVE, state.STATE):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -117,7 +116,7 @@ def take_away(directory: Path, made_dir: bool) -> None:
 
 
 def _stop_signal() -> int:
-    """A descriptor that becomes readable on SIGTERM; what a terminal or a hang-up sends is ignored."""
+    """A descriptor that becomes readable on SIGTERM; signals of a terminal or a hang-up are ignored."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

@@ -1,4 +1,4 @@
-"""One cluster on disk: where its files are, how its state is written and read, and whether it is alive."""
+"""One cluster on disk: the paths of its files, its stored state, and whether it is alive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEEPER_LOG = "keeper.log"
 
 @dataclass(frozen=True)
 class Image:
-    """The folders that the machines boot from, which clusters share and do not change."""
+    """The folders that the machines boot from; clusters share them and do not change them."""
 
     kernel: Path
     root: Path
@@ -27,7 +27,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster as it was asked for. `keeper`: the process that takes it away; `init`: the first of its namespaces."""
+    """A cluster as requested. `keeper`: the process that removes it; `init`: the first of its namespaces."""
 
     settings: Settings
     image: Image
