@@ -1,9 +1,9 @@
-/* torc-step: starts the wrapper's Python so that nothing that is meant for the job reaches it.
+/* torc-step: starts the wrapper's Python without the variables that are meant for the job.
  *
  * The job's environment can break a Python before its first line (PYTHONHOME, another library in LD_LIBRARY_PATH, a
- * library in LD_PRELOAD that starts a thread). The variables that a dynamic linker, the C library or Python would obey
- * are handed over under another name (ASIDE); the wrapper gives them back to the job unchanged. Where no Python can be
- * started, the command runs as it would alone. Linked statically where the system offers that.
+ * library in LD_PRELOAD that starts a thread). So this program renames the variables that a dynamic linker, the C library
+ * or Python would obey (ASIDE), and the wrapper restores them for the job. If no Python can start, the command runs as it
+ * would alone. Linked statically if the system has a static C library.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,12 +19,12 @@
 
 #define ASIDE "TORC_ASIDE_"
 #define LEAST_DESCRIPTORS 4
-#define SPARE_BYTES (8 << 20) /* of a limited address space: what the wrapper needs beyond its start, and its forks */
+#define SPARE_BYTES (8 << 20) /* of a limited address space, for the wrapper after its start and for its forks */
 
 extern char **environ;
 
-/* Runs in Python, isolated and without site packages (4 ms): where the package is not beside this program (an editable
- * or a user's installation) it is looked for as Python itself would. */
+/* Runs in Python, isolated and without site packages (4 ms). If the package is not next to this program (an editable
+ * or a user's installation), Python's own search finds it. */
 static const char *const BOOT =
     "import sys\n"
     "sys.path.append('%s/../lib/python%d.%d/site-packages' % (sys.argv.pop(1), *sys.version_info[:2]))\n"
@@ -62,7 +62,7 @@ static const char *const BOOT =
     "        os._exit(127 if lacks or isinstance(error, FileNotFoundError) else 126)\n"
     "sys.exit(main())\n";
 
-/* `torc-step --run-torc ARG...` runs torc itself in the same way: what it starts (srun, the jobs) gets all of it back. */
+/* `torc-step --run-torc ARG...` runs torc itself in the same way: srun and the jobs get all variables back. */
 static const char *const RUN_TORC =
     "import os, sys\n"
     "del sys.argv[1:3]\n"
@@ -77,7 +77,7 @@ static int is_for_the_job_only(const char *entry) {
            !strncmp(entry, "LOCPATH=", 8);
 }
 
-/* The environment with such variables under another name, each in its place; NULL where there is no memory. */
+/* The environment with these variables renamed; NULL without memory. */
 static char **set_aside(const char *kept) {
     size_t count = 0, kept_length = strlen(kept);
     while (environ[count]) count++;
@@ -94,7 +94,7 @@ static char **set_aside(const char *kept) {
     return aside;
 }
 
-/* torc-step's own options end at "--" or at the first word that is none. */
+/* torc-step's own options end at "--" or at the first word that is not an option. */
 static char **command_of(char **words) {
     for (words++; *words; words++) {
         if (!strcmp(*words, "--")) return words + 1;
@@ -105,7 +105,7 @@ static char **command_of(char **words) {
     return words;
 }
 
-/* Whether a directory of PATH is known to have it: one that may not be searched decides nothing, as in a shell. */
+/* Whether a directory of PATH has it. A directory that may not be searched is skipped, as in a shell. */
 static int stands_on_path(const char *name) {
     const char *place = getenv("PATH");
     while (place) {
@@ -143,7 +143,7 @@ static void leave_to_spare(int resource) {
     setrlimit(resource, &limit);
 }
 
-/* What a child says on stdout, with less room than there is; its exit status, -1 where it could not be started. */
+/* Runs a child with SPARE_BYTES less memory than allowed, and reads its stdout; its exit status, -1 if it did not start. */
 static int ask(const char *path, char **words, char **environment, char *answer, size_t size) {
     int pipe_ends[2], status = -1;
     if (pipe2(pipe_ends, O_CLOEXEC)) return -1;
@@ -165,7 +165,7 @@ static int ask(const char *path, char **words, char **environment, char *answer,
     return -1;
 }
 
-/* Whether the dynamic linker finds all that the interpreter needs, in this environment. */
+/* Whether the dynamic linker finds all libraries of the interpreter in this environment. */
 static int finds_its_libraries(const char *python, char **environment) {
     static char answer[65536];
     size_t count = 0;
@@ -185,7 +185,7 @@ static int starts(const char *python, char **environment, char *directory) {
     return status < 0 || (status == 0 && strstr(answer, "torc-step "));
 }
 
-/* Python and the wrapper open files before the job starts; where they could not, the job alone may well run. */
+/* Python and the wrapper open files before the job starts; if they cannot, the job alone may still run. */
 static int has_descriptors(void) {
     int opened[LEAST_DESCRIPTORS], count = 0;
     while (count < LEAST_DESCRIPTORS && (opened[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) count++;
@@ -193,8 +193,8 @@ static int has_descriptors(void) {
     return count == LEAST_DESCRIPTORS;
 }
 
-/* The modules that Python reads before its first line: without them it ends where nothing of ours can say so.
- * One that was changed after this program was installed is tried out, as is a Python that keeps them elsewhere. */
+/* The modules that Python reads before its first line: without them it exits before torc can report it. If one has
+ * changed since this program was installed, or if Python keeps them elsewhere, this tries to start Python. */
 static int has_its_first_modules(const char *python) {
     static const char *const PLACES[] = {"lib", "lib64"}, *const NAMES[] = {"__init__", "aliases", "utf_8"};
     char real[PATH_MAX], path[PATH_MAX + 64];
@@ -222,7 +222,7 @@ static int is_limited(void) {
            (!getrlimit(RLIMIT_DATA, &limit) && limit.rlim_cur != RLIM_INFINITY);
 }
 
-/* The interpreter that the first line of the command "torc", installed beside this one, names. */
+/* The interpreter in the first line of the command "torc", which is installed next to this program. */
 static int read_interpreter(const char *directory, char *python) {
     char path[PATH_MAX], text[PATH_MAX];
     if (snprintf(path, sizeof path, "%s/torc", directory) >= (int)sizeof path) return 0;
@@ -268,7 +268,7 @@ int main(int argc, char **argv) {
     char **environment = set_aside(""), **words = calloc(argc + 7, sizeof *words);
     if (!environment || !words) return run_alone(argv, strerror(ENOMEM), "");
     if (getenv("LD_LIBRARY_PATH") && !finds_its_libraries(python, environment)) {
-        environment = set_aside("LD_LIBRARY_PATH="); /* this Python was built to be found so */
+        environment = set_aside("LD_LIBRARY_PATH="); /* this Python needs it for its own libraries */
         if (!environment || !finds_its_libraries(python, environment))
             return run_alone(argv, "libraries of its Python are not found", python);
     }

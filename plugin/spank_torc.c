@@ -1,13 +1,13 @@
 /*
  * SPANK plugin: puts torc-step in front of the tasks of a step, so that the step is measured.
  *
- * Adds --torc to srun, sbatch and salloc. All that it does on a node happens in slurm_spank_task_init: in the task's
- * own process, as the user, before the command is executed. It allocates nothing, opens nothing, waits for nothing,
- * and always returns 0: whatever is wrong, the task runs as it would without the plugin.
+ * Adds --torc to srun, sbatch and salloc. On a node it acts only in slurm_spank_task_init: in the task's own process,
+ * as the user, before the command is executed. It allocates no memory, opens no file, does not wait, and always returns
+ * 0: after any error the task runs as it would without the plugin.
  *
- * The prefix is torc-step-exec (torc_step_exec.c), which runs torc-step, and where it cannot, the command alone.
- * From Slurm 23.11 on spank_prepend_task_argv() puts it there. Before, argv[0] is replaced by it, and it finds the old
- * argv[0] in TORC_SPANK_COMMAND.
+ * The prefix is torc-step-exec (torc_step_exec.c), which runs torc-step or, if it cannot, the command alone. From Slurm
+ * 23.11 on, spank_prepend_task_argv() adds it. Before, it replaces argv[0], and finds the old argv[0] in
+ * TORC_SPANK_COMMAND.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -32,7 +32,7 @@ SPANK_PLUGIN(torc, 1);
 #define WORDS_LEN 8192
 #define NAME_LEN 256
 
-/* What --torc, or default= in plugstack.conf, asks for. */
+/* The value of --torc, or of default= in plugstack.conf. */
 struct request {
 	int measure;
 	int batch_step;
@@ -62,7 +62,7 @@ static int is_word(const char *text, size_t length, const char *word)
 	return strlen(word) == length && strncmp(text, word, length) == 0;
 }
 
-/* A number of seconds of at least 0.1, as torc-step takes it. */
+/* A number of seconds of at least 0.1, as torc-step accepts it. */
 static int take_interval(struct request *request, const char *text, size_t length)
 {
 	char *end = NULL;
@@ -111,7 +111,7 @@ static int parse_request(const char *text, struct request *request)
 	}
 }
 
-/* Called where the option is given: srun, sbatch and salloc refuse a wrong value at once. */
+/* Called by srun, sbatch and salloc, which refuse a wrong value at once. */
 static int check_option(int val, const char *text, int remote)
 {
 	struct request request;
@@ -208,7 +208,7 @@ static int is_set(spank_t spank, const char *name)
 	return error == ESPANK_NOSPACE || (error == ESPANK_SUCCESS && text[0] != '\0');
 }
 
-/* Is the command torc-step itself, or torc's runner calling it? Its own options count then. */
+/* Whether the command is torc-step itself, or torc's runner calling it: then its own options apply. */
 static int is_measured_by_itself(int argc, char **argv)
 {
 	const char *name = strrchr(argv[0], '/');
@@ -221,7 +221,7 @@ static int is_measured_by_itself(int argc, char **argv)
 	return 0;
 }
 
-/* The batch step only where asked for; no extern or interactive step, and no OCI container: it has another root. */
+/* The batch step only on request; never an extern or interactive step, or an OCI container (another root). */
 static int is_of_a_kind_to_measure(spank_t spank, const struct request *request)
 {
 	uint32_t step = 0;
@@ -235,7 +235,7 @@ static int is_of_a_kind_to_measure(spank_t spank, const struct request *request)
 	return !is_set(spank, "SLURM_CONTAINER") && !is_set(spank, "SLURM_CONTAINER_ID");
 }
 
-/* The user's word, else the site's. */
+/* The user's option, else the site's. */
 static int is_wanted(spank_t spank, struct request *request)
 {
 	char *text = NULL;
@@ -246,7 +246,7 @@ static int is_wanted(spank_t spank, struct request *request)
 	return request->measure && !is_excluded_by_site(spank);
 }
 
-/* What torc-step-exec executes: the path of torc-step and its options, one a line. Returns 0 where it does not fit. */
+/* The path of torc-step and its options, one per line, for torc-step-exec. Returns 0 if they do not fit. */
 static int write_words(const struct request *request, char *words, size_t size)
 {
 	const char *granularity = request->granularity, *directory = site.output_dir;
@@ -263,11 +263,11 @@ static int is_executable(const char *path)
 	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0;
 }
 
-/* Slurm's own ways to put a program in front of the task's command. */
+/* Puts a program in front of the task's command, with Slurm's functions. */
 static void put_in_front(spank_t spank, char **argv, const char *words)
 {
 #if SLURM_VERSION_NUMBER < SLURM_VERSION_NUM(23, 11, 0)
-	/* of --multi-prog this is the file that names the commands, which are out of reach */
+	/* with --multi-prog this is the file that names the commands; the plugin cannot change these */
 	if (*argv[0] == '/' && !is_executable(argv[0]))
 		return;
 #endif
@@ -306,7 +306,7 @@ int slurm_spank_task_init(spank_t spank, int ac, char *av[])
 		return 0;
 	if (spank_get_item(spank, S_JOB_ARGV, &argc, &argv) != ESPANK_SUCCESS || argc < 1)
 		return 0;
-	if (!is_executable(TORC_STEP_EXEC)) { /* in a container it need not be there */
+	if (!is_executable(TORC_STEP_EXEC)) { /* it may be missing in a container */
 		spank_get_item(spank, S_TASK_ID, &task);
 		if (!is_installed && task == 0)
 			slurm_error("torc: %s cannot be executed: this step is not measured", TORC_STEP_EXEC);

@@ -1,9 +1,9 @@
 /*
- * Runs a task's command under torc-step, and where that cannot be executed, alone: spank_torc.c puts this program in
- * front of the command.
+ * Runs a task's command under torc-step or, if that cannot be executed, alone: spank_torc.c puts this program in front
+ * of the command.
  *
- * TORC_SPANK_STEP has the path of torc-step and its options, one a line. The command is in the arguments; before
- * Slurm 23.11 TORC_SPANK_COMMAND has its argv[0]. Both variables are removed.
+ * TORC_SPANK_STEP has the path of torc-step and its options, one per line. The command is in the arguments; before
+ * Slurm 23.11, TORC_SPANK_COMMAND has its argv[0]. This program removes both variables.
  */
 #include <errno.h>
 #include <limits.h>
@@ -25,7 +25,7 @@ static int is_path(char *path, size_t size, const char *directory, int length, c
 	return written > 0 && (size_t)written < size;
 }
 
-/* As slurmstepd finds a command: by PATH, the first that is no directory; ./a from the working directory. */
+/* Like slurmstepd finds a command: on PATH, the first that is not a directory; ./a from the working directory. */
 static char *find_command(char *name)
 {
 	static char found[2 * PATH_MAX];
@@ -51,7 +51,7 @@ static char *find_command(char *name)
 	return name;
 }
 
-/* Executes torc-step with its options, -- and the command; returns only where that failed. */
+/* Executes torc-step with its options, -- and the command; returns only if that failed. */
 static void execute_torc_step(char *words, char **command)
 {
 	size_t count = 2, place = 0;
@@ -87,7 +87,7 @@ int main(int argc, char *argv[])
 		return 2;
 	}
 	command[0] = find_command(first ? first : argv[1]);
-	unsetenv("TORC_SPANK_STEP"); /* the texts stay where they are */
+	unsetenv("TORC_SPANK_STEP"); /* the strings stay valid */
 	unsetenv("TORC_SPANK_COMMAND");
 	if (words != NULL && access(command[0], X_OK) == 0)
 		execute_torc_step(words, command);

@@ -1,6 +1,6 @@
-/* Preloaded: at the n-th call on files of the processes that are meant, kills the process or fails the call.
+/* Preloaded: at the n-th file call of the chosen processes, kills the process or fails the call.
  *
- * FAULT_PROCESS  comm of the processes; without it the first one that makes such a call, and none of its children
+ * FAULT_PROCESS  comm of the processes; without it the first process that makes such a call, without its children
  * FAULT_FORKED   only one whose parent has the same comm (a forked writer)
  * FAULT_AT       which call, counted from 1 in each process
  * FAULT_ERRNO    the call fails with that error; without it the process is killed by SIGKILL
@@ -52,7 +52,7 @@ static void note(const char *log, const char *call, const char *path) {
     syscall(SYS_close, file);
 }
 
-/* Whether the call is to fail; does not return where the process is to be killed. */
+/* Whether the call must fail; does not return if the process must be killed. */
 static int fault(const char *call, const char *path) {
     const char *at = getenv("FAULT_AT"), *log = getenv("FAULT_LOG");
     const char *once = getenv("FAULT_ONCE"), *code = getenv("FAULT_ERRNO");
@@ -76,7 +76,7 @@ static int fault_of(const char *call, int file) {
     char name[500] = "", link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
     if (readlink(link, name, sizeof name - 1) < 0) return 0;
-    return name[0] == '/' && fault(call, name); /* a pipe or socket is no file */
+    return name[0] == '/' && fault(call, name); /* not a pipe or socket */
 }
 
 #define REAL(result, name, types)                                 \
