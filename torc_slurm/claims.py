@@ -124,5 +124,5 @@ def _checked(claim: Claim) -> Claim:
     numbers = (claim.claimed_at, claim.pid, claim.restart_count, claim.slurm_job_id or 0)
     texts = (claim.host, claim.purpose, claim.boot_id, claim.pid_namespace, claim.process_start)
     if not all(isinstance(each, (int, float)) for each in numbers) or not all(isinstance(each, str) for each in texts):
-        raise TypeError("a field of it is not of its type")
+        raise TypeError("a field has the wrong type")
     return claim

@@ -25,9 +25,9 @@ class Life(enum.Enum):
 
     runs = "runs"
     ended = "has ended"
-    ended_by_reboot = "has ended: its host was booted again"
+    ended_by_reboot = "has ended: its host was rebooted"
     elsewhere = "cannot be seen from here"
-    not_known = "may still run: a process has its number, and /proc does not say which"
+    not_known = "may still run: a process has its number, and /proc does not identify it"
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def plan_from_json(text: str, source: str = "the plan") -> Plan:
     except ValueError as error:
         raise ParseError(f"{source} is not JSON: {error}") from error
     if not isinstance(found, dict) or found.get("format") != PLAN_FORMAT:
-        raise ParseError(f"{source} is not a plan of format {PLAN_FORMAT}; make it anew with this version of torc")
+        raise ParseError(f"{source} is not a plan of format {PLAN_FORMAT}; make it again with this version of torc")
     try:
         return _plan(found)
     except (KeyError, TypeError, AttributeError) as error:

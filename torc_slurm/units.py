@@ -53,7 +53,7 @@ def exact(value: Number) -> Decimal:
     """
     number = value if isinstance(value, Decimal) else Decimal(str(value))
     if not number.is_finite():
-        raise InputError(f"{value} is not a number that can be computed with; give a finite number")
+        raise InputError(f"{value} is not a finite number")
     return number
 
 
@@ -233,7 +233,7 @@ def _clock(seconds: int) -> tuple[int, int, int, int]:
 def _whole_seconds(seconds: Number) -> int:
     value = exact(seconds)
     if value < 0:
-        raise InputError(f"a time of {seconds} s cannot be; it must be 0 or more")
+        raise InputError(f"a time of {seconds} s is not possible; it must be 0 or more")
     return _ceiling(value)
 
 

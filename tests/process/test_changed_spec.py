@@ -55,7 +55,7 @@ def test_what_changed_is_said_and_the_old_command_stays(place: Path) -> None:
     done = torc(place, "slurm", "generate", "-o", "x.sh")
     assert done.returncode == 0, done.stderr
     assert "job bad would run another command; give --update" in done.stderr
-    assert "job good completed with the command from before" in done.stderr
+    assert "job good completed with the earlier command" in done.stderr
     assert commands(place) == {"good": "true", "bad": "exit 3"}
 
 

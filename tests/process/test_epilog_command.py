@@ -58,7 +58,7 @@ def test_an_output_directory_that_is_a_file(tmp_path: Path) -> None:
     done = epilog("--output-dir", str(tmp_path / "file"), **SLURM)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
-        f"torc: epilog: {tmp_path}/file is a file, not an output directory; give your job's own by --output-dir\n"
+        f"torc: epilog: {tmp_path}/file is a file, not an output directory; give your job's own --output-dir\n"
     )
 
 

@@ -416,7 +416,7 @@ def test_nothing_is_plotted_on_a_compute_node(tmp_path: Path) -> None:
     ("arguments", "status", "says"),
     [
         (("--plots", "nowhere"), 2, "there is no directory nowhere; --plots"),
-        (("-o", "place"), 1, "cannot be written: Is a directory; give another place by -o"),
+        (("-o", "place"), 1, "cannot be written: Is a directory; give another path with -o"),
         (("-o", "file/report.html"), 1, "cannot be made"),
         (("--run-id", "7"), 2, "has no run 7"),
         (("--slurm-job-id", "8"), 2, "no record of Slurm job 8"),

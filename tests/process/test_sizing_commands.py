@@ -276,7 +276,7 @@ def test_write_spec_changes_values_only_and_shows_the_difference(place: Place) -
     )
     assert '-    memory: "8g"' in done.stdout
     assert '+    memory: "11g"' in done.stdout
-    assert "says so already" in place.torc("correct", "--write-spec").stdout
+    assert "has these values already" in place.torc("correct", "--write-spec").stdout
 
 
 def test_write_spec_catches_up_on_earlier_corrections(place: Place) -> None:
@@ -353,7 +353,7 @@ def test_recover_is_bounded(place: Place) -> None:
     assert "has had 1 runs, and --max-attempts is 1" in place.refusal("recover", "--max-attempts", "1", status=1)
     told = place.answer("recover", "--dry-run", "--max-memory", "8g")["unfinished"]
     assert (told[0]["is_helped"], told[2]["is_helped"]) == (False, False)
-    assert "cannot be asked for" in told[0]["reason"]
+    assert "cannot be requested" in told[0]["reason"]
     assert "it waits for job 2 train" in told[2]["reason"]
     line = place.refusal("recover", "--max-memory", "8g", "--max-runtime", "PT10M", status=1)
     assert "another run would not help" in line

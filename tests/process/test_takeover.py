@@ -183,14 +183,14 @@ def test_a_host_that_cannot_be_seen_counts_as_active_until_its_journal_says_othe
 
 def test_what_was_taken_back_stays_so(plan: Plan) -> None:
     claim(plan, purpose=SUPERSEDED)
-    with pytest.raises(RunTakenError, match="was taken back"):
+    with pytest.raises(RunTakenError, match="was withdrawn"):
         take_run(plan, ME)
 
 
 def test_a_later_run_closes_those_before_it(plan: Plan) -> None:
     following = next_of(plan)
     assert take_run(following, ME) == following
-    with pytest.raises(RunTakenError, match="was taken back"):
+    with pytest.raises(RunTakenError, match="was withdrawn"):
         take_run(plan, dataclasses.replace(ME, pid=NO_PROCESS))
 
 
@@ -215,7 +215,7 @@ def test_a_damaged_node_file_stops_it_rather_than_run_jobs_twice(plan: Plan) -> 
     end(plan, {1: "completed"})
     path = Path(node_file_path(plan.output_dir, "n2", "1", 1))
     path.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
-    with pytest.raises(DatabaseError, match=r"which jobs are completed is not known: .*n2_1_1\.db"):
+    with pytest.raises(DatabaseError, match=r"cannot tell which jobs are completed: .*n2_1_1\.db"):
         take_run(plan, ME)
 
 

@@ -74,7 +74,7 @@ def test_an_action_may_make_an_input_file(here: Here) -> None:
     (here.directory / "w.json").write_text(json.dumps(spec))
     done = here.torc("run", "w.json")
     assert done.returncode == 0, done.stderr
-    assert "not there yet: in.txt" in done.stderr
+    assert "missing: in.txt" in done.stderr
 
 
 def test_a_missing_output_is_a_failure_everywhere(here: Here) -> None:

@@ -74,7 +74,7 @@ def test_all_of_a_nodes_memory_is_no_limit_of_its_own() -> None:
 def test_more_nodes_than_there_are_is_a_warning() -> None:
     assert not too_few_nodes(Scheduler("s", nodes=2), [SMALL])
     assert not too_few_nodes(Scheduler("s", nodes=99), [])
-    assert "3 nodes are asked for, partition debug has 2" in too_few_nodes(Scheduler("s", nodes=3), [SMALL])[0]
+    assert "3 nodes are requested, but partition debug has 2" in too_few_nodes(Scheduler("s", nodes=3), [SMALL])[0]
 
 
 def test_what_sinfo_prints() -> None:

@@ -71,7 +71,7 @@ def test_line_ends_of_windows_stay() -> None:
 
 @pytest.mark.parametrize("text", ["", "echo\n", "#SBATCH --mem=1G\n"])
 def test_what_is_no_script_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"job\.sbatch is no batch script"):
+    with pytest.raises(InputError, match=r"job\.sbatch is not a batch script"):
         read_script(text, "job.sbatch")
 
 

@@ -285,7 +285,7 @@ def test_a_job_that_idled_and_completed_needs_its_time() -> None:
 
 
 def test_whether_it_hung_is_said_not_to_be_known() -> None:
-    assert "whether it hung is not known" in reason(RUNTIME, job(1, ended(exec_time_seconds=14400.0, hung=None)))
+    assert "unknown whether it hung" in reason(RUNTIME, job(1, ended(exec_time_seconds=14400.0, hung=None)))
 
 
 # --- CPUs -------------------------------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ def test_no_more_than_a_node_has() -> None:
 def test_what_cannot_be_had_is_not_asked_for() -> None:
     made = guarded(MEMORY, killed(memory_limit_bytes=8192 * 2**20), nodes=(NodeSize(8, 8192),), partition="debug")
     assert (made.direction, made.new) == (KEPT, "8g")
-    assert "cannot be asked for" in made.reason
+    assert "cannot be requested" in made.reason
     made = guarded(MEMORY, attempt(peak_memory_bytes=20 * 10**9), most_memory="10g")
     assert (made.direction, made.new) == (KEPT, "8g")
 

@@ -49,14 +49,14 @@ def test_what_was_given_more_since_is_left_as_it_is() -> None:
     asked = Request("9g", 4, "PT4H")
     found = recovery(job(1, killed()), asked=asked)
     assert found.corrections.adjustments == ()
-    assert found.unfinished[0].reason == "it was given more since: 8g -> 9g"
+    assert found.unfinished[0].reason == "its request was raised since: 8g -> 9g"
 
 
 def test_a_request_that_cannot_grow_helps_nobody() -> None:
     options = Options(downsize=False, answer_failures_once=True, guards=Guards(most_memory="8g"))
     (found,) = plan_recovery(facts(job(1, killed())), options, {}).unfinished
     assert not found.is_helped
-    assert "cannot be asked for" in found.reason
+    assert "cannot be requested" in found.reason
 
 
 def test_a_job_that_asked_for_nothing_cannot_be_given_more() -> None:

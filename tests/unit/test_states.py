@@ -18,7 +18,7 @@ unknown_states = st.from_regex(r"[A-Z][A-Z_]{2,20}", fullmatch=True).filter(lamb
 @given(unknown_states)
 def test_an_unknown_state_is_said_and_is_no_end_for_anybody(state: str) -> None:
     assert is_running(state)
-    assert parse_active_jobs(f"12|{state}\n") == {12: f"{state} (a state unknown to torc, taken as not ended)"}
+    assert parse_active_jobs(f"12|{state}\n") == {12: f"{state} (unknown to torc; treated as not ended)"}
     assert not is_final(AccountingRecord(12, "0", state=state, end_time=50.0))
     assert states.status_of_end(state) is None
 

@@ -41,12 +41,20 @@ def problems(text: str, form: Form = "yaml") -> list[str]:
         (HEAD + "slurm_config: {use_srun: true}\n" + JOB, 4, "write execution_config instead"),
         (HEAD + "failure_handler: []\n" + JOB, 4, "did you mean 'failure_handlers'?"),
         (HEAD + "failure_handlers: [{name: h, rules: [{max_retries: 1}]}]\n" + JOB, 4, "matches nothing"),
-        (HEAD + "execution_config: {termination_signal: SIGINT}\n" + JOB, 4, "told to end by SIGTERM"),
+        (HEAD + "execution_config: {termination_signal: SIGINT}\n" + JOB, 4, "torc ends jobs with SIGTERM"),
         (HEAD + "variables: {one: 1, two: '{one}'}\n" + JOB, 4, "put variables together where they are used"),
         (HEAD + "variables: {place: x}\njobs:\n- {name: a, command: 'echo {plce}'}\n", 6, "did you mean {place}?"),
         (HEAD + "parameters: {i: '1:2'}\nvariables: {i: x}\n" + JOB, 5, "a variable and a parameter"),
-        (HEAD + "parameters: {i: '1:2'}\njobs:\n- {name: 'a{j}', command: x, use_parameters: [j]}\n", 6, "at the top"),
-        (HEAD + "jobs:\n- {name: 'a{j}', command: x, use_parameters_file: true}\n", 5, "no parameters_file at the top"),
+        (
+            HEAD + "parameters: {i: '1:2'}\njobs:\n- {name: 'a{j}', command: x, use_parameters: [j]}\n",
+            6,
+            "the top level does not declare",
+        ),
+        (
+            HEAD + "jobs:\n- {name: 'a{j}', command: x, use_parameters_file: true}\n",
+            5,
+            "but the top level has no parameters_file",
+        ),
         (HEAD + "jobs:\n- {name: a, command: x, parameters_file: no.csv}\n", 5, "no.csv cannot be read"),
         (HEAD + "jobs:\n- {name: a, command: x, parameters_file: no.csv, parameters: {i: '1:2'}}\n", 5, "or the other"),
         (
@@ -153,7 +161,7 @@ def test_the_four_forms_mean_the_same() -> None:
         ('name "w"\njob "a" {\n    command "x"\n', "kdl", 2, "not KDL"),
         ('name "w"\nname "v"\njob "a" {\n    command "x"\n}\n', "kdl", 2, "given twice (first on line 1)"),
         ('name "w"\n/* a\n comment */\njob "a" "b" {\n    command "x"\n}\n', "kdl", 4, "one too many"),
-        ("", "kdl", 1, "there is nothing in it"),
+        ("", "kdl", 1, "it is empty"),
         ("", "json5", 1, "not JSON5"),
     ],
 )

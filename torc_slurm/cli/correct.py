@@ -153,5 +153,5 @@ def _with_partition(found: SizingFacts, guards: Guards, partition: str | None, e
 
     capacity = capacity_for(found, partition)
     if explain and capacity.problem is not None:
-        say(f"what the partition's nodes have is not known, so it bounds nothing: {capacity.problem}")
+        say(f"the partition's nodes are unknown, so they do not limit requests: {capacity.problem}")
     return guarded(guards, capacity)

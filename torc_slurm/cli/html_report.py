@@ -192,7 +192,7 @@ def _overview(files: Sequence[str]) -> Overview | None:
 
     present = [path for path in files if os.path.exists(path)]
     if len(present) < len(files):
-        say(f"without figures of {len(files) - len(present)} node files, which are not there any more")
+        say(f"without figures of {len(files) - len(present)} node files, which no longer exist")
     if not present:
         return None
     try:

@@ -95,7 +95,9 @@ def output_dirs(directory: str, *, is_given: bool) -> list[str]:
     """
     further = section("seff").get("output_dirs", [])
     if not isinstance(further, list) or not all(isinstance(path, str) for path in further):
-        raise InputError('[seff] output_dirs in the configuration is no list; write output_dirs = ["/scratch/me/out"]')
+        raise InputError(
+            '[seff] output_dirs in the configuration is not a list; write output_dirs = ["/scratch/me/out"]'
+        )
     found = [os.path.abspath(os.path.expanduser(os.path.expandvars(path))) for path in further]
     if is_given or os.path.isdir(os.path.join(directory, RESOURCE_DIR)):
         found.insert(0, directory)
@@ -196,7 +198,7 @@ def refuse_workflow(workflow_id: int | None, chosen: Chosen) -> None:
     """
     if workflow_id is not None and chosen.is_given:
         raise InputError(
-            f"workflow {workflow_id} and --slurm-job-id, --since or --name are two questions: ask one of them"
+            f"workflow {workflow_id} and --slurm-job-id, --since or --name cannot be combined; give one of them"
         )
 
 

@@ -51,7 +51,7 @@ def plot_resources(
         int | None, typer.Option(metavar="N", help="With --workflow: this run.", show_default="latest")
     ] = None,
     job_ids: Annotated[str | None, typer.Option(metavar="N,N", help="Only these jobs, each with its page.")] = None,
-    prefix: Annotated[str, typer.Option(help="What the files' names begin with.")] = "resource_plot",
+    prefix: Annotated[str, typer.Option(help="Start of the file names.")] = "resource_plot",
     all_job_pages: Annotated[
         bool, typer.Option("--all-job-pages", help="A page for every job, even if there are more than 200.")
     ] = False,
@@ -187,7 +187,7 @@ def _say_what_is_left_out(run: Run, wanted: Wanted) -> None:
     from torc_slurm.plots.write import MOST_JOB_PAGES
 
     if wanted.job_ids is None and not wanted.all_job_pages and len(run.jobs) > MOST_JOB_PAGES:
-        say(f"no page for each of {len(run.jobs)} {run.word}s: name some by --job-ids, or ask for --all-job-pages")
+        say(f"no page for each of {len(run.jobs)} {run.word}s: name some with --job-ids, or use --all-job-pages")
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def recover(
     workflow_id: WorkflowIdArgument = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision; change and submit nothing.")] = False,
     max_attempts: Annotated[
-        int, typer.Option("--max-attempts", metavar="N", help="How many runs there may be altogether.", min=1)
+        int, typer.Option("--max-attempts", metavar="N", help="The largest total number of runs.", min=1)
     ] = _DEFAULT_ATTEMPTS,
     max_memory: MaxMemoryOption = None,
     max_runtime: MaxRuntimeOption = None,
@@ -139,7 +139,7 @@ def _submit(directory: str, request: Request, *, is_corrected: bool) -> Launched
         return submission.submit(directory, request, on_wait=say)
     except TorcError:
         if is_corrected:
-            say("the corrections are saved; what follows kept the next run from being submitted")
+            say("the corrections are saved, but the next run was not submitted:")
         raise
 
 
@@ -194,7 +194,7 @@ def _said(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *,
         walltime = f" -t {planned.walltime}" if planned.walltime else ""
         return f"Corrected. Submit it: torc submit {workflow_id}{walltime}"
     others = len(planned.recovery.unfinished) - len(planned.recovery.helped)
-    again = f"{others} of them that this does not help run again too.\n" if others else ""
+    again = f"{others} of them run again too, although that does not help them.\n" if others else ""
     return (
         f"Run {launched.run_id} of at most {planned.max_attempts}: {launched.job_count} jobs in "
         f"{launched.allocation}\n{again}Watch it: torc workflows status {workflow_id} --wait"

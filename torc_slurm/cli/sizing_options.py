@@ -45,7 +45,7 @@ LargestFactorOption = Annotated[
     float, typer.Option("--largest-factor", metavar="X", help="Raise nothing by more than this at once.")
 ]
 ExplainOption = Annotated[
-    bool, typer.Option("--explain", help="Say the reason for every adjustment, and for every other that was not made.")
+    bool, typer.Option("--explain", help="Show the reason for every change and for every request that stays.")
 ]
 
 
@@ -130,4 +130,4 @@ def say_what_is_missing(found: SizingFacts) -> None:
     if found.collected.unanswered:
         say("accounting did not answer for every allocation; this answer uses only what the nodes wrote")
     if found.active_run is not None:
-        say(f"run {found.active_run.run_id} is active: what its jobs have not ended yet does not count")
+        say(f"run {found.active_run.run_id} is active: its unfinished jobs do not count")

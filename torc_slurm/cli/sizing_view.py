@@ -167,7 +167,7 @@ def _edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:
     """The diff of a workflow file, and whether it was written."""
     lines = [printable(line) for line in edit.diff.splitlines()]
     written = f"{edit.target} {'would be' if dry_run else 'was'} written"
-    lines.append(written if lines or edit.source != edit.target else f"{edit.source} says so already")
+    lines.append(written if lines or edit.source != edit.target else f"{edit.source} has these values already")
     return lines
 
 
@@ -175,8 +175,8 @@ def savings_answer(workflow_id: int | None, run_id: int | None, rows: Sequence[S
     """One row per requirement, and the workflow's total."""
     items = [saving_item(each) for each in rows]
     notes = [
-        "Requested: held while jobs ran. Lost: of that by attempts that did not complete. After: the same work after",
-        f"correction. Reserved: the requests for their whole run time, once per job. {NOT_KNOWN} is not measured.",
+        "Requested: for the time that jobs ran. Lost: the part of attempts that did not complete. After: the same work",
+        f"after correction. Reserved: for their whole run time, once per job. {NOT_KNOWN} is not measured.",
     ]
     if rows[-1].unmeasured_attempts:
         notes.append(f"{rows[-1].unmeasured_attempts} attempts have no figures: they count as requested, not as used.")

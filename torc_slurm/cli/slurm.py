@@ -249,7 +249,7 @@ def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) 
     from torc_slurm.usecases.epilog import Allocation, record_accounting
 
     if os.path.exists(directory) and not os.path.isdir(directory):
-        return [f"{directory} is a file, not an output directory; give your job's own by --output-dir"]
+        return [f"{directory} is a file, not an output directory; give your job's own --output-dir"]
     allocation = Allocation.from_environment(os.environ)
     report = record_accounting(directory, allocation, backend=backend_of(backend))
     if report.note is not None:

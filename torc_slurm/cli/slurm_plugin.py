@@ -30,7 +30,8 @@ def build(
     context: typer.Context,
     prefix: Annotated[str, typer.Option(metavar="DIR", help="Install into DIR/lib/torc-slurm.")],
     torc_step: Annotated[
-        str | None, typer.Option(metavar="PATH", help="What the plugin calls.", show_default="this installation's")
+        str | None,
+        typer.Option(metavar="PATH", help="The torc-step that the plugin calls.", show_default="this installation's"),
     ] = None,
     slurm_include: Annotated[
         str | None, typer.Option(metavar="DIR", help="The directory that contains slurm/spank.h.")
@@ -55,7 +56,7 @@ def build(
         f"built for Slurm {built.slurm_version}: {built.plugin}",
         f"it calls {built.torc_step}",
         "",
-        "Put both where all nodes see them under the same paths, and add to plugstack.conf on all of them:",
+        "Copy both to the same paths on all nodes, and add this line to plugstack.conf on all of them:",
         "",
         f"  {built.plugstack_line}",
         "",

@@ -103,13 +103,15 @@ def open_main(
 
 def _no_directory(output_dir: str) -> InputError:
     if os.path.exists(output_dir):
-        return InputError(f"{output_dir} is a file, not an output directory; give that of your jobs by --output-dir")
+        return InputError(
+            f"{output_dir} is a file, not an output directory; give your jobs' directory with --output-dir"
+        )
     message = f"there is no output directory {output_dir}"
     parent = os.path.dirname(output_dir)
     for above in (parent, os.path.dirname(parent)):  # the user is inside an output directory
         if any(os.path.exists(os.path.join(above, name)) for name in (MAIN_DATABASE_NAME, RESOURCE_DIR)):
             return InputError(f"{message}, but {above} is one; give it: --output-dir {_short(above)}")
-    return InputError(f"{message}; give that of your jobs by --output-dir")
+    return InputError(f"{message}; give your jobs' directory with --output-dir")
 
 
 def _short(directory: str) -> str:
@@ -251,7 +253,7 @@ def _unusable(path: str, error: Exception) -> DatabaseError:
 
 def _damaged(path: str, why: str) -> DatabaseError:
     return DatabaseError(
-        f"{path} cannot be used: it is damaged ({why}); move it away, and torc slurm collect makes it again from the "
+        f"{path} cannot be used: it is damaged ({why}); move it away, and torc slurm collect rebuilds it from the "
         "node files, without the workflows' own rows"
     )
 

@@ -137,8 +137,8 @@ def _update(connection: sqlite3.Connection, decision: Decision) -> None:
     done = connection.execute(_UPDATES[decision.resource], (decision.new, number, decision.original))
     if done.rowcount != 1:
         raise DatabaseError(
-            f"{decision.requirement.name} no longer asks for {decision.original} ({decision.resource.value}): somebody "
-            "else has changed it; nothing was saved, correct again"
+            f"{decision.requirement.name} no longer asks for {decision.original} ({decision.resource.value}): another "
+            "command changed it; nothing was saved; correct again"
         )
 
 

@@ -71,7 +71,7 @@ def _copy_unchanged(path: str, copy: str) -> str:
             _copy(path + JOURNAL_SUFFIX, copy + JOURNAL_SUFFIX)
         if fingerprint(path) == before:
             return before
-    raise NodeFileBusy(f"{path} is being written just now; collect again later")
+    raise NodeFileBusy(f"{path} is being written; collect again later")
 
 
 def _copy(source: str, target: str) -> None:

@@ -215,7 +215,7 @@ def _savings(rows: Sequence[Saving]) -> Section:
         ]
         for row in rows
     ]
-    words = "What was held while jobs ran, what of it was used, and what the same work would hold after correction."
+    words = "What was requested while jobs ran, what was used, and what the same work would request after correction."
     return Section("savings", "Cost, before and after correction", [words], table=_table(titles, cells))
 
 
@@ -270,7 +270,7 @@ def _missing_section(report: Report) -> list[Section]:
     words += [f"{warning}." for warning in report.stats.warnings]
     if len(words) > _MOST_NOTES:
         words = [*words[:_MOST_NOTES], f"And {len(words) - _MOST_NOTES} more; torc slurm stats shows them."]
-    return [Section("missing", "What was not measured, and what to know", words)] if words else []
+    return [Section("missing", "What was not measured, and notes", words)] if words else []
 
 
 _COLUMNS = (

@@ -46,7 +46,7 @@ def job_lead(run: Run, job: Job) -> str:
     ]
     words = ", ".join(filter(None, asked))
     per_node = " on each node" if len(job.last.parts) > 1 else ""
-    return f"{run.title}. " + (f"Asked for {words}{per_node}." if words else "What it asked for is not known.")
+    return f"{run.title}. " + (f"Asked for {words}{per_node}." if words else "Its request is unknown.")
 
 
 def attempts_table(measured: Sequence[Measured], job: Job) -> Table:
@@ -93,12 +93,12 @@ def job_notes(job: Job, measured: Sequence[Measured], shown: Sequence[Measured])
     notes = []
     full, kept = sum(len(each.series) for each in measured), sum(len(each.series) for each in shown)
     if kept < full:
-        notes.append(f"{full:,} samples are drawn as {kept:,} points: of each stretch its highest and its lowest.")
+        notes.append(f"{full:,} samples are drawn as {kept:,} points: of each part the highest and the lowest.")
     attempts = [attempt for attempt in job.attempts for _ in attempt.parts]
     for attempt, each in zip(attempts, measured, strict=True):
         if not len(each.series):
             notes.append(f"No samples from {each.part.node}: {HOW_TO_GET_A_SERIES}.")
         if not each.part.has_ended:
-            perhaps = "it still ran, or " if _may_run(attempt) else "it "
-            notes.append(f"No end was recorded on {each.part.node}: {perhaps}was killed with no warning.")
+            perhaps = "it still ran, or was" if _may_run(attempt) else "it was"
+            notes.append(f"No end was recorded on {each.part.node}: {perhaps} killed without warning.")
     return notes

@@ -191,7 +191,7 @@ def make_directory(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise TorcError(f"{path} cannot be made: {error.strerror}; give another place by -o") from error
+        raise TorcError(f"{path} cannot be made: {error.strerror}; give another path with -o") from error
 
 
 def _write_plotly(wanted: Wanted) -> None:
@@ -268,9 +268,9 @@ def allocation_page(overview: Overview, prefix: str) -> Page:
 
 def packing_notes(overview: Overview) -> list[str]:
     """Notes on the figures of nodes."""
-    notes = ["Each point stands for a 400th of the time: CPU is its mean, memory the highest in it."]
+    notes = ["Each point covers 1/400 of the time: CPU is its mean, memory the highest in it."]
     if all(overview.on_nodes.capacity_of(node).cpus is None for node in overview.loads):
-        notes.append("What there was on the nodes is not known: a workflow's run tells it, or Slurm's accounting.")
+        notes.append("The nodes' capacity is unknown: a workflow's run records it, or Slurm's accounting.")
     if overview.alone is not None and len(overview.alone) < len(overview.run.jobs):
         notes.append(
             f"Of {counted(len(overview.run.jobs), overview.run.word)} lines and bars show {len(overview.alone)}: those "
@@ -279,7 +279,7 @@ def packing_notes(overview: Overview) -> list[str]:
         )
     more = len(overview.on_nodes.nodes) - MOST_NODES
     if more > 0:
-        notes.append(f"{counted(more, 'more node')} not drawn by themselves.")
+        notes.append(f"{counted(more, 'more node')} not drawn individually.")
     return notes
 
 
@@ -305,7 +305,7 @@ def _write_bytes(path: str, content: bytes) -> int:
         os.replace(draft, path)
     except OSError as error:
         _remove(draft)
-        raise TorcError(f"{path} cannot be written: {error.strerror}; give another place by -o") from error
+        raise TorcError(f"{path} cannot be written: {error.strerror}; give another path with -o") from error
     return len(content)
 
 

@@ -52,11 +52,11 @@ def max_rss_cause(item: Row, slurm: float, own: float) -> Cause:
     if slurm > own:
         return _lost(item) or _slurm_has_more(item, slurm, own)
     if item["state"] == "OUT_OF_MEMORY":
-        return Cause(KILLED, "MaxRSS is what Slurm had seen before the kernel killed")
+        return Cause(KILLED, "MaxRSS is what Slurm saw before the kernel killed")
     if _at_least(item, "task_count") > _at_least(item, "measured_node_count"):
         return Cause(LARGEST_TASK, "MaxRSS is of the largest task, the peak of all tasks on the largest node")
     charged = _not_charged(item, own) if str(item["gather_type"]).endswith("cgroup") else None
-    return charged or _not_resident(item, own) or Cause(SPIKE, f"{_polls(item)} and does not see what comes between")
+    return charged or _not_resident(item, own) or Cause(SPIKE, f"{_polls(item)} and misses what comes between")
 
 
 def _polls(item: Row) -> str:
@@ -78,7 +78,7 @@ def _slurm_has_more(item: Row, slurm: float, own: float) -> Cause:
             slurm - own,
             f"MaxRSS of Slurm {item['slurm_version'] or '(version not known)'} can include page cache",
         )
-    return Cause(SPIKE, "Slurm's polling met a moment between two samples of the wrapper's")
+    return Cause(SPIKE, "Slurm polled between two samples of the wrapper")
 
 
 def _counts_page_cache(item: Row) -> bool:
@@ -126,13 +126,13 @@ def cgroup_peak_cause(item: Row, ceiling: float, own: float) -> Cause:
     return _cache_or_spike(item, ceiling - own, "the cgroup's high-water mark includes page cache")
 
 
-_SEEN_BY_THE_KERNEL = Cause(SPIKE, "the kernel's high-water mark of one process has it, no sample does")
+_SEEN_BY_THE_KERNEL = Cause(SPIKE, "the kernel's high-water mark of one process includes it, but no sample does")
 
 
 def _at_most(item: Row) -> Cause | None:
     if item["peak_memory_source"] != "wait4_at_most":
         return None
-    return Cause(UPPER_BOUND, "of a step so short and small nothing but an upper bound of its peak is known")
+    return Cause(UPPER_BOUND, "the step was so short and small that only an upper bound of its peak is known")
 
 
 def _not_charged(item: Row, own: float) -> Cause | None:
@@ -178,27 +178,29 @@ def disk_cause(item: Row, slurm: float, own: float) -> Cause:
     if slurm > own:
         return _lost(item) or _more_io(item, slurm - own)
     if reads_first_process(item):
-        return Cause(FIRST_PROCESS, f"{item['gather_type']} reads each task's first process alone, here torc-step")
-    return Cause(SPIKE, f"{_polls(item)}, and what a process did after the last look is lost with it")
+        return Cause(FIRST_PROCESS, f"{item['gather_type']} reads only each task's first process, here torc-step")
+    return Cause(SPIKE, f"{_polls(item)}, and misses what a process did after the last poll")
 
 
 def _more_io(item: Row, excess_bytes: float) -> Cause:
     starts, nodes = max(1.0, _at_least(item, "task_count")), max(1.0, _at_least(item, "node_count"))
     looks = _MONITOR_IO_PER_SECOND * _at_least(item, "exec_time_seconds") * nodes
     if excess_bytes <= _MONITOR_IO_BYTES * starts + looks:
-        return Cause(MONITOR, "what torc-step itself reads, above all while it starts, is counted for the step")
+        return Cause(MONITOR, "Slurm also counts what torc-step itself reads, mostly while it starts")
     return Cause(NOT_KNOWN, "no cause is known")
 
 
 def cpu_cause(item: Row, slurm: float, own: float) -> Cause:
     """Why Slurm's TotalCPU differs from the CPU time that the wrapper counted."""
     if item["backend"] == "pyslurm" and abs(slurm - own) <= 2:
-        return Cause(WHOLE_SECONDS, "pyslurm has whole seconds, user and system each cut")
+        return Cause(WHOLE_SECONDS, "pyslurm has whole seconds, user and system each truncated")
     if slurm > own:
         return _lost(item) or _more_cpu(item, slurm - own)
     if item["exit_signal"] or item["return_signal"] or item["state"] == "OUT_OF_MEMORY":
-        return Cause(KILLED, "of a step that a signal ended Slurm can miss the children's CPU time")
-    return Cause(NOT_WAITED, f"Slurm counts processes that were waited for; the wrapper's is by {item['cpu_source']}")
+        return Cause(KILLED, "if a signal ended the step, Slurm can miss its children's CPU time")
+    return Cause(
+        NOT_WAITED, f"Slurm counts only processes that were waited for; the wrapper's source is {item['cpu_source']}"
+    )
 
 
 def _more_cpu(item: Row, excess_seconds: float) -> Cause:
@@ -206,14 +208,14 @@ def _more_cpu(item: Row, excess_seconds: float) -> Cause:
     looks = _MONITOR_CPU_SHARE * _at_least(item, "exec_time_seconds") * max(1.0, _at_least(item, "node_count"))
     recorded = _at_least(item, "monitor_cpu_seconds")  # 0.2 to 0.9 s on a slow or loaded machine: the start of Python
     if excess_seconds <= recorded + _MONITOR_CPU_SECONDS * starts + looks:
-        return Cause(MONITOR, "torc-step's own CPU time, above all its start, is counted for the step")
+        return Cause(MONITOR, "Slurm also counts torc-step's own CPU time, mostly its start")
     return Cause(NOT_KNOWN, "no cause is known")
 
 
 def absent_cause(item: Row) -> Cause:
     """Why Slurm lacks a figure that the wrapper has."""
     if item["slurm_job_id"] is None:
-        return Cause("outside Slurm", "recorded outside Slurm, which knows nothing of it")
+        return Cause("outside Slurm", "recorded outside Slurm")
     status = "not asked" if item["status"] is None else str(item["status"])
     name = {"missing": RECORD_LOST, "partial": "not polled"}.get(status, status)
     return Cause(name, str(item["reason"] or "Slurm gave no figure"))

@@ -62,7 +62,7 @@ _STORED_COLUMNS = tuple(name for name in ITEM_COLUMNS if name in _SOURCES)
 _MOST_PLACES = 4
 _NULLABLE_FIGURES = _REFERENCE[:5]
 NO_ROW = "none"  # instead of a status, if there is no accounting row
-OUTSIDE_SLURM = "recorded outside Slurm, which knows nothing of it"
+OUTSIDE_SLURM = "recorded outside Slurm"
 NOT_ASKED = "accounting was not asked (--no-accounting)"
 
 

@@ -255,7 +255,7 @@ class Run:
         """Run the recovery script, if there is one, and then the job again, if the script succeeded."""
         job, number = attempt.job, attempt.attempt_id
         self._observer.note(
-            f"job {job.name}, attempt {number}: {outcome.reason}; it is tried again ({number} of {rule.max_retries})"
+            f"job {job.name}, attempt {number}: {outcome.reason}; torc retries it ({number} of {rule.max_retries})"
         )
         if rule.recovery_script is None:
             self._try_again(attempt, outcome, 0)
@@ -276,7 +276,7 @@ class Run:
         job = attempt.job
         if script_status or self._stopped is not None:
             why = f"the recovery script failed with exit code {script_status}" if script_status else "torc was stopped"
-            ended = Outcome(outcome.state, outcome.return_code, f"{outcome.reason}; not tried again: {why}")
+            ended = Outcome(outcome.state, outcome.return_code, f"{outcome.reason}; not retried: {why}")
             self._settle(job, ended, None)
         else:
             self._attempts[job.job_id] = attempt.attempt_id + 1
@@ -377,5 +377,5 @@ class Run:
 def _without(outcome: Outcome, missing: list[str] | Exception) -> Outcome:
     """The outcome of a job that exited 0, after checking its files."""
     if isinstance(missing, Exception):
-        return Outcome(FAILED, outcome.return_code, f"it exited 0, and its files could not be looked for: {missing}")
+        return Outcome(FAILED, outcome.return_code, f"it exited 0, but its files could not be checked: {missing}")
     return Outcome(FAILED, outcome.return_code, missing_words(missing)) if missing else outcome

@@ -302,7 +302,7 @@ class SrunLauncher:
 
         def learnt(found: dict[str, str] | Exception) -> None:
             if isinstance(found, Exception):
-                self._note(f"which steps run is not known: {found}")
+                self._note(f"cannot list the running steps: {found}")
                 return
             owed = {found[name]: step for name, step in names.items() if name in found and step.to_be_ended}
             for step_id, step in owed.items():

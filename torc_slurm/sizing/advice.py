@@ -133,8 +133,8 @@ def _memory_after_kill(killed: Sequence[JobUse], requested: int, current: str) -
     suggested = 2 * (requested if peak is None else max(requested, int(peak)))
     reached = f" after reaching at least {format_memory(peak)}" if peak else ""
     reason = (
-        f"{_count(killed, 'job')} killed for memory at {format_memory(requested)}{reached}; what it needs is not "
-        "known, so double the request once and look again."
+        f"{_count(killed, 'job')} killed for memory at {format_memory(requested)}{reached}; its need is unknown, "
+        "so double the request once and check again."
     )
     return Advice(MEMORY, current, slurm_memory(suggested), reason[0].upper() + reason[1:], MEDIUM, True)
 
@@ -231,8 +231,8 @@ def _time(jobs: Sequence[JobUse]) -> Advice | None:
     if ended:
         suggested = rounded_time(Decimal(2) * exact(limit))
         reason = (
-            f"{_count(ended, 'job')} ended by the time limit of {format_run_time(limit)}; what it needs is not "
-            "known, so double the limit once and look again."
+            f"{_count(ended, 'job')} ended by the time limit of {format_run_time(limit)}; its need is "
+            "unknown, so double the limit once and check again."
         )
         if all(_was_idle(job) for job in ended):
             reason += " It used almost no CPU: find out first what it waited for."

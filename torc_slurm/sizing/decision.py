@@ -86,7 +86,7 @@ def decide(
     evidence = tuple(each for job in jobs for each in _evidence(job, resource))
     case = _Case(requirement, tuple(jobs), resource, options, evidence, num_cpus or requirement.request.num_cpus)
     if case.now is None:
-        return case.kept("nothing is asked for")
+        return case.kept("nothing is requested")
     if not evidence:
         return case.kept(_why_nothing(jobs, resource))
     return case.decide()
@@ -133,7 +133,7 @@ class _Case:
             return self.kept(self._fits())
         helped = [each for each in causes if self._would_help(result.amount, each)]
         if result.amount <= (self.now or 0) or not helped:
-            return self.kept(f"{self._told(causes[0])}, but {'; '.join(result.notes)}: it cannot be asked for")
+            return self.kept(f"{self._told(causes[0])}, but {'; '.join(result.notes)}: it cannot be requested")
         return self._changed(UP, result.amount, self._told(helped[0]), result.notes)
 
     def _would_help(self, amount: int, cause: Evidence) -> bool:
@@ -171,7 +171,7 @@ class _Case:
         return "" if peak == cause.used else f" (measured peak {format_memory(peak)})"
 
     def _not_known_hung(self, attempt: Attempt) -> str:
-        return "" if attempt.hung is not None else " (whether it hung is not known: granularity time_series tells)"
+        return "" if attempt.hung is not None else " (unknown whether it hung: granularity time_series would show it)"
 
     # --- less ------------------------------------------------------------------------------------------------------
 
@@ -180,17 +180,19 @@ class _Case:
             return self.kept("; ".join((self._fits(), *notes)))
         unsure = list(self._unsure())
         if unsure:
-            return self.kept(f"less would do for what is known, but {_some(unsure)}")
+            return self.kept(f"the known figures would allow less, but {_some(unsure)}")
         if not self.options.downsize:
-            return self.kept(f"{write_amount(amount, self.resource)} would do; downsizing is off (--no-downsize)")
+            return self.kept(
+                f"{write_amount(amount, self.resource)} would be enough; downsizing is off (--no-downsize)"
+            )
         most = max(self.evidence, key=lambda each: each.used)
-        return self._changed(DOWN, amount, f"all completed, and {self._told(most)}, the most of all", notes)
+        return self._changed(DOWN, amount, f"all completed; largest use: {self._told(most)}", notes)
 
     def _unsure(self) -> Iterator[str]:
         for job in self.jobs:
             last = job.last_telling()
             if last is None:
-                yield f"{_name(job)} has not run to an end"
+                yield f"{_name(job)} has no attempt that shows what it needs"
             elif self.resource is Resource.runtime and last.hung and last.outcome is not Outcome.completed:
                 yield _hung(job, last)
             elif last.outcome is not Outcome.completed:
@@ -243,7 +245,7 @@ def _why_nothing(jobs: Sequence[Job], resource: Resource) -> str:
     if not jobs:
         return "no job uses it"
     if not any(job.telling for job in jobs):
-        return "none of its jobs has run to an end that says anything"
+        return "none of its jobs has an attempt that shows what it needs"
     hung = _hung_jobs(jobs)
     if resource is Resource.runtime and hung:
         return f"{_some(hung)}: more time would not help"
@@ -263,7 +265,7 @@ def _hung(job: Job, attempt: Attempt) -> str:
 
 def _end(attempt: Attempt) -> str:
     if attempt.outcome is Outcome.out_of_time and not attempt.ran_to_its_limit:
-        return "was ended with its allocation, before its own time was up"
+        return "was ended with its allocation, before its own limit"
     return attempt.outcome.value if attempt.outcome is Outcome.failed else f"was {attempt.outcome.value}"
 
 

@@ -127,7 +127,7 @@ class _Outlook:
         cause, last = self.causes[job.job_id], _last(job)
         assert last is not None
         if cause is Cause.lost:
-            return Unfinished(job, cause, True, f"it was {last.status}, for no reason of its own")
+            return Unfinished(job, cause, True, f"it was {last.status} from outside")
         if cause is Cause.failed:
             ended = "by itself" if last.return_code is None else f"with exit code {last.return_code}"
             again = "it runs again" if self.retry_failed else _NO_HELP
@@ -137,15 +137,15 @@ class _Outlook:
 
     def _raised(self, job: Job, last: Attempt, resource: Resource) -> tuple[bool, str]:
         if cut_short(last, resource):
-            return True, "its allocation ended before its own time was up"
+            return True, "its allocation ended before its own limit"
         decision = self._decision(job, resource)
         if decision is None:
-            return False, f"it asks for no {resource.name} of its own: give it resource_requirements"
+            return False, f"it asks for no {resource.name} : give it resource_requirements"
         if decision.direction == UP:
             return True, f"{decision.original} -> {decision.new}"
         before, now = asked(last.request, resource), asked(decision.requirement.request, resource)
         if before is not None and now is not None and now > before:
-            return True, f"it was given more since: {_written(last.request, resource)} -> {decision.original}"
+            return True, f"its request was raised since: {_written(last.request, resource)} -> {decision.original}"
         return False, decision.reason
 
     def _decision(self, job: Job, resource: Resource) -> Decision | None:

@@ -211,7 +211,7 @@ def _remedy(error: TorcError) -> str:
         return f"then {ASK_AGAIN}"
     if isinstance(error, ParseError):
         return "please report this, with the version of Slurm"
-    return f"where accounting answers, {ASK_AGAIN}"
+    return f"once accounting answers, {ASK_AGAIN}"
 
 
 class _Context:

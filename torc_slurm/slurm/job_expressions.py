@@ -58,7 +58,9 @@ def parse_jobs(expressions: Iterable[str]) -> list[JobName]:
         for job in _jobs_of(expression):
             found[job] = None
             if len(found) > MOST_JOBS:
-                raise InputError(f"more than {MOST_JOBS:,} jobs are named; name fewer, or choose by --since and --name")
+                raise InputError(
+                    f"more than {MOST_JOBS:,} jobs are named; name fewer, or select them with --since and --name"
+                )
     return list(found)
 
 
@@ -100,7 +102,7 @@ def _tasks(match: re.Match[str], whole: str) -> Iterator[JobName]:
             task = _TASK_PART.fullmatch(part)
             if task is None:
                 raise InputError(
-                    f"{printable(whole, 80)!r}: {part!r} is no array task; write 123_[1-5,9] or 123_[0-9:3]"
+                    f"{printable(whole, 80)!r}: {part!r} is not an array task; write 123_[1-5,9] or 123_[0-9:3]"
                 )
             for number in _numbers(task[1], task[2] or task[1], task[3] or "1", whole):
                 yield JobName(job_id, number)
@@ -119,7 +121,7 @@ def _numbers(first: str, last: str, step: str, whole: str) -> range:
 def _checked_id(text: str, whole: str, least: int = 1) -> int:
     number = int(text)
     if not least <= number <= _LARGEST_ID:
-        raise InputError(f"{printable(whole, 80)!r}: {text} is no job id; {_EXAMPLES}")
+        raise InputError(f"{printable(whole, 80)!r}: {text} is not a job id; {_EXAMPLES}")
     return number
 
 

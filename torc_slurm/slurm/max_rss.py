@@ -48,7 +48,7 @@ def max_rss_meaning(facts: SlurmFacts) -> MaxRssMeaning:
     if gather == "linux":
         return _of_processes(facts, interval)
     if gather != "cgroup" or version is None:
-        text = "what Slurm's MaxRSS is on this cluster is not known (no answer from scontrol show config)"
+        text = "the meaning of MaxRSS on this cluster is unknown (no answer from scontrol show config)"
         return MaxRssMeaning(text, True, True, interval, is_known=False)
     if version < _V2_FROM or _plugin(facts) == "v1":
         return _of_cgroup_v1(version, interval)

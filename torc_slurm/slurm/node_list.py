@@ -31,7 +31,7 @@ def expand_node_list(text: str) -> tuple[str, ...]:
         if position == len(text):
             return tuple(names)
         if text[position] != ",":
-            raise ParseError(f"{text!r} is not a node list as Slurm writes them: trouble at {text[position:]!r}")
+            raise ParseError(f"{text!r} is not a node list as Slurm writes them: error at {text[position:]!r}")
         position += 1
 
 

@@ -35,7 +35,7 @@ STATISTICS_ATTRIBUTES = tuple(field.pyslurm for field in FIELDS.values() if fiel
 _NO_VALUE = frozenset({0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFE, 0xFFFFFFFFFFFFFFFF})
 _NO_VALUE_AS_SIGNAL = 0xFFFFFFFE & 0x7F
 _NO_LIMIT = (None, "PartitionLimit", "UNLIMITED")
-_REMEDY = "use the sacct backend, or install the pyslurm whose version is that of this Slurm"
+_REMEDY = "use the sacct backend, or install the pyslurm for this version of Slurm"
 
 Snapshot = Mapping[str, Any]
 
@@ -82,7 +82,7 @@ def parse(text: str) -> list[AccountingRecord]:
             raise TypeError("no list")
         return rows_from_snapshots(snapshots)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ParseError(f"what pyslurm's process said is not understood ({error}): {text[:80]!r}") from error
+        raise ParseError(f"pyslurm's process printed something unexpected ({error}): {text[:80]!r}") from error
 
 
 # --- attribute objects to plain data, in the child -----------------------------------------------------------

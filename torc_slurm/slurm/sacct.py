@@ -257,7 +257,7 @@ class _RecordReader:
             if cells[number]:
                 _read_tres(cells[number], items, values, odd)
         if odd:
-            values[_REASON] = f"not used, as sacct printed what is no such figure: {', '.join(dict.fromkeys(odd))}"
+            values[_REASON] = f"ignored, because sacct printed no valid value: {', '.join(dict.fromkeys(odd))}"
         return AccountingRecord._make(values)
 
 

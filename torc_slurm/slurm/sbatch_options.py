@@ -59,9 +59,9 @@ def overridden(scheduler: Scheduler, overrides: Overrides) -> Scheduler:
     """
     given = {name: value for name, value in overrides._asdict().items() if value is not None}
     if "nodes" in given and given["nodes"] < 1:
-        raise InputError(f"{given['nodes']} nodes cannot be asked for; give 1 or more")
+        raise InputError(f"{given['nodes']} nodes cannot be requested; give 1 or more")
     if "walltime" in given and limit_seconds(given["walltime"]) == 0:
-        raise InputError("a time limit of 0 cannot be asked for; give more")
+        raise InputError("a time limit of 0 cannot be requested; give more")
     return dataclasses.replace(scheduler, **given)
 
 

@@ -74,7 +74,7 @@ def read_script(text: str, source: str) -> Script:
         InputError: it has no first line ``#!…``, which sbatch demands, or describes a heterogeneous job.
     """
     if not text.startswith("#!"):
-        raise InputError(f"{source} is no batch script: its first line does not begin with #!")
+        raise InputError(f"{source} is not a batch script: its first line does not begin with #!")
     options: list[Option] = []
     position = insert_at = 0
     for number, line in enumerate(_LINE.findall(text)):

@@ -91,4 +91,4 @@ def states_of_status(status: str) -> tuple[str, ...]:
 
 def described(state: str) -> str:
     """The state to show; an unknown one is marked as unknown."""
-    return state if is_known(state) else f"{state} (a state unknown to torc, taken as not ended)"
+    return state if is_known(state) else f"{state} (unknown to torc; treated as not ended)"

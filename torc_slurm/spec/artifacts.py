@@ -126,7 +126,7 @@ def _not_ours(text: str, match: re.Match[str]) -> str:
     kinds = [f"{kind}.{direction}" for kind in _SINGULAR for direction in _DIRECTIONS]
     meant = nearest(match[1].rpartition(".")[0], kinds)
     raise InputError(
-        f"{match[0]} is defined by nothing: torc knows ${{files.input.NAME}}, ${{files.output.NAME}} and the same of "
+        f"{match[0]} is not defined: torc knows ${{files.input.NAME}}, ${{files.output.NAME}} and the same of "
         f"datasets and user_data, and a variable of bash has no dot in its name{meant}"
     )
 
@@ -170,7 +170,7 @@ def names_of(found: Iterator[NamedPath | tuple[int, str]]) -> tuple[list[NamedPa
         if not isinstance(each, NamedPath):
             problems.append(each)
         elif each.name in first:
-            problems.append((each.source, f"there are two named {each.name!r}; a name must hold every parameter"))
+            problems.append((each.source, f"there are two named {each.name!r}; a name must contain every parameter"))
         else:
             first[each.name] = each.source
             named.append(each)

@@ -140,7 +140,7 @@ class _Reader:
         """
         next(self._events)
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            raise DocumentError(1, "there is nothing in it")
+            raise DocumentError(1, "it is empty")
         value = self._value(next(self._events), 0)
         next(self._events)
         following = next(self._events)

@@ -89,7 +89,7 @@ class Shared:
             InputError: it has both, or the table cannot be read.
         """
         if model.parameters is not None and model.parameters_file is not None:
-            raise InputError("parameters and parameters_file stand at the top; a workflow has one or the other")
+            raise InputError("parameters and parameters_file are both at the top level; give only one")
         self._parameters = model.parameters or {}
         self._table = None if model.parameters_file is None else rows_of(model.parameters_file)
         self._of_jobs: dict[str, object] = {}
@@ -110,7 +110,9 @@ class Shared:
         for name in item.use_parameters or ():
             if name not in self._parameters:
                 known = list(self._parameters)
-                raise InputError(f"{what} uses parameter {name!r}, which is not at the top{nearest(name, known)}")
+                raise InputError(
+                    f"{what} uses parameter {name!r}, which the top level does not declare{nearest(name, known)}"
+                )
             given[name] = self._parameters[name]
         given |= item.parameters or {}
         if item.parameters is not None and not given:
@@ -129,7 +131,7 @@ class Shared:
         if item.parameters_file is not None:
             return rows_of(item.parameters_file)
         if self._table is None:
-            raise InputError(f"{what} has use_parameters_file, and there is no parameters_file at the top")
+            raise InputError(f"{what} has use_parameters_file, but the top level has no parameters_file")
         return self._table
 
     def _meant_by_braces(self, name: str) -> dict[str, object]:

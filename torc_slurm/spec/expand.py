@@ -141,7 +141,7 @@ def _same_names(model: WorkflowModel, drafts: Sequence[JobDraft]) -> Iterator[Pr
         if name in first and source not in told:
             told.add(source)
             has_parameters = model.jobs[source].model_fields_set & {"parameters", "use_parameters", "parameters_file"}
-            remedy = "; its name must hold every parameter, in braces" if has_parameters else ""
+            remedy = "; its name must contain every parameter, in braces" if has_parameters else ""
             yield Problem(("jobs", source, "name"), f"there are two jobs named {name!r}{remedy}")
         first.setdefault(name, source)
 

@@ -85,7 +85,7 @@ def parse_kdl(text: str) -> Value:
         line, problem = places.unfinished or (_line_of_error(text, places.top), str(error))
         raise DocumentError(line, f"not KDL: {problem}") from None
     if not document.nodes:
-        raise DocumentError(1, "there is nothing in it")
+        raise DocumentError(1, "it is empty")
     return _object(document.nodes, places.top, 1, parent="")
 
 

@@ -47,7 +47,7 @@ def _granularity(value: Any) -> Any:  # noqa: ANN401 - any value of a document
 def _sigterm(value: str) -> str:
     if value.upper() not in _SIGNALS:
         raise ValueError(
-            "cannot be chosen: jobs are told to end by SIGTERM; have the command trap TERM, and leave it out"
+            "cannot be chosen: torc ends jobs with SIGTERM; trap TERM in the command, and leave the key out"
         )
     return value
 

@@ -56,20 +56,20 @@ def text_(value: str) -> str:
 
 def _no_nul(value: str) -> str:
     if "\0" in value:
-        raise ValueError("holds a NUL character, which no program can be given")
+        raise ValueError("contains a NUL character, which no program accepts")
     if value.isascii():
         return value
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("holds half of a character (a lone surrogate)") from None
+        raise ValueError("contains half of a character (a lone surrogate)") from None
     return value
 
 
 def command(value: str) -> str:
     size = len(value) if value.isascii() else len(value.encode())
     if size > LONGEST_COMMAND_BYTES:
-        raise ValueError(f"has {size} bytes; the kernel takes {LONGEST_COMMAND_BYTES}: put it into a script")
+        raise ValueError(f"has {size} bytes; the kernel accepts {LONGEST_COMMAND_BYTES}: put it into a script")
     return value
 
 

@@ -81,7 +81,7 @@ def wait_only(job: Job) -> tuple[int, int]:
     try:
         _, status = os.waitpid(job.pid, 0)
     except ChildProcessError:
-        say("the command's exit status is lost: 1 stands for it")
+        say("the command's exit status is lost: torc-step exits with 1")
         return 0, 1
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return number, 128 + number if number else os.WEXITSTATUS(status)

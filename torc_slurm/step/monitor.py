@@ -125,7 +125,7 @@ class Monitor:
         except OSError as error:
             if error.errno not in (errno.ECONNABORTED, errno.EAGAIN, errno.EINTR):  # the poll would return for ever
                 self._poll.unregister(self._listener.fileno())
-                self._note(f"no further task can be met ({error.strerror})")
+                self._note(f"no further task can connect ({error.strerror})")
             return
         self._sockets[socket.fileno()] = socket
         self._poll.register(socket.fileno(), select.POLLIN)

@@ -66,7 +66,7 @@ def render_script(template: str | None, values: ScriptValues, environ: Mapping[s
     except jinja2.TemplateSyntaxError as error:
         raise InputError(f"{path}:{error.lineno}: {error.message}") from error
     except Exception as error:  # a template is a program: it can fail in any way
-        raise InputError(f"{path} cannot be filled in: {error}") from error
+        raise InputError(f"{path} cannot be rendered: {error}") from error
 
 
 def _read(path: str) -> str:

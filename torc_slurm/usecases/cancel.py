@@ -34,8 +34,8 @@ def _cancel(current: Current, run: RunState) -> str:
     if not supersede(current.database.output_dir, current.workflow_id, run.run_id):
         raise TorcError(f"{what} has just begun; try again")
     with transaction(current.database.connection):
-        update_run(current.database.connection, current.workflow_id, run.run_id, status=ENDED, note="taken back")
-    return f"{what}: taken back; its script will start nothing"
+        update_run(current.database.connection, current.workflow_id, run.run_id, status=ENDED, note="withdrawn")
+    return f"{what}: withdrawn; its script will start nothing"
 
 
 def _end_processes(run: RunState, claim: Claim) -> str:
@@ -58,4 +58,4 @@ def _end(process: Process) -> bool:
     try:
         return signal_process(process)
     except PermissionError:
-        raise TorcError(f"process {process.pid} belongs to another user, who alone can end it") from None
+        raise TorcError(f"process {process.pid} belongs to another user; only that user can end it") from None

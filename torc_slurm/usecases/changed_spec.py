@@ -95,14 +95,14 @@ def words(changes: SpecChanges, *, updated: bool) -> list[str]:
     if changes.changed:
         names = _some([job.name for _, job in changes.changed])
         lines.append(
-            f"took over from {changes.path}: {names}"
+            f"updated from {changes.path}: {names}"
             if updated
             else f"{changes.path} has changed since the workflow was created: {names} would run another command; give "
-            "--update to take that over, or the file to create a new workflow"
+            "--update to apply that, or the file to create a new workflow"
         )
     if changes.completed:
         lines.append(
-            f"{_some(changes.completed)} completed with the command from before; to run it again create a new workflow "
+            f"{_some(changes.completed)} completed with the earlier command; to run it again, create a new workflow "
             "from the file"
         )
     if changes.new or changes.gone:

@@ -46,7 +46,7 @@ class Allocation:
         job = environ.get("SLURM_JOB_ID", "")
         if not job.isdecimal():
             raise InputError(
-                "torc slurm epilog belongs into a Slurm allocation (SLURM_JOB_ID is not set); "
+                "torc slurm epilog must run in a Slurm allocation (SLURM_JOB_ID is not set); "
                 "on a login node use `torc slurm collect`"
             )
         array_job, array_task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")

@@ -52,7 +52,9 @@ def too_few_nodes(scheduler: Scheduler, nodes: Sequence[Nodes]) -> tuple[str, ..
     if not nodes or scheduler.nodes <= there:
         return ()
     names = ", ".join(sorted({each.partition for each in nodes}))
-    return (f"warning: {scheduler.nodes} nodes are asked for, partition {names} has {there}; the job may wait forever",)
+    return (
+        f"warning: {scheduler.nodes} nodes are requested, but partition {names} has {there}; the job may wait forever",
+    )
 
 
 def _misfit(job: JobPlan, node_count: int, rooms: Sequence[Room]) -> Iterator[str]:

@@ -27,8 +27,8 @@ def check_inputs(plan: Plan) -> tuple[str, ...]:
     more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
     named = ", ".join(missing[:_MOST_NAMED]) + more
     if any(action.trigger in ("workflow_start", "worker_start") for action in plan.actions):
-        return (f"not there yet: {named}; jobs read it and none makes it, so an action must",)
+        return (f"missing: {named}; jobs read it and no job makes it, so an action must",)
     raise InputError(
-        f"input files that no job makes are not there in {plan.working_dir}: {named}; make them first, or name them "
+        f"input files that no job makes do not exist in {plan.working_dir}: {named}; make them first, or name them "
         "among the output_files of the job that makes them"
     )

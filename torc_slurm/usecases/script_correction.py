@@ -91,14 +91,14 @@ def _option(advice: Advice, script: Script, jobs: Sequence[JobUse]) -> tuple[str
         return _memory_option(str(advice.suggested), script)
     tasks = int(script.value("ntasks") or script.value("ntasks-per-node") or 1)
     if tasks > 1 and not any((job.task_count or 1) == tasks for job in jobs):
-        return "", "", f"CPUs were left alone: the script asks for {tasks} tasks, and no step of it ran as many"
+        return "", "", f"CPUs were not changed: the script asks for {tasks} tasks, and no step of it ran as many"
     assert advice.resource == CPUS
     return "cpus-per-task", str(max(1, int(advice.suggested) // tasks)), None
 
 
 def _memory_option(suggested: str, script: Script) -> tuple[str, str, str | None]:
     if script.value("mem-per-gpu") is not None:
-        return "", "", f"Memory was left alone: the script asks for --mem-per-gpu; --mem={suggested} would be enough"
+        return "", "", f"Memory was not changed: the script asks for --mem-per-gpu; --mem={suggested} would be enough"
     if script.value("mem-per-cpu") is None:
         return "mem", suggested, None
     cpus = int(script.value("cpus-per-task") or 1) * int(script.value("ntasks") or script.value("ntasks-per-node") or 1)
@@ -117,7 +117,7 @@ def _given_elsewhere(script: Script, jobs: Sequence[JobUse]) -> list[str]:
         return []
     options = [each for each in read_options(words) if each[0] in _SIZES]
     return [
-        f"job {latest.job_id} was submitted with --{name}={value} on the command line, which beats the script"
+        f"job {latest.job_id} was submitted with --{name}={value} on the command line, which overrides the script"
         for name, value in options
         if script.value(name) != value
     ]

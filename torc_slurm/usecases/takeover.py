@@ -49,7 +49,7 @@ def take_run(
     found = read_claim(plan.output_dir, plan.workflow_id, plan.run_id)
     if found is not None and found.purpose == SUPERSEDED:
         raise RunTakenError(
-            f"run {plan.run_id} of workflow {plan.workflow_id} was taken back by torc submit or torc workflows cancel; "
+            f"run {plan.run_id} of workflow {plan.workflow_id} was withdrawn by torc submit or torc workflows cancel; "
             f"to run what is left: torc submit {plan.workflow_id}"
         )
     while True:
@@ -150,4 +150,4 @@ def _completed(plan: Plan, paths: list[str]) -> set[int]:
     try:
         return completed_jobs(paths, plan.workflow_id)
     except (DatabaseError, OSError) as error:
-        raise DatabaseError(f"which jobs are completed is not known: {error} (or move the file away)") from error
+        raise DatabaseError(f"cannot tell which jobs are completed: {error} (or move the file away)") from error
