@@ -126,7 +126,7 @@ static int check_option(int val, const char *text, int remote)
 static struct spank_option torc_option = {
 	.name = "torc",
 	.arginfo = GRAMMAR,
-	.usage = "measure each step's CPU, memory and I/O with torc-step (see: torc slurm stats)",
+	.usage = "measure each step's CPU, memory and I/O with torc-step (see: torc stats)",
 	.has_arg = 2, /* the value may be left out */
 	.val = 0,
 	.cb = check_option,

@@ -2,6 +2,7 @@
 
 TorcError                    could not be done: exit status 1
 ├── InputError               the user's input is wrong: exit status 2
+│   ├── UnwritableError      it names a place that cannot be written
 │   └── ProblemsError        wrong in several places: one line for each
 │       ├── SpecError        a workflow file is wrong
 │       └── MisfitError      jobs that never fit the allocation
@@ -15,6 +16,8 @@ TorcError                    could not be done: exit status 1
 
 from __future__ import annotations
 
+import errno
+
 
 class TorcError(Exception):
     """Base of all: ``str(error)`` is one line for the user."""
@@ -26,6 +29,15 @@ class InputError(TorcError):
     """The user's input is wrong; the message names the input and what to give instead."""
 
     exit_status = 2
+
+
+class UnwritableError(InputError):
+    """The place that the user named cannot be written; exit status 1 where another place would not be better input."""
+
+    def __init__(self, path: str, error: OSError, remedy: str) -> None:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            self.exit_status = TorcError.exit_status
+        super().__init__(f"{path} cannot be written: {error.strerror or error}; {remedy}")
 
 
 class ProblemsError(InputError):

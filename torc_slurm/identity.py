@@ -17,6 +17,7 @@ _INHERITED_IDS = ("TORC_WORKFLOW_ID", "TORC_RUN_ID", "TORC_JOB_ID", "TORC_JOB_NA
 _MOST_NODES = 1_000_000
 # Slurm's step numbers that have a name (slurm.h: SLURM_BATCH_SCRIPT, SLURM_EXTERN_CONT, SLURM_INTERACTIVE_STEP).
 SPECIAL_STEP_NUMBERS = {"batch": 0xFFFFFFFB, "extern": 0xFFFFFFFC, "interactive": 0xFFFFFFFA}
+_SPECIAL_STEP_NAMES = {number: name for name, number in SPECIAL_STEP_NUMBERS.items()}
 
 
 class StepIdentity:
@@ -97,6 +98,16 @@ class StepIdentity:
     def step_key(self) -> str:
         """Identifies the step on this node in file and socket names: ``<job>.<step>.<restart>.<node>``."""
         return f"{self.slurm_job_id}.{self.step_id}.{self.run_id}.{self.node}"
+
+
+def named_step(number: int) -> int | str:
+    """A job or step as people know it: its number, or ``batch`` where the number is Slurm's for that."""
+    return _SPECIAL_STEP_NAMES.get(number, number)
+
+
+def step_number(text: str) -> int | None:
+    """The number that `named_step` names so; None where there is none."""
+    return SPECIAL_STEP_NUMBERS.get(text) or whole_number(text)
 
 
 def node_file_of(identity: StepIdentity) -> str:
@@ -190,7 +201,7 @@ def _place_in_slurm(me: StepIdentity, environ: dict[str, str]) -> None:
         return  # salloc's shell on a login node: in an allocation, but in none of its steps
     me.parent_is_slurmstepd = _may_be_slurmstepd(os.getppid())
     me.slurm_job_id = int(job_text)
-    me.step_id = {str(number): name for name, number in SPECIAL_STEP_NUMBERS.items()}.get(step, step)
+    me.step_id = _SPECIAL_STEP_NAMES.get(whole_number(step) or 0, step)
     if environ.get("SLURM_ARRAY_JOB_ID") and environ.get("SLURM_ARRAY_TASK_ID"):
         me.slurm_array = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
 

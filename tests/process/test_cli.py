@@ -23,6 +23,7 @@ from recordings import job_of, sacct_rows, sacct_text
 
 from torc_slurm.database.main import open_copy
 from torc_slurm.database.selection import Selection, select_attempts, select_unmeasured
+from torc_slurm.identity import SPECIAL_STEP_NUMBERS
 from torc_slurm.reports.step_stats import stats_report
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
@@ -98,6 +99,18 @@ def test_json_has_one_item_per_attempt_with_the_references_names(output_dir: Pat
     assert (second["state"], second["max_rss_bytes"], second["return_code"]) == ("OUT_OF_MEMORY", None, 137)
     assert (second["job_status"], second["reason"]) == ("oom", "too short")
     assert (third["return_code"], third["exit_code"]) == (3, 3)
+
+
+def test_a_batch_step_has_its_name_and_not_slurms_number(tmp_path: Path) -> None:
+    write(tmp_path, batch(job_id=SPECIAL_STEP_NUMBERS["batch"], step_id="batch", workflow_id=None))
+    shown = ["--slurm-job-id", 7, "--output-dir", tmp_path, "--no-accounting"]
+    (item,) = items("stats", *shown, "--job-id", "batch", "-f", "json")
+    assert (item["job_id"], item["step_id"]) == ("batch", "batch")
+    for words in (["-f", "csv"], ["--all-columns"], ["--compare", "-f", "json"], ["--job-id", "5"]):
+        done = torc("stats", *shown, *words)
+        assert "batch" in done.stdout + done.stderr
+        assert str(SPECIAL_STEP_NUMBERS["batch"]) not in done.stdout + done.stderr
+    assert "'x' is not the number of a job or step, nor batch" in torc("stats", *shown, "--job-id", "x").stderr
 
 
 def test_the_format_may_stand_before_or_after_the_command(output_dir: Path) -> None:

@@ -29,7 +29,7 @@ def test_without_sacct_every_step_is_noted_as_unavailable(tmp_path: Path) -> Non
     write(tmp_path, batch(), batch(job_id=1, step_id="1", invocation="2"))
     done = epilog("--output-dir", str(tmp_path), **SLURM)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "torc: Slurm's accounting of 2 steps: 2 unavailable; see: torc slurm stats --slurm-job-id 7\n"
+    assert done.stdout == "torc: Slurm's accounting of 2 steps: 2 unavailable; see: torc stats --slurm-job-id 7\n"
     rows = json.loads(epilog("-f", "json", "--output-dir", str(tmp_path), **SLURM).stdout)["items"]
     assert [(row["step_id"], row["status"]) for row in rows] == [("0", "unavailable"), ("1", "unavailable")]
     assert not (tmp_path / "torc.db").exists()

@@ -308,8 +308,8 @@ def test_neither_files_nor_workflow_and_both(node_files: list[str], tmp_path: Pa
 def test_a_directory_that_cannot_be_written(node_files: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     answer = torc("plot-resources", *node_files, "-o", tmp_path / "file" / "plots")
-    assert answer.returncode == 1
-    assert "cannot be made" in answer.stderr
+    assert answer.returncode == 2
+    assert "cannot be written: Not a directory; give another path with -o" in answer.stderr
     assert answer.stderr.count("\n") == 1
 
 
@@ -416,8 +416,8 @@ def test_nothing_is_plotted_on_a_compute_node(tmp_path: Path) -> None:
     ("arguments", "status", "says"),
     [
         (("--plots", "nowhere"), 2, "there is no directory nowhere; --plots"),
-        (("-o", "place"), 1, "cannot be written: Is a directory; give another path with -o"),
-        (("-o", "file/report.html"), 1, "cannot be made"),
+        (("-o", "place"), 2, "cannot be written: Is a directory; give another path with -o"),
+        (("-o", "file/report.html"), 2, "cannot be written: File exists; give another path with -o"),
         (("--run-id", "7"), 2, "has no run 7"),
         (("--slurm-job-id", "8"), 2, "no record of Slurm job 8"),
     ],

@@ -296,7 +296,7 @@ def test_a_file_edited_since_is_an_error_and_nothing_is_saved(place: Place) -> N
 
 
 def test_what_cannot_be_written_is_an_error_and_nothing_is_saved(place: Place) -> None:
-    assert "cannot be written" in place.refusal("correct", "--write-spec", "-o", "no/such/place.yaml", status=1)
+    assert "cannot be written" in place.refusal("correct", "--write-spec", "-o", "no/such/place.yaml", status=2)
     assert place.requirements()["large"] == (4, "32g", "PT4H")
     assert place.answer("reports", "changes") == {"items": []}
 

@@ -68,9 +68,7 @@ def test_outside_of_slurm_only_the_records_name_on_stderr(tmp_path: Path) -> Non
     err, line = done.stderr.splitlines()
     assert err == b"err"
     path = tmp_path / "resource_utilization" / f"resource_metrics_{os.uname().nodename.partition('.')[0]}_local_1.db"
-    assert (
-        line == f"torc-step: recorded in {path}; to see it: torc slurm stats --local --output-dir {tmp_path}".encode()
-    )
+    assert line == f"torc-step: recorded in {path}; to see it: torc stats --local --output-dir {tmp_path}".encode()
 
 
 def test_the_reader_sees_the_end_when_the_job_closes_its_output(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import torc_slurm
 from torc_slurm.cli.main import app
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -66,6 +69,32 @@ def test_it_stands_in_the_document_with_all_its_options(words: tuple[str, ...]) 
     for parameter in COMMANDS[words].params:  # type: ignore[attr-defined]  # a click command, whoever vendors it
         if parameter.param_type_name == "option" and parameter.name != "help":
             assert parameter.opts[0] in document, parameter.opts[0]
+
+
+LONG_FORMS = re.compile(
+    r"torc (slurm stats|workflows (create|status|cancel|delete|correct-resources|check-resources|get)"
+    r"|reports check-resource-utilization)\b"
+)
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The texts of a module that a user may read: no docstrings, no words that a command's own help begins with."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    left_out: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            left_out.add(node.value)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("_example"):
+            left_out.update(node.args)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in left_out:
+            yield node.value
+
+
+def test_messages_name_a_command_by_its_short_form() -> None:
+    root = Path(torc_slurm.__file__).parent
+    found = [text for path in root.rglob("*.py") for text in _texts(path) if LONG_FORMS.search(text)]
+    assert not found
 
 
 def test_groups_show_their_commands() -> None:

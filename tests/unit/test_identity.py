@@ -13,9 +13,11 @@ from torc_slurm.identity import (
     StepIdentity,
     absolute_output_dir,
     identify,
+    named_step,
     node_file_of,
     step_from_cgroup,
     step_from_title,
+    step_number,
     tasks_per_node,
 )
 from torc_slurm.output_names import adhoc_node_file_name, node_file_path
@@ -108,6 +110,7 @@ def test_a_requeued_job_is_the_next_run() -> None:
 def test_steps_that_stand_for_a_name(number: str, name: str) -> None:
     me = step_of(**IN_STEP | {"SLURM_STEP_ID": number})
     assert (me.step_id, me.job_id) == (name, int(number))
+    assert (named_step(int(number)), step_number(name), named_step(4), step_number("x")) == (name, int(number), 4, None)
     assert (me.task, me.local_task_count, me.node_count) == (0, 1, 1)  # the step's variables describe another step
 
 

@@ -82,7 +82,26 @@ def test_torc_steps_figures_take_the_place_of_slurms() -> None:
     use = job_use(JOB, [step("0", 100, 200, 9000, name="torc-step", total_cpu_seconds=95.0)], [own()], POLLED)
     assert (use.peak_memory_bytes, use.peak_memory_source, use.is_measured) == (5000, "cgroup_v2", True)
     assert use.peak_cpu_percent == 200.0
-    assert use.steps[0].name == "./a.out"
+    assert use.steps[0].name == "a.out"
+
+
+@pytest.mark.parametrize(
+    ("step_id", "slurms_name", "records", "name"),
+    [
+        ("0", "torc-step", [{"command": "/usr/bin/python x.py"}], "python x.py"),
+        ("0", "fold3", [{"command": "/usr/bin/python x.py"}], "fold3"),
+        ("batch", "batch", [{"command": "./a.out", "name": "job.sh"}], "a.out"),
+        ("batch", "batch", [{"command": "a"}, {"command": "b"}], "2 commands"),
+        ("0", "torc-step", [{"command": "sh -c 'x'", "name": "train", "is_a_job": True}], "train"),
+    ],
+)
+def test_a_step_has_the_name_that_stats_gives_it(
+    step_id: str, slurms_name: str, records: list[dict[str, object]], name: str
+) -> None:
+    use = job_use(
+        JOB, [step(step_id, 100, 200, 1, name=slurms_name)], [own(step_id, **each) for each in records], POLLED
+    )
+    assert use.steps[0].name == name
 
 
 def test_not_where_torc_step_saw_only_a_part() -> None:

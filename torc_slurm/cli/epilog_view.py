@@ -49,7 +49,7 @@ def _summary(report: EpilogReport, output_dir: str) -> list[str]:
     plan = read_plan(plan_path(output_dir, workflow, max(runs)))
     records = [read_node_file(path) for path in node_files_of_run(output_dir, workflow, plan.run_id)]
     rows = summary_rows(plan, records)
-    commands = [f"torc slurm stats {workflow}    what each job used"]
+    commands = [f"torc stats {workflow}    what each job used"]
     if any(row.status != COMPLETED for row in rows):
         commands.append(f"torc submit {workflow}    run the unfinished jobs again")
     return summary_lines(f"workflow {workflow} ({plan.workflow_name}), run {plan.run_id}", rows, commands)
@@ -59,4 +59,4 @@ def _line(report: EpilogReport) -> str:
     statuses = Counter(row.status for row in report.rows)
     counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
     job = report.allocation.slurm_job_id
-    return f"torc: Slurm's accounting of {len(report.rows)} steps: {counts}; see: torc slurm stats --slurm-job-id {job}"
+    return f"torc: Slurm's accounting of {len(report.rows)} steps: {counts}; see: torc stats --slurm-job-id {job}"

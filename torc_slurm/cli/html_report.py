@@ -13,7 +13,7 @@ from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption,
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.plot import opened_run, progress_bar
 from torc_slurm.errors import InputError, TorcError
-from torc_slurm.identity import SPECIAL_STEP_NUMBERS
+from torc_slurm.identity import step_number
 
 if TYPE_CHECKING:
     import sqlite3
@@ -222,7 +222,7 @@ def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]
         address = quote(os.path.relpath(os.path.join(directory, name), here))
         if (match := _JOB_PAGE.fullmatch(name)) is not None:
             name_or_number = match[1]
-            jobs[SPECIAL_STEP_NUMBERS.get(name_or_number) or int(name_or_number)] = address
+            jobs[step_number(name_or_number) or 0] = address
         elif (other := _OTHER_PAGE.fullmatch(name)) is not None:
             others[other[1].replace("_", " ")] = address
     return jobs, others

@@ -42,7 +42,7 @@ _EXAMPLE = """\b
 Examples:
   torc seff 1234                        what a Slurm job used, and what to ask for next time
   srun torc-step -- ./a.out             in your own sbatch script: measure a step exactly
-  torc slurm stats --slurm-job-id 1234  what its steps really used
+  torc stats --slurm-job-id 1234        what its steps really used
   torc stats                            the latest thing recorded here
 """
 

@@ -12,6 +12,7 @@ import typer
 from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.errors import InputError, TorcError
+from torc_slurm.identity import named_step, step_number
 from torc_slurm.output_names import PLOTS_DIR
 
 if TYPE_CHECKING:
@@ -119,9 +120,10 @@ def _checked_prefix(prefix: str) -> str:
 
 def _numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isdecimal() for part in parts):
-        raise InputError(f"--job-ids {text!r} are not job ids; write them as 1,2,3")
-    return list(map(int, parts))
+    numbers = [number for part in parts if (number := step_number(part)) is not None]
+    if not parts or len(numbers) < len(parts):
+        raise InputError(f"--job-ids {text!r} are not job ids; write them as 1,2,3 or batch")
+    return numbers
 
 
 def _plot(paths: Sequence[str], wanted: Wanted) -> list[Written]:
@@ -206,6 +208,10 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _item(page: Written) -> dict[str, object]:
+    return page._asdict() | {"job_id": None if page.job_id is None else named_step(page.job_id)}
+
+
 def _answer(written: Sequence[Written]) -> Answer:
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Column, Table
@@ -217,7 +223,7 @@ def _answer(written: Sequence[Written]) -> Answer:
     more = len(jobs) - _MOST_NAMED
     return Answer(
         keys=["path", "kind", "job_id", "size_bytes"],
-        items=[page._asdict() for page in written],
+        items=[_item(page) for page in written],
         tables=[
             Table(
                 [Column("Page", least=30), Column("Size", right=True)],

@@ -197,5 +197,5 @@ def _said(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *,
     again = f"{others} of them run again too, although that does not help them.\n" if others else ""
     return (
         f"Run {launched.run_id} of at most {planned.max_attempts}: {launched.job_count} jobs in "
-        f"{launched.allocation}\n{again}Watch it: torc workflows status {workflow_id} --wait"
+        f"{launched.allocation}\n{again}Watch it: torc status {workflow_id} --wait"
     )

@@ -168,7 +168,7 @@ def _summary_lines(output_dir: str, plan: Plan, result: RunResult) -> Iterator[s
 
 
 def _next_commands(plan: Plan, result: RunResult) -> list[str]:
-    commands = [f"torc slurm stats {plan.workflow_id}    what each job used"]
+    commands = [f"torc stats {plan.workflow_id}    what each job used"]
     if not result.all_completed:
         commands.append(f"torc run {plan.workflow_id}    run the unfinished jobs again")
     return commands

@@ -85,7 +85,7 @@ class LineView:
         if self._troubles <= _MOST_TROUBLE_LINES:
             say(line)
         elif self._troubles == _MOST_TROUBLE_LINES + 1:
-            say("more jobs did not complete; torc workflows status names all of them")
+            say("more jobs did not complete; torc status names all of them")
 
     def note(self, text: str) -> None:
         say(text)

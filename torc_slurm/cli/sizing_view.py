@@ -100,7 +100,7 @@ def _utilization_notes(report: Utilization) -> list[str]:
     if report.unmeasured:
         notes.append(f"{report.unmeasured} of them lack a figure: what was not measured is not checked.")
     if report.violations and report.workflow_id is not None:
-        notes.append(f"See what to request instead: torc workflows correct-resources {report.workflow_id} --dry-run")
+        notes.append(f"See what to request instead: torc correct {report.workflow_id} --dry-run")
     elif report.violations:
         notes.append("See what to request instead: torc correct, with the same options")
     return notes

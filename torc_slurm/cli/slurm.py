@@ -28,6 +28,7 @@ from torc_slurm.cli.options import (
 )
 from torc_slurm.cli.time_limit import given_up_after
 from torc_slurm.errors import InputError, TorcError
+from torc_slurm.identity import named_step, step_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +77,13 @@ def group(context: typer.Context, format_: FormatOption = None, output_dir: Outp
     remember(context, format_, output_dir)
 
 
+def _job_id(text: str) -> int:
+    number = step_number(text)
+    if number is None:
+        raise typer.BadParameter(f"{text!r} is not the number of a job or step, nor batch")
+    return number
+
+
 @app.command(epilog=stats_example("torc slurm stats"))
 def stats(
     context: typer.Context,
@@ -85,7 +93,8 @@ def stats(
     ] = None,
     run_id: Annotated[int | None, typer.Option(metavar="N", help="Only this run.")] = None,
     job_id: Annotated[
-        int | None, typer.Option(metavar="N", help="Only this job; for a step of your own script, its number.")
+        int | None,
+        typer.Option(metavar="N", parser=_job_id, help="Only this job; for a step of your script, 0, 1 or batch."),
     ] = None,
     attempt_id: Annotated[int | None, typer.Option(metavar="N", help="Only this attempt.")] = None,
     local: Annotated[bool, typer.Option("--local", help="What was recorded outside Slurm.")] = False,
@@ -334,7 +343,8 @@ def _not_recorded(selection: Selection, missing: NotRecorded) -> InputError:
         whose = f"run {selection.run_id} of {whose}"
     there = f"is {missing.kind}" if len(missing.recorded) == 1 else f"are {missing.kind}s"
     return InputError(
-        f"{missing.kind} {missing.given} of {whose} is not recorded; recorded {there} {number_ranges(missing.recorded)}"
+        f"{missing.kind} {named_step(missing.given)} of {whose} is not recorded; "
+        f"recorded {there} {number_ranges(missing.recorded)}"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from torc_slurm.cli.answer import Answer
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table
 from torc_slurm.figures import HEADINGS, format_figure
+from torc_slurm.identity import named_step
 from torc_slurm.records.statuses import RUNNING
 from torc_slurm.reports.differences import Difference
 from torc_slurm.reports.step_names import (
@@ -225,7 +226,7 @@ def number_ranges(numbers: Sequence[int]) -> str:
             pieces[-1][1:] = [number]
         else:
             pieces.append([number])
-    shown = [" to ".join(map(str, piece)) for piece in pieces[:_MOST_RANGES]]
+    shown = [" to ".join(str(named_step(number)) for number in piece) for piece in pieces[:_MOST_RANGES]]
     return ", ".join([*shown, "…"] if len(pieces) > _MOST_RANGES else shown)
 
 

@@ -22,7 +22,7 @@ from torc_slurm.cli.workflow_options import (
     UpdateOption,
     request_for,
 )
-from torc_slurm.errors import InputError
+from torc_slurm.errors import InputError, UnwritableError
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
@@ -144,7 +144,7 @@ def _written(path: str | None) -> Iterator[list[str]]:
     """Collect a text and write it to the file at the end; a path that cannot be written is refused at once.
 
     Raises:
-        InputError: the file cannot be written.
+        UnwritableError: the file cannot be written.
     """
     from torc_slurm.whole_files import new_draft, remove_abandoned_drafts
 
@@ -159,7 +159,7 @@ def _written(path: str | None) -> Iterator[list[str]]:
         remove_abandoned_drafts(os.path.dirname(target))
         descriptor, draft = new_draft(os.path.dirname(target))
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+        raise UnwritableError(path, error, "give another path with -o") from error
     try:
         with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             yield parts
@@ -193,7 +193,7 @@ def _submitted_answer(launched: Launched) -> Answer:
         | {"script": launched.script_path, "collector_slurm_job_id": launched.collector_job_id}
         | ({"later_slurm_job_ids": list(launched.later_job_ids)} if launched.later_job_ids else {}),
         f"Workflow {workflow}, run {launched.run_id}: {_jobs(launched)} in {launched.allocation}",
-        f"Watch it: torc workflows status {workflow} --wait    afterwards: torc slurm stats {workflow}",
+        f"Watch it: torc status {workflow} --wait    afterwards: torc stats {workflow}",
     )
 
 

@@ -47,7 +47,7 @@ def workflows_answer(rows: Sequence[ListedWorkflowRow], statuses: Sequence[Workf
         keys=[*WorkflowStatus(0, "", "", None, None, None, None, {}).as_item(), *_KEPT],
         items=(status.as_item() | _kept(row) for row, status in pairs),
         tables=[Table(_LIST_COLUMNS, (_list_cells(row, status) for row, status in pairs))],
-        notes=() if rows else ["No workflow here yet; make one with: torc workflows create SPEC"],
+        notes=() if rows else ["No workflow here yet; make one with: torc create SPEC"],
     )
 
 
@@ -100,14 +100,14 @@ def status_answer(status: WorkflowStatus, jobs: Sequence[JobRow], evidence: Mapp
 def _next_command(status: WorkflowStatus) -> list[str]:
     workflow = status.workflow_id
     if status.status in (SUBMITTED, RUNNING):
-        return [f"Follow it: torc workflows status {workflow} --wait"]
+        return [f"Follow it: torc status {workflow} --wait"]
     if status.is_completed:
-        return [f"What the jobs used: torc slurm stats {workflow}"]
+        return [f"What the jobs used: torc stats {workflow}"]
     if status.status == "generated":
         return [f"Give its script to sbatch, or make another one: torc submit {workflow}"]
     if status.run_id is None:
         return [f"Run it: torc submit {workflow}, or here: torc run {workflow}"]
-    return [f"What the jobs used: torc slurm stats {workflow}    rerun unfinished jobs: torc submit {workflow}"]
+    return [f"What the jobs used: torc stats {workflow}    rerun unfinished jobs: torc submit {workflow}"]
 
 
 def workflow_answer(

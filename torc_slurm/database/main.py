@@ -22,7 +22,7 @@ from torc_slurm.database.main_schema import MAIN_SCHEMA
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.database.write_lock import LOCK_SUFFIX, write_lock
-from torc_slurm.errors import DatabaseError, InputError
+from torc_slurm.errors import DatabaseError, InputError, UnwritableError
 from torc_slurm.output_names import MAIN_DATABASE_NAME, PLANS_DIR, RESOURCE_DIR
 from torc_slurm.shared_directory import make_shared_directory
 from torc_slurm.whole_files import private_mode, remove_abandoned_drafts
@@ -129,7 +129,8 @@ def open_to_write(output_dir: str, *, on_wait: Callable[[str], None] = lambda _m
 
     Raises:
         InputError: the directory's name is not UTF-8: paths could not be stored.
-        DatabaseError: the directory or the database cannot be written; or as `open_main`.
+        UnwritableError: the directory cannot be made.
+        DatabaseError: the database cannot be written; or as `open_main`.
     """
     try:
         output_dir.encode()
@@ -138,7 +139,7 @@ def open_to_write(output_dir: str, *, on_wait: Callable[[str], None] = lambda _m
     try:
         make_shared_directory(output_dir)
     except OSError as error:
-        raise DatabaseError(f"{output_dir} cannot be written: {error.strerror}; give another --output-dir") from error
+        raise UnwritableError(output_dir, error, "give another --output-dir") from error
     with open_main(output_dir, on_wait=on_wait) as database:
         if database.read_only_reason is not None:
             raise DatabaseError(f"{database.read_only_reason}; give another --output-dir")

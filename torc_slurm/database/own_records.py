@@ -11,7 +11,8 @@ _RECORDS = """
 SELECT slurm_job_id, step_id, job_name AS name, command, status, return_code, return_signal, start_time, end_time,
   coalesce(all_nodes_cpu_seconds, cpu_seconds) AS cpu_seconds, peak_cpu_percent, peak_memory_bytes, peak_memory_source,
   (task_count IS NOT NULL AND recorded_task_count < task_count)
-  OR (node_count IS NOT NULL AND measured_node_count < node_count) AS is_partial
+  OR (node_count IS NOT NULL AND measured_node_count < node_count) AS is_partial,
+  workflow_id IS NOT NULL AS is_a_job
 FROM results WHERE slurm_job_id IN ({places}) AND step_id IS NOT NULL
 ORDER BY slurm_job_id, step_id, run_id, attempt_id
 """
@@ -21,6 +22,7 @@ class OwnRecord(NamedTuple):
     """torc-step's record of one command of a step: a row of ``results``.
 
     ``is_partial``: some tasks of the step did not run under it, or some nodes have not reported.
+    ``is_a_job``: the step is a job of a workflow.
     """
 
     slurm_job_id: int
@@ -37,6 +39,7 @@ class OwnRecord(NamedTuple):
     peak_memory_bytes: int | None
     peak_memory_source: str | None
     is_partial: bool
+    is_a_job: bool = False
 
 
 def own_records(connection: sqlite3.Connection, slurm_job_ids: Iterable[int]) -> Iterator[OwnRecord]:
@@ -46,4 +49,4 @@ def own_records(connection: sqlite3.Connection, slurm_job_ids: Iterable[int]) ->
         chunk = ids[start : start + _CHUNK]
         query = _RECORDS.format(places=", ".join("?" * len(chunk)))
         for row in connection.execute(query, chunk):
-            yield OwnRecord(**dict(row) | {"is_partial": bool(row["is_partial"])})
+            yield OwnRecord(**dict(row) | {name: bool(row[name]) for name in ("is_partial", "is_a_job")})

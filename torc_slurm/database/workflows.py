@@ -227,9 +227,7 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: int | None) -> Wor
     latest = connection.execute(_LATEST).fetchone() if workflow_id is None else (workflow_id,)
     wanted = None if latest is None else latest[0]
     if wanted is None:
-        raise InputError(
-            "there is no workflow here yet; make one with torc workflows create SPEC, or give --output-dir"
-        )
+        raise InputError("there is no workflow here yet; make one with torc create SPEC, or give --output-dir")
     row = connection.execute(_WORKFLOW, (wanted,)).fetchone()
     if row is None:
         known = ", ".join(str(each[0]) for each in connection.execute(_KNOWN_IDS)) or "none"

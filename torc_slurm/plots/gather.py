@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from torc_slurm.database.node_records import Row, StepRecord, Value
 from torc_slurm.database.series import SeriesFile, output_dir_of
 from torc_slurm.errors import InputError, ParseError
+from torc_slurm.identity import named_step
 from torc_slurm.output_names import plan_path
 from torc_slurm.plan import JobPlan, read_plan
 from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Number, Part, Request, Run
@@ -111,7 +112,7 @@ def _key_of(row: Row) -> _Key:
 
 
 def _name(record: StepRecord) -> str:
-    return str(record.step["job_name"] or f"job {record.step['job_id']}")
+    return str(record.step["job_name"] or f"job {named_step(_whole(record.step['job_id']))}")
 
 
 def _step_id(record: StepRecord) -> str:

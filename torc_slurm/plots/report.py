@@ -186,9 +186,7 @@ def _corrections(found: Corrections) -> Section:
         [each.requirement.name, each.resource.value, str(each.original or NOT_MEASURED), str(each.new), each.reason]
         for each in changes
     ]
-    words = (
-        "Nothing to correct." if not rows else f"To apply them: torc workflows correct-resources {found.workflow_id}"
-    )
+    words = "Nothing to correct." if not rows else f"To apply them: torc correct {found.workflow_id}"
     return Section("corrections", "What to request instead", [words, *_cut(rows)], table=_table(titles, rows))
 
 
@@ -269,7 +267,7 @@ def _missing_section(report: Report) -> list[Section]:
     ]
     words += [f"{warning}." for warning in report.stats.warnings]
     if len(words) > _MOST_NOTES:
-        words = [*words[:_MOST_NOTES], f"And {len(words) - _MOST_NOTES} more; torc slurm stats shows them."]
+        words = [*words[:_MOST_NOTES], f"And {len(words) - _MOST_NOTES} more; torc stats shows them."]
     return [Section("missing", "What was not measured, and notes", words)] if words else []
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError, TorcError
+from torc_slurm.errors import InputError, UnwritableError
+from torc_slurm.identity import named_step
 from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, count_lines, lines_of, points_for_each
 from torc_slurm.plots.job_figure import job_figure
 from torc_slurm.plots.measured import Measured, read_job, unread
@@ -145,7 +146,7 @@ def write_pages(run: Run, wanted: Wanted, progress: Progress) -> list[Written]:
 
     Raises:
         InputError: the run does not have a requested job.
-        TorcError: a file cannot be written.
+        UnwritableError: a file cannot be written.
     """
     chosen = _chosen(run, wanted)
     make_directory(wanted.directory)
@@ -171,34 +172,32 @@ def _chosen(run: Run, wanted: Wanted) -> Run:
     known = {job.job_id for job in run.jobs}
     unknown = sorted(set(wanted.job_ids) - known)
     if unknown:
-        raise InputError(
-            f"{run.title} has no {run.word} {', '.join(map(str, unknown))}; there are {_some(sorted(known))}"
-        )
+        raise InputError(f"{run.title} has no {run.word} {_some(unknown)}; there are {_some(sorted(known))}")
     return replace(run, jobs=tuple(job for job in run.jobs if job.job_id in wanted.job_ids))
 
 
 def _some(numbers: Sequence[int]) -> str:
     more = f" and {len(numbers) - 20} more" if len(numbers) > 20 else ""
-    return ", ".join(map(str, numbers[:20])) + more
+    return ", ".join(str(named_step(number)) for number in numbers[:20]) + more
 
 
 def make_directory(path: str) -> None:
     """Make the directory if it does not exist.
 
     Raises:
-        TorcError: it cannot be made.
+        UnwritableError: it cannot be made.
     """
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise TorcError(f"{path} cannot be made: {error.strerror}; give another path with -o") from error
+        raise UnwritableError(path, error, "give another path with -o") from error
 
 
 def _write_plotly(wanted: Wanted) -> None:
     """Write the bundle next to the pages that share it, unless it is there.
 
     Raises:
-        TorcError: it cannot be written.
+        UnwritableError: it cannot be written.
     """
     if wanted.plotly_file is None:
         return
@@ -292,7 +291,7 @@ def write_file(path: str, text: str) -> int:
     """Write a page, whole or not at all; returns its size in bytes.
 
     Raises:
-        TorcError: it cannot be written.
+        UnwritableError: it cannot be written.
     """
     return _write_bytes(path, text.encode("utf-8", "replace"))
 
@@ -305,7 +304,7 @@ def _write_bytes(path: str, content: bytes) -> int:
         os.replace(draft, path)
     except OSError as error:
         _remove(draft)
-        raise TorcError(f"{path} cannot be written: {error.strerror}; give another path with -o") from error
+        raise UnwritableError(path, error, "give another path with -o") from error
     return len(content)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from torc_slurm.records.statuses import FAILED, verdict
+from torc_slurm.records.step_names import step_name
 from torc_slurm.usecases.verdict import signal_name
 
 Value = int | float | str | None
 Row = Mapping[str, Value]
 StepKey = tuple[Value, Value, Value]
-
-_WRAPPER = "torc-step"
 
 
 def step_label(item: Row, *, numbered: bool = False) -> str:
@@ -45,16 +43,13 @@ def step_key(item: Row) -> StepKey:
 
 
 def shown_name(item: Row) -> str | None:
-    """The step's own name, else what ran: ``python train.py`` and not the batch script's name or ``torc-step``."""
-    name = item["job_name"]
-    if item["workflow_id"] is not None or item["attempt_id"] is None or item["command"] is None:
-        return None if name is None else str(name)
-    if item["slurm_job_id"] is not None and item["step_name"] is not None:
-        name = item["step_name"]  # without -J the step's environment has the job's name, and Slurm has the program's
-    if item["step_id"] != "batch" and name is not None and os.path.basename(str(name)) != _WRAPPER:
-        return str(name)
-    program, space, rest = str(item["command"]).partition(" ")
-    return os.path.basename(program) + space + rest
+    """The step's own name, else what ran."""
+    known = (item[name] for name in ("step_id", "job_name", "step_name", "command"))
+    step_id, job_name, slurms_name, command = (None if value is None else str(value) for value in known)
+    if item["slurm_job_id"] is None:
+        slurms_name = None
+    is_a_job = item["workflow_id"] is not None or item["attempt_id"] is None
+    return step_name(step_id, job_name, slurms_name, command, is_a_job=is_a_job)
 
 
 def step_verdict(item: Row) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torc_slurm.database.selection import LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN, SLURM_PREFIX, attempt_values
 from torc_slurm.figures import IDENTITY_COLUMNS, RESULT_COLUMNS
+from torc_slurm.identity import named_step
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.records.statuses import OOM
 from torc_slurm.reports.causes import reads_first_process
@@ -125,13 +126,16 @@ def streamed_items(
     sources = [_SOURCES[name] for name in _STORED_COLUMNS]
     for values in attempt_values(connection, ids, sources):
         item: Item = dict(zip(_STORED_COLUMNS, values, strict=True))
-        _say_why_slurm_has_nothing(item)
+        _complete(item)
         item |= efficiency(item)
         yield item
     yield from map(_unmeasured_item, unmeasured)
 
 
-def _say_why_slurm_has_nothing(item: Item) -> None:
+def _complete(item: Item) -> None:
+    """Name the batch step, whose number is Slurm's for that, and say why Slurm has nothing."""
+    if isinstance(item["job_id"], int):
+        item["job_id"] = named_step(item["job_id"])
     if item["slurm_job_id"] is None:
         item["reason"] = OUTSIDE_SLURM
     elif item["status"] is None:
@@ -155,7 +159,7 @@ def _attempt_item(row: Row) -> Item:
     item = _slurm_side(row, SLURM_PREFIX)
     item |= {name: row[name] for name in IDENTITY_COLUMNS}
     item |= {name: row[column] for name, column in _RESULT.items()}
-    _say_why_slurm_has_nothing(item)
+    _complete(item)
     item |= efficiency(item)
     return {name: item[name] for name in ITEM_COLUMNS}
 

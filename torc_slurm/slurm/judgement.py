@@ -15,7 +15,7 @@ SETTLE_SECONDS = 300.0
 # After this time, a job without any record may have been purged; before, the record may be late.
 FORGOTTEN_SECONDS = 7 * 86400.0
 
-ASK_AGAIN = "ask again with `torc slurm stats` or `torc slurm collect`"
+ASK_AGAIN = "ask again with `torc stats` or `torc slurm collect`"
 _LOWER_BOUND = "killed for memory: Slurm's MaxRSS is a lower bound, its last poll before the kill"
 
 _POLLED, _VIRTUAL, _CPU, _ENERGY = map(measured_by, (POLLED, VIRTUAL, CPU, ENERGY))

@@ -280,7 +280,7 @@ class Monitor:
         if is_local and self._flusher.written_path is not None:
             elsewhere = "output_dir" in self._options.given
             where = f" --output-dir {self._identity.output_dir}" if elsewhere else ""
-            self._untold.append(f"recorded in {self._flusher.written_path}; to see it: torc slurm stats --local{where}")
+            self._untold.append(f"recorded in {self._flusher.written_path}; to see it: torc stats --local{where}")
         if self._listener is not None:
             self._close_meeting_place()
 

@@ -15,7 +15,7 @@ Ends as COMMAND ends: the same exit status, or of the same signal.
 
   srun torc-step -- ./a.out --input x        measure a step of your own sbatch script
   torc-step -- make -j8                      the same without Slurm
-  torc slurm stats --slurm-job-id 1234       what the steps of allocation 1234 really used
+  torc stats --slurm-job-id 1234             what the steps of allocation 1234 really used
 
 options (each goes before its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE_INTERVAL_SECONDS, TORC_JOB_ID, ...):
   --output-dir DIR                where the records go (default: $TORC_OUTPUT_DIR, else ./torc_output)

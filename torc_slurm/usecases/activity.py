@@ -42,7 +42,7 @@ def active_run_text(workflow_id: int, run_id: int, reason: str) -> str:
     """Why no other run of the workflow can begin, and what to do."""
     return (
         f"run {run_id} of workflow {workflow_id} is active: {reason}; wait for it with "
-        f"torc workflows status {workflow_id} --wait, or end it with torc workflows cancel {workflow_id}"
+        f"torc status {workflow_id} --wait, or end it with torc cancel {workflow_id}"
     )
 
 

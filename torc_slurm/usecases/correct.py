@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torc_slurm.database.main import transaction
 from torc_slurm.database.sizing import change_rows, save_corrections
 from torc_slurm.database.workflows import schedulers
-from torc_slurm.errors import DatabaseError, InputError, TorcError
+from torc_slurm.errors import DatabaseError, InputError, UnwritableError
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.evidence import Resource
@@ -100,7 +100,7 @@ def apply(found: SizingFacts, corrections: Corrections, *, changed_by: str, now:
 
     Raises:
         DatabaseError: the database cannot be written, or another command changed a requirement meanwhile.
-        TorcError: the file cannot be written.
+        UnwritableError: the file cannot be written.
     """
     if found.database.read_only_reason is not None:
         raise DatabaseError(f"{found.database.read_only_reason}; nothing was changed")
@@ -147,13 +147,13 @@ def _write(edit: SpecEdit) -> None:
     """Write the file, whole or not at all.
 
     Raises:
-        TorcError: it cannot be written.
+        UnwritableError: it cannot be written.
     """
     try:
         remove_abandoned_drafts(os.path.dirname(edit.target))
         replace_file(edit.target, edit.after.encode(), 0o644)
     except OSError as error:
-        raise TorcError(f"{edit.target} cannot be written: {error.strerror}; nothing was changed") from error
+        raise UnwritableError(edit.target, error, "nothing was changed, give another path with -o") from error
 
 
 def _bytes(path: str) -> bytes | None:

@@ -16,6 +16,7 @@ from torc_slurm.database.own_records import OwnRecord
 from torc_slurm.errors import ParseError
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.records.statuses import verdict
+from torc_slurm.records.step_names import BATCH, step_name
 from torc_slurm.sizing.job_use import (
     CANCELLED,
     COMPLETED,
@@ -33,7 +34,7 @@ from torc_slurm.slurm.node_list import expand_node_list
 from torc_slurm.slurm.states import has_ended, status_of_end
 from torc_slurm.slurm.tres import parse_resources
 
-_EXTERN, _BATCH = "extern", "batch"
+_EXTERN = "extern"
 # Slurm's figure for a whole batch step may exceed torc-step's for its commands by this: the shell's own memory.
 _LITTLE_MORE = 1.25
 # With more places than this, the largest step is used for the job.
@@ -179,7 +180,7 @@ def _with_own(use: StepUse, records: Sequence[OwnRecord]) -> StepUse:
     values: dict[str, Any] = {}
     peak, source = _sweep(_places(records, use.nodes))
     # a batch script, or a task without torc-step, may have used more than torc-step saw
-    is_part = use.step_id == _BATCH or any(record.is_partial for record in records)
+    is_part = use.step_id == BATCH or any(record.is_partial for record in records)
     seen_by_slurm = use.peak_memory_bytes or 0 if is_part else 0
     if peak is not None and seen_by_slurm <= _LITTLE_MORE * peak:
         peak = max(peak, seen_by_slurm)
@@ -198,15 +199,17 @@ def _with_own(use: StepUse, records: Sequence[OwnRecord]) -> StepUse:
 
 
 def _own_name(use: StepUse, records: Sequence[OwnRecord]) -> str | None:
-    """The command's name, if Slurm's name is the wrapper's."""
-    names = [record.name or record.command for record in records]
-    if use.step_id.isdigit() and use.name in (None, "torc-step") and len(records) == 1:
-        return records[0].command or names[0]
-    return use.name
+    """The step's name as in `torc stats`; for several commands without a common name, their number."""
+    names = {
+        step_name(record.step_id, record.name, use.name, record.command, is_a_job=record.is_a_job) for record in records
+    }
+    if len(names) == 1:
+        return names.pop()
+    return use.name if use.name not in (None, "torc-step", BATCH) else f"{len(records)} commands"
 
 
 def _step_verdict(use: StepUse, records: Sequence[OwnRecord]) -> str | None:
-    if use.step_id == _BATCH or use.state in ENDED_FROM_OUTSIDE | {TIMEOUT}:
+    if use.step_id == BATCH or use.state in ENDED_FROM_OUTSIDE | {TIMEOUT}:
         return use.state
     verdicts = [verdict(record.status) for record in records]
     return next((verdict for verdict in verdicts if verdict != COMPLETED), verdicts[0])

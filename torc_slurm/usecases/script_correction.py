@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torc_slurm.errors import InputError, TorcError
+from torc_slurm.errors import InputError, UnwritableError
 from torc_slurm.sizing.advice import CPUS, MEMORY, TIME, Advice, advise, slurm_memory
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.slurm.script_edit import Script, edited, read_options, read_script
@@ -66,13 +66,13 @@ def write_script(edit: ScriptEdit) -> None:
     """Write the edited script, whole or not at all, with the same mode.
 
     Raises:
-        TorcError: it cannot be written.
+        UnwritableError: it cannot be written.
     """
     target = os.path.realpath(edit.path)
     try:
         replace_file(target, os.fsencode(edit.after))
     except OSError as error:
-        raise TorcError(f"{edit.path} cannot be written: {error.strerror}; nothing was changed") from error
+        raise UnwritableError(edit.path, error, "nothing was changed, give a script that you may write") from error
 
 
 def _read(path: str) -> str:

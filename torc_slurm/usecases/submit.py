@@ -193,7 +193,7 @@ def _collector_by_hand(prepared: Prepared) -> tuple[str, ...]:
 def _not_known(plan: Plan, error: CommandTimeout) -> str:
     return (
         f"{error}; whether run {plan.run_id} of workflow {plan.workflow_id} was submitted is not known: look with "
-        f"squeue --me, and if it was not, torc workflows cancel {plan.workflow_id} gives it up"
+        f"squeue --me, and if it was not, torc cancel {plan.workflow_id} gives it up"
     )
 
 

@@ -49,7 +49,7 @@ def take_run(
     found = read_claim(plan.output_dir, plan.workflow_id, plan.run_id)
     if found is not None and found.purpose == SUPERSEDED:
         raise RunTakenError(
-            f"run {plan.run_id} of workflow {plan.workflow_id} was withdrawn by torc submit or torc workflows cancel; "
+            f"run {plan.run_id} of workflow {plan.workflow_id} was withdrawn by torc submit or torc cancel; "
             f"to run what is left: torc submit {plan.workflow_id}"
         )
     while True:
