@@ -79,6 +79,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("major_faults", "INTEGER", "Major faults", merge=None, total=True),
     Figure("sample_count", "INTEGER", "Samples"),
     Figure("last_half_cpu_seconds", "REAL", "CPU time, last half"),
+    Figure("cpu_wait_seconds", "REAL", "Waited for a CPU", source="cpu_wait_source", total=True),
 )
 
 

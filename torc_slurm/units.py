@@ -149,8 +149,8 @@ def format_gb(memory_bytes: Number) -> str:
 def format_memory(memory_bytes: Number) -> str:
     """``10.50 GB``, ``512.00 MB``, ``1.70 kB`` or ``12 B``: decimal, in the largest unit that gives at least 1."""
     value = exact(memory_bytes)
-    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
-        if abs(value) >= Decimal(1).scaleb(power):
+    for unit, power, smaller_places in (("GB", 9, 2), ("MB", 6, 2), ("kB", 3, 0)):
+        if abs(_half_up(value.scaleb(3 - power), smaller_places)) >= 1000:  # never 1000.00 MB
             return f"{_half_up(value.scaleb(-power), 2)} {unit}"
     return f"{_half_up(value, 0)} B"
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,17 @@ def test_update_takes_over_what_has_not_completed(place: Path) -> None:
     assert torc(place, "slurm", "generate", "--update", "-o", "x.sh").returncode == 0
     assert commands(place) == {"good": "true", "bad": "exit 0"}
     assert "wf.yaml has changed" not in torc(place, "slurm", "generate", "--dry-run").stderr
+
+
+def test_update_takes_over_parameters(tmp_path: Path) -> None:
+    job = '{name: "j{i}", command: "false {size}", parameters: {i: "[1, 2]", size: "[10, 20]"}, parameter_mode: zip}'
+    (tmp_path / "wf.yaml").write_text(f"name: demo\njobs:\n- {job}\n")
+    assert torc(tmp_path, "run", "wf.yaml").returncode == 1
+    edit(tmp_path, ("20", "30"))
+    assert torc(tmp_path, "slurm", "generate", "--update", "-o", "x.sh").returncode == 0
+    with closing(sqlite3.connect(tmp_path / "torc_output" / "torc.db")) as connection:
+        (kept,) = connection.execute("SELECT parameters FROM jobs WHERE name = 'j2'").fetchone()
+    assert json.loads(kept) == {"i": 2, "size": 30}
 
 
 def test_new_and_removed_jobs_are_named(place: Path) -> None:

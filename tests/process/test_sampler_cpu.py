@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from measured import Record, program, run, the_record, under_torc_step
@@ -138,3 +140,30 @@ def test_a_step_inside_a_step(reader: str, tmp_path: Path) -> None:
     outer, within = the_record(tmp_path).figures, the_record(tmp_path / "inner").figures
     assert within["cpu_seconds"] >= 0.3
     assert outer["cpu_seconds"] >= within["cpu_seconds"]
+
+
+def on_one_cpu(*command: str) -> list[str]:
+    return ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command]
+
+
+def test_processes_that_share_a_cpu_wait_for_it(reader: str, tmp_path: Path) -> None:
+    burn = " ".join(program("burn", 1.0))
+    figures = measured_only(tmp_path, on_one_cpu("sh", "-c", f"{burn} & {burn}; wait"), reader)
+    assert figures["cpu_wait_seconds"] > 0.2 * figures["cpu_seconds"]
+
+
+def test_a_program_beside_another_waits_until_its_end(reader: str, tmp_path: Path) -> None:
+    """It never sleeps: what it did not run it waited, also after it was last looked at."""
+    with subprocess.Popen(on_one_cpu(*program("burn", 1e6))) as other:
+        try:
+            figures = measured_only(tmp_path, on_one_cpu(*program("burn", 1.0)), reader)
+        finally:
+            other.kill()
+    assert figures["cpu_wait_source"] == "schedstat"
+    idle = figures["elapsed_seconds"] - figures["cpu_seconds"]
+    assert 0.7 * idle < figures["cpu_wait_seconds"] <= idle + AFTER_THE_LAST_WORD
+
+
+def measured_only(tmp_path: Path, command: list[str], *options: str) -> dict[str, Any]:
+    assert run(tmp_path, command, *options).returncode == 0
+    return the_record(tmp_path).figures

@@ -46,11 +46,11 @@ jobs:
 class Place:
     """A directory where a user works, with a workflow in it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, spec: str = SPEC) -> None:
         self.directory = directory
         self.output_dir = directory / "torc_output"
         self.spec = directory / "w.yaml"
-        self.spec.write_text(SPEC)
+        self.spec.write_text(spec)
         self.answer("workflows", "create", "w.yaml")
 
     def torc(self, *words: object) -> subprocess.CompletedProcess[str]:
@@ -114,9 +114,18 @@ def state(run_id: int, job_id: int, said: str) -> dict[str, Any]:
     return row | {"state": said, "launcher": "srun", "start_time": started, "end_time": started and BEGIN + 5}
 
 
-def measured(job_id: int, *, run_id: int = 1, seconds: float = 600.0, code: int = 0, **usage: object) -> Batch:
+def measured(
+    job_id: int,
+    *,
+    run_id: int = 1,
+    seconds: float = 600.0,
+    code: int = 0,
+    name: str | None = None,
+    notes: dict[str, object] | None = None,
+    **usage: object,
+) -> Batch:
     """A step of the workflow that ran for so long, with figures of its use."""
-    name = {1: "pre", 2: "train", 3: "slow", 4: "last"}[job_id]
+    name = name or {1: "pre", 2: "train", 3: "slow", 4: "last"}[job_id]
     figures = {"peak_memory_bytes": 2 * 10**9, "avg_cpu_percent": 80.0, "peak_cpu_percent": 90.0}
     figures |= {"cpu_seconds": seconds * 0.8, "avg_memory_bytes": 10**9, "elapsed_seconds": seconds}
     return batch(
@@ -126,6 +135,7 @@ def measured(job_id: int, *, run_id: int = 1, seconds: float = 600.0, code: int 
         attempt_id=1,
         job_name=name,
         step_id=str(job_id),
+        user_notes=json.dumps(notes) if notes else None,
         invocation=f"{run_id}-{job_id}",
         granularity="time_series",
         end_time=BEGIN + seconds,
@@ -249,6 +259,60 @@ def test_what_a_run_asked_for_is_remembered(place: Place) -> None:
     latest = place.check("--all")["violations"]
     assert [each["specified"] for each in latest if each["job_id"] == 2] == ["11.00 GB", "100% (1 core)", "1h 0m 0s"]
     assert place.check("--run-id", 2)["total_results"] == 1
+
+
+SIZED = """\
+name: sized
+resource_requirements: [{name: sized, memory: 32g, runtime: PT4H}]
+jobs:
+  - {name: "mesh_{size}", command: "true {kind}", resource_requirements: sized, parameters: {size: "1:10", kind: "[a]"}}
+"""
+
+
+def test_memory_that_follows_a_parameter(tmp_path: Path) -> None:
+    place = Place(tmp_path, SIZED)
+    sizes = range(1, 11)
+    peaks = {size: 400_000_000 + 1_900_000_000 * size for size in sizes}
+    done = [measured(size, name=f"mesh_{size}", peak_memory_bytes=peak) for size, peak in peaks.items()]
+    place.run(1, *done, states=dict.fromkeys(sizes, "completed"))
+    (found,) = place.check("--explain")["trends"]
+    assert (found["resource_type"], found["key"], found["number"]) == ("Memory", "size", 10)
+    assert [found["lowest"], found["highest"], found["most_used"]] == [1, 10, peaks[10]]
+    assert found["predicted_at_highest"] == pytest.approx(peaks[10])
+    assert place.correct("--explain", "--dry-run")["trends"] == [found]
+    line = "sized: memory ≈ 400.00 MB + 1.90 GB × size (n 10, R² 1.00)"
+    for words in (("check",), ("correct", "--dry-run")):
+        assert line in place.torc(*words, "--explain").stdout
+        assert "≈" not in place.torc(*words).stdout
+
+
+def test_memory_that_follows_a_note(tmp_path: Path) -> None:
+    place = Place(tmp_path, SIZED)
+    noted = dict(enumerate((19, 3, 11, 5, 17, 2, 13, 7, 1, 18), 1))
+    done = [
+        measured(number, name=f"mesh_{number}", notes={"cells": cells}, peak_memory_bytes=cells * 10**9)
+        for number, cells in noted.items()
+    ]
+    place.run(1, *done, states=dict.fromkeys(range(1, 11), "completed"))
+    found = place.check("--explain")["trends"]
+    assert [(each["key"], each["highest"]) for each in found] == [("cells", 19)]
+    assert '{"cells": 19}' in place.answer("results", "list")["items"][0]["user_notes"]
+
+
+def test_a_job_that_waited_for_cpus_keeps_them(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    waited = measured(1, cpu_seconds=400.0, cpu_wait_seconds=900.0, cpu_wait_source="schedstat")
+    place.run(1, waited, states={1: "completed"})
+    made = place.correct("--explain", "--dry-run")
+    (told,) = [each for each in made["explanations"] if (each["name"], each["resource_type"]) == ("large", "CPU")]
+    assert (told["direction"], told["original"], told["new"]) == ("kept", 4, 4)
+    assert "job 1 pre waited 15m 0s for a CPU beside 6m 40s of CPU time" in told["reason"]
+    found = place.answer("results", "list")["items"][0]
+    assert [found[name] for name in ("cpu_wait_seconds", "cpu_wait_source", "all_nodes_cpu_wait_seconds")] == [
+        900.0,
+        "schedstat",
+        900.0,
+    ]
 
 
 def test_a_job_that_hung_gets_no_more_time(tmp_path: Path) -> None:

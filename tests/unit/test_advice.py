@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.sizing.advice import LOW, Advice, advise, sbatch_lines
+from torc_slurm.sizing.advice import LOW, Advice, advise, sbatch_lines, waiting
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.units import MIB, parse_slurm_size, parse_slurm_time
 
@@ -175,3 +175,14 @@ def test_a_job_whose_cpu_time_is_not_known_is_not_said_to_have_waited() -> None:
     idle = with_(state="TIMEOUT", cpu_seconds=0.1)
     assert "almost no CPU" in of(idle)["time"].reason
     assert "almost no CPU" not in of(dataclasses.replace(idle, cpu_seconds=None))["time"].reason
+
+
+def test_a_job_that_waited_for_cpus_keeps_them() -> None:
+    assert of(USED)["cpus"].suggested == 2
+    assert of(with_(cpu_wait_seconds=50.0))["cpus"].suggested == 2  # as everywhere
+    busy = with_(cpu_wait_seconds=4100.0)
+    assert set(of(busy)) == {"memory", "time"}
+    assert waiting(USED) is None
+    assert waiting(busy) == (
+        "It waited 1h 8m 20s for a CPU beside 28m 20s of CPU time: it may use more where CPUs are free."
+    )

@@ -67,6 +67,27 @@ def found(layout: str, tmp_path: Path, *tasks: str) -> StepCgroup:
     return cgroup
 
 
+def test_waiting_for_cpus(tmp_path: Path) -> None:
+    """Pressure is the step's own; a quota may be that of any cgroup above it."""
+    cgroup = found("v2", tmp_path, "task_0", "task_1")
+    assert cgroup.cpu_wait_seconds() == {}
+    step = tmp_path / "unified/system.slice/slurmstepd.scope/job_7/step_0/user"
+    pressure = "some avg10=1.00 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9"
+    lay_out(step, cpu__pressure=pressure)
+    assert cgroup.cpu_wait_seconds() == {"psi": 2.5}
+    lay_out(
+        tmp_path / "unified/system.slice/slurmstepd.scope/job_7/step_0",
+        cpu__stat="nr_throttled 3\nthrottled_usec 4000000",
+    )
+    assert cgroup.cpu_wait_seconds() == {"psi": 2.5, "throttled": 4.0}
+
+
+def test_a_quota_of_version_1(tmp_path: Path) -> None:
+    cgroup = found("v1", tmp_path, "task_0")
+    lay_out(tmp_path / "cpu/slurm_n1/uid_0/job_7/step_0/task_0", cpu__stat="nr_throttled 3\nthrottled_time 1500000000")
+    assert cgroup.cpu_wait_seconds() == {"throttled": 1.5}
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_one_task(layout: str, tmp_path: Path) -> None:
     cgroup = found(layout, tmp_path, "task_0")

@@ -48,6 +48,8 @@ def own(step_id: str = "0", **more: object) -> OwnRecord:
         "peak_cpu_percent": 200.0,
         "peak_memory_bytes": 5000,
         "peak_memory_source": "cgroup_v2",
+        "cpu_wait_seconds": None,
+        "user_notes": None,
         "is_partial": False,
     }
     return OwnRecord(**values | more)  # type: ignore[arg-type] # fields by name

@@ -25,7 +25,8 @@ def test_every_number_comes_back_as_it_was(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"Begin", b"Exit 1 2", b"nonsense", b"\xff\x00", b"Exit " + b"x " * 13, b"Exit nan"]
+    "text",
+    [b"", b"Begin", b"Exit 1 2", b"nonsense", b"\xff\x00", b"Exit " + b"x " * len(link.Exit.FIELDS), b"Exit nan"],
 )
 def test_what_is_no_message_is_none(text: bytes) -> None:
     assert link.decode(text) is None

@@ -429,3 +429,25 @@ def test_every_decision_has_a_reason() -> None:
     assert all(each.reason for each in made.decisions)
     document = corrections_document(made, dry_run=True, explain=True)
     assert [each["direction"] for each in document["explanations"]] == [UP, KEPT, KEPT, DOWN, DOWN, KEPT]
+
+
+# --- a busy node ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("waited", "new"),
+    [(None, 2), (0.0, 2), (4.0, 2), (18.0, 2), (150.0, 4)],
+    ids=["not known", "none", "as everywhere", "too little to matter", "busy node"],
+)
+def test_a_job_that_waited_for_cpus_keeps_them(waited: float | None, new: int) -> None:
+    """0.29 of a core each for four threads say nothing of what the job does where CPUs are free."""
+    used = attempt(peak_cpu_percent=116.0, avg_cpu_percent=116.0, cpu_seconds=100.0, cpu_wait_seconds=waited)
+    made = decision(correct(facts(job(1, used)), Options()), CPU)
+    assert (made.direction, made.new if made.direction == DOWN else 4) == (DOWN if new == 2 else KEPT, new)
+    if made.direction == KEPT:
+        assert "job 1 job_1 waited 2m 30s for a CPU beside 1m 40s of CPU time" in made.reason
+
+
+def test_a_job_that_waited_may_still_be_given_more() -> None:
+    used = attempt(peak_cpu_percent=700.0, avg_cpu_percent=600.0, cpu_seconds=100.0, cpu_wait_seconds=100.0)
+    assert outcome(CPU, used) == (UP, 9)

@@ -135,9 +135,19 @@ def test_format_gb(memory_bytes: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("memory_bytes", "text"),
-    [(8 * 10**9, "8.00 GB"), (512_000_000, "512.00 MB"), (1_700, "1.70 kB"), (999, "999 B"), (0, "0 B")],
+    [
+        (8 * 10**9, "8.00 GB"),
+        (999_996_000, "1.00 GB"),
+        (999_994_000, "999.99 MB"),
+        (512_000_000, "512.00 MB"),
+        (-999_996, "-1.00 MB"),
+        (1_700, "1.70 kB"),
+        (999, "999 B"),
+        (999.7, "1.00 kB"),
+        (0, "0 B"),
+    ],
 )
-def test_format_memory(memory_bytes: int, text: str) -> None:
+def test_format_memory(memory_bytes: float, text: str) -> None:
     assert units.format_memory(memory_bytes) == text
 
 

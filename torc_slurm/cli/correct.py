@@ -100,6 +100,7 @@ def correct_resources(
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import corrections_answer
     from torc_slurm.sizing.corrections import correct
+    from torc_slurm.sizing.trends import NO_TRENDS, trends_of
     from torc_slurm.usecases.correct import apply, over_walltime, spec_edit
     from torc_slurm.usecases.sizing_facts import sizing_facts
 
@@ -143,7 +144,9 @@ def correct_resources(
     say_what_is_missing(found)
     for warning in warnings:
         say(warning)
-    write(corrections_answer(corrections, dry_run=dry_run, explain=explain, edit=edit), chosen_format)
+    trends = trends_of(found.facts) if explain else NO_TRENDS
+    answer = corrections_answer(corrections, dry_run=dry_run, explain=explain, edit=edit, trends=trends)
+    write(answer, chosen_format)
 
 
 def _with_partition(found: SizingFacts, guards: Guards, partition: str | None, explain: bool) -> Guards:

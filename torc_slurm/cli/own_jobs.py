@@ -211,7 +211,8 @@ def corrections_answer(groups: Sequence[Group], *, no_downsize: bool, dry_run: b
     from torc_slurm.cli.seff_view import short_advice
     from torc_slurm.cli.table import Column, Table
     from torc_slurm.sizing.group_documents import correction_items, corrections_document, group_notes, group_row
-    from torc_slurm.usecases.own_jobs import corrections_of
+    from torc_slurm.sizing.trends import NO_TRENDS, trends_of
+    from torc_slurm.usecases.own_jobs import corrections_of, facts_of_groups
 
     found = corrections_of(groups, downsize=not no_downsize)
     columns = (
@@ -228,10 +229,14 @@ def corrections_answer(groups: Sequence[Group], *, no_downsize: bool, dry_run: b
     notes: list[str] = []
     for each in found:
         notes += group_notes(each.group, each.advice, explain=explain)
+    trends = trends_of(facts_of_groups(groups)) if explain else NO_TRENDS
+    notes += trends.sentences
     for each in found:
         if each.sbatch_lines:
             notes += ["", f"{each.group.name}:", *each.sbatch_lines]
     document = corrections_document([(each.group, each.advice) for each in found], no_downsize=no_downsize)
+    if explain:
+        document["trends"] = [each.document() for each in trends.found]
     return Answer(
         keys=("group", "job_count", "resource", "current", "suggested", "reason", "confidence"),
         document=document | {"dry_run": dry_run},

@@ -73,6 +73,9 @@ def check_resource_utilization(
     fail_on_violation: Annotated[
         bool, typer.Option("--fail-on-violation", help="Exit with 3 if there is a violation.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say whether memory or run time follows a parameter or a note.")
+    ] = False,
     slurm_job_id: SlurmJobIdsOption = None,
     since: SinceOption = None,
     name: NameOption = None,
@@ -87,6 +90,7 @@ def check_resource_utilization(
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import utilization_answer
+    from torc_slurm.sizing.trends import trends_of
     from torc_slurm.sizing.utilization import check
     from torc_slurm.units import exact
     from torc_slurm.usecases.sizing_facts import sizing_facts
@@ -109,7 +113,7 @@ def check_resource_utilization(
         report = check(facts, run_id=run_id, show_all=show_all, include_failed=include_failed, min_over_percent=least)
     if not chosen.is_given:
         say_what_is_missing(found)
-    write(utilization_answer(report), chosen_format)
+    write(utilization_answer(report, trends_of(facts) if explain else None), chosen_format)
     if fail_on_violation and report.violations:
         raise typer.Exit(VIOLATIONS_EXIT_STATUS)
 

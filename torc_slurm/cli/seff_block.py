@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table, coloured, lines_of
+from torc_slurm.sizing.advice import waiting
 from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE, JobUse, StepUse
 from torc_slurm.sizing.thresholds import Level, level_of
 from torc_slurm.slurm.max_rss import MaxRssMeaning
@@ -41,6 +42,9 @@ def block(job: JobUse, group: JobGroup, meaning: MaxRssMeaning) -> list[str]:
         lines += ["", *lines_of(_steps(steps[:_MOST_STEPS]))]
     if len(steps) > _MOST_STEPS:
         lines.append(f"… and {len(steps) - _MOST_STEPS} more steps: torc stats --slurm-job-id {job.slurm_job_id}")
+    waited = waiting(job)
+    if waited is not None:
+        lines += ["", waited]
     lines += with_advice(group) or ["", _why_no_advice(job)]
     if not job.is_measured and job.peak_memory_bytes is not None:
         lines += ["", f"~ {meaning.text}."]

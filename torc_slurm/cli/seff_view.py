@@ -173,6 +173,7 @@ def item(job: JobUse) -> dict[str, Any]:
         "cpu_seconds": job.cpu_seconds,
         "allocated_cpus": job.allocated_cpus,
         "cpu_efficiency_percent": _rounded(job.cpu_efficiency_percent),
+        "cpu_wait_seconds": job.cpu_wait_seconds,
         "peak_memory_bytes": job.peak_memory_bytes,
         "peak_memory_source": job.peak_memory_source,
         "requested_memory_bytes": job.requested_memory_bytes,

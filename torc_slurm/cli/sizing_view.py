@@ -22,6 +22,7 @@ from torc_slurm.sizing.documents import (
 )
 from torc_slurm.sizing.recovery import Unfinished
 from torc_slurm.sizing.savings import Saving
+from torc_slurm.sizing.trends import NO_TRENDS, Trends
 from torc_slurm.sizing.utilization import Utilization
 from torc_slurm.text import printable
 
@@ -79,14 +80,14 @@ _CHANGE_COLUMNS = (
 )
 
 
-def utilization_answer(report: Utilization) -> Answer:
-    """The violations, or all uses in the report."""
+def utilization_answer(report: Utilization, trends: Trends | None = None) -> Answer:
+    """The violations, or all uses in the report; with ``trends`` what follows a number."""
     return Answer(
         keys=VIOLATION_KEYS,
-        document=utilization_document(report),
+        document=utilization_document(report, trends),
         csv_items=map(violation, report.uses),
         tables=[Table(_USE_COLUMNS, (_use_cells(report, index) for index in range(len(report.uses))))],
-        notes=_utilization_notes(report),
+        notes=[*_utilization_notes(report), *(trends or NO_TRENDS).sentences],
     )
 
 
@@ -117,15 +118,17 @@ def _use_cells(report: Utilization, index: int) -> tuple[str, ...]:
     return (str(use.job_id), name, use.resource_type, use.specified, use.peak_used, over, printable(use.note))
 
 
-def corrections_answer(corrections: Corrections, *, dry_run: bool, explain: bool, edit: SpecEdit | None) -> Answer:
+def corrections_answer(
+    corrections: Corrections, *, dry_run: bool, explain: bool, edit: SpecEdit | None, trends: Trends = NO_TRENDS
+) -> Answer:
     """What changes and, with ``explain``, what does not, and why; then the diff of the workflow file."""
     shown = [each for each in corrections.decisions if explain or each.direction != KEPT]
     return Answer(
         keys=_ADJUSTMENT_COLUMNS,
-        document=corrections_document(corrections, dry_run=dry_run, explain=explain),
+        document=corrections_document(corrections, dry_run=dry_run, explain=explain, trends=trends),
         csv_items=(explanation(each) | {"job_ids": _ids(each)} for each in shown),
         tables=[decisions_table(shown)],
-        notes=[_summary(corrections, dry_run=dry_run), *([] if edit is None else [""])],
+        notes=[*trends.sentences, _summary(corrections, dry_run=dry_run), *([] if edit is None else [""])],
         aside=[] if edit is None else _edit_lines(edit, dry_run=dry_run),
     )
 

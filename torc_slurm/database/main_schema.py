@@ -229,4 +229,16 @@ MAIN_SCHEMA: Schema = (
     ("the cluster of a run's Slurm job", ("ALTER TABLE runs ADD COLUMN cluster TEXT",)),
     # JSON: {key: number or text}
     ("what --note said", ("ALTER TABLE results ADD COLUMN user_notes TEXT",)),
+    # JSON: {name: number}; NULL for a job without any
+    ("parameters that are numbers", ("ALTER TABLE jobs ADD COLUMN parameters TEXT",)),
+    (
+        "time that threads waited for a CPU",
+        (
+            "ALTER TABLE step_nodes ADD COLUMN cpu_wait_seconds REAL",
+            "ALTER TABLE step_nodes ADD COLUMN cpu_wait_source TEXT",
+            "ALTER TABLE results ADD COLUMN cpu_wait_seconds REAL",
+            "ALTER TABLE results ADD COLUMN cpu_wait_source TEXT",
+            "ALTER TABLE results ADD COLUMN all_nodes_cpu_wait_seconds REAL",
+        ),
+    ),
 )

@@ -215,4 +215,11 @@ NODE_SCHEMA: Schema = (
     ("time that Slurm had a step suspended", ("ALTER TABLE slurm_stats ADD COLUMN suspended_seconds REAL",)),
     # JSON: {key: number or text}
     ("what --note said", ("ALTER TABLE steps ADD COLUMN user_notes TEXT",)),
+    (
+        "time that threads waited for a CPU",
+        (
+            "ALTER TABLE step_usage ADD COLUMN cpu_wait_seconds REAL",
+            "ALTER TABLE step_usage ADD COLUMN cpu_wait_source TEXT",
+        ),
+    ),
 )

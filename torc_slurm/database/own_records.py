@@ -10,6 +10,7 @@ _CHUNK = 500  # the oldest supported SQLite allows 999 parameters
 _RECORDS = """
 SELECT slurm_job_id, step_id, job_name AS name, command, status, return_code, return_signal, start_time, end_time,
   coalesce(all_nodes_cpu_seconds, cpu_seconds) AS cpu_seconds, peak_cpu_percent, peak_memory_bytes, peak_memory_source,
+  coalesce(all_nodes_cpu_wait_seconds, cpu_wait_seconds) AS cpu_wait_seconds, user_notes,
   (task_count IS NOT NULL AND recorded_task_count < task_count)
   OR (node_count IS NOT NULL AND measured_node_count < node_count) AS is_partial,
   workflow_id IS NOT NULL AS is_a_job
@@ -38,6 +39,8 @@ class OwnRecord(NamedTuple):
     peak_cpu_percent: float | None
     peak_memory_bytes: int | None
     peak_memory_source: str | None
+    cpu_wait_seconds: float | None
+    user_notes: str | None
     is_partial: bool
     is_a_job: bool = False
 

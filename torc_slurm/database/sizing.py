@@ -19,10 +19,11 @@ from torc_slurm.sizing.decision import KEPT, Decision
 from torc_slurm.sizing.evidence import Evidence, Resource
 from torc_slurm.sizing.facts import Attempt, Facts, Job, Request, Requirement
 from torc_slurm.sizing.idleness import was_idle_throughout
+from torc_slurm.sizing.trends import numbers_in
 
 _ENFORCES = "SELECT enforce_runtime FROM workflows WHERE workflow_id = ?"
 _REQUIREMENTS = "SELECT * FROM resource_requirements WHERE workflow_id = ? ORDER BY resource_requirements_id"
-_JOBS = "SELECT job_id, name, resource_requirements_id FROM jobs WHERE workflow_id = ? ORDER BY job_id"
+_JOBS = "SELECT job_id, name, resource_requirements_id, parameters FROM jobs WHERE workflow_id = ? ORDER BY job_id"
 _ATTEMPTS = "SELECT * FROM results WHERE workflow_id = ? ORDER BY job_id, run_id, attempt_id"
 _CHANGES = "SELECT * FROM resource_changes WHERE workflow_id = ? ORDER BY change_id"
 _SPANS = """
@@ -77,8 +78,10 @@ def facts_of(connection: sqlite3.Connection, workflow_id: int, hung: Mapping[Att
     jobs = []
     for row in connection.execute(_JOBS, (workflow_id,)):
         number = row["resource_requirements_id"]
+        given = numbers_in(row["parameters"])
         made = tuple(
-            _attempt(each, past.at(number, int(each["run_id"] or 0)), hung or {}) for each in attempts[row["job_id"]]
+            _attempt(each, past.at(number, int(each["run_id"] or 0)), hung or {}, given)
+            for each in attempts[row["job_id"]]
         )
         jobs.append(
             Job(row["job_id"], row["name"], number, tuple(replace(each, runtime_enforced=enforced) for each in made))
@@ -222,13 +225,14 @@ def _requirement(row: Row) -> Requirement:
     return Requirement(int(row["resource_requirements_id"] or 0), str(row["name"]), request)
 
 
-def _attempt(row: Row, request: Request, hung: Mapping[AttemptId, bool]) -> Attempt:
+def _attempt(row: Row, request: Request, hung: Mapping[AttemptId, bool], given: Mapping[str, float]) -> Attempt:
     names = (name for name in Attempt.__dataclass_fields__ if name in row.keys())  # noqa: SIM118 - a sqlite3.Row
     values = {name: row[name] for name in names}
     return Attempt(
         **values,  # type: ignore[arg-type]  # columns of results have the types of the fields of the same name
         request=request,
         hung=_hung(row, hung),
+        numbers={**given, **numbers_in(row["user_notes"])},
         is_lower_bound=int(row["measured_node_count"] or 0) < int(row["node_count"] or 0),
     )
 

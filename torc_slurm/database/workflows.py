@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from torc_slurm.errors import InputError
@@ -34,14 +34,16 @@ VALUES (:workflow_id, :name, :num_cpus, :num_gpus, :num_nodes, :ntasks_per_node,
 _INSERT_SCHEDULER = "INSERT INTO slurm_schedulers (workflow_id, name, settings) VALUES (?, ?, ?)"
 _INSERT_JOB = """
 INSERT INTO jobs (workflow_id, name, command, working_dir, env, srun_options, resource_requirements_id, settings,
-status)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+parameters, status)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_USER_DATA = "INSERT INTO user_data (workflow_id, name, data) VALUES (?, ?, ?)"
 _USER_DATA = "SELECT * FROM user_data WHERE workflow_id = ? ORDER BY user_data_id"
 _ONE_USER_DATUM = "SELECT * FROM user_data WHERE user_data_id = ?"
 _REFERENCE = re.compile(r"\$\{user_data\.(?:input|output)\.([^}]+)\}")
-_REDEFINE_JOB = "UPDATE jobs SET command = ?, working_dir = ?, env = ?, srun_options = ? WHERE job_id = ?"
+_REDEFINE_JOB = """
+UPDATE jobs SET command = ?, working_dir = ?, env = ?, srun_options = ?, parameters = ? WHERE job_id = ?
+"""
 _INSERT_DEPENDENCY = "INSERT INTO job_dependencies (job_id, depends_on_job_id) VALUES (?, ?)"
 _LARGEST_JOB = "SELECT coalesce(max(job_id), 0) FROM jobs WHERE workflow_id = ?"
 
@@ -205,6 +207,7 @@ def _insert_jobs(
                 "[]" if not job.srun_options else json.dumps(job.srun_options),
                 None if job.requirement is None else requirement_ids[job.requirement],
                 job_settings_text(job.settings),
+                _parameters(job),
                 BLOCKED if job.depends_on else READY,
             )
             for job in jobs
@@ -267,16 +270,14 @@ def job_rows(
     return (cast(JobRow, dict(row)) for row in connection.execute(_JOBS, chosen))
 
 
-def redefine_job(
-    connection: sqlite3.Connection,
-    job_id: int,
-    command: str,
-    working_dir: str,
-    env: Mapping[str, str],
-    srun_options: Sequence[str],
-) -> None:
-    """Replace a job's command, working directory, environment and srun options."""
-    connection.execute(_REDEFINE_JOB, (command, working_dir, json.dumps(env), json.dumps(srun_options), job_id))
+def redefine_job(connection: sqlite3.Connection, job_id: int, job: Job, working_dir: str) -> None:
+    """Replace a job's command, working directory, environment, srun options and parameters."""
+    env, options = json.dumps(dict(job.env)), json.dumps(job.srun_options)
+    connection.execute(_REDEFINE_JOB, (job.command, working_dir, env, options, _parameters(job), job_id))
+
+
+def _parameters(job: Job) -> str | None:
+    return json.dumps(dict(job.parameters)) if job.parameters else None
 
 
 def dependencies(connection: sqlite3.Connection, workflow_id: int) -> dict[int, list[int]]:

@@ -20,6 +20,7 @@ from torc_slurm.sizing.job_use import (
     TIMEOUT,
     JobUse,
 )
+from torc_slurm.sizing.waiting import wait_words
 from torc_slurm.units import MIB, exact, format_memory, format_run_time, format_slurm_time, scaled
 
 HEADROOM = Decimal("1.2")
@@ -183,7 +184,7 @@ def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
     nodes = _largest(job.node_count for job in jobs) or 1
     tasks = _largest(job.task_count for job in jobs) or 1
     suggested = max(_up(Decimal(suggested), tasks), nodes)
-    if suggested > _WORTH_LESS * allocated:
+    if suggested > _WORTH_LESS * allocated or any(_is_held_back(job, suggested) for job in jobs):
         return None
     busiest = max(jobs, key=lambda job: job.cpu_efficiency_percent or 0.0)
     percent = busiest.cpu_efficiency_percent
@@ -197,14 +198,28 @@ def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
     return Advice(CPUS, allocated, suggested, f"{used[:1].upper()}{used[1:]}{at_peak}.", _sureness(jobs, by_cpu=True))
 
 
-def _cores_needed(job: JobUse) -> int | None:
-    """Whole CPUs: from the busiest interval if torc-step measured it, else from the average."""
+def _is_held_back(job: JobUse, suggested: int) -> bool:
+    """Whether it waited for CPUs, and may use more than is suggested where they are free."""
+    need = _cores_needed(job, job.wait_factor)
+    return job.wait_factor > 1 and need is not None and need > suggested
+
+
+def waiting(job: JobUse) -> str | None:
+    """That it waited for CPUs, and what that means; None: it hardly waited."""
+    if job.wait_factor == 1:
+        return None
+    words = wait_words(job.cpu_wait_seconds, job.cpu_seconds)
+    return f"It {words}: it may use more where CPUs are free."
+
+
+def _cores_needed(job: JobUse, factor: Decimal = Decimal(1)) -> int | None:
+    """Whole CPUs: from the busiest interval if torc-step measured it, else from the average; times a factor."""
     percent = job.cpu_efficiency_percent
     if percent is None or not job.allocated_cpus or not job.elapsed_seconds:
         return None
-    average = exact(percent) * job.allocated_cpus
+    average = scaled(percent, factor) * job.allocated_cpus
     if job.peak_cpu_percent is not None and (job.node_count or 1) == 1:
-        return max(1, _up((max(exact(job.peak_cpu_percent), average) - _CPU_TOLERANCE_PERCENT) / 100, 1))
+        return max(1, _up((max(scaled(job.peak_cpu_percent, factor), average) - _CPU_TOLERANCE_PERCENT) / 100, 1))
     if job.elapsed_seconds < _SHORTEST_FOR_SLURM_CPU_SECONDS:
         return None
     return max(1, _up((scaled(average, HEADROOM) - _CPU_TOLERANCE_PERCENT) / 100, 1))

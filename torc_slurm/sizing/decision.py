@@ -19,6 +19,7 @@ from torc_slurm.errors import InputError
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, is_sure, measured, show_used
 from torc_slurm.sizing.facts import Attempt, Job, Outcome, Requirement
 from torc_slurm.sizing.guards import Bounded, Guards, bounded, round_up, write_amount
+from torc_slurm.sizing.waiting import wait_factor, wait_words
 from torc_slurm.units import exact, format_memory, format_run_time, scaled
 
 UP, DOWN, KEPT = "upscale", "downscale", "kept"
@@ -181,6 +182,11 @@ class _Case:
         unsure = list(self._unsure())
         if unsure:
             return self.kept(f"the known figures would allow less, but {_some(unsure)}")
+        waited = list(self._waited(amount)) if self.resource is Resource.cpu else []
+        if waited:
+            return self.kept(
+                f"the known figures would allow less, but {_some(waited)}: it may use more where CPUs are free"
+            )
         if not self.options.downsize:
             return self.kept(
                 f"{write_amount(amount, self.resource)} would be enough; downsizing is off (--no-downsize)"
@@ -199,6 +205,15 @@ class _Case:
                 yield f"{_name(job)} {_end(last)}"
             elif not is_sure(last, self.resource):
                 yield f"{_name(job)} has no complete figures"
+
+    def _waited(self, amount: int) -> Iterator[str]:
+        """The jobs that would have needed more than this amount of CPUs, had they not waited for them."""
+        for each in self.evidence:
+            times = each.attempt.cpu_wait_seconds, each.attempt.cpu_seconds
+            factor = wait_factor(*times)
+            need = scaled(each.used, self.options.multiplier(self.resource)) * factor
+            if factor > 1 and self._round(need) > amount:
+                yield f"{_name(each.job)} {wait_words(*times)}"
 
     # --- what is said ----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from torc_slurm.sizing.decision import DOWN, UP, Decision
 from torc_slurm.sizing.evidence import Resource
 from torc_slurm.sizing.recovery import Unfinished
 from torc_slurm.sizing.savings import Saving
+from torc_slurm.sizing.trends import NO_TRENDS, Trends
 from torc_slurm.sizing.utilization import Use, Utilization
 
 Document = dict[str, Any]
@@ -20,8 +21,8 @@ VIOLATION_KEYS = ("job_id", "job_name", "resource_type", "specified", "peak_used
 SAVING_AMOUNTS = ("asked", "used", "wasted", "lost", "asked_after", "reserved", "reserved_after")
 
 
-def utilization_document(report: Utilization) -> Document:
-    """The answer of ``check-resource-utilization``."""
+def utilization_document(report: Utilization, trends: Trends | None = None) -> Document:
+    """The answer of ``check-resource-utilization``; with ``trends`` also what follows a number."""
     document: Document = {
         "workflow_id": report.workflow_id,
         "run_id": report.run_id,
@@ -32,6 +33,8 @@ def utilization_document(report: Utilization) -> Document:
     if report.violating_jobs is not None:
         document["resource_violations_count"] = len(report.violating_jobs)
         document["resource_violations"] = list(report.violating_jobs)
+    if trends is not None:
+        document["trends"] = [each.document() for each in trends.found]
     return document
 
 
@@ -40,8 +43,10 @@ def violation(use: Use) -> Document:
     return {key: getattr(use, key) for key in VIOLATION_KEYS}
 
 
-def corrections_document(corrections: Corrections, *, dry_run: bool, explain: bool = False) -> Document:
-    """The answer of ``correct-resources``. ``explain`` adds a list with the reason of every decision."""
+def corrections_document(
+    corrections: Corrections, *, dry_run: bool, explain: bool = False, trends: Trends = NO_TRENDS
+) -> Document:
+    """The answer of ``correct-resources``. ``explain`` adds the reason of every decision, and what follows a number."""
     options, affected = corrections.options, corrections.jobs_affected
     document: Document = {
         "status": "success",
@@ -63,6 +68,7 @@ def corrections_document(corrections: Corrections, *, dry_run: bool, explain: bo
     }
     if explain:
         document["explanations"] = [explanation(each) for each in corrections.decisions]
+        document["trends"] = [each.document() for each in trends.found]
     return document
 
 

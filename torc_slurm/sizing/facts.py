@@ -6,7 +6,7 @@ CPU are those of the attempt's largest node, because requests are per node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
@@ -68,8 +68,9 @@ class Requirement:
 class Attempt:
     """One attempt at a job: what it was given, how it ended, what it used.
 
-    ``hung``: whether it used no CPU in the last half of its time; None: unknown. ``is_lower_bound``: some of its nodes
-    did not report. ``all_nodes_cpu_seconds`` and ``all_nodes_avg_memory_bytes`` are only for savings.
+    ``cpu_wait_seconds``: how long its threads were ready and had no CPU. ``hung``: whether it used no CPU in the last
+    half of its time; None: unknown. ``is_lower_bound``: some of its nodes did not report. ``numbers``: what its use may
+    follow (sizing.trends). ``all_nodes_cpu_seconds`` and ``all_nodes_avg_memory_bytes`` are only for savings.
     """
 
     run_id: int
@@ -85,11 +86,14 @@ class Attempt:
     oom_kills: int | None = None
     peak_cpu_percent: Figure | None = None
     avg_cpu_percent: Figure | None = None
+    cpu_seconds: Figure | None = None
+    cpu_wait_seconds: Figure | None = None
     hung: bool | None = None
     is_lower_bound: bool = False
     runtime_enforced: bool = False
     all_nodes_cpu_seconds: Figure | None = None
     all_nodes_avg_memory_bytes: Figure | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from torc_slurm.sizing.advice import CPUS, MEMORY, TIME, Advice
+from torc_slurm.sizing.advice import CPUS, MEMORY, TIME, Advice, waiting
 from torc_slurm.sizing.job_groups import THIN, Group, Spread, spread, two_clusters
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.units import format_memory, format_run_time
@@ -62,6 +62,10 @@ def group_notes(group: Group, advice: Sequence[Advice], *, explain: bool) -> Ite
             )
     if explain:
         yield from (f"{group.name}: {each.reason} Confidence: {each.confidence}." for each in advice)
+        most = max(group.ended, key=lambda job: job.wait_factor, default=None)
+        words = None if most is None else waiting(most)
+        if most is not None and words is not None:
+            yield f"{group.name}: job {most.job_id}: {words}"
 
 
 def correction_items(found: Sequence[tuple[Group, Sequence[Advice]]]) -> Iterator[dict[str, Any]]:

@@ -5,10 +5,13 @@ Sizes in bytes, times in seconds. None means unknown, and is never 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from torc_slurm.records import statuses
 from torc_slurm.records.statuses import verdict
+from torc_slurm.sizing.waiting import wait_factor
 
 # How torc shows each status.
 COMPLETED, FAILED, OUT_OF_MEMORY, TIMEOUT, CANCELLED = map(
@@ -53,7 +56,8 @@ class JobUse:
     """One job. ``state`` is torc's status, ``slurm_state`` Slurm's state.
 
     Memory is per node, like ``--mem``. ``memory_is_upper_bound``: the peak may include page cache, or peaks of tasks at
-    different times. ``memory_is_sampled``: Slurm only polls, and may have missed the peak.
+    different times. ``memory_is_sampled``: Slurm only polls, and may have missed the peak. ``cpu_wait_seconds``: how
+    long threads were ready and had no CPU, as torc-step saw it. ``numbers``: notes and the array index.
     """
 
     slurm_job_id: int
@@ -79,6 +83,7 @@ class JobUse:
     nodes: str | None = None
     task_count: int | None = None
     peak_cpu_percent: float | None = None
+    cpu_wait_seconds: float | None = None
     peak_memory_bytes: int | None = None
     peak_memory_source: str | None = None
     memory_is_upper_bound: bool = False
@@ -90,6 +95,7 @@ class JobUse:
     gpu_utilization_percent: float | None = None
     gpu_memory_bytes: int | None = None
     steps: tuple[StepUse, ...] = field(default=())
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def has_ended(self) -> bool:
@@ -106,6 +112,11 @@ class JobUse:
         if self.cpu_seconds is None or not self.elapsed_seconds or not self.allocated_cpus:
             return None
         return self.cpu_seconds / (self.elapsed_seconds * self.allocated_cpus) * 100
+
+    @property
+    def wait_factor(self) -> Decimal:
+        """How many times its CPU it would have used, had it not waited for one."""
+        return wait_factor(self.cpu_wait_seconds, self.cpu_seconds)
 
     @property
     def memory_efficiency_percent(self) -> float | None:

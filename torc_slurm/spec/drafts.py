@@ -51,6 +51,7 @@ class JobDraft:
     env: dict[str, str]
     srun_options: tuple[str, ...]
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    parameters: dict[str, int | float] = field(default_factory=dict)  # the numbers in its name and command
 
     def is_the_same_but_for_lists(self, other: JobDraft) -> bool:
         """Whether both are one job, written with parameters only to name others in its lists."""
@@ -174,6 +175,7 @@ def job_drafts(source: int, job: JobModel, shared: Shared) -> Iterator[JobDraft]
     of_env = {name: Template(text, pattern) for name, text in job.env.items()}
     of_options = [Template(text, pattern) for text in job.srun_options]
     of_lists = {key: [Template(text, pattern) for text in texts] for key, texts in lists.items()}
+    used = of_name.names | of_command.names
     for chosen in combinations:
         name = of_name.fill(chosen)
         yield JobDraft(
@@ -187,6 +189,7 @@ def job_drafts(source: int, job: JobModel, shared: Shared) -> Iterator[JobDraft]
             {name: each.fill(chosen) for name, each in of_env.items()} if of_env else {},
             tuple(each.fill(chosen) for each in of_options) if of_options else _NOTHING,
             {key: tuple(each.fill(chosen) for each in texts) for key, texts in of_lists.items()},
+            {key: each.value for key, each in chosen.items() if key in used and not isinstance(each.value, str)},
         )
 
 

@@ -233,6 +233,7 @@ def _workflow(model: WorkflowModel, resolved: _Resolved) -> Workflow:
                 draft.srun_options,
                 waits_for,
                 _settings(model.jobs[draft.source], draft, execution, outputs, scheduler, rules),
+                draft.parameters,
             )
             for draft, waits_for, outputs, scheduler in zip(
                 resolved.drafts,

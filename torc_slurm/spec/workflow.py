@@ -126,7 +126,10 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """One job with its parameters inserted; ``depends_on`` are indices into the workflow's jobs."""
+    """One job with its parameters inserted; ``depends_on`` are indices into the workflow's jobs.
+
+    ``parameters`` are those that are numbers: memory and time may follow them.
+    """
 
     name: str
     command: str
@@ -136,6 +139,7 @@ class Job:
     srun_options: tuple[str, ...] = ()
     depends_on: tuple[int, ...] = ()
     settings: JobSettings = field(default_factory=JobSettings)
+    parameters: Mapping[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

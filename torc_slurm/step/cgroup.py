@@ -5,9 +5,9 @@ directories in several ways. Each task of a step has its own directory (``task_0
 excludes slurmstepd. A path belongs to the step only if it names a step: with jobacct_gather/linux the cpuacct line
 is ``/``, the whole machine, and without task/cgroup the memory line names slurmd's cgroup.
 
-Figures are the kernel's: v1 ``cpuacct.usage``, ``memory.stat``,
-``memory.max_usage_in_bytes``, ``memory.oom_control``; v2 ``cpu.stat``, ``memory.stat``, ``memory.swap.current``,
-``memory.peak``, ``memory.events``.
+Figures are the kernel's: v1 ``cpuacct.usage``, ``cpu.stat``, ``memory.stat``,
+``memory.max_usage_in_bytes``, ``memory.oom_control``; v2 ``cpu.stat``, ``cpu.pressure``, ``memory.stat``,
+``memory.swap.current``, ``memory.peak``, ``memory.events``.
 """
 
 from __future__ import annotations
@@ -55,6 +55,24 @@ class StepCgroup:
             return None if nanoseconds is None else nanoseconds * 1e-9
         microseconds = _table(f"{directory}/cpu.stat").get("usage_usec")
         return None if microseconds is None else microseconds * 1e-6
+
+    def cpu_wait_seconds(self) -> dict[str, float]:
+        """For how long its threads had no CPU, by source: ``psi`` (some of them waited), ``throttled`` (by a quota)."""
+        directory = self._cpu_dir
+        if directory is None:
+            return {}
+        found = {}
+        above, name = os.path.split(directory)
+        waited = _pressure_seconds(f"{above if name.startswith('task_') else directory}/cpu.pressure")
+        if waited is not None:
+            found["psi"] = waited
+        while os.path.exists(f"{directory}/cgroup.procs"):
+            table = _table(f"{directory}/cpu.stat")
+            for key, unit in (("throttled_usec", 1e-6), ("throttled_time", 1e-9)):
+                if key in table:
+                    found["throttled"] = found.get("throttled", 0.0) + table[key] * unit
+            directory = os.path.dirname(directory)
+        return found
 
     def charged_bytes(self) -> int | None:
         """Memory that only this step's processes hold: anonymous, shared and swapped; no page cache."""
@@ -189,6 +207,17 @@ def _number(path: str) -> int | None:
     except OSError:
         return None
     return int(text) if text.isdigit() else None  # v2 writes "max" where there is no limit
+
+
+def _pressure_seconds(path: str) -> float | None:
+    """``total=`` of the line ``some``: microseconds during which a thread waited."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            words = file.read(512).split(b"\n")[0].split()
+    except OSError:
+        return None  # no PSI in this kernel, or it is turned off
+    total = words[-1] if words[:1] == [b"some"] else b""
+    return int(total[6:]) * 1e-6 if total.startswith(b"total=") and total[6:].isdigit() else None
 
 
 def _table(path: str) -> dict[str, int]:

@@ -104,6 +104,30 @@ def allowed_cpus_of_threads(pids: list[int]) -> set[int]:
     return cpus
 
 
+def run_delay_seconds(pid: int) -> float | None:
+    """For how long the living threads of a process were ready to run and waited for a CPU; None where it is not told.
+
+    Of one that has ended and was not waited for yet its first thread still tells.
+    """
+    nanoseconds = -1
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat", "rb", buffering=0) as file:
+                nanoseconds = max(nanoseconds, 0) + int(file.read(64).split()[1])
+    except (OSError, ValueError, IndexError):
+        pass  # a thread, or the process, has just ended; or this kernel does not tell
+    return None if nanoseconds < 0 else nanoseconds * 1e-9
+
+
+def run_delay_at_end(pid: int) -> float | None:
+    """The same of a child that has ended and was not waited for yet; None while it runs."""
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (OSError, AttributeError):
+        return None
+    return None if ended is None else run_delay_seconds(pid)
+
+
 def resident_bytes() -> int:
     """This process's resident memory now, in bytes; 0 without procfs."""
     try:

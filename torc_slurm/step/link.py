@@ -81,6 +81,7 @@ class Exit:
         "major_faults",
         "orphans_cpu_seconds",
         "wrapper_cpu_seconds",
+        "run_delay_seconds",
     )
     __slots__ = FIELDS
     task: int
@@ -96,6 +97,7 @@ class Exit:
     major_faults: int
     orphans_cpu_seconds: float
     wrapper_cpu_seconds: float
+    run_delay_seconds: float  # for which its first thread waited for a CPU; -1 where that is not known
 
 
 def encode(message: Begin | Exit) -> bytes:

@@ -11,6 +11,7 @@ import time
 
 from torc_slurm.step import kernel
 from torc_slurm.step.cpu_ledger import CpuLedger
+from torc_slurm.step.cpu_wait import CpuWait
 from torc_slurm.step.half_time import HalfTime
 from torc_slurm.step.memory import MemoryFigures, RationedPss
 from torc_slurm.step.series import Counters, Series, cpu_percent
@@ -76,6 +77,7 @@ class Sampler:
         self._series = Series(0.0)
         self._io = _IoFigures(reader)
         self._half_time = HalfTime()
+        self._cpu_wait = CpuWait(self._own_cgroup)
         self.begin_monotonic: float | None = None
         self.begin_time = 0.0
         self.num_processes_peak: int | None = None
@@ -102,6 +104,7 @@ class Sampler:
         self._tasks[task.begin.wrapper_pid] = task
         self._living_wrappers = None
         self._cpus |= kernel.allowed_cpus(task.begin.wrapper_pid)
+        self._cpu_wait.task_began(task.begin.job_pid)
         if self.begin_monotonic is None:
             self.begin_time, self.begin_monotonic = task.begin.begin_time, task.begin.begin_monotonic
             self._series = Series(self.begin_monotonic)
@@ -117,6 +120,8 @@ class Sampler:
         if task.exit is not None:
             self._memory.see_exit(task.exit.max_rss_bytes, task.begin.wrapper_rss_bytes)
             self._io.keep(task)
+            if not self._is_blind:
+                self._cpu_wait.task_ended(task.exit.job_pid, task.exit.run_delay_seconds)
 
     def _wrappers(self) -> dict[int, frozenset[int]]:
         """The living wrappers, with those of their children that are not the job's."""
@@ -271,9 +276,11 @@ class Sampler:
         self._series.drop()
 
     def look_at_high_water_marks(self) -> None:
-        """Called before a flush, so that the record has the spikes of a step that is killed later."""
+        """Called before a flush, so that the record has the spikes, and the waiting, of a step that is killed later."""
         looked_at, self._looked_at = self._looked_at, {}
-        for process in self._tree.processes if self._tree is not None else ():
+        processes = self._tree.processes if self._tree is not None else []
+        self._cpu_wait.look(processes)
+        for process in processes:
             if process.is_zombie:
                 continue
             if not process.clock_ns or looked_at.get(process.pid) != process.clock_ns:
@@ -295,6 +302,7 @@ class Sampler:
         peak_bytes, peak_source = self._memory.peak()
         average_bytes, average_source = self._memory.average()
         storage_read, storage_written, read_chars, written_chars = self._io.totals()
+        ended_tasks = [task.exit for task in self._tasks.values() if task.exit is not None]
         return {
             "elapsed_seconds": elapsed_seconds,
             "cpu_seconds": cpu_seconds,
@@ -320,8 +328,9 @@ class Sampler:
             "storage_written_bytes": storage_written,
             "read_chars": read_chars,
             "written_chars": written_chars,
-            "major_faults": max([self.major_faults, *self._faults_at_exit()]),
+            "major_faults": max(self.major_faults, sum(end.major_faults for end in ended_tasks)),
             "sample_count": self.sample_count,
+            **self._cpu_wait.columns(),
             "last_half_cpu_seconds": self._half_time.last_half_cpu_seconds(elapsed_seconds, cpu_seconds or 0.0),
         }
 
@@ -334,10 +343,6 @@ class Sampler:
         if charged is not None and charged > self._cpu_count * elapsed_seconds:
             charged = None
         return self._best_cpu(charged)
-
-    def _faults_at_exit(self) -> list[int]:
-        ended = [task.exit for task in self._tasks.values() if task.exit is not None]
-        return [sum(end.major_faults for end in ended)]
 
     def _take_cgroup_figures(self) -> None:
         if self._cgroup is None:

@@ -55,6 +55,7 @@ class Wrapper:
         self._monitor_end = ""
         self._orphans_cpu_seconds = 0.0
         self._orphans_max_rss_bytes = 0
+        self._run_delay_seconds: float | None = None
         self._exit: link.Exit | None = None
         self._may_claim = True
         self._ended_helpers: set[int] = set()
@@ -234,6 +235,8 @@ class Wrapper:
 
     def _reap(self) -> None:
         while True:
+            if self._exit is None:
+                self._run_delay_seconds = kernel.run_delay_at_end(self._job.pid)
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
@@ -270,6 +273,7 @@ class Wrapper:
         self._exit.orphans_cpu_seconds = self._orphans_cpu_seconds
         self._exit.max_rss_bytes = max(self._exit.max_rss_bytes, self._orphans_max_rss_bytes)
         self._exit.wrapper_cpu_seconds = time.process_time()
+        self._exit.run_delay_seconds = -1.0 if self._run_delay_seconds is None else self._run_delay_seconds
         begin = time.monotonic()
         self._deadline = begin + _MONITOR_WAIT_SECONDS
         self._connect_at_last()

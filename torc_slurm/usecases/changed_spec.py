@@ -81,8 +81,7 @@ def _definition(job: Job, directory: str) -> tuple[str, str, dict[str, str], lis
 def take_over(connection: sqlite3.Connection, workflow: WorkflowRow, changes: SpecChanges) -> None:
     """Copy the new command to the jobs that have not completed; must run inside a transaction."""
     for row, job in changes.changed:
-        command, where, env, options = _definition(job, workflow["working_dir"])
-        redefine_job(connection, row["job_id"], command, where, env, options)
+        redefine_job(connection, row["job_id"], job, _definition(job, workflow["working_dir"])[1])
 
 
 def words(changes: SpecChanges, *, updated: bool) -> list[str]:

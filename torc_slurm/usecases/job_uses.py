@@ -29,6 +29,7 @@ from torc_slurm.sizing.job_use import (
     JobUse,
     StepUse,
 )
+from torc_slurm.sizing.trends import ARRAY_INDEX, numbers_in
 from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.slurm.node_list import expand_node_list
 from torc_slurm.slurm.states import has_ended, status_of_end
@@ -106,6 +107,7 @@ def job_use(
         nodes=job.node_list,
         task_count=max((step.task_count for step in steps if step.task_count and step.step_id.isdigit()), default=None),
         peak_cpu_percent=_peak_cpu(steps),
+        cpu_wait_seconds=_sum(record.cpu_wait_seconds for record in own),
         peak_memory_bytes=peak,
         peak_memory_source=source,
         memory_is_upper_bound=source == SLURM_TASK_SUM or (source == SLURM_MAXRSS and meaning.has_page_cache),
@@ -117,7 +119,24 @@ def job_use(
         gpu_utilization_percent=_largest(step.gpu_utilization_percent for step in steps),
         gpu_memory_bytes=_largest_int(step.gpu_memory_bytes for step in steps),
         steps=steps,
+        numbers=_numbers(own, job.shown_job_id),
     )
+
+
+def _numbers(own: Sequence[OwnRecord], shown: str | None) -> dict[str, float]:
+    """Its place in an array, and the notes of its steps; one that they do not agree on says nothing of the job."""
+    index = (shown or "").partition("_")[2]
+    found: dict[str, float] = {ARRAY_INDEX: float(index)} if index.isdecimal() else {}
+    noted: dict[str, set[float]] = defaultdict(set)
+    for record in own:
+        for key, value in numbers_in(record.user_notes).items():
+            noted[key].add(value)
+    return found | {key: values.pop() for key, values in noted.items() if len(values) == 1}
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
 
 
 def _array_job_id(shown: str) -> int | None:

@@ -70,6 +70,9 @@ def _attempt(job: JobUse) -> Attempt:
         peak_memory_source=job.peak_memory_source,
         peak_cpu_percent=job.peak_cpu_percent,
         avg_cpu_percent=average,
+        cpu_seconds=job.cpu_seconds,
+        cpu_wait_seconds=job.cpu_wait_seconds,
         is_lower_bound=job.memory_is_sampled,
         all_nodes_cpu_seconds=job.cpu_seconds,
+        numbers=job.numbers,
     )

@@ -1,0 +1,25 @@
+"""Waiting for CPUs: a job on a busy node used less than it would have used on a free one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from torc_slurm.units import Number, exact, format_run_time
+
+# Less than this share of the CPU time every job waits.
+_LEAST_SHARE = Decimal("0.05")
+
+
+def wait_factor(wait_seconds: Number | None, cpu_seconds: Number | None) -> Decimal:
+    """How many times its CPU a job would have used, had it not waited for one; 1 where it hardly did, or not known."""
+    if wait_seconds is None or not cpu_seconds:
+        return Decimal(1)
+    share = exact(wait_seconds) / exact(cpu_seconds)
+    return 1 + share if share >= _LEAST_SHARE else Decimal(1)
+
+
+def wait_words(wait_seconds: Number | None, cpu_seconds: Number | None) -> str:
+    """``waited 1m 11s for a CPU beside 29s of CPU time``."""
+    return (
+        f"waited {format_run_time(wait_seconds or 0)} for a CPU beside {format_run_time(cpu_seconds or 0)} of CPU time"
+    )
