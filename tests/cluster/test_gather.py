@@ -33,7 +33,7 @@ def test_figures_of_both_and_a_cause_for_every_difference(linux: Machines) -> No
     holds, short, writes, too_much = (items[number] for number in "0123")
     assert holds["memory_ceiling_source"] == "cgroup_v2"
     for name in ("peak_memory_bytes", "max_rss_bytes"):
-        assert 80 * MB <= holds[name] < 115 * MB, name
+        assert 80 * MB <= holds[name] < 130 * MB, name  # Slurm counts torc-step and its monitor too
     assert (short["job_status"], short["return_code"]) == ("completed", 0)
     assert writes["peak_memory_bytes"] < 60 * MB <= writes["memory_ceiling_bytes"]
     assert writes["max_rss_bytes"] < 60 * MB  # unlike memory.peak, RSS has no page cache

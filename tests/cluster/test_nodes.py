@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
+from collections.abc import Iterator
 
 import pytest
 from machines import OFTEN, Machines
@@ -44,8 +47,7 @@ def test_a_node_that_loses_power_leaves_its_last_flush_and_the_allocation_goes_o
     job = machines.submit("\n".join([*steps, ""]), "-N2", "--no-kill", "--mem=0", "--exclusive")
     machines.wait_running(job, "0")
     machines.wait_for(lambda: _flushed_since(machines, 3), "three seconds of the first step to be recorded")
-    machines.fault("node-crash:c2")
-    try:
+    with without_power(machines, "c2"):
         machines.wait_ended(job, accounted=False)
         assert "went on 0" in machines.output(job)
         items = machines.stats(job)
@@ -56,10 +58,60 @@ def test_a_node_that_loses_power_leaves_its_last_flush_and_the_allocation_goes_o
         assert lost["end_time_source"] in ("last flush", "accounting")
         assert lost["peak_memory_bytes"] > 0
         assert lost["sample_count"] > 5
+
+
+WORKFLOW = """\
+name: loses_a_node
+resource_requirements: [{name: half, num_cpus: 2, memory: 100m, runtime: PT5M}]
+failure_handlers: [{name: again, rules: [{match_all_exit_codes: true, max_retries: 1}]}]
+jobs:
+- {name: "long_{i}", parameters: {i: "1:4"}, resource_requirements: half, failure_handler: again, command: bash long.sh}
+- {name: after, resource_requirements: half, depends_on: [long_1, long_2, long_3, long_4], command: "true"}
+"""
+# The first attempt on c2 ends only with its node.
+LONG = """\
+[ $TORC_ATTEMPT_ID = 1 ] || exit 0
+touch begun_$TORC_JOB_NAME.$SLURMD_NODENAME
+[ $SLURMD_NODENAME = c1 ] || sleep 600
+until [ -e go ]; do sleep 1; done
+"""
+
+
+def test_a_workflow_goes_on_after_a_node_lost_power(machines: Machines) -> None:
+    """Jobs of the other node complete; those of the lost one say why they ended and run again on the other."""
+    for name, text in (("w.yaml", WORKFLOW), ("long.sh", LONG)):
+        machines.run(["tee", name], user=machines.user, stdin=text)
+    whole_nodes = ["-N2", "--exclusive", "--mem=0", "--no-kill"]
+    answer = json.loads(machines.run_as_user(["torc", "-f", "json", "submit", "w.yaml", "--", *whole_nodes]).stdout)
+    here = f"ls /srv{machines.directory}"
+    machines.wait_for(lambda: machines.shell(here).count("begun_") == 4, "four jobs to begin")
+    assert machines.shell(here).count(".c2") == 2
+    with without_power(machines, "c2"):
+        lost = "SELECT job_name FROM job_states WHERE state = 'node_fail'"
+        machines.wait_for(lambda: len(machines.rows(lost)) == 2, "Slurm to give the node up", seconds=180)
+        # there, as c1 remembers for minutes that the file is missing
+        machines.shell("touch go", user=machines.user, machine="c1")
+        machines.wait_ended(answer["slurm_job_id"], accounted=False)
+        results = json.loads(machines.run_as_user(["torc", "-f", "json", "results", "list", "1"]).stdout)["items"]
+        ends = {(row["job_name"], row["attempt_id"]): row["status"] for row in results}
+        statuses = json.loads(machines.run_as_user(["torc", "-f", "json", "jobs", "list", "1"]).stdout)["items"]
+        assert {job["status"] for job in statuses} == {"completed"}
+        assert sorted(ends.values()) == ["completed"] * 5 + ["node_fail"] * 2
+        said = machines.shell(f"cat {machines.directory}/torc_output/slurm_output_wf1_*.o", user=machines.user)
+        assert "attempt 1: srun: error: Node failure on c2; it is tried again (1 of 1)" in said
+        assert said.count("node c2 is lost: no more jobs are started there") == 1
+
+
+@contextlib.contextmanager
+def without_power(machines: Machines, node: str) -> Iterator[None]:
+    """The node loses power; at the end it boots again and takes jobs."""
+    machines.fault(f"node-crash:{node}")
+    try:
+        yield
     finally:
-        machines.fault("node-boot:c2")
-        machines.wait_for(lambda: (machines.cluster.share / "ready" / "c2").exists(), "c2 to boot")
-        machines.run(["scontrol", "update", "nodename=c2", "state=resume"], check=False)
+        machines.fault(f"node-boot:{node}")
+        machines.wait_for(lambda: (machines.cluster.share / "ready" / node).exists(), f"{node} to boot")
+        machines.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
         machines.wait_idle()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torc_slurm.runner.attempts import Ended, Evidence, Outcome, ToldToEnd
-from torc_slurm.runner.outcome import judge, needs_evidence
+from torc_slurm.runner.outcome import judge, lost_nodes, needs_evidence
 
 OOM_WORDS = "srun: error: n1: task 0: Out Of Memory"
 TERMINATED = "srun: error: n1: task 0: Terminated\nsrun: Force Terminated StepId=6.3"
@@ -15,6 +15,7 @@ ABORTED = (
 )
 NO_ROOM = "srun: error: Unable to create step for job 8: More processors requested than permitted"
 NODE_DOWN = "srun: error: Node failure on n2"
+NODE_GONE = "srun: error: Unable to create step for job 2: Required node not available (down, drained or reserved)"
 NOTHING = Evidence()
 TOLD = ToldToEnd(50.0, "cancelled", "ended by torc")
 
@@ -45,6 +46,7 @@ def ended(status: int, stderr: str = "", *, ran: bool = True, seconds: float = 5
         (ended(137), NOTHING, "failed", 137),  # outside Slurm
         (ended(143, TERMINATED), Evidence(allocation_is_ending=True), "cancelled", 143),
         (ended(1, NODE_DOWN), NOTHING, "node_fail", 1),
+        (ended(1, NODE_GONE, ran=False), NOTHING, "node_fail", None),
         # several tasks: the highest
         (ended(4), Evidence((0, 4, 2)), "failed", 4),
     ],
@@ -92,3 +94,18 @@ def test_reasons_are_words_for_a_user() -> None:
 )
 def test_node_files_are_read_only_where_there_is_a_doubt(end: Ended, told: ToldToEnd | None, wanted: bool) -> None:
     assert needs_evidence(end, told) is wanted
+
+
+@pytest.mark.parametrize(
+    ("end", "nodes", "lost"),
+    [
+        (ended(1, NODE_DOWN), ("n1", "n2"), {"n2"}),
+        (ended(1, NODE_DOWN), ("n2",), {"n2"}),
+        (ended(1, NODE_GONE, ran=False), ("n1",), {"n1"}),
+        (ended(1, NODE_GONE, ran=False), ("n1", "n2"), set()),  # which of them is not said
+        (ended(1, NO_ROOM, ran=False), ("n1",), set()),
+        (ended(137, KILLED), ("n1",), set()),
+    ],
+)
+def test_lost_nodes(end: Ended, nodes: tuple[str, ...], lost: set[str]) -> None:
+    assert lost_nodes(end, nodes) == lost

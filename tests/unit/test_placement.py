@@ -162,6 +162,18 @@ def test_an_earlier_job_of_the_same_size_does_not_block_the_one_with_the_reserva
     assert placement.take(9) == [Placed(6, ("n1",))]
 
 
+def test_a_lost_node_gets_no_more_jobs_and_what_fits_nowhere_else_does_not_wait() -> None:
+    placement = Placement([Node("n1", 4, None), Node("n2", 8, None)])
+    for job, demand in enumerate((Demand(8), Demand(4), Demand(6), Demand(1, nodes=2), Demand(4))):
+        placement.add(job, demand, job)
+    assert placement.take(9) == [Placed(0, ("n2",)), Placed(1, ("n1",))]  # job 2 waits for n2
+    assert placement.withdraw("n2") == [2, 3]
+    placement.release(0)  # it ended with its node
+    placement.release(1)
+    assert placement.take(9) == [Placed(4, ("n1",))]
+    assert placement.withdraw("n2") == []
+
+
 def test_one_cpu_jobs_take_whole_cores() -> None:
     placement = Placement([Node("n1", 8, None, threads_per_core=2)])
     for job in range(8):

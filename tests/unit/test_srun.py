@@ -26,6 +26,8 @@ srun: launch/slurm: launch_p_step_launch: CpuBindType=none
 srun: launching StepId=12.34 on host n1, 1 tasks: 0
 srun: route/default: init: route default plugin loaded
 srun: launch/slurm: _task_start: Node n1, 1 tasks started
+srun: CpuBindType=(null type)
+srun: Node n1, 1 tasks started
 srun: launch/slurm: _task_finish: Received task exit notification for 1 task of StepId=12.34 (status=0x000f).
 srun: error: n1: task 0: Terminated
 srun: Force Terminated StepId=12.34

@@ -47,6 +47,9 @@ class DirectLauncher:
                 found.append(f"job {job.name} runs alone: {problem}")
         return found
 
+    def lose(self, node: str) -> None:
+        raise AssertionError(f"{node} is where torc runs")
+
     def refusal(self, job: JobPlan) -> str | None:
         return f"it needs {job.num_nodes} nodes, and outside Slurm there is one" if job.num_nodes > 1 else None
 

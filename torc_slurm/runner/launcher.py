@@ -37,6 +37,9 @@ class Launcher(Protocol):
     def nodes(self) -> tuple[Node, ...]:
         """The nodes that jobs may use."""
 
+    def lose(self, node: str) -> None:
+        """One of the nodes is lost; `nodes` has it no longer."""
+
     def refusal(self, job: JobPlan) -> str | None:
         """Why the job can never run here; None if it can."""
 

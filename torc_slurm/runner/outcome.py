@@ -18,7 +18,9 @@ from torc_slurm.runner.attempts import (
 )
 
 _OUT_OF_MEMORY = re.compile(r"Out Of Memory|oom-kill", re.IGNORECASE)
-_NODE_FAILURE = re.compile(r"Node failure|NODE FAIL", re.IGNORECASE)
+_NODE_FAILURE = re.compile(r"Node failure(?: on ([^\s,]+))?|NODE FAIL", re.IGNORECASE)
+# of a step that was requested on a node that Slurm knows to be lost
+_NODE_IS_LOST = re.compile("Required node not available")
 _STEP_KILLED = re.compile("Force Terminated|Job step aborted")
 _SCANCELS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 _MOST_WORDS = 300
@@ -47,6 +49,14 @@ def says_out_of_memory(ended: Ended) -> bool:
     return _OUT_OF_MEMORY.search(ended.stderr) is not None
 
 
+def lost_nodes(ended: Ended, nodes: tuple[str, ...]) -> set[str]:
+    """Which of the attempt's nodes srun says are lost; the only node of the attempt if srun names none."""
+    found = list(_NODE_FAILURE.finditer(ended.stderr))
+    named = {match[1] for match in found if match[1] is not None} & set(nodes)
+    is_lost = found or (not ended.ran and _NODE_IS_LOST.search(ended.stderr))
+    return named or (set(nodes) if is_lost and len(nodes) == 1 else set())
+
+
 def judge(
     ended: Ended,
     evidence: Evidence,
@@ -66,7 +76,7 @@ def judge(
         return Outcome(COMPLETED, 0)
     if evidence.oom_kills or says_out_of_memory(ended):
         return Outcome(OOM, code, "the kernel killed one of its processes for memory")
-    if _NODE_FAILURE.search(ended.stderr):
+    if _NODE_FAILURE.search(ended.stderr) or (not ended.ran and _NODE_IS_LOST.search(ended.stderr)):
         return Outcome(NODE_FAIL, code, _words(ended))
     if ended.ran and signal_of(ended.status) is not None:
         return _died(ended, evidence, code, time_limit_seconds)

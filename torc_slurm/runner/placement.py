@@ -144,11 +144,26 @@ class Placement:
         heads = [(queue[0], demand) for demand, queue in self._waiting.items() if demand not in blocked]
         return min(heads, default=None)
 
+    def withdraw(self, name: str) -> list[int]:
+        """The node is lost: no job starts there any more.
+
+        Returns:
+            The waiting jobs that can now never fit; they do not wait any longer.
+        """
+        if self._nodes.pop(name, None) is None:
+            return []
+        del self._free[name]
+        if self._reservation is not None and name in self._reservation.started_since:
+            self._reservation = None
+        left = tuple(self._nodes.values())
+        never = [demand for demand in self._waiting if not fits_empty(demand, left)]
+        return [job_id for demand in never for _, job_id in self._waiting.pop(demand)]
+
     def release(self, job_id: int) -> None:
         """Free the room of a job that has ended."""
         demand, nodes = self._running.pop(job_id)
         kept = self._reservation
-        for name in nodes:
+        for name in self._nodes.keys() & set(nodes):
             taken = _taken_by(demand, self._nodes[name])
             self._free[name] = self._free[name].plus(taken)
             if kept is not None and job_id in kept.jobs_since and name in kept.started_since:

@@ -26,7 +26,7 @@ from torc_slurm.runner.journal import Journal, Row
 from torc_slurm.runner.launcher import Launcher, LaunchError
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.observer import Observer
-from torc_slurm.runner.outcome import judge
+from torc_slurm.runner.outcome import judge, lost_nodes
 from torc_slurm.runner.output_files import missing_outputs, missing_words
 from torc_slurm.runner.placement import Placed, Placement
 from torc_slurm.runner.queue import JobQueue
@@ -178,7 +178,12 @@ class Run:
 
     def _place(self, job_ids: Iterable[int]) -> None:
         for job_id in job_ids:
-            self._placement.add(job_id, self._launcher.demand(self._jobs[job_id]), self._order[job_id])
+            job = self._jobs[job_id]
+            refusal = self._launcher.refusal(job)
+            if refusal is None:
+                self._placement.add(job_id, self._launcher.demand(job), self._order[job_id])
+            else:  # a node was lost since the beginning
+                self._never_run(job, refusal)
         self.fill()
 
     def _start(self, place: Placed) -> None:
@@ -207,12 +212,24 @@ class Run:
     def _ended(self, job_id: int, ended: Ended) -> None:
         running = self._running[job_id]
         self._placement.release(job_id)
+        for node in lost_nodes(ended, running.attempt.nodes):
+            self._lose(node)
         work = self._launcher.evidence(running.attempt, ended, running.told)
         if work is None:
             self._judge(running, ended, Evidence())
         else:
             self._loop.in_background(work, lambda found: self._judge(running, ended, found))
         self.fill()
+
+    def _lose(self, node: str) -> None:
+        """Slurm has given the node up: what is left runs on the others."""
+        if node not in {each.name for each in self._launcher.nodes}:
+            return
+        self._observer.note(f"node {node} is lost: no more jobs are started there")
+        self._launcher.lose(node)
+        for job_id in self._placement.withdraw(node):
+            job = self._jobs[job_id]
+            self._never_run(job, str(self._launcher.refusal(job)))
 
     def _judge(self, running: Running, ended: Ended, found: Evidence | Exception) -> None:
         evidence = Evidence() if isinstance(found, Exception) else found

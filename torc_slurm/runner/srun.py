@@ -133,6 +133,9 @@ class SrunLauncher:
             for share in allocation.nodes
         )
 
+    def lose(self, node: str) -> None:
+        self.nodes = tuple(each for each in self.nodes if each.name != node)
+
     def refusal(self, job: JobPlan) -> str | None:
         return misfit(job, self.demand(job), self.nodes, "this allocation")
 

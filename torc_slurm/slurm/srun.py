@@ -17,7 +17,8 @@ _WAITS = re.compile(r"step creation (?:temporarily|still) disabled")
 # What --verbose adds to srun's own messages; none of it explains a failure.
 _CHATTER = re.compile(
     r"srun: (?:(?:launch|route|mpi|switch|select|topology|auth|cred|hash|serializer|tls|gres)[/\w]*: |launching "
-    r"|jobid [0-9]|Step created |Consumable|Implicitly|cli_filter|Using |_task_|topo|Received task exit)"
+    r"|jobid [0-9]|Step created |Consumable|Implicitly|cli_filter|Using |_task_|topo|Received task exit"
+    r"|CpuBindType=|Node [^ ]+, [0-9]+ tasks? started)"
 )
 _QUIET = frozenset(("-Q", "--quiet"))
 _OPTIONS_BEGIN, _OPTIONS_END = "srun: defined options", "srun: end of defined options"
