@@ -1,4 +1,4 @@
-"""How each record is judged: statuses with their reasons, and None for everything that Slurm did not measure."""
+"""How each record is assessed: statuses with their reasons, and None for everything that Slurm did not measure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.slurm_stats import upsert_slurm_stats
 from torc_slurm.records.accounting import COLUMN_NAMES, STATUSES, AccountingRecord
 from torc_slurm.slurm.accounting import AllocationAccounting, rows_from_records
+from torc_slurm.slurm.assess import FORGOTTEN_SECONDS, LATE_SECONDS
 from torc_slurm.slurm.configuration import SlurmFacts, parse_config
 from torc_slurm.slurm.job_records import AllocationKey
-from torc_slurm.slurm.judgement import FORGOTTEN_SECONDS, SETTLE_SECONDS
 
 ONE_SECOND = SlurmFacts("22.05.8", "jobacct_gather/linux", None, "task=1")
 POLLED = {name for name in COLUMN_NAMES if name.startswith(("max_", "total_")) and "cpu" not in name}
@@ -151,7 +151,7 @@ def test_a_finished_step_has_the_same_row_while_its_job_runs_and_after_its_end(c
 
 def test_a_job_record_that_its_steps_made_leaves_them_pending_but_their_figures_show() -> None:
     job = AccountingRecord(12, None, name="allocation", user_name="root", state="COMPLETED", start_time=10, end_time=51)
-    for now, status in ((52, "pending"), (51 + SETTLE_SECONDS + 1, "found")):
+    for now, status in ((52, "pending"), (51 + LATE_SECONDS + 1, "found")):
         key = AllocationKey(12, user_name="ann")
         (row,) = rows_from_records([job, ended()], key, ["0"], facts=ONE_SECOND, backend="sacct", now=now).rows
         assert (row.status, row.max_rss_bytes, row.requested_memory) == (status, 5_000_000, None)
@@ -159,7 +159,7 @@ def test_a_job_record_that_its_steps_made_leaves_them_pending_but_their_figures_
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_steps_of_a_lost_node_take_their_jobs_end(cluster: str) -> None:
-    soon, later = (answer(cluster, "node_fail", "0", "1", seconds_later=after) for after in (10, SETTLE_SECONDS + 10))
+    soon, later = (answer(cluster, "node_fail", "0", "1", seconds_later=after) for after in (10, LATE_SECONDS + 10))
     assert [row.status for row in soon.rows] == ["found", "pending"]
     assert [row.status for row in later.rows] == ["found", "partial"]
     lost = later.rows[1]
@@ -251,9 +251,9 @@ def test_a_long_step_without_figures_is_not_called_short() -> None:
     ("job_end", "state", "now", "status"),
     [
         (100, "COMPLETED", 110, "pending"),
-        (100, "COMPLETED", 100 + SETTLE_SECONDS + 1, "missing"),
+        (100, "COMPLETED", 100 + LATE_SECONDS + 1, "missing"),
         (None, "RUNNING", 10_000_000, "pending"),
-        (100, "COMPLETING", 100 + SETTLE_SECONDS + 1, "pending"),
+        (100, "COMPLETING", 100 + LATE_SECONDS + 1, "pending"),
     ],
 )
 def test_a_step_without_a_record(job_end: float | None, state: str, now: float, status: str) -> None:
@@ -285,7 +285,7 @@ def test_a_recycled_job_id_gives_no_figures() -> None:
 def test_a_step_that_runs_on_in_accounting_takes_its_jobs_end_in_time() -> None:
     runs = AccountingRecord(12, "0", state="RUNNING", start_time=20, elapsed_seconds=30)
     assert of(runs).status == "pending"
-    late = of(runs, now=100 + SETTLE_SECONDS + 1)
+    late = of(runs, now=100 + LATE_SECONDS + 1)
     assert (late.status, late.end_time, late.exit_code) == ("partial", 100, None)
 
 
@@ -298,7 +298,7 @@ def test_every_row_that_is_not_plainly_found_says_why(cluster: str) -> None:
 
 def test_a_step_that_a_cut_answer_lacks_is_not_taken_for_lost() -> None:
     job = AccountingRecord(12, None, state="COMPLETED", start_time=10, end_time=100)
-    late = 100 + SETTLE_SECONDS + 1
+    late = 100 + LATE_SECONDS + 1
     found = rows_from_records(
         [job, ended()], AllocationKey(12), ["0", "1"], facts=ONE_SECOND, backend="sacct", now=late, cut_off="cut off"
     )

@@ -64,7 +64,7 @@ def test_a_figure_that_looks_like_zero_is_none_in_the_end(version: str) -> None:
     assert (false.elapsed_seconds, false.backend) == (0, "pyslurm")
 
 
-def judged(rows: list[AccountingRecord], backend: str, slurm_job_id: int) -> dict[str, AccountingRecord]:
+def assessed(rows: list[AccountingRecord], backend: str, slurm_job_id: int) -> dict[str, AccountingRecord]:
     key = AllocationKey(slurm_job_id)
     now = max(row.end_time or row.start_time or 0 for row in rows) + 10
     found = rows_from_records(rows, key, [], facts=facts("26.05-linux"), backend=backend, now=now)
@@ -78,7 +78,7 @@ def test_the_same_rows_as_sacct(scenario: str) -> None:
     text = (RECORDED / "sacct" / "26.05-linux" / f"{scenario}.pyslurm.json").read_text()
     sacct_has = sacct_rows("26.05-linux", scenario)
     job = job_of(sacct_has)
-    ours, theirs = judged(parse(text), "pyslurm", job), judged(sacct_has, "sacct", job)
+    ours, theirs = assessed(parse(text), "pyslurm", job), assessed(sacct_has, "sacct", job)
     assert list(ours) == list(theirs)
     for step_id, row in ours.items():
         assert_same_row(row.as_row(), theirs[step_id].as_row())

@@ -130,7 +130,7 @@ def store_node_records(connection: sqlite3.Connection, records: NodeRecords, nod
 
 
 def store_accounting(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> Stored:
-    """Store judged records that are better than the stored ones; must run inside a transaction."""
+    """Store assessed records that are better than the stored ones; must run inside a transaction."""
     new_rows = upsert_slurm_stats(connection, records)
     changed = _attempts_of(connection, new_rows)
     return Stored(frozenset(changed), len(new_rows))

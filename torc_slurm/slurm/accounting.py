@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError, ParseError, TorcError
 from torc_slurm.records.accounting import INDEX, AccountingRecord
 from torc_slurm.slurm import pyslurm_backend, sacct
+from torc_slurm.slurm.assess import ASK_AGAIN, Assessment, assess_no_record, assess_step
 from torc_slurm.slurm.clusters import cluster_arguments
 from torc_slurm.slurm.commands import LOGIN_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.configuration import SlurmFacts, slurm_facts
 from torc_slurm.slurm.job_records import AllocationKey, JobRecord, job_records, select_record
-from torc_slurm.slurm.judgement import ASK_AGAIN, Judgement, judge_no_record, judge_step
 from torc_slurm.slurm.states import status_of_end
 
 __all__ = [
@@ -180,20 +180,20 @@ def _rows(
     record = select_record(answer.records, allocation)
     context = _Context(allocation, facts, answer.backend, now, record)
     if record is None:
-        nothing = judge_no_record(allocation.slurm_job_id, bool(answer.records), allocation.earliest_begin_time, now)
+        nothing = assess_no_record(allocation.slurm_job_id, bool(answer.records), allocation.earliest_begin_time, now)
         return AllocationAccounting(tuple(context.row(step_id, nothing) for step_id in step_ids), note=answer.note)
     others = record.step_ids
 
-    def judged(step_id: str, *, is_needed_again: bool) -> AccountingRecord:
+    def assessed(step_id: str, *, is_needed_again: bool) -> AccountingRecord:
         row = record.step(step_id) if is_needed_again else record.take(step_id)
         if row is None and answer.cut_off is not None:
-            return context.row(step_id, Judgement("unavailable", f"{answer.cut_off}; {ASK_AGAIN}"))
-        return context.row(step_id, judge_step(record, step_id, row, facts, now))
+            return context.row(step_id, Assessment("unavailable", f"{answer.cut_off}; {ASK_AGAIN}"))
+        return context.row(step_id, assess_step(record, step_id, row, facts, now))
 
-    asked = {step_id: judged(step_id, is_needed_again=not is_last) for step_id in dict.fromkeys(step_ids)}
+    asked = {step_id: assessed(step_id, is_needed_again=not is_last) for step_id in dict.fromkeys(step_ids)}
     return AllocationAccounting(
         rows=tuple(asked[step_id] for step_id in step_ids),
-        other_rows=tuple(judged(each, is_needed_again=not is_last) for each in others if each not in asked),
+        other_rows=tuple(assessed(each, is_needed_again=not is_last) for each in others if each not in asked),
         note=answer.note,
     )
 
@@ -202,7 +202,7 @@ def _all_unavailable(
     allocation: AllocationKey, step_ids: Sequence[str], facts: SlurmFacts, backend: str, error: TorcError
 ) -> AllocationAccounting:
     context = _Context(allocation, facts, "sacct" if backend == "auto" else backend, time.time(), None)
-    nothing = Judgement("unavailable", f"{error}; {_remedy(error)}")
+    nothing = Assessment("unavailable", f"{error}; {_remedy(error)}")
     return AllocationAccounting(tuple(context.row(step_id, nothing) for step_id in step_ids))
 
 
@@ -240,20 +240,20 @@ class _Context:
         self._common = [(INDEX[name], value) for name, value in common.items()]
         self._record = record
 
-    def row(self, step_id: str, judgement: Judgement) -> AccountingRecord:
-        """The row of one step after judging."""
-        step, job = judgement.row, None if self._record is None else self._record.job
+    def row(self, step_id: str, assessment: Assessment) -> AccountingRecord:
+        """The row of one step after assessing it."""
+        step, job = assessment.row, None if self._record is None else self._record.job
         values: list[Any] = list(_NOTHING if step is None else step)
-        for position in judgement.not_measured:
+        for position in assessment.not_measured:
             values[position] = None
         for position, value in self._common:
             values[position] = value
-        if judgement.end_time is not None:
-            values[_END_TIME] = judgement.end_time
-        if self._record is not None and _job_end_concerns(self._record, judgement):
+        if assessment.end_time is not None:
+            values[_END_TIME] = assessment.end_time
+        if self._record is not None and _job_end_concerns(self._record, assessment):
             values[_JOB_STATE], values[_JOB_END_TIME] = self._record.job.state, self._record.end_time
-        reasons = (judgement.reason, None if step is None else step.reason, None if job is None else job.reason)
-        values[_STEP_ID], values[_STATUS] = step_id, judgement.status
+        reasons = (assessment.reason, None if step is None else step.reason, None if job is None else job.reason)
+        values[_STEP_ID], values[_STATUS] = step_id, assessment.status
         values[_REASON] = "; ".join(dict.fromkeys(filter(None, reasons))) or None
         return AccountingRecord._make(values)
 
@@ -264,16 +264,16 @@ _STEP_ID, _STATUS, _REASON, _END_TIME, _JOB_STATE, _JOB_END_TIME = (
 )
 
 
-def _job_end_concerns(record: JobRecord, judgement: Judgement) -> bool:
+def _job_end_concerns(record: JobRecord, assessment: Assessment) -> bool:
     """Whether the job's end says anything about the step.
 
     It does not if the step ended by itself before: then its row is the same whether it was read during the job or
     later.
     """
-    step = judgement.row
-    if step is None or judgement.status == "pending" or not (step.step_id or "").isdigit():
+    step = assessment.row
+    if step is None or assessment.status == "pending" or not (step.step_id or "").isdigit():
         return True
-    end_time = step.end_time if judgement.end_time is None else judgement.end_time
+    end_time = step.end_time if assessment.end_time is None else assessment.end_time
     if record.end_time is None or end_time is None or status_of_end(record.job.state) is None:
         return False
     return end_time >= record.end_time

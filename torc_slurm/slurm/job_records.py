@@ -71,7 +71,7 @@ class JobRecord:
         return merge_components(found) if found else None
 
     def take(self, step_id: str) -> AccountingRecord | None:
-        """Like `step`, but also removes it: with 100,000 steps, parsed and judged records need not both be in
+        """Like `step`, but also removes it: with 100,000 steps, parsed and assessed records need not both be in
         memory.
         """
         by_step_id = self._by_step_id

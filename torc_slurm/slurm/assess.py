@@ -1,4 +1,4 @@
-"""Judges one step's record: its status, the reason in plain words, and which figures Slurm measured; pure."""
+"""Assesses one step's record: its status, the reason in plain words, and which figures Slurm measured; pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torc_slurm.slurm.states import described
 from torc_slurm.units import format_run_time
 
 # After this time, missing records will not come: a restarted slurmdbd had sent its queue after 11 s.
-SETTLE_SECONDS = 300.0
+LATE_SECONDS = 300.0
 # After this time, a job without any record may have been purged; before, the record may be late.
 FORGOTTEN_SECONDS = 7 * 86400.0
 
@@ -24,7 +24,7 @@ _ALL_POLLED = (*_POLLED, *_VIRTUAL)
 _EXIT = (INDEX["exit_code"], INDEX["exit_signal"])
 
 
-class Judgement(NamedTuple):
+class Assessment(NamedTuple):
     """The result for one step: ``status`` and ``reason``, the record, and the positions of fields that Slurm did not
     measure. ``end_time`` replaces the record's end if that is not the step's.
     """
@@ -36,10 +36,10 @@ class Judgement(NamedTuple):
     end_time: float | None = None
 
 
-def judge_step(
+def assess_step(
     record: JobRecord, step_id: str, row: AccountingRecord | None, facts: SlurmFacts, now: float
-) -> Judgement:
-    """Judge one requested step by its job's record.
+) -> Assessment:
+    """Assess one requested step by its job's record.
 
     Args:
         row: the step's own record; None: there is none.
@@ -51,64 +51,64 @@ def judge_step(
         return _unfinished(record, row, now)
     if is_inherited_end(row):
         return _without_own_end(record, row, now)
-    judged = _ended(row, facts)
+    assessed = _ended(row, facts)
     if is_provisional(record.job) and not _long_ended(record, now):
         reason = f"the job's own record is not complete yet (it takes up to 5 s); {ASK_AGAIN}"
-        return judged._replace(status="pending", reason=reason)
-    return judged
+        return assessed._replace(status="pending", reason=reason)
+    return assessed
 
 
-def judge_no_record(slurm_job_id: int, has_other_records: bool, begin_time: float | None, now: float) -> Judgement:
-    """The judgement of a step whose job has no matching record."""
+def assess_no_record(slurm_job_id: int, has_other_records: bool, begin_time: float | None, now: float) -> Assessment:
+    """The assessment of a step whose job has no matching record."""
     if has_other_records:
         what = f"Slurm's records of job {slurm_job_id} belong to another user or time (Slurm reuses job ids)"
     else:
         what = f"Slurm's accounting has no record of job {slurm_job_id}"
     if begin_time is not None and now - begin_time > FORGOTTEN_SECONDS:
-        return Judgement("missing", f"{what}; it never came or was purged")
-    return Judgement("pending", f"{what}, or not yet; {ASK_AGAIN}")
+        return Assessment("missing", f"{what}; it never came or was purged")
+    return Assessment("pending", f"{what}, or not yet; {ASK_AGAIN}")
 
 
 def _long_ended(record: JobRecord, now: float) -> bool:
-    return record.end_time is not None and now - record.end_time > SETTLE_SECONDS
+    return record.end_time is not None and now - record.end_time > LATE_SECONDS
 
 
-def _absent(record: JobRecord, step_id: str, now: float) -> Judgement:
+def _absent(record: JobRecord, step_id: str, now: float) -> Assessment:
     if not _long_ended(record, now):
-        return Judgement("pending", f"Slurm has no record of step {step_id} yet; {ASK_AGAIN}")
-    return Judgement(
+        return Assessment("pending", f"Slurm has no record of step {step_id} yet; {ASK_AGAIN}")
+    return Assessment(
         "missing",
-        f"the job ended more than {format_run_time(SETTLE_SECONDS)} ago and no record of step {step_id} came: Slurm "
+        f"the job ended more than {format_run_time(LATE_SECONDS)} ago and no record of step {step_id} came: Slurm "
         "drops step records first when its queue to slurmdbd overflows",
     )
 
 
-def _unfinished(record: JobRecord, row: AccountingRecord, now: float) -> Judgement:
+def _unfinished(record: JobRecord, row: AccountingRecord, now: float) -> Assessment:
     blank = (*_ALL_POLLED, *_CPU, *_ENERGY, *_EXIT, INDEX["end_time"])
     if _long_ended(record, now):
         reason = "Slurm did not record this step's end: the end shown is the job's"
-        return Judgement("partial", reason, row, blank, record.end_time)
+        return Assessment("partial", reason, row, blank, record.end_time)
     if row.state is None:
-        return Judgement("pending", f"Slurm's record of the step has no state; {ASK_AGAIN}", row, blank)
-    return Judgement(
+        return Assessment("pending", f"Slurm's record of the step has no state; {ASK_AGAIN}", row, blank)
+    return Assessment(
         "pending", f"Slurm still shows the step as {described(row.state)}; {ASK_AGAIN} once it has ended", row, blank
     )
 
 
-def _without_own_end(record: JobRecord, row: AccountingRecord, now: float) -> Judgement:
+def _without_own_end(record: JobRecord, row: AccountingRecord, now: float) -> Assessment:
     blank = (*_ALL_POLLED, *_CPU, *_ENERGY, *_EXIT)
     if _long_ended(record, now):
         reason = "Slurm did not record this step's end: state and end are the job's, there are no figures"
-        return Judgement("partial", reason, row, blank)
+        return Assessment("partial", reason, row, blank)
     reason = f"the job was ended and Slurm has not recorded this step's end yet; {ASK_AGAIN}"
-    return Judgement("pending", reason, row, blank)
+    return Assessment("pending", reason, row, blank)
 
 
-def _ended(row: AccountingRecord, facts: SlurmFacts) -> Judgement:
+def _ended(row: AccountingRecord, facts: SlurmFacts) -> Assessment:
     blank = positions_not_measured(row, facts)
     if not row.max_rss_bytes:
-        return Judgement("partial", _why_nothing_was_polled(row, facts), row, blank)
-    return Judgement("found", _LOWER_BOUND if row.state == "OUT_OF_MEMORY" else None, row, blank)
+        return Assessment("partial", _why_nothing_was_polled(row, facts), row, blank)
+    return Assessment("found", _LOWER_BOUND if row.state == "OUT_OF_MEMORY" else None, row, blank)
 
 
 def positions_not_measured(row: AccountingRecord, facts: SlurmFacts) -> tuple[int, ...]:
