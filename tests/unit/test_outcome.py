@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torc_slurm.runner.attempts import Ended, Evidence, Outcome, ToldToEnd
-from torc_slurm.runner.outcome import judge, lost_nodes, needs_evidence
+from torc_slurm.runner.outcome import lost_nodes, needs_evidence, outcome_of
 
 OOM_WORDS = "srun: error: n1: task 0: Out Of Memory"
 TERMINATED = "srun: error: n1: task 0: Terminated\nsrun: Force Terminated StepId=6.3"
@@ -52,30 +52,32 @@ def ended(status: int, stderr: str = "", *, ran: bool = True, seconds: float = 5
     ],
 )
 def test_ends_of_steps(end: Ended, found: Evidence, state: str, code: int | None) -> None:
-    outcome = judge(end, found)
+    outcome = outcome_of(end, found)
     assert (outcome.state, outcome.return_code) == (state, code)
     assert outcome.reason or state == "completed"
 
 
 def test_what_was_told_to_end_did_not_complete_unless_it_had_ended_before() -> None:
-    assert judge(ended(0, seconds=12), Evidence((0,), last_end=51.0), TOLD) == Outcome("cancelled", 0, "ended by torc")
-    assert judge(ended(143, TERMINATED, seconds=12), NOTHING, TOLD) == Outcome("cancelled", 143, "ended by torc")
-    assert judge(ended(0, seconds=12), Evidence((0,), last_end=49.9), TOLD) == Outcome("completed", 0)
-    assert judge(ended(3, seconds=12), Evidence((3,), last_end=49.9), TOLD).state == "failed"
+    assert outcome_of(ended(0, seconds=12), Evidence((0,), last_end=51.0), TOLD) == Outcome(
+        "cancelled", 0, "ended by torc"
+    )
+    assert outcome_of(ended(143, TERMINATED, seconds=12), NOTHING, TOLD) == Outcome("cancelled", 143, "ended by torc")
+    assert outcome_of(ended(0, seconds=12), Evidence((0,), last_end=49.9), TOLD) == Outcome("completed", 0)
+    assert outcome_of(ended(3, seconds=12), Evidence((3,), last_end=49.9), TOLD).state == "failed"
 
 
 def test_a_signal_at_the_time_limit_is_a_timeout_and_before_it_is_not() -> None:
-    assert judge(ended(143, TERMINATED, seconds=78), NOTHING, time_limit_seconds=60).state == "timeout"
-    assert judge(ended(143, TERMINATED, seconds=12), Evidence((143,)), time_limit_seconds=60).state == "failed"
-    assert judge(ended(3, seconds=78), NOTHING, time_limit_seconds=60).state == "failed"
+    assert outcome_of(ended(143, TERMINATED, seconds=78), NOTHING, time_limit_seconds=60).state == "timeout"
+    assert outcome_of(ended(143, TERMINATED, seconds=12), Evidence((143,)), time_limit_seconds=60).state == "failed"
+    assert outcome_of(ended(3, seconds=78), NOTHING, time_limit_seconds=60).state == "failed"
 
 
 def test_reasons_are_words_for_a_user() -> None:
-    assert judge(ended(3), NOTHING).reason == "exit code 3"
-    assert judge(ended(143), Evidence((143,))).reason == "died of SIGTERM"
-    assert judge(ended(200), NOTHING).reason == "exit code 200"
-    assert judge(ended(1, NO_ROOM, ran=False), NOTHING).reason == NO_ROOM
-    assert "said nothing" in str(judge(ended(255, ran=False), NOTHING).reason)
+    assert outcome_of(ended(3), NOTHING).reason == "exit code 3"
+    assert outcome_of(ended(143), Evidence((143,))).reason == "died of SIGTERM"
+    assert outcome_of(ended(200), NOTHING).reason == "exit code 200"
+    assert outcome_of(ended(1, NO_ROOM, ran=False), NOTHING).reason == NO_ROOM
+    assert "said nothing" in str(outcome_of(ended(255, ran=False), NOTHING).reason)
 
 
 @pytest.mark.parametrize(

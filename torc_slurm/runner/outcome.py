@@ -57,7 +57,7 @@ def lost_nodes(ended: Ended, nodes: tuple[str, ...]) -> set[str]:
     return named or (set(nodes) if is_lost and len(nodes) == 1 else set())
 
 
-def judge(
+def outcome_of(
     ended: Ended,
     evidence: Evidence,
     told: ToldToEnd | None = None,

@@ -1,6 +1,6 @@
 """Runs a plan to its end: queue, placement, launcher and journal, connected by events.
 
-ready -> placed -> started -> ended -> judged -> journal, and then the jobs that are now ready (or the same job again,
+ready -> placed -> started -> ended -> outcome -> journal, and then the jobs that are now ready (or the same job again,
 if its failure handler says so); until nothing is left or the run is stopped. Then the run starts no more jobs, and ends
 the running ones (SIGTERM, a grace period, SIGKILL).
 """
@@ -26,7 +26,7 @@ from torc_slurm.runner.journal import Journal, Row
 from torc_slurm.runner.launcher import Launcher, LaunchError
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.observer import Observer
-from torc_slurm.runner.outcome import judge, lost_nodes
+from torc_slurm.runner.outcome import lost_nodes, outcome_of
 from torc_slurm.runner.output_files import missing_outputs, missing_words
 from torc_slurm.runner.placement import Placed, Placement
 from torc_slurm.runner.queue import JobQueue
@@ -205,7 +205,7 @@ class Run:
 
     def _never_run(self, job: JobPlan, reason: str) -> None:
         """Mark a job failed that cannot be started."""
-        self._settle(job, Outcome(FAILED, None, reason), self._row(job, FAILED, reason=reason))
+        self._close(job, Outcome(FAILED, None, reason), self._row(job, FAILED, reason=reason))
 
     # --- ending --------------------------------------------------------------------------------------------------
 
@@ -216,9 +216,9 @@ class Run:
             self._lose(node)
         work = self._launcher.evidence(running.attempt, ended, running.told)
         if work is None:
-            self._judge(running, ended, Evidence())
+            self._decide_outcome(running, ended, Evidence())
         else:
-            self._loop.in_background(work, lambda found: self._judge(running, ended, found))
+            self._loop.in_background(work, lambda found: self._decide_outcome(running, ended, found))
         self.fill()
 
     def _lose(self, node: str) -> None:
@@ -231,11 +231,11 @@ class Run:
             job = self._jobs[job_id]
             self._never_run(job, str(self._launcher.refusal(job)))
 
-    def _judge(self, running: Running, ended: Ended, found: Evidence | Exception) -> None:
+    def _decide_outcome(self, running: Running, ended: Ended, found: Evidence | Exception) -> None:
         evidence = Evidence() if isinstance(found, Exception) else found
         job = running.attempt.job
         limit = job.runtime_seconds if self._plan.execution.enforce_runtime else None
-        outcome = judge(ended, evidence, running.told, limit)
+        outcome = outcome_of(ended, evidence, running.told, limit)
         if evidence.allocation_is_ending:
             self._conclude(running, ended, outcome)
             self.stop("the allocation is being ended")
@@ -263,7 +263,7 @@ class Run:
         else:
             if outcome.state == COMPLETED and job.settings.delete_stdio_on_success:
                 delete_outputs(self._plan, running.attempt)
-            self._settle(job, outcome, row)
+            self._close(job, outcome, row)
         self.fill()
 
     # --- trying again --------------------------------------------------------------------------------------------
@@ -294,13 +294,13 @@ class Run:
         if script_status or self._stopped is not None:
             why = f"the recovery script failed with exit code {script_status}" if script_status else "torc was stopped"
             ended = Outcome(outcome.state, outcome.return_code, f"{outcome.reason}; not retried: {why}")
-            self._settle(job, ended, None)
+            self._close(job, ended, None)
         else:
             self._attempts[job.job_id] = attempt.attempt_id + 1
             self._place([job.job_id])
         self.fill()
 
-    def _settle(self, job: JobPlan, outcome: Outcome, row: Row | None) -> None:
+    def _close(self, job: JobPlan, outcome: Outcome, row: Row | None) -> None:
         """Finish a job: its row goes into the journal (None: it is there already), and its dependents continue."""
         self._states[outcome.state] += 1
         self._open.discard(job.job_id)
@@ -371,7 +371,7 @@ class Run:
             reason = "it was killed, and was still running when torc exited"
             job = running.attempt.job
             row = self._row(job, CANCELLED, reason=reason, running=running)
-            self._settle(job, Outcome(CANCELLED, None, reason), row)
+            self._close(job, Outcome(CANCELLED, None, reason), row)
         self._given_up = True
 
     # --- the journal ---------------------------------------------------------------------------------------------
