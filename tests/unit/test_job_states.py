@@ -41,7 +41,7 @@ def journal(state: str, **more: object) -> Row:
     return {"state": state, "reason": "the time limit came", "end_time": 9.0} | more  # type: ignore[return-value]  # a test row
 
 
-def judged(status: str, source: str | None = "exit records") -> Row:
+def decided(status: str, source: str | None = "exit records") -> Row:
     return {"status": status, "status_evidence": "died of SIGTERM", "end_time_source": source}
 
 
@@ -63,19 +63,19 @@ def judged(status: str, source: str | None = "exit records") -> Row:
     ],
 )
 def test_whose_word_counts(status: str, state: str, result: str) -> None:
-    merged = with_journal(judged(status), journal(state))
+    merged = with_journal(decided(status), journal(state))
     assert merged["status"] == result
     assert ("the runner says" in str(merged["status_evidence"])) == (status != result)
 
 
 def test_the_journals_end_stands_in_where_the_wrapper_wrote_none() -> None:
-    merged = with_journal(judged("running", None), journal("failed"))
+    merged = with_journal(decided("running", None), journal("failed"))
     assert (merged["end_time"], merged["end_time_source"]) == (9.0, "journal")
-    assert with_journal(judged("failed"), journal("failed")).get("end_time") is None
-    assert with_journal(judged("running", None), None) == judged("running", None)
+    assert with_journal(decided("failed"), journal("failed")).get("end_time") is None
+    assert with_journal(decided("running", None), None) == decided("running", None)
 
 
 def test_what_wrote_no_end_until_its_run_ended_has_failed() -> None:
-    merged = with_journal(judged("running", None), journal("running"), run_ended=True)
+    merged = with_journal(decided("running", None), journal("running"), run_ended=True)
     assert merged["status"] == "failed"
-    assert with_journal(judged("completed"), None, run_ended=True)["status"] == "completed"
+    assert with_journal(decided("completed"), None, run_ended=True)["status"] == "completed"

@@ -150,7 +150,7 @@ def opened_run(
     from torc_slurm.database.series import SeriesFiles
     from torc_slurm.plots.gather import gather
     from torc_slurm.plots.words import HOW_TO_GET_A_SERIES
-    from torc_slurm.usecases.attempts_of_files import outcomes_of
+    from torc_slurm.usecases.attempts_of_files import attempts_of
 
     with SeriesFiles() as opened:
         files = []
@@ -163,7 +163,7 @@ def opened_run(
                         raise
                     on_unreadable(str(error))
                 progress(number, len(paths))
-        run = gather(files, outcomes_of(files))
+        run = gather(files, attempts_of(files))
         if needs_series and not any(file.has_samples for file in files):
             named = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
             raise InputError(f"{named}: no time series there (only summaries); {HOW_TO_GET_A_SERIES}")

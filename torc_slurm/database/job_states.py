@@ -126,25 +126,25 @@ def reasons(connection: sqlite3.Connection, workflow_id: int, job_ids: Iterable[
     return found | {row["job_id"]: str(row["status_evidence"]) for row in connection.execute(_EVIDENCE, chosen)}
 
 
-def with_journal(judged: Mapping[str, Value], journal: Row | None, *, run_ended: bool = False) -> dict[str, Value]:
+def with_journal(decided: Mapping[str, Value], journal: Row | None, *, run_ended: bool = False) -> dict[str, Value]:
     """The result of an attempt, corrected by the journal if that knows more; pure.
 
     Args:
-        judged: ``status``, ``status_evidence`` and more columns of ``results``.
+        decided: ``status``, ``status_evidence`` and more columns of ``results``.
         run_ended: whether its run is over: an attempt without an end then gets none any more.
     """
-    merged = dict(judged) if journal is None else _merged(judged, journal)
+    merged = dict(decided) if journal is None else _merged(decided, journal)
     if run_ended and merged["status"] == RUNNING:
-        merged |= {"status": FAILED, "status_evidence": f"its run ended without its end; {judged['status_evidence']}"}
+        merged |= {"status": FAILED, "status_evidence": f"its run ended without its end; {decided['status_evidence']}"}
     return merged
 
 
-def _merged(judged: Mapping[str, Value], journal: Row) -> dict[str, Value]:
-    merged = dict(judged)
-    if judged.get("end_time_source") in (None, "last flush") and journal["end_time"] is not None:
+def _merged(decided: Mapping[str, Value], journal: Row) -> dict[str, Value]:
+    merged = dict(decided)
+    if decided.get("end_time_source") in (None, "last flush") and journal["end_time"] is not None:
         merged |= {"end_time": journal["end_time"], "end_time_source": "journal"}
-    if _knows_more(str(judged["status"]), str(journal["state"]), journal.get("return_code")):
-        said = "; ".join(str(text) for text in (journal["reason"], judged["status_evidence"]) if text)
+    if _knows_more(str(decided["status"]), str(journal["state"]), journal.get("return_code")):
+        said = "; ".join(str(text) for text in (journal["reason"], decided["status_evidence"]) if text)
         merged |= {"status": journal["state"], "status_evidence": f"the runner says {journal['state']}: {said}"}
     return merged
 

@@ -16,25 +16,25 @@ from torc_slurm.plan import JobPlan, read_plan
 from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Number, Part, Request, Run
 from torc_slurm.slurm.tres import Resources, parse_resources
 from torc_slurm.units import MIB
-from torc_slurm.usecases.attempts_of_files import Outcomes
+from torc_slurm.usecases.attempts_of_files import AttemptRows
 
 _Key = tuple[int, int, int]  # job, run, attempt
 Plans = Mapping[tuple[int, int], JobPlan]  # by run and job
 
 
-def gather(files: Sequence[SeriesFile], outcomes: Outcomes) -> Run:
+def gather(files: Sequence[SeriesFile], recorded: AttemptRows) -> Run:
     """The run that these node files belong to.
 
     Args:
         files: node files of one workflow, one allocation or one record outside Slurm; several runs are attempts.
-        outcomes: from `torc_slurm.usecases.attempts_of_files.outcomes_of`.
+        outcomes: from `torc_slurm.usecases.attempts_of_files.attempts_of`.
 
     Raises:
         InputError: they belong to different workflows or allocations, or are empty.
     """
     workflow_id, slurm_job_id = _what_they_are_of(files)
     parts = _parts(files)
-    rows = {_key_of(row): row for row in outcomes.attempts}
+    rows = {_key_of(row): row for row in recorded.attempts}
     plans = _plans(files, workflow_id)
     attempts: defaultdict[int, list[Attempt]] = defaultdict(list)
     for key, members in parts.items():
@@ -54,7 +54,7 @@ def gather(files: Sequence[SeriesFile], outcomes: Outcomes) -> Run:
     return Run(
         title=_title(files, workflow_id, slurm_job_id),
         jobs=tuple(jobs),
-        capacity=_capacity(outcomes) if outcomes.attempts else Capacity(),
+        capacity=_capacity(recorded) if recorded.attempts else Capacity(),
         capacities=_capacities(files),
         word="job" if slurm_job_id is None else "step",
     )
@@ -223,11 +223,11 @@ def _capacities(files: Sequence[SeriesFile]) -> dict[str, Capacity]:
     return found
 
 
-def _capacity(outcomes: Outcomes) -> Capacity:
+def _capacity(recorded: AttemptRows) -> Capacity:
     """Per node, of the one allocation in which everything ran: what Slurm allocated to its ``extern`` or ``batch``
     step, which get a whole node's share; else the request, which every accounting row repeats.
     """
-    rows = [*outcomes.unmeasured, *map(_slurm_side, outcomes.attempts)]
+    rows = [*recorded.unmeasured, *map(_slurm_side, recorded.attempts)]
     if len({row["slurm_job_id"] for row in rows if row["requested_tres"]}) != 1:
         return Capacity()
     row = max(rows, key=_knows_the_node)

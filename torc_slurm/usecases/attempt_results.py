@@ -14,7 +14,7 @@ from torc_slurm.database.store import Evidence, evidence_of, in_portions, update
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.records.statuses import FAILED, RUNNING
 from torc_slurm.units import format_run_time
-from torc_slurm.usecases.verdict import SlurmView, WrapperView, attempt_status
+from torc_slurm.usecases.attempt_status import SlurmView, WrapperView, attempt_status
 
 # Slurm counts whole seconds, and its clock differs from the wrapper's.
 _CLOCK_SECONDS = 2.0
@@ -47,8 +47,8 @@ def attempt_figures(
         run_ended: whether its run is over.
     """
     figures = merge_nodes(nodes, exits) if nodes or journal is None else unmeasured_figures(journal)
-    judged = judge_attempt(figures, nodes, accounting)
-    return without_suspension(figures | with_journal(judged, journal, run_ended=run_ended), accounting)
+    decided = decide_status(figures, nodes, accounting)
+    return without_suspension(figures | with_journal(decided, journal, run_ended=run_ended), accounting)
 
 
 def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dict[str, Value]:
@@ -79,7 +79,7 @@ def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dic
     return figures | changed
 
 
-def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:
+def decide_status(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:
     """Status, evidence, end and elapsed time of one attempt, as columns of ``results``; pure.
 
     Args:
@@ -91,10 +91,10 @@ def judge_attempt(figures: Mapping[str, Value], nodes: Sequence[Row], accounting
     ended = figures["end_time"] is not None
     if status == RUNNING and ended:  # all nodes wrote their end, but no task an exit: the wrappers were killed
         status, evidence = FAILED, "no exit record, though its nodes have ended"
-    judged: dict[str, Value] = {"status": status, "status_evidence": evidence}
+    decided: dict[str, Value] = {"status": status, "status_evidence": evidence}
     if ended:
-        return judged | {"end_time_source": "exit records"}
-    return judged | (_end_by_others(figures, nodes, accounting) if status != RUNNING else {"end_time_source": None})
+        return decided | {"end_time_source": "exit records"}
+    return decided | (_end_by_others(figures, nodes, accounting) if status != RUNNING else {"end_time_source": None})
 
 
 def _wrapper_view(figures: Mapping[str, Value], accounting: Row | None) -> WrapperView:

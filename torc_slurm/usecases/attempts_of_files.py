@@ -38,14 +38,14 @@ _NOT_MEASURED = ("extern", "batch")
 _NO_ACCOUNTING: Row = dict.fromkeys(COLUMN_NAMES)
 
 
-class Outcomes(NamedTuple):
+class AttemptRows(NamedTuple):
     """Rows of `select_attempts`, and accounting rows of steps that nobody measured (``batch``, ``extern``)."""
 
     attempts: list[Row]
     unmeasured: list[Row]
 
 
-def outcomes_of(files: Sequence[SeriesFile]) -> Outcomes:
+def attempts_of(files: Sequence[SeriesFile]) -> AttemptRows:
     """The results of the attempts in these node files."""
     known = _recorded(files)
     accounting = _accounting(files)
@@ -57,7 +57,7 @@ def outcomes_of(files: Sequence[SeriesFile]) -> Outcomes:
             own = _slurm_side(row) if row is not None else accounting.get((key.slurm_job_id, key.run_id, key.step_id))
             by_key[key] = _decided(key, members, own)
     unmeasured = known.unmeasured or [row for row in accounting.values() if row["step_id"] in _NOT_MEASURED]
-    return Outcomes(list(by_key.values()), unmeasured)
+    return AttemptRows(list(by_key.values()), unmeasured)
 
 
 def _by_attempt(files: Sequence[SeriesFile]) -> dict[AttemptKey, list[tuple[NodeRecords, StepRecord]]]:
@@ -118,7 +118,7 @@ def _slurm_side(row: Row) -> Row | None:
     return None if found["status"] is None else found
 
 
-def _recorded(files: Sequence[SeriesFile]) -> Outcomes:
+def _recorded(files: Sequence[SeriesFile]) -> AttemptRows:
     """The rows of the output directory's database; none if there is no database or it cannot be read."""
     attempts: dict[object, Row] = {}
     unmeasured: dict[object, Row] = {}
@@ -129,7 +129,7 @@ def _recorded(files: Sequence[SeriesFile]) -> Outcomes:
         for selection in _selections(files):
             attempts |= {row["id"]: row for row in select_attempts(connection, selection)}
             unmeasured |= {row["id"]: row for row in select_unmeasured(connection, selection)}
-    return Outcomes(list(attempts.values()), list(unmeasured.values()))
+    return AttemptRows(list(attempts.values()), list(unmeasured.values()))
 
 
 @contextlib.contextmanager

@@ -53,22 +53,22 @@ class SlurmView:
         return cls(**{name: row[name] for name in cls.__dataclass_fields__})  # type: ignore[arg-type] # a table's row
 
 
-class Outcome(NamedTuple):
+class AttemptStatus(NamedTuple):
     """An attempt's status, and its evidence: one line for the user."""
 
     status: str
     evidence: str
 
 
-def attempt_status(wrapper: WrapperView, slurm: SlurmView | None) -> Outcome:
+def attempt_status(wrapper: WrapperView, slurm: SlurmView | None) -> AttemptStatus:
     """The status of one attempt, one of `ATTEMPT_STATUSES`; ``running`` if nothing says that it has ended."""
     slurm_is_final = slurm is not None and slurm.status in _FINAL
     if wrapper.return_code is None and not slurm_is_final:
-        return Outcome(RUNNING, _why_running(slurm))
-    for judge in (_out_of_memory, _ended_with_its_job, _ended_by_slurm):
-        outcome = judge(wrapper, slurm if slurm is not None else SlurmView("unavailable"))
-        if outcome is not None:
-            return outcome
+        return AttemptStatus(RUNNING, _why_running(slurm))
+    for decide in (_out_of_memory, _ended_with_its_job, _ended_by_slurm):
+        decided = decide(wrapper, slurm if slurm is not None else SlurmView("unavailable"))
+        if decided is not None:
+            return decided
     return _by_exit(wrapper, slurm)
 
 
@@ -78,18 +78,20 @@ def _why_running(slurm: SlurmView | None) -> str:
     return f"no exit record yet; Slurm says {slurm.state}"
 
 
-def _out_of_memory(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
+def _out_of_memory(wrapper: WrapperView, slurm: SlurmView) -> AttemptStatus | None:
     if wrapper.return_code == 0:
         return None
     if wrapper.oom_kills:
-        return Outcome(OOM, f"{_exit_text(wrapper)}; the kernel killed {wrapper.oom_kills} of its processes for memory")
+        return AttemptStatus(
+            OOM, f"{_exit_text(wrapper)}; the kernel killed {wrapper.oom_kills} of its processes for memory"
+        )
     if slurm.state == "OUT_OF_MEMORY":
-        return Outcome(OOM, f"{_exit_text(wrapper)}; Slurm says OUT_OF_MEMORY")
+        return AttemptStatus(OOM, f"{_exit_text(wrapper)}; Slurm says OUT_OF_MEMORY")
     return None
 
 
-def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
-    """The outcome if Slurm ended the job while the step ran."""
+def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> AttemptStatus | None:
+    """The decided if Slurm ended the job while the step ran."""
     status = status_of_end(slurm.job_state)
     if status is None or slurm.job_end_time is None:
         return None
@@ -98,7 +100,7 @@ def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> Outcome | Non
     end_time = _own_end_time(wrapper, slurm)
     if end_time is not None and int(end_time) < slurm.job_end_time:
         return None
-    return Outcome(
+    return AttemptStatus(
         status, f"Slurm says {slurm.job_state} of the job, and this step ran until then; {_exit_text(wrapper)}"
     )
 
@@ -108,25 +110,27 @@ def _own_end_time(wrapper: WrapperView, slurm: SlurmView) -> float | None:
     return wrapper.end_time if slurm.end_time is None or slurm.exit_code is None else slurm.end_time
 
 
-def _ended_by_slurm(wrapper: WrapperView, slurm: SlurmView) -> Outcome | None:
-    """The outcome if Slurm ended only this step."""
+def _ended_by_slurm(wrapper: WrapperView, slurm: SlurmView) -> AttemptStatus | None:
+    """The decided if Slurm ended only this step."""
     if slurm.state == "CANCELLED":
         if slurm.cancelled_by_uid is None:
             return None
-        return Outcome(CANCELLED, f"Slurm says CANCELLED by user id {slurm.cancelled_by_uid}; {_exit_text(wrapper)}")
+        return AttemptStatus(
+            CANCELLED, f"Slurm says CANCELLED by user id {slurm.cancelled_by_uid}; {_exit_text(wrapper)}"
+        )
     status = status_of_end(slurm.state)
-    return None if status is None else Outcome(status, f"Slurm says {slurm.state}; {_exit_text(wrapper)}")
+    return None if status is None else AttemptStatus(status, f"Slurm says {slurm.state}; {_exit_text(wrapper)}")
 
 
-def _by_exit(wrapper: WrapperView, slurm: SlurmView | None) -> Outcome:
+def _by_exit(wrapper: WrapperView, slurm: SlurmView | None) -> AttemptStatus:
     if wrapper.return_code is not None:
-        return Outcome(
+        return AttemptStatus(
             COMPLETED if wrapper.return_code == 0 else FAILED, _exit_text(wrapper) + _differently(wrapper, slurm)
         )
     state = slurm.state if slurm is not None else None
     if state == "COMPLETED":
-        return Outcome(COMPLETED, "no exit record; Slurm says COMPLETED")
-    return Outcome(FAILED, f"no exit record; Slurm says {_slurm_exit_text(slurm)}")
+        return AttemptStatus(COMPLETED, "no exit record; Slurm says COMPLETED")
+    return AttemptStatus(FAILED, f"no exit record; Slurm says {_slurm_exit_text(slurm)}")
 
 
 def _differently(wrapper: WrapperView, slurm: SlurmView | None) -> str:

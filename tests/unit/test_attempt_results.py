@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from torc_slurm.database.node_records import Row, Value
 from torc_slurm.records.accounting import COLUMN_NAMES
-from torc_slurm.usecases.attempt_results import judge_attempt, without_suspension
+from torc_slurm.usecases.attempt_results import decide_status, without_suspension
 
 NODES: list[Row] = [{"last_flush_time": 30.0}, {"last_flush_time": 40.0}]
 
@@ -24,48 +24,48 @@ def accounting(**known: Value) -> dict[str, Value]:
 
 
 def test_a_running_step_has_no_end() -> None:
-    judged = judge_attempt(figures(), NODES, accounting(status="pending", state="RUNNING"))
-    assert (judged["status"], judged["end_time_source"]) == ("running", None)
-    assert "end_time" not in judged
+    decided = decide_status(figures(), NODES, accounting(status="pending", state="RUNNING"))
+    assert (decided["status"], decided["end_time_source"]) == ("running", None)
+    assert "end_time" not in decided
 
 
 def test_one_task_of_four_that_has_ended_well_ends_nothing() -> None:
-    assert judge_attempt(figures(return_code=0), NODES, None)["status"] == "running"
-    assert judge_attempt(figures(return_code=1), NODES, None)["status"] == "running"
+    assert decide_status(figures(return_code=0), NODES, None)["status"] == "running"
+    assert decide_status(figures(return_code=1), NODES, None)["status"] == "running"
 
 
 def test_a_zero_of_some_tasks_does_not_hide_that_others_were_killed() -> None:
-    judged = judge_attempt(figures(return_code=0), NODES, accounting(state="FAILED", exit_code=0, exit_signal=9))
-    assert judged["status"] == "failed"
+    decided = decide_status(figures(return_code=0), NODES, accounting(state="FAILED", exit_code=0, exit_signal=9))
+    assert decided["status"] == "failed"
 
 
 def test_the_failure_of_some_tasks_counts_once_no_more_will_come() -> None:
-    assert judge_attempt(figures(return_code=3), NODES, accounting(state="FAILED", exit_code=3))["status"] == "failed"
+    assert decide_status(figures(return_code=3), NODES, accounting(state="FAILED", exit_code=3))["status"] == "failed"
 
 
 def test_slurms_end_is_taken_where_the_step_wrote_none() -> None:
-    judged = judge_attempt(figures(), NODES, accounting(state="FAILED", end_time=55.0))
-    assert (judged["end_time"], judged["end_time_source"], judged["exec_time_seconds"]) == (55.0, "accounting", 45.0)
+    decided = decide_status(figures(), NODES, accounting(state="FAILED", end_time=55.0))
+    assert (decided["end_time"], decided["end_time_source"], decided["exec_time_seconds"]) == (55.0, "accounting", 45.0)
 
 
 def test_else_its_last_sign_of_life() -> None:
-    judged = judge_attempt(figures(), NODES, accounting(status="missing", state=None, job_state="COMPLETED"))
-    assert (judged["end_time"], judged["end_time_source"], judged["exec_time_seconds"]) == (40.0, "last flush", 30.0)
+    decided = decide_status(figures(), NODES, accounting(status="missing", state=None, job_state="COMPLETED"))
+    assert (decided["end_time"], decided["end_time_source"], decided["exec_time_seconds"]) == (40.0, "last flush", 30.0)
 
 
 def test_its_own_end_stands() -> None:
-    judged = judge_attempt(figures(return_code=0, end_time=33.0), NODES, accounting(end_time=34.0))
-    assert (judged["status"], judged["end_time_source"]) == ("completed", "exit records")
-    assert "end_time" not in judged
+    decided = decide_status(figures(return_code=0, end_time=33.0), NODES, accounting(end_time=34.0))
+    assert (decided["status"], decided["end_time_source"]) == ("completed", "exit records")
+    assert "end_time" not in decided
 
 
 def test_an_end_without_any_exit_is_no_success() -> None:
-    assert judge_attempt(figures(end_time=33.0), NODES, None)["status"] == "failed"
+    assert decide_status(figures(end_time=33.0), NODES, None)["status"] == "failed"
 
 
 def test_out_of_memory_needs_a_failure() -> None:
-    assert judge_attempt(figures(return_code=137, oom_kills=1, end_time=33.0), NODES, None)["status"] == "oom"
-    assert judge_attempt(figures(return_code=0, oom_kills=1, end_time=33.0), NODES, None)["status"] == "completed"
+    assert decide_status(figures(return_code=137, oom_kills=1, end_time=33.0), NODES, None)["status"] == "oom"
+    assert decide_status(figures(return_code=0, oom_kills=1, end_time=33.0), NODES, None)["status"] == "completed"
 
 
 # --- suspension
