@@ -17,7 +17,7 @@ from torc_slurm.sizing.corrections import Corrections, correct
 from torc_slurm.sizing.decision import DOWN, KEPT, UP, Options
 from torc_slurm.sizing.documents import corrections_document, savings_document, utilization_document
 from torc_slurm.sizing.evidence import Resource, asked, is_over, measured
-from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, Request
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request
 from torc_slurm.sizing.guards import Guards, NodeSize
 from torc_slurm.sizing.savings import savings
 from torc_slurm.sizing.utilization import check
@@ -114,7 +114,7 @@ def applied(known: Facts, made: Corrections) -> Facts:
 
 
 def completed(known: Facts) -> list[Attempt]:
-    return [each for job in known.jobs for each in job.attempts if each.outcome is Outcome.completed]
+    return [each for job in known.jobs for each in job.attempts if each.end is AttemptEnd.completed]
 
 
 @thorough
@@ -156,8 +156,8 @@ def test_no_request_grows_without_a_failure_or_a_violation(known: Facts, chosen:
     (requirement,) = known.requirements
     for each in correct(known, chosen).decisions:
         if each.direction == UP:
-            told = [attempt for job in known.jobs for attempt in job.telling]
-            killed = any(attempt.outcome in (Outcome.out_of_memory, Outcome.out_of_time) for attempt in told)
+            told = [attempt for job in known.jobs for attempt in job.informative_attempts]
+            killed = any(attempt.end in (AttemptEnd.out_of_memory, AttemptEnd.out_of_time) for attempt in told)
             over = check(known, show_all=False).violations or any(
                 is_over(used, asked(requirement.request, each.resource) or 0, each.resource)
                 for attempt in completed(known)
@@ -171,8 +171,8 @@ def test_no_request_grows_without_a_failure_or_a_violation(known: Facts, chosen:
 def test_nothing_shrinks_unless_every_job_completed(known: Facts, chosen: Options) -> None:
     made = correct(known, chosen)
     if any(each.direction == DOWN for each in made.decisions):
-        last = [job.last_telling() for job in known.jobs]
-        assert all(attempt is not None and attempt.outcome is Outcome.completed for attempt in last)
+        last = [job.last_informative() for job in known.jobs]
+        assert all(attempt is not None and attempt.end is AttemptEnd.completed for attempt in last)
         assert chosen.downsize
 
 

@@ -282,10 +282,10 @@ def _why_nothing(jobs: Sequence[JobUse]) -> str:
     """Why a script stays as it is, if its jobs cannot show that less would be enough."""
     from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE
 
-    telling = [job for job in jobs if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
-    if not telling:
+    informative = [job for job in jobs if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
+    if not informative:
         return " (none of its jobs has ended by itself)"
-    for job in telling:
+    for job in informative:
         if job.state != COMPLETED:
             return f" (job {job.job_id} is {job.state}, and only completed jobs show that less would be enough)"
     return ""

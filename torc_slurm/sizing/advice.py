@@ -67,12 +67,12 @@ def advise(jobs: Sequence[JobUse]) -> list[Advice]:
     A job that was killed for memory, or ended for time, with a smaller request than the current one does not count.
     """
     ordered = sorted(jobs, key=lambda job: (job.submit_time or 0.0, job.slurm_job_id))
-    telling = [job for job in ordered if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
-    if not telling:
+    informative = [job for job in ordered if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
+    if not informative:
         return []
-    now = telling[-1]
-    telling = [job for job in telling if not _is_answered(job, now)]
-    found = (_memory(telling), _cpus(telling), _time(telling))
+    now = informative[-1]
+    informative = [job for job in informative if not _is_answered(job, now)]
+    found = (_memory(informative), _cpus(informative), _time(informative))
     return [advice for advice in found if advice is not None]
 
 

@@ -64,7 +64,7 @@ def correct(
     decisions, adjustments, analyzed = [], [], 0
     for requirement in chosen:
         jobs = facts.sharing(requirement)
-        analyzed += sum(bool(job.telling) for job in jobs if not job_ids or job.job_id in job_ids)
+        analyzed += sum(bool(job.informative_attempts) for job in jobs if not job_ids or job.job_id in job_ids)
         made = [each for each in _decisions(requirement, jobs, options, resources) if each.resource in resources]
         decisions += made
         adjustments += _adjustments(requirement, jobs, made)

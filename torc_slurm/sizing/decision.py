@@ -17,7 +17,7 @@ from functools import cached_property
 
 from torc_slurm.errors import InputError
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, is_sure, measured, show_used
-from torc_slurm.sizing.facts import Attempt, Job, Outcome, Requirement
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Job, Requirement
 from torc_slurm.sizing.guards import Bounded, Guards, bounded, round_up, write_amount
 from torc_slurm.sizing.waiting import wait_factor, wait_words
 from torc_slurm.units import exact, format_memory, format_run_time, scaled
@@ -143,10 +143,10 @@ class _Case:
         return covers and (not cause.needs_more or amount >= self._round(cause.used))
 
     def _is_cause(self, evidence: Evidence) -> bool:
-        is_last = evidence.attempt is evidence.job.last_telling()
+        is_last = evidence.attempt is evidence.job.last_informative()
         if evidence.needs_more:
             return is_last and not self._was_answered(evidence)
-        if evidence.attempt.outcome is not Outcome.completed:
+        if evidence.attempt.end is not AttemptEnd.completed:
             return False
         limits = [self.requirement.request, *([evidence.attempt.request] if is_last else [])]
         allowed = [asked(limit, self.resource) for limit in limits]
@@ -196,12 +196,12 @@ class _Case:
 
     def _unsure(self) -> Iterator[str]:
         for job in self.jobs:
-            last = job.last_telling()
+            last = job.last_informative()
             if last is None:
                 yield f"{_name(job)} has no attempt that shows what it needs"
-            elif self.resource is Resource.runtime and last.hung and last.outcome is not Outcome.completed:
+            elif self.resource is Resource.runtime and last.hung and last.end is not AttemptEnd.completed:
                 yield _hung(job, last)
-            elif last.outcome is not Outcome.completed:
+            elif last.end is not AttemptEnd.completed:
                 yield f"{_name(job)} {_end(last)}"
             elif not is_sure(last, self.resource):
                 yield f"{_name(job)} has no complete figures"
@@ -239,14 +239,14 @@ class _Case:
 
     def _fits(self) -> str:
         most = max(self.evidence, key=lambda each: each.used)
-        failed = "" if most.attempt.outcome is Outcome.completed else f", which {_end(most.attempt)}"
+        failed = "" if most.attempt.end is AttemptEnd.completed else f", which {_end(most.attempt)}"
         fits = f"it fits: at most {show_used(most.used, self.resource)} by {_name(most.job)}{failed}"
         hung = _hung_jobs(self.jobs) if self.resource is Resource.runtime else []
         return f"{fits}; {_some(hung)}: more time would not help" if hung else fits
 
     @cached_property
     def _completed_use(self) -> Decimal | None:
-        done = [each.used for each in self.evidence if each.attempt.outcome is Outcome.completed]
+        done = [each.used for each in self.evidence if each.attempt.end is AttemptEnd.completed]
         return max(done, default=None)
 
     def _had(self, evidence: Evidence) -> int | None:
@@ -259,7 +259,7 @@ class _Case:
 def _why_nothing(jobs: Sequence[Job], resource: Resource) -> str:
     if not jobs:
         return "no job uses it"
-    if not any(job.telling for job in jobs):
+    if not any(job.informative_attempts for job in jobs):
         return "none of its jobs has an attempt that shows what it needs"
     hung = _hung_jobs(jobs)
     if resource is Resource.runtime and hung:
@@ -269,8 +269,8 @@ def _why_nothing(jobs: Sequence[Job], resource: Resource) -> str:
 
 def _hung_jobs(jobs: Iterable[Job]) -> list[str]:
     """The jobs whose latest attempt was idle when it was ended."""
-    last = [(job, job.last_telling()) for job in jobs]
-    return [_hung(job, each) for job, each in last if each and each.hung and each.outcome is not Outcome.completed]
+    last = [(job, job.last_informative()) for job in jobs]
+    return [_hung(job, each) for job, each in last if each and each.hung and each.end is not AttemptEnd.completed]
 
 
 def _hung(job: Job, attempt: Attempt) -> str:
@@ -279,9 +279,9 @@ def _hung(job: Job, attempt: Attempt) -> str:
 
 
 def _end(attempt: Attempt) -> str:
-    if attempt.outcome is Outcome.out_of_time and not attempt.ran_to_its_limit:
+    if attempt.end is AttemptEnd.out_of_time and not attempt.ran_to_its_limit:
         return "was ended with its allocation, before its own limit"
-    return attempt.outcome.value if attempt.outcome is Outcome.failed else f"was {attempt.outcome.value}"
+    return attempt.end.value if attempt.end is AttemptEnd.failed else f"was {attempt.end.value}"
 
 
 def _amount(allowed: int | None, resource: Resource) -> int | None:

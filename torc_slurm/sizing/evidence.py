@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 
-from torc_slurm.sizing.facts import Attempt, Figure, Job, Outcome, Request
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Figure, Job, Request
 from torc_slurm.units import exact, format_cpu_count, format_cpu_percent, format_memory, format_run_time
 
 # CPU use comes from two clocks that differ by milliseconds: n cores plus this still count as n cores.
@@ -59,14 +59,14 @@ def evidence_of(job: Job, attempt: Attempt, resource: Resource, *, even_if_hung:
     Args:
         even_if_hung: ask what it used, not what it needs.
     """
-    if attempt.outcome is Outcome.silent:
+    if attempt.end is AttemptEnd.silent:
         return None
     used = measured(attempt, resource)
-    if resource is Resource.memory and attempt.outcome is Outcome.out_of_memory:
+    if resource is Resource.memory and attempt.end is AttemptEnd.out_of_memory:
         return _bound(job, attempt, _memory_bound(attempt, used))
     if resource is Resource.runtime and _hung(attempt) and not even_if_hung:
         return None
-    if resource is Resource.runtime and attempt.outcome is Outcome.out_of_time:
+    if resource is Resource.runtime and attempt.end is AttemptEnd.out_of_time:
         return _bound(job, attempt, _time_bound(attempt, used))
     return None if used is None else Evidence(job, attempt, used, needs_more=False)
 
@@ -109,7 +109,7 @@ def show_used(used: Decimal, resource: Resource) -> str:
 
 
 def _hung(attempt: Attempt) -> bool:
-    return bool(attempt.hung) and attempt.outcome is not Outcome.completed
+    return bool(attempt.hung) and attempt.end is not AttemptEnd.completed
 
 
 def _bound(job: Job, attempt: Attempt, used: Decimal | None) -> Evidence | None:

@@ -26,7 +26,7 @@ _OWN_LIMIT_FACTOR = Decimal("1.25")
 _SIGKILL, _SIGTERM = 9, 15
 
 
-class Outcome(Enum):
+class AttemptEnd(Enum):
     """How an attempt ended, for sizing."""
 
     completed = "completed"
@@ -96,15 +96,15 @@ class Attempt:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def outcome(self) -> Outcome:
+    def end(self) -> AttemptEnd:
         """How it ended, for sizing. A kill for memory or time counts even if Slurm calls it failed or cancelled."""
         if self.status == COMPLETED:
-            return Outcome.completed
+            return AttemptEnd.completed
         if self.status == OOM or self._was_killed_for_memory():
-            return Outcome.out_of_memory
+            return AttemptEnd.out_of_memory
         if self.status == TIMEOUT or self._was_ended_for_time():
-            return Outcome.out_of_time
-        return Outcome.failed if self.status == FAILED else Outcome.silent
+            return AttemptEnd.out_of_time
+        return AttemptEnd.failed if self.status == FAILED else AttemptEnd.silent
 
     @property
     def own_memory_limit_bytes(self) -> int | None:
@@ -153,15 +153,15 @@ class Job:
     resource_requirements_id: int | None
     attempts: tuple[Attempt, ...] = ()
 
-    def last_telling(self, run_id: int | None = None) -> Attempt | None:
+    def last_informative(self, run_id: int | None = None) -> Attempt | None:
         """The latest informative attempt (of one run, if given); None if there is none."""
-        told = [each for each in self.telling if run_id in (None, each.run_id)]
+        told = [each for each in self.informative_attempts if run_id in (None, each.run_id)]
         return max(told, key=lambda each: (each.run_id, each.attempt_id), default=None)
 
     @property
-    def telling(self) -> tuple[Attempt, ...]:
+    def informative_attempts(self) -> tuple[Attempt, ...]:
         """The attempts that say what the job needs."""
-        return tuple(each for each in self.attempts if each.outcome is not Outcome.silent)
+        return tuple(each for each in self.attempts if each.end is not AttemptEnd.silent)
 
 
 @dataclass(frozen=True)

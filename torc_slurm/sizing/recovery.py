@@ -14,7 +14,7 @@ from typing import NamedTuple
 from torc_slurm.sizing.corrections import Corrections, correct
 from torc_slurm.sizing.decision import UP, Decision, Options
 from torc_slurm.sizing.evidence import Resource, asked
-from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, Request, by_id
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request, by_id
 
 _NO_HELP = "it would fail the same way again"
 
@@ -76,16 +76,18 @@ def plan_recovery(
 
 
 def _is_completed(job: Job) -> bool:
-    return any(each.outcome is Outcome.completed for each in job.attempts)
+    return any(each.end is AttemptEnd.completed for each in job.attempts)
 
 
 def _cause(job: Job) -> Cause:
     last = _last(job)
     if last is None:
         return Cause.not_run
-    return {Outcome.out_of_memory: Cause.memory, Outcome.out_of_time: Cause.time, Outcome.failed: Cause.failed}.get(
-        last.outcome, Cause.lost
-    )
+    return {
+        AttemptEnd.out_of_memory: Cause.memory,
+        AttemptEnd.out_of_time: Cause.time,
+        AttemptEnd.failed: Cause.failed,
+    }.get(last.end, Cause.lost)
 
 
 def _last(job: Job) -> Attempt | None:

@@ -16,7 +16,7 @@ from torc_slurm.records.statuses import RUNNING
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.evidence import Resource
-from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, Request, Requirement
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request, Requirement
 from torc_slurm.units import exact
 
 _SECONDS_PER_HOUR = 3600
@@ -100,7 +100,7 @@ def _saving(requirement: Requirement, jobs: Iterable[Job], after: Request, run_i
     jobs = tuple(jobs)
     attempts = [each for job in jobs for each in job.attempts if run_id in (None, each.run_id)]
     pairs = [(_asked(each.request, each), _used(each)) for each in attempts]
-    ended_badly = [each for each in attempts if each.outcome is not Outcome.completed and each.status != RUNNING]
+    ended_badly = [each for each in attempts if each.end is not AttemptEnd.completed and each.status != RUNNING]
     return Saving(
         requirement=requirement,
         jobs=len(jobs),

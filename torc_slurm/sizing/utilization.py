@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, show_asked, show_used
-from torc_slurm.sizing.facts import Attempt, Facts, Job, Outcome, by_id
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, by_id
 from torc_slurm.sizing.violating_jobs import violating_jobs
 from torc_slurm.units import format_change
 
@@ -65,7 +65,7 @@ def check(
         min_over_percent: leave out smaller violations, but none of a job that was killed.
     """
     attempts = list(_attempts(facts, run_id))
-    chosen = [each for each in attempts if include_failed or each[1].outcome is not Outcome.failed]
+    chosen = [each for each in attempts if include_failed or each[1].end is not AttemptEnd.failed]
     found = [use for job, attempt in chosen for use in _uses(job, attempt, min_over_percent)]
     violations = sum(use.is_violation for use in found)
     shown = tuple(use for use in found if show_all or use.is_violation)
@@ -80,7 +80,7 @@ def check(
 
 def _attempts(facts: Facts, run_id: int | None) -> Iterator[tuple[Job, Attempt]]:
     for job in by_id(facts.jobs):
-        attempt = job.last_telling(run_id)
+        attempt = job.last_informative(run_id)
         if attempt is not None and job.resource_requirements_id is not None:
             yield job, attempt
 

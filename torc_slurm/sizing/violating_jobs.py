@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from torc_slurm.sizing.evidence import Resource, asked, show_used
-from torc_slurm.sizing.facts import Attempt, Job, Outcome
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Job
 from torc_slurm.units import exact, format_change
 
 _SIGKILL_CODE, _TIMEOUT_CODE = 137, 152
@@ -28,13 +28,13 @@ def violating_jobs(chosen: Iterable[tuple[Job, Attempt]], violated: Sequence[tup
     return [
         _object(job, attempt, found.get(job.job_id, set()))
         for job, attempt in chosen
-        if job.job_id in found or attempt.outcome is not Outcome.completed
+        if job.job_id in found or attempt.end is not AttemptEnd.completed
     ]
 
 
 def _object(job: Job, attempt: Attempt, resources: set[str]) -> dict[str, Any]:
     request, seconds = attempt.request, attempt.exec_time_seconds
-    is_oom, is_timeout = attempt.outcome is Outcome.out_of_memory, attempt.outcome is Outcome.out_of_time
+    is_oom, is_timeout = attempt.end is AttemptEnd.out_of_memory, attempt.end is AttemptEnd.out_of_time
     document: dict[str, Any] = {
         "job_id": job.job_id,
         "job_name": job.name,
