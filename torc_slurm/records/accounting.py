@@ -49,7 +49,7 @@ class AccountingRecord(NamedTuple):
     """One record of Slurm's accounting: of a job (``step_id`` None) or of one of its steps.
 
     After parsing, ``status`` is `AS_PARSED`, every figure is what Slurm printed (0 included) and ``reason`` names the
-    cells that could not be parsed. After assessment, ``status`` is one of `STATUSES`, ``reason`` says why and what to do,
+    cells that could not be parsed. After assessment, ``status`` is one of `STATUSES`, ``reason`` why and what to do,
     and figures that Slurm did not measure are None.
     """
 

@@ -1,4 +1,4 @@
-"""The current state of a workflow: node files are collected, runs are settled, jobs have their status."""
+"""The current state of a workflow: node files are collected, runs and jobs are up to date."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from torc_slurm.slurm.commands import EPILOG_TIMEOUT_SECONDS, sacct_timeout_seco
 from torc_slurm.slurm.job_records import AllocationKey
 
 # Read right after 16 steps, 9 to 15 of their rows were final; 0.1 s later all were (22.05).
-SETTLE_SECONDS = 1.0
+WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def record_accounting(
     output_dir: str,
     allocation: Allocation,
     *,
-    settle_seconds: float = SETTLE_SECONDS,
+    wait_seconds: float = WAIT_SECONDS,
     timeout_seconds: float | None = None,
     backend: str | None = None,
 ) -> EpilogReport:
@@ -127,7 +127,7 @@ def record_accounting(
     if not runs:
         report.problems.append(f"no record of job {allocation.slurm_job_id} in {output_dir}")
         return report
-    time.sleep(settle_seconds)
+    time.sleep(wait_seconds)
     answers = fetch_runs([(run.key, run.step_ids) for run in runs], timeout_seconds=limit, backend=backend)
     report.note = answers[0].note
     asked = {step_id for run in runs for step_id in run.step_ids}

@@ -51,7 +51,7 @@ class RunState:
         return self.status in (SUBMITTED, RUNNING)
 
 
-def settle_runs(
+def refresh_runs(
     connection: sqlite3.Connection,
     output_dir: str,
     workflow_id: int,
@@ -79,13 +79,13 @@ def refresh_workflow(
     workflow_id: int,
     ask_slurm: Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]] = active_jobs,
 ) -> list[RunState]:
-    """Settle a workflow's runs, then the status of each of its jobs; collect what the nodes wrote first.
+    """Bring a workflow's runs up to date, then the status of each of its jobs; collect what the nodes wrote first.
 
     A run that is found to have ended may have written its last jobs after that collect, so the files are read again:
     otherwise its completed jobs would be run a second time. Must run inside a transaction.
     """
     connection = database.connection
-    states = settle_runs(connection, database.output_dir, workflow_id, ask_slurm)
+    states = refresh_runs(connection, database.output_dir, workflow_id, ask_slurm)
     if any(state.status == ENDED for state in states):
         collect_again(database)
     rebuild_results(connection, attempts_without_end(connection, workflow_id))

@@ -1,4 +1,4 @@
-"""Prepares a workflow for right-sizing: collects node files, asks for late accounting, settles runs, finds hung
+"""Prepares a workflow for right-sizing: collects node files, asks for late accounting, updates its runs, finds hung
 jobs.
 """
 
