@@ -12,11 +12,14 @@ All arithmetic is decimal: 8.1 x 1.2 is 9.72 and not a little more, so no binary
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, localcontext
+from typing import TypeVar
 
 from torc_slurm.errors import InputError
 
 Number = int | float | Decimal
+_Amount = TypeVar("_Amount", int, float)
 
 MIB = 1024**2
 MONITOR_ALLOWANCE_MIB = 16
@@ -298,3 +301,8 @@ def format_run_time(seconds: Number) -> str:
     if hours:
         return f"{hours}h {minutes}m {second}s"
     return f"{minutes}m {second}s" if minutes else f"{second}s"
+
+
+def largest(values: Iterable[_Amount | None]) -> _Amount | None:
+    """The largest value that is known; None where none is."""
+    return max((value for value in values if value is not None), default=None)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.rows import Row, Value
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.usecases.attempt_results import decide_status, without_suspension
 

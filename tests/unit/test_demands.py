@@ -8,6 +8,7 @@ import pytest
 
 from torc_slurm.plan import JobPlan
 from torc_slurm.runner.demands import allocation_demand, misfit
+from torc_slurm.runner.execute import place_text
 from torc_slurm.runner.machine import cgroup_limits, this_machine
 from torc_slurm.runner.placement import Demand, Node
 from torc_slurm.runner.srun import grace_seconds
@@ -80,3 +81,8 @@ def test_before_the_time_limit_jobs_may_take_what_it_leaves(seconds_left: float 
 
 def test_a_short_kill_wait_is_shared_with_the_epilog() -> None:
     assert grace_seconds(Allocation(1, (), kill_wait_seconds=6), 0.0) == 2
+
+
+def test_a_sum_of_memory_is_shown_where_every_node_hands_it_out() -> None:
+    assert place_text(TWO, 12) == "Slurm job 12: 2 nodes, 8 CPUs, 25.77 GB"
+    assert place_text([*TWO, Node("n3", 4, None)], None) == "this machine: 3 nodes, 12 CPUs"

@@ -39,3 +39,9 @@ def test_a_job_that_stopped_working_early_is_told_from_one_that_did_not() -> Non
 
 def test_without_a_sample_nothing_is_known() -> None:
     assert HalfTime().last_half_cpu_seconds(1.0, 1.0) is None
+
+
+def test_cpu_time_that_is_not_known_is_no_idle_half() -> None:
+    half = HalfTime()
+    half.note(1.0, 1.0)
+    assert half.last_half_cpu_seconds(10.0, None) is None

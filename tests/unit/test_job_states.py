@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torc_slurm.database.job_states import job_statuses, with_journal
-from torc_slurm.database.node_records import Row
+from torc_slurm.database.rows import Row
 
 
 def statuses(words: dict[int, tuple[int, str]], active_run: int | None, **before: str) -> dict[int, str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from torc_slurm.cli.answer import Answer
-    from torc_slurm.database.node_records import Row
+    from torc_slurm.database.rows import Row
     from torc_slurm.database.selection import Selection
     from torc_slurm.plots.report import Requests, Sizing
     from torc_slurm.plots.write import Overview

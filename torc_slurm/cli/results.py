@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Column
-    from torc_slurm.database.node_records import Row
+    from torc_slurm.database.rows import Row
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The results of a workflow's jobs.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.rows import Row, Value, insert
 
 _BY_WORKFLOW = """
 SELECT id FROM results WHERE workflow_id = :workflow_id AND job_id = :job_id AND run_id = :run_id
@@ -64,4 +64,4 @@ def find_or_create_attempt(connection: sqlite3.Connection, key: AttemptKey) -> i
     found = find_attempt(connection, key)
     if found is not None:
         return found
-    return int(connection.execute(_INSERT, key._asdict()).lastrowid or 0)
+    return insert(connection, _INSERT, key._asdict())

@@ -57,7 +57,7 @@ def attempt_exits(paths: Iterable[str], workflow_id: int, run_id: int, job_id: i
     return AttemptExits(
         expected=max((int(row[0] or 1) for row in rows), default=0),
         return_codes=tuple(int(row[2]) for row in exits),
-        oom_kills=max((int(row[1] or 0) for row in rows), default=0),
+        oom_kills=max((int(row[1]) for row in rows if row[1] is not None), default=0),
         last_end=max((float(row[3]) for row in exits), default=None),
     )
 

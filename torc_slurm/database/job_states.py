@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from torc_slurm.database.attempts import AttemptKey, find_or_create_attempt
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.rows import Row, Value
 from torc_slurm.records.statuses import (
     BLOCKED,
     COMPLETED,

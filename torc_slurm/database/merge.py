@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.rows import Row, Value, number
 from torc_slurm.figures import GIGABYTES, LARGEST, SUMS, TOTALS, Figure
 
 Number = int | float
@@ -72,7 +72,7 @@ def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
     """The highest exit record of the tasks. srun's and sacct's codes differ from it after an OOM kill."""
     if not exits:
         return {"return_code": None, "return_signal": None}
-    worst = max(exits, key=lambda record: float(record["return_code"] or 0))
+    worst = max(exits, key=lambda record: number(record, "return_code"))
     return {"return_code": worst["return_code"], "return_signal": worst["signal"]}
 
 

@@ -9,20 +9,18 @@ import contextlib
 import functools
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
+from torc_slurm.database.rows import Row, Value, number
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
 from torc_slurm.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
 from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
-
-Value = int | float | str | None
-Row = Mapping[str, Value]
 
 EXIT_COLUMNS = (
     "task",
@@ -225,7 +223,7 @@ def _by_step(rows: Iterable[sqlite3.Row]) -> dict[Value, list[sqlite3.Row]]:
 
 
 def _note(row: Row) -> tuple[float, str]:
-    return float(row["time"] or 0), str(row["note"])
+    return number(row, "time"), str(row["note"])
 
 
 def _rows(connection: sqlite3.Connection, query: str, path: str) -> tuple[Row, ...]:

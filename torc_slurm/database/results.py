@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from torc_slurm.database.node_records import Row
+from torc_slurm.database.rows import Row
 from torc_slurm.database.selection import SORTS
 from torc_slurm.errors import InputError
 from torc_slurm.figures import MONITOR_COLUMNS, MONITOR_FIGURES, RESULT_COLUMNS

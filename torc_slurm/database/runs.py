@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import cast
 
-from torc_slurm.database.node_records import Row
+from torc_slurm.database.rows import Row
 from torc_slurm.records.workflows import RunRow
 
 GENERATED, SUBMITTED, RUNNING, ENDED = "generated", "submitted", "running", "ended"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.rows import Row, Value
 from torc_slurm.errors import InputError
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.units import LARGEST_INTEGER

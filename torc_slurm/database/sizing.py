@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.rows import Row, Value, whole
 from torc_slurm.errors import DatabaseError
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT, Decision
@@ -80,7 +80,7 @@ def facts_of(connection: sqlite3.Connection, workflow_id: int, hung: Mapping[Att
         number = row["resource_requirements_id"]
         given = numbers_in(row["parameters"])
         made = tuple(
-            _attempt(each, past.at(number, int(each["run_id"] or 0)), hung or {}, given)
+            _attempt(each, past.at(number, whole(each, "run_id")), hung or {}, given)
             for each in attempts[row["job_id"]]
         )
         jobs.append(
@@ -199,9 +199,9 @@ def _past_requests(requirements: Mapping[int, Requirement], changes: Iterable[Ro
     undone = dict(now)
     found: defaultdict[int, list[tuple[int, Request]]] = defaultdict(list)
     for change in reversed(list(changes)):
-        number = int(change["resource_requirements_id"] or 0)
+        number = whole(change, "resource_requirements_id")
         undone[number] = _undo(undone[number], change)
-        last_run = int(change["after_run_id"] or 0)
+        last_run = whole(change, "after_run_id")
         earlier = [each for each in found[number] if each[0] != last_run]
         found[number] = [(last_run, undone[number]), *earlier]
     return _Past(found, now)
@@ -217,12 +217,12 @@ def _undo(request: Request, change: Row) -> Request:
 def _requirement(row: Row) -> Requirement:
     request = Request(
         memory=_text(row["memory"]),
-        num_cpus=int(row["num_cpus"] or 1),
+        num_cpus=whole(row, "num_cpus"),
         runtime=_text(row["runtime"]),
-        num_nodes=int(row["num_nodes"] or 1),
-        ntasks_per_node=int(row["ntasks_per_node"] or 1),
+        num_nodes=whole(row, "num_nodes"),
+        ntasks_per_node=whole(row, "ntasks_per_node"),
     )
-    return Requirement(int(row["resource_requirements_id"] or 0), str(row["name"]), request)
+    return Requirement(whole(row, "resource_requirements_id"), str(row["name"]), request)
 
 
 def _attempt(row: Row, request: Request, hung: Mapping[AttemptId, bool], given: Mapping[str, float]) -> Attempt:
@@ -233,13 +233,13 @@ def _attempt(row: Row, request: Request, hung: Mapping[AttemptId, bool], given: 
         request=request,
         hung=_hung(row, hung),
         numbers={**given, **numbers_in(row["user_notes"])},
-        is_lower_bound=int(row["measured_node_count"] or 0) < int(row["node_count"] or 0),
+        is_lower_bound=row["node_count"] is not None and whole(row, "measured_node_count") < whole(row, "node_count"),
     )
 
 
 def _hung(row: Row, known: Mapping[AttemptId, bool]) -> bool | None:
     """From its series; else from the CPU time of its last half; else from its whole CPU time, if that is too little."""
-    key = (int(row["job_id"] or 0), int(row["run_id"] or 0), int(row["attempt_id"] or 0))
+    key = (whole(row, "job_id"), whole(row, "run_id"), whole(row, "attempt_id"))
     if key in known:
         return known[key]
     cpu_seconds, elapsed = row["cpu_seconds"], row["exec_time_seconds"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from torc_slurm.database.node_file import LOCK_WAIT_SECONDS, NodeFileWriter
-from torc_slurm.database.node_records import Row
+from torc_slurm.database.rows import Row
 from torc_slurm.database.selection import ATTEMPT_IS_SELECTED, Selection
 from torc_slurm.records.accounting import COLUMN_NAMES, FINAL_STATUSES, AccountingRecord, is_better
 

@@ -9,14 +9,8 @@ from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create_attempt
 from torc_slurm.database.job_states import store_job_states
-from torc_slurm.database.node_records import (
-    EXIT_COLUMNS,
-    NodeRecords,
-    Row,
-    StepRecord,
-    Value,
-    columns_of,
-)
+from torc_slurm.database.node_records import EXIT_COLUMNS, NodeRecords, StepRecord, columns_of
+from torc_slurm.database.rows import Row, Value, number, whole
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stats
 from torc_slurm.figures import MONITOR_COLUMNS, USAGE_COLUMNS
@@ -235,16 +229,11 @@ def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: s
 def _is_newer(record: StepRecord, known: Row) -> bool:
     """Whether the record is newer than the stored row: written later or, at the same time, with more content."""
 
-    def age(row: Row, exits: Value, notes: Value) -> tuple[float, bool, int, int]:
-        return (
-            float(row["last_flush_time"] or 0),
-            row["end_time"] is not None,
-            int(exits or 0),
-            int(notes or 0),
-        )
+    def age(row: Row, exits: int, notes: int) -> tuple[float, bool, int, int]:
+        return number(row, "last_flush_time"), row["end_time"] is not None, exits, notes
 
     new = age(record.step, len(record.exits), len(record.notes))
-    return new > age(known, known["exits"], known["notes"])
+    return new > age(known, whole(known, "exits"), whole(known, "notes"))
 
 
 def _insert_node(connection: sqlite3.Connection, attempt: int, record: StepRecord, node_file: str) -> None:

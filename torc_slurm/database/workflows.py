@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from torc_slurm.database.rows import insert
 from torc_slurm.errors import InputError
 from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
@@ -144,13 +145,13 @@ def create_workflow(
     }
     values |= dataclasses.asdict(workflow.monitor)
     values |= dataclasses.asdict(workflow.execution) | {"srun_options": json.dumps(workflow.execution.srun_options)}
-    workflow_id = int(connection.execute(_INSERT_WORKFLOW, values).lastrowid or 0)
+    workflow_id = insert(connection, _INSERT_WORKFLOW, values)
     for scheduler in workflow.schedulers:
         settings = json.dumps(dataclasses.asdict(scheduler))
         connection.execute(_INSERT_SCHEDULER, (workflow_id, scheduler.name, settings))
     requirement_ids = {each.name: _insert_requirement(connection, workflow_id, each) for each in workflow.requirements}
     numbers = {
-        each.name: int(connection.execute(_INSERT_USER_DATA, (workflow_id, each.name, each.data)).lastrowid or 0)
+        each.name: insert(connection, _INSERT_USER_DATA, (workflow_id, each.name, each.data))
         for each in workflow.user_data
     }
     _insert_jobs(connection, workflow_id, workflow.jobs, requirement_ids, working_dir, numbers)
@@ -177,7 +178,7 @@ def _reserve(connection: sqlite3.Connection, table: str, number: int) -> None:
 
 def _insert_requirement(connection: sqlite3.Connection, workflow_id: int, requirement: Requirement) -> int:
     values = dataclasses.asdict(requirement) | {"workflow_id": workflow_id}
-    return int(connection.execute(_INSERT_REQUIREMENT, values).lastrowid or 0)
+    return insert(connection, _INSERT_REQUIREMENT, values)
 
 
 def _insert_jobs(

@@ -32,8 +32,8 @@ class Line:
     seconds: float
     cpu: Series
     memory: Series
-    peaks: tuple[Number, Number]
-    averages: tuple[Number, Number]
+    peaks: tuple[Number | None, Number | None]
+    averages: tuple[Number | None, Number | None]
 
 
 def points_for_each(lines: int) -> int:
@@ -66,8 +66,8 @@ def _line(label: str, search: str, each: Measured, begin: float, most: int) -> L
         seconds=each.part.end_time - begin,
         cpu=reduced(Series(series.times, series.columns[:1], series.breaks), most),
         memory=reduced(each.memory, most),
-        peaks=(each.peak_cpu_percent or 0, each.peak_memory_bytes or 0),
-        averages=(each.avg_cpu_percent or 0, each.avg_memory_bytes or 0),
+        peaks=(each.peak_cpu_percent, each.peak_memory_bytes),
+        averages=(each.avg_cpu_percent, each.avg_memory_bytes),
     )
 
 

@@ -7,7 +7,8 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from torc_slurm.database.node_records import Row, StepRecord, Value
+from torc_slurm.database.node_records import StepRecord
+from torc_slurm.database.rows import Row, Value, number, number_or_none, whole, whole_or_none
 from torc_slurm.database.series import SeriesFile, output_dir_of
 from torc_slurm.errors import InputError, ParseError
 from torc_slurm.identity import named_step
@@ -81,8 +82,9 @@ def _what_they_are_of(files: Sequence[SeriesFile]) -> tuple[int | None, int | No
             f"{path} is of {_words(one)} and {other_path} of {_words(other)}; plot one of them at a time, each with "
             "its own -o DIR"
         )
-    kind, number = next(iter(kinds))
-    return (_whole(number), None) if kind == "workflow" else (None, _whole(number) if kind == "slurm" else None)
+    step = _records(files)[0][1].step
+    workflow_id, slurm_job_id = whole_or_none(step["workflow_id"]), whole_or_none(step["slurm_job_id"])
+    return workflow_id, slurm_job_id if workflow_id is None else None
 
 
 def _kind(step: Row) -> tuple[str, Value]:
@@ -100,7 +102,7 @@ def _words(kind: tuple[str, Value]) -> str:
 
 def _title(files: Sequence[SeriesFile], workflow_id: int | None, slurm_job_id: int | None) -> str:
     if workflow_id is not None:
-        runs = sorted({_whole(record.step["run_id"]) for _, record in _records(files)})
+        runs = sorted({whole(record.step, "run_id") for _, record in _records(files)})
         return f"workflow {workflow_id}, run{'s' if len(runs) > 1 else ''} {', '.join(map(str, runs))}"
     if slurm_job_id is not None:
         return f"Slurm job {slurm_job_id}"
@@ -108,7 +110,7 @@ def _title(files: Sequence[SeriesFile], workflow_id: int | None, slurm_job_id: i
 
 
 def _key_of(row: Row) -> _Key:
-    return _whole(row["job_id"]), _whole(row["run_id"]), _whole(row["attempt_id"])
+    return whole(row, "job_id"), whole(row, "run_id"), whole(row, "attempt_id")
 
 
 def _name(record: StepRecord) -> str:
@@ -126,20 +128,20 @@ def _parts(files: Sequence[SeriesFile]) -> dict[_Key, list[tuple[Part, StepRecor
     for file, record in _records(files):
         found[_key_of(record.step)].append((_part(file, record.step), record))
     for members in found.values():
-        members.sort(key=lambda member: (_whole(member[1].step.get("node_index")), member[0].node))
+        members.sort(key=lambda member: (number_or_none(member[1].step.get("node_index")) or 0, member[0].node))
     return found
 
 
 def _part(file: SeriesFile, step: Row) -> Part:
-    begin, end, last = (_number(step[name]) for name in ("begin_time", "end_time", "last_flush_time"))
-    assert begin is not None  # every step has one
-    assert last is not None
-    intervals = [_number(step.get(name)) for name in ("sample_interval_seconds", "monitor_final_interval_seconds")]
+    begin, end = number(step, "begin_time"), number_or_none(step["end_time"])
+    intervals = [
+        number_or_none(step.get(name)) for name in ("sample_interval_seconds", "monitor_final_interval_seconds")
+    ]
     return Part(
         node=str(step["node"]),
-        job_id=_whole(step["job_id"]),
+        job_id=whole(step, "job_id"),
         begin_time=begin,
-        end_time=max(begin, last if end is None else end),
+        end_time=max(begin, number(step, "last_flush_time") if end is None else end),
         has_ended=end is not None,
         figures=_figures(step),
         sample_interval_seconds=max((each for each in intervals if each), default=None),
@@ -150,12 +152,12 @@ def _part(file: SeriesFile, step: Row) -> Part:
 def _figures(step: Row) -> Figures:
     source = step.get("peak_memory_source")
     return Figures(
-        avg_cpu_percent=_number(step.get("avg_cpu_percent")),
-        peak_cpu_percent=_number(step.get("peak_cpu_percent")),
-        peak_memory_bytes=_number(step.get("peak_memory_bytes")),
+        avg_cpu_percent=number_or_none(step.get("avg_cpu_percent")),
+        peak_cpu_percent=number_or_none(step.get("peak_cpu_percent")),
+        peak_memory_bytes=number_or_none(step.get("peak_memory_bytes")),
         peak_memory_source=None if source is None else str(source),
-        avg_memory_bytes=_number(step.get("avg_memory_bytes")),
-        memory_limit_bytes=_number(step.get("memory_limit_bytes")),
+        avg_memory_bytes=number_or_none(step.get("avg_memory_bytes")),
+        memory_limit_bytes=number_or_none(step.get("memory_limit_bytes")),
     )
 
 
@@ -163,16 +165,16 @@ def _attempt(key: _Key, members: Sequence[tuple[Part, StepRecord]], row: Row | N
     parts = tuple(part for part, _ in members)
     last_seen = max(part.end_time for part in parts)
     known: Row = row or {}
-    status, code, signal = known.get("status"), known.get("return_code"), known.get("return_signal")
+    status = known.get("status")
     return Attempt(
         run_id=key[1],
         attempt_id=key[2],
         status=None if status is None else str(status),
         evidence=None if status is None else str(known.get("status_evidence") or ""),
-        return_code=None if code is None else _whole(code),
-        signal=None if signal is None else _whole(signal),
+        return_code=whole_or_none(known.get("return_code")),
+        signal=whole_or_none(known.get("return_signal")),
         begin_time=min(part.begin_time for part in parts),
-        end_time=_number(known.get("end_time")) or last_seen,
+        end_time=number_or_none(known.get("end_time")) or last_seen,
         parts=parts,
         request=_planned(plan) if plan is not None and plan.has_requirements else _accounted(known, len(parts)),
     )
@@ -203,7 +205,7 @@ def _plans(files: Sequence[SeriesFile], workflow_id: int | None) -> Plans:
     if workflow_id is None or directory is None:
         return {}
     found: dict[tuple[int, int], JobPlan] = {}
-    for run_id in {_whole(record.step["run_id"]) for _, record in _records(files)}:
+    for run_id in {whole(record.step, "run_id") for _, record in _records(files)}:
         try:
             plan = read_plan(plan_path(directory, workflow_id, run_id))
         except (OSError, ParseError):  # without the plan, the figures only lack request lines
@@ -216,10 +218,10 @@ def _capacities(files: Sequence[SeriesFile]) -> dict[str, Capacity]:
     """What the runner had on each node, from its journal; of several runs, the last to begin."""
     rows = [row for file in files for row in file.records.runs if row["node_sizes"]]
     found: dict[str, Capacity] = {}
-    for row in sorted(rows, key=lambda row: _number(row["claim_time"]) or 0.0):
+    for row in sorted(rows, key=lambda row: number_or_none(row["claim_time"]) or 0.0):
         with contextlib.suppress(ValueError, TypeError):  # a damaged file: unknown
             for node, cpus, memory_mib in json.loads(str(row["node_sizes"])):
-                found[str(node)] = Capacity(_number(cpus), None if memory_mib is None else int(memory_mib) * MIB)
+                found[str(node)] = Capacity(number_or_none(cpus), None if memory_mib is None else int(memory_mib) * MIB)
     return found
 
 
@@ -252,11 +254,3 @@ def _per_node(given: Resources) -> tuple[Number | None, Number | None]:
         None if given.cpus is None else given.cpus / count,
         None if given.memory_bytes is None else given.memory_bytes / count,
     )
-
-
-def _whole(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None

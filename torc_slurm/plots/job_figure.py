@@ -193,7 +193,7 @@ def _layout(job: Job, measured: Sequence[Measured]) -> Dictionary:
     for number, (domain, axis) in enumerate(zip(domains, _AXES, strict=False)):
         layout[axis_key("y", number)] = {**axis, "domain": list(domain)}
     layout["xaxis"] = {"anchor": axis_name("y", len(domains) - 1)}
-    if (_most_processes(measured) or 0) <= _FEW_PROCESSES:
+    if _most_processes(measured) <= _FEW_PROCESSES:
         layout["yaxis3"]["dtick"] = 1
     titles = (
         _title("CPU", measured, "cpu_percent", format_cpu_percent),
@@ -208,8 +208,8 @@ def _layout(job: Job, measured: Sequence[Measured]) -> Dictionary:
     return layout
 
 
-def _most_processes(measured: Sequence[Measured]) -> Number | None:
-    return max((value for each in measured for value in each.series.columns[2] if value is not None), default=None)
+def _most_processes(measured: Sequence[Measured]) -> Number:
+    return max((value for each in measured for value in each.series.columns[2] if value is not None), default=0)
 
 
 def _title(word: str, measured: Sequence[Measured], figure: str, write: Callable[[Number], str]) -> str:
@@ -223,10 +223,10 @@ def _title(word: str, measured: Sequence[Measured], figure: str, write: Callable
 
 def _memory_title(measured: Sequence[Measured]) -> str:
     title = _title("Memory", measured, "memory_bytes", format_memory)
-    known = [each for each in measured if each.part.figures.peak_memory_bytes is not None]
+    known = [(peak, each) for each in measured if (peak := each.part.figures.peak_memory_bytes) is not None]
     if not known:
         return title
-    highest = max(known, key=lambda each: each.peak_memory_bytes or 0)
+    highest = max(known, key=lambda pair: pair[0])[1]
     thin = "; thin: sum of RSS" if any(len(each.charged) for each in measured) else ""
     return f"{title} &nbsp; (peak by {figure_text(highest.part.figures.peak_memory_source or 'samples')}{thin})"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torc_slurm.plots.model import Column, Job, Number, Part, Series
 from torc_slurm.plots.reduce import reduced, series_of
+from torc_slurm.units import largest
 
 _NO_IO = Series([], ([], []))
 
@@ -29,7 +30,7 @@ class Measured:
 
     @property
     def peak_cpu_percent(self) -> Number | None:
-        return _largest(self.part.figures.peak_cpu_percent, _top(self.series, 0))
+        return largest((self.part.figures.peak_cpu_percent, *self.series.columns[0]))
 
     @property
     def peak_memory_bytes(self) -> Number | None:
@@ -39,7 +40,7 @@ class Measured:
     @property
     def sampled_peak_bytes(self) -> Number | None:
         """The highest point of the drawn memory lines."""
-        return _largest(_top(self.series, 1), _top(self.charged, 0))
+        return largest((*self.series.columns[1], *self.charged.columns[0]))
 
     @property
     def avg_cpu_percent(self) -> Number | None:
@@ -101,10 +102,6 @@ def read_job(job: Job, *, with_io: bool = True) -> list[Measured]:
     return [read_part(part, with_io=with_io) for part in job.parts]
 
 
-def _top(series: Series, column: int) -> Number | None:
-    return max((value for value in series.columns[column] if value is not None), default=None)
-
-
 def _mean(series: Series, column: int) -> float | None:
     """Time-weighted over the intervals that are not gaps; with one value, that value."""
     values, times, gaps = series.columns[column], series.times, frozenset(series.breaks)
@@ -114,10 +111,6 @@ def _mean(series: Series, column: int) -> float | None:
             span = times[place] - times[place - 1]
             total, weight = total + value * span, weight + span
     return total / weight if weight else next((value for value in values if value is not None), None)
-
-
-def _largest(*values: Number | None) -> Number | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 def _first(*values: Number | None) -> Number | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.rows import Row, Value, number_or_none, whole, whole_or_none
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
 from torc_slurm.plots.encode import Encoded
 from torc_slurm.plots.model import Request, Run, how_it_was_ended
@@ -86,7 +86,7 @@ def report_page(report: Report) -> Page:
         lead=_lead(report),
         sections=sections,
         file_name="resource_report",
-        clock_time=_first_start(report.attempts),
+        clock_time=min(_known(report.attempts, "start_time"), default=time.time()),
         series=series,
         tables={"jobs": _jobs_table(report)},
         notes=[] if report.overview is None else packing_notes(report.overview),
@@ -117,14 +117,13 @@ def requests_of_facts(facts: Facts) -> dict[tuple[int, int, int], Request]:
 def latest_of_each_job(attempts: Sequence[Row]) -> list[Row]:
     """For each job, the attempt of its latest run."""
     latest: dict[object, Row] = {}
-    for row in sorted(attempts, key=lambda row: (_whole(row["run_id"]), _whole(row["attempt_id"]))):
+    for row in sorted(attempts, key=lambda row: (whole(row, "run_id"), whole(row, "attempt_id"))):
         latest[row["job_id"]] = row
-    return sorted(latest.values(), key=lambda row: _whole(row["job_id"]))
+    return sorted(latest.values(), key=lambda row: whole(row, "job_id"))
 
 
 def _lead(report: Report) -> str:
-    begins = [value for row in report.attempts if (value := _number(row["start_time"])) is not None]
-    ends = [value for row in report.attempts if (value := _number(row["end_time"])) is not None]
+    begins, ends = _known(report.attempts, "start_time"), _known(report.attempts, "end_time")
     if not begins:
         return "Nothing has run yet."
     began = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(min(begins)))
@@ -132,21 +131,15 @@ def _lead(report: Report) -> str:
     return f"Began {began}{took}."
 
 
-def _first_start(attempts: Sequence[Row]) -> float:
-    return min((value for row in attempts if (value := _number(row["start_time"])) is not None), default=time.time())
-
-
 def _state_section(report: Report) -> Section:
     counts = Counter(str(row["status"]) for row in report.attempts)
     counts.update(f"{row['status']}, not started" for row in report.unstarted)
     names = sorted(counts, key=lambda name: _STATES.index(name) if name in _STATES else len(_STATES))
     tiles = [{"value": f"{counts[name]:,}", "name": name} for name in names]
-    used = _sum(report.attempts, "all_nodes_cpu_seconds")
-    if used is not None:
-        tiles.append({"value": _cpu_time(used), "name": "CPU time used"})
-    peak = max(
-        (value for row in report.attempts if (value := _number(row["peak_memory_bytes"])) is not None), default=None
-    )
+    used = _known(report.attempts, "all_nodes_cpu_seconds")
+    if used:
+        tiles.append({"value": _cpu_time(sum(used)), "name": "CPU time used"})
+    peak = max(_known(report.attempts, "peak_memory_bytes"), default=None)
     tiles.append({"value": memory_words(peak), "name": "largest peak memory"})
     links = [{"href": href, "name": name} for name, href in report.pages.items()]
     return Section("states", tiles=tiles, links=links)
@@ -157,9 +150,8 @@ def _cpu_time(seconds: float) -> str:
     return f"{hours:,.1f} h" if hours >= 10 else format_run_time(round(seconds, 1))
 
 
-def _sum(rows: Sequence[Row], column: str) -> float | None:
-    values = [value for row in rows if (value := _number(row[column])) is not None]
-    return sum(values) if values else None
+def _known(rows: Sequence[Row], column: str) -> list[float]:
+    return [value for row in rows if (value := number_or_none(row[column])) is not None]
 
 
 def _sizing_sections(sizing: Sizing) -> list[Section]:
@@ -299,15 +291,15 @@ def _jobs_table(report: Report) -> Encoded:
 
 
 def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
-    key = (_whole(row["job_id"]), _whole(row["run_id"]), _whole(row["attempt_id"]))
+    key = (whole(row, "job_id"), whole(row, "run_id"), whole(row, "attempt_id"))
     request = requests.get(key, Request())
     status = str(row["status"])
-    took = _number(row["exec_time_seconds"])
+    took = number_or_none(row["exec_time_seconds"])
     asked_percent = None if request.cpus is None else request.cpus * 100
     return [
         [key[0], str(row["step_id"] if row["workflow_id"] is None else key[0]), links.get(key[0])],
         plain(str(row["job_name"] or ""), 120),
-        [status, how_it_was_ended(status, _whole(row["return_signal"])) or status, None, f"state-{status}"],
+        [status, how_it_was_ended(status, whole_or_none(row["return_signal"])) or status, None, f"state-{status}"],
         row["return_code"],
         key[1],
         key[2],
@@ -345,18 +337,10 @@ def _unstarted_cells(row: JobRow) -> list[object]:
 
 
 def _memory(value: Value) -> list[object]:
-    number = _number(value)
+    number = number_or_none(value)
     return [number, memory_words(number)]
 
 
 def _percent(value: Value) -> list[object]:
-    number = _number(value)
+    number = number_or_none(value)
     return [number, percent(number)]
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
-
-
-def _whole(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0

@@ -20,7 +20,7 @@ from torc_slurm.plots.parts import (
     panel_title,
 )
 from torc_slurm.plots.quoting import MOST_CHARACTERS_OF_A_TICK
-from torc_slurm.units import format_run_time
+from torc_slurm.units import format_run_time, largest
 
 _DOMAINS = ((0.72, 1.0), (0.37, 0.64), (0.0, 0.29))
 _HEIGHT = 860
@@ -53,11 +53,11 @@ def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
         requested_seconds=attempt.request.runtime_seconds,
         has_failed=job.has_failed,
         name=job.name,
-        peak_memory_bytes=_largest(own, "peak_memory_bytes"),
-        avg_memory_bytes=_largest(own, "avg_memory_bytes"),
+        peak_memory_bytes=largest(each.peak_memory_bytes for each in own),
+        avg_memory_bytes=largest(each.avg_memory_bytes for each in own),
         asked_memory_bytes=attempt.request.memory_bytes,
-        peak_cpu_percent=_largest(own, "peak_cpu_percent"),
-        avg_cpu_percent=_largest(own, "avg_cpu_percent"),
+        peak_cpu_percent=largest(each.peak_cpu_percent for each in own),
+        avg_cpu_percent=largest(each.avg_cpu_percent for each in own),
         asked_cpu_percent=_asked_percent(attempt),
     )
 
@@ -161,7 +161,3 @@ def _unused(bar: Bar) -> Number | None:
 
 def _asked_percent(attempt: Attempt) -> Number | None:
     return None if attempt.request.cpus is None else attempt.request.cpus * 100
-
-
-def _largest(measured: Sequence[Measured], name: str) -> Number | None:
-    return max((value for each in measured if (value := getattr(each, name)) is not None), default=None)

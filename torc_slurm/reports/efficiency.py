@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torc_slurm.database.rows import number_or_none
 from torc_slurm.slurm.tres import parse_resources
 
 Value = int | float | str | None
@@ -27,9 +28,9 @@ def efficiency(item: Row) -> dict[str, Value]:
     """
     text = item["allocated_tres"]
     given = parse_resources(None if text is None else str(text))
-    nodes = given.nodes or _number(item["node_count"]) or 1
+    nodes = given.nodes or number_or_none(item["node_count"]) or 1
     memory = None if not given.memory_bytes else given.memory_bytes / nodes
-    limit = memory if memory is not None else _number(item["memory_limit_bytes"])
+    limit = memory if memory is not None else number_or_none(item["memory_limit_bytes"])
     elapsed = _first(item, "exec_time_seconds", "elapsed_seconds")
     cpu_seconds = _first(item, "all_nodes_cpu_seconds", "total_cpu_seconds")
     used = None if cpu_seconds is None or not elapsed else cpu_seconds / elapsed
@@ -39,7 +40,7 @@ def efficiency(item: Row) -> dict[str, Value]:
         "cpu_efficiency_percent": _share(used, given.cpus),
         "requested_memory_bytes": None if limit is None else round(limit),
         "memory_efficiency_percent": _share(_first(item, "peak_memory_bytes", "max_rss_bytes"), limit),
-        "time_efficiency_percent": _share(elapsed, _number(item["time_limit_seconds"])),
+        "time_efficiency_percent": _share(elapsed, number_or_none(item["time_limit_seconds"])),
     }
 
 
@@ -49,8 +50,4 @@ def _share(used: float | None, given: float | None) -> float | None:
 
 def _first(item: Row, *names: str) -> float | None:
     """The first known value."""
-    return next((value for name in names if (value := _number(item[name])) is not None), None)
-
-
-def _number(value: Value) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    return next((value for name in names if (value := number_or_none(item[name])) is not None), None)

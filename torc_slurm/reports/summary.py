@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torc_slurm.database.merge import merge_nodes
-from torc_slurm.database.node_records import NodeRecords, Row, StepRecord
+from torc_slurm.database.node_records import NodeRecords, StepRecord
+from torc_slurm.database.rows import Row, number_or_none, whole
 from torc_slurm.plan import JobPlan, Plan
 from torc_slurm.records.statuses import COMPLETED, FAILED, OOM, WORST_FIRST
 from torc_slurm.text import printable
@@ -42,14 +43,12 @@ class SummaryRow:
 
 def summary_rows(plan: Plan, records: Sequence[NodeRecords]) -> list[SummaryRow]:
     """One row per job of the plan, in its order, from the node files of its run."""
-    states = {
-        int(row["job_id"] or 0): row for each in records for row in each.job_states if row["run_id"] == plan.run_id
-    }
+    states = {whole(row, "job_id"): row for each in records for row in each.job_states if row["run_id"] == plan.run_id}
     steps: dict[int, list[StepRecord]] = {}
     for each in records:
         for record in each.steps:
             if record.step["run_id"] == plan.run_id:
-                steps.setdefault(int(record.step["job_id"] or 0), []).append(record)
+                steps.setdefault(whole(record.step, "job_id"), []).append(record)
     return [_row(job, states.get(job.job_id), steps.get(job.job_id, [])) for job in plan.jobs]
 
 
@@ -62,9 +61,9 @@ def _row(job: JobPlan, state: Row | None, steps: list[StepRecord]) -> SummaryRow
         name=job.name,
         status=status,
         reason=reason,
-        peak_memory_bytes=_number(figures.get("peak_memory_bytes")),
-        peak_cpu_percent=_number(figures.get("peak_cpu_percent")),
-        exec_time_seconds=_number(figures.get("exec_time_seconds")),
+        peak_memory_bytes=number_or_none(figures.get("peak_memory_bytes")),
+        peak_cpu_percent=number_or_none(figures.get("peak_cpu_percent")),
+        exec_time_seconds=number_or_none(figures.get("exec_time_seconds")),
         memory_bytes=None if asked is None else asked.memory_bytes,
         num_cpus=None if asked is None else asked.num_cpus,
         runtime_seconds=None if asked is None else asked.runtime_seconds,
@@ -80,10 +79,6 @@ def _status(state: Row | None, return_code: object, oom: bool) -> tuple[str, str
     if status == FAILED and oom and return_code != 0:
         return OOM, "the kernel killed one of its processes for memory"
     return status, reason
-
-
-def _number(value: object) -> float | None:
-    return value if isinstance(value, int | float) else None
 
 
 def summary_lines(title: str, rows: Sequence[SummaryRow], next_commands: Sequence[str] = ()) -> list[str]:

@@ -54,10 +54,10 @@ class DirectLauncher:
         return f"it needs {job.num_nodes} nodes, and outside Slurm there is one" if job.num_nodes > 1 else None
 
     def demand(self, job: JobPlan) -> Demand:
-        wanted = allocation_demand(job, self.nodes)
+        wanted, memory_mib = allocation_demand(job, self.nodes), self._machine.memory_mib
         return Demand(
             min(wanted.cpus, self._machine.cpus),
-            min(wanted.memory_mib, self._machine.memory_mib or 0),
+            min(wanted.memory_mib, wanted.memory_mib if memory_mib is None else memory_mib),
             min(wanted.gpus, self._machine.gpus),
         )
 

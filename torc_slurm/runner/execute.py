@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torc_slurm.claims import Claim
 from torc_slurm.errors import CommandError, InputError, TorcError
@@ -23,6 +23,7 @@ from torc_slurm.runner.launcher import Launcher
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.machine import this_machine
 from torc_slurm.runner.observer import Observer
+from torc_slurm.runner.placement import Node
 from torc_slurm.runner.run import Run, RunResult, Share
 from torc_slurm.runner.srun import SrunLauncher
 from torc_slurm.slurm.allocation import Allocation, read_allocation
@@ -83,7 +84,7 @@ def execute(
         row = _run_row(plan, claim, launcher)
         journal.put_run(row)
         chosen = Share() if share is None else share
-        observer.began(sum(map(chosen.holds, plan.jobs)), _place(launcher))
+        observer.began(sum(map(chosen.holds, plan.jobs)), place_text(launcher.nodes, launcher.slurm_job_id))
         run = Run(plan, launcher, journal, loop, observer, environ, chosen)
         _heed_signals(loop, run)
         result = run.go()
@@ -156,15 +157,14 @@ def _run_row(plan: Plan, claim: Claim, launcher: Launcher) -> dict[str, int | fl
     }
 
 
-def _place(launcher: Launcher) -> str:
+def place_text(nodes: Sequence[Node], slurm_job_id: int | None) -> str:
     """``Slurm job 12: 2 nodes, 8 CPUs, 34.36 GB``."""
-    nodes = launcher.nodes
     sizes = [f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}", f"{sum(node.cpus for node in nodes)} CPUs"]
-    memory_mib = sum(node.memory_mib or 0 for node in nodes)
-    if memory_mib:
-        sizes.append(format_gb(memory_mib * MIB))
+    memory = [node.memory_mib for node in nodes if node.memory_mib is not None]
+    if len(memory) == len(nodes):
+        sizes.append(format_gb(sum(memory) * MIB))
     gpus = sum(node.gpus for node in nodes)
     if gpus:
         sizes.append(f"{gpus} GPUs")
-    where = "this machine" if launcher.slurm_job_id is None else f"Slurm job {launcher.slurm_job_id}"
+    where = "this machine" if slurm_job_id is None else f"Slurm job {slurm_job_id}"
     return f"{where}: {', '.join(sizes)}"

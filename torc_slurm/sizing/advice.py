@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, Decimal
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from torc_slurm.sizing.job_use import (
     COMPLETED,
@@ -21,7 +21,7 @@ from torc_slurm.sizing.job_use import (
     JobUse,
 )
 from torc_slurm.sizing.waiting import wait_words
-from torc_slurm.units import MIB, exact, format_memory, format_run_time, format_slurm_time, scaled
+from torc_slurm.units import MIB, exact, format_memory, format_run_time, format_slurm_time, largest, scaled
 
 HEADROOM = Decimal("1.2")
 LEAST_MEMORY_BYTES = 100 * MIB
@@ -37,9 +37,6 @@ _ENOUGH_JOBS = 3
 
 HIGH, MEDIUM, LOW = "high", "medium", "low"
 MEMORY, CPUS, TIME = "memory", "cpus", "time"
-
-
-Number = TypeVar("Number", int, float)
 
 
 class Advice(NamedTuple):
@@ -66,7 +63,7 @@ def advise(jobs: Sequence[JobUse]) -> list[Advice]:
 
     A job that was killed for memory, or ended for time, with a smaller request than the current one does not count.
     """
-    ordered = sorted(jobs, key=lambda job: (job.submit_time or 0.0, job.slurm_job_id))
+    ordered = sorted(jobs, key=lambda job: job.age_order)
     informative = [job for job in ordered if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
     if not informative:
         return []
@@ -130,7 +127,7 @@ def _memory(jobs: Sequence[JobUse]) -> Advice | None:
 
 
 def _memory_after_kill(killed: Sequence[JobUse], requested: int, current: str) -> Advice:
-    peak = _largest(job.peak_memory_bytes for job in killed)
+    peak = largest(job.peak_memory_bytes for job in killed)
     suggested = 2 * (requested if peak is None else max(requested, int(peak)))
     reached = f" after reaching at least {format_memory(peak)}" if peak else ""
     reason = (
@@ -181,8 +178,8 @@ def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
     if any(need is None for need in needs):
         return None
     suggested = max(need for need in needs if need is not None)
-    nodes = _largest(job.node_count for job in jobs) or 1
-    tasks = _largest(job.task_count for job in jobs) or 1
+    nodes = largest(job.node_count for job in jobs) or 1
+    tasks = largest(job.task_count for job in jobs) or 1
     suggested = max(_up(Decimal(suggested), tasks), nodes)
     if suggested > _WORTH_LESS * allocated or any(_is_held_back(job, suggested) for job in jobs):
         return None
@@ -193,7 +190,7 @@ def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
         if percent is None
         else f"{percent / 100 * (busiest.allocated_cpus or 1):.1f} of {allocated} CPUs were busy on average"
     )
-    peak = _largest(job.peak_cpu_percent for job in jobs)
+    peak = largest(job.peak_cpu_percent for job in jobs)
     at_peak = f", {peak / 100:.1f} at the peak" if peak is not None else " (Slurm does not know the peak)"
     return Advice(CPUS, allocated, suggested, f"{used[:1].upper()}{used[1:]}{at_peak}.", _sureness(jobs, by_cpu=True))
 
@@ -226,7 +223,7 @@ def _cores_needed(job: JobUse, factor: Decimal = Decimal(1)) -> int | None:
 
 
 def _cpus_per_task(cpus: int, jobs: Sequence[JobUse]) -> int:
-    return max(1, cpus // (_largest(job.task_count for job in jobs) or 1))
+    return max(1, cpus // (largest(job.task_count for job in jobs) or 1))
 
 
 def _was_idle(job: JobUse) -> bool:
@@ -297,10 +294,6 @@ def _of_largest(jobs: Sequence[JobUse]) -> str:
 
 def _count(jobs: Sequence[JobUse], word: str) -> str:
     return f"the {word} was" if len(jobs) == 1 else f"{len(jobs)} {word}s were"
-
-
-def _largest(values: Iterable[Number | None]) -> Number | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 def _up(value: Decimal, step: int) -> int:

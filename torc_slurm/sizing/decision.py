@@ -86,7 +86,7 @@ def decide(
     """
     evidence = tuple(each for job in jobs for each in _evidence(job, resource))
     case = _Case(requirement, tuple(jobs), resource, options, evidence, num_cpus or requirement.request.num_cpus)
-    if case.now is None:
+    if asked(requirement.request, resource) is None:
         return case.kept("nothing is requested")
     if not evidence:
         return case.kept(_why_nothing(jobs, resource))
@@ -111,10 +111,12 @@ class _Case:
     evidence: tuple[Evidence, ...]
     num_cpus: int
 
-    @property
-    def now(self) -> int | None:
+    @cached_property
+    def now(self) -> int:
         """The current request: bytes, seconds or CPUs."""
-        return _amount(asked(self.requirement.request, self.resource), self.resource)
+        amount = _amount(asked(self.requirement.request, self.resource), self.resource)
+        assert amount is not None, self.requirement
+        return amount
 
     def decide(self) -> Decision:
         request = dataclasses.replace(self.requirement.request, num_cpus=self.num_cpus)
@@ -122,7 +124,7 @@ class _Case:
         had = max((each for each in map(self._had, self.evidence) if each is not None), default=None)
         used = self._completed_use
         result = bounded(need, self.resource, request=request, had=had, used=used, guards=self.options.guards)
-        if round_up(need, self.resource, request) > (self.now or 0):
+        if round_up(need, self.resource, request) > self.now:
             return self._more(result)
         return self._less(max(result.amount, self._round(used)), result.notes)
 
@@ -133,7 +135,7 @@ class _Case:
         if not causes:
             return self.kept(self._fits())
         helped = [each for each in causes if self._would_help(result.amount, each)]
-        if result.amount <= (self.now or 0) or not helped:
+        if result.amount <= self.now or not helped:
             return self.kept(f"{self._told(causes[0])}, but {'; '.join(result.notes)}: it cannot be requested")
         return self._changed(UP, result.amount, self._told(helped[0]), result.notes)
 
@@ -154,7 +156,7 @@ class _Case:
 
     def _was_answered(self, evidence: Evidence) -> bool:
         had = self._had(evidence)
-        return self.options.answer_failures_once and had is not None and had < (self.now or 0)
+        return self.options.answer_failures_once and had is not None and had < self.now
 
     def _told(self, cause: Evidence) -> str:
         attempt, used = cause.attempt, show_used(cause.used, self.resource)
@@ -177,7 +179,7 @@ class _Case:
     # --- less ------------------------------------------------------------------------------------------------------
 
     def _less(self, amount: int, notes: tuple[str, ...]) -> Decision:
-        if amount >= (self.now or 0):
+        if amount >= self.now:
             return self.kept("; ".join((self._fits(), *notes)))
         unsure = list(self._unsure())
         if unsure:

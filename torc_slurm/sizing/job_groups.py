@@ -61,7 +61,7 @@ def groups_of(jobs: Iterable[JobUse], by: Sequence[str] = DEFAULT_GROUP_BY) -> l
     if unknown or not by:
         raise InputError(f"--group-by {','.join(by)!r} is not understood; give some of {','.join(GROUP_BY)}")
     members: dict[tuple[object, ...], list[JobUse]] = {}
-    for job in sorted(jobs, key=lambda each: (each.submit_time or 0.0, each.slurm_job_id)):
+    for job in sorted(jobs, key=lambda each: each.age_order):
         members.setdefault(tuple(_KEYS[name](job) for name in by), []).append(job)
     return [Group(found[0].name or str(found[0].slurm_job_id), tuple(found)) for found in members.values()]
 

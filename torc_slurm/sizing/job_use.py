@@ -6,6 +6,7 @@ Sizes in bytes, times in seconds. None means unknown, and is never 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -96,6 +97,11 @@ class JobUse:
     gpu_memory_bytes: int | None = None
     steps: tuple[StepUse, ...] = field(default=())
     numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def age_order(self) -> tuple[float, int]:
+        """Sorts jobs from the oldest to the latest; those whose submission is not known come first."""
+        return -math.inf if self.submit_time is None else self.submit_time, self.slurm_job_id
 
     @property
     def has_ended(self) -> bool:

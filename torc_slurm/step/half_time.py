@@ -21,13 +21,13 @@ class HalfTime:
             del self._marks[1::2]
             self._spacing_seconds = elapsed_seconds / (_MOST_MARKS / 2)
 
-    def last_half_cpu_seconds(self, elapsed_seconds: float, cpu_seconds: float) -> float | None:
-        """CPU seconds since the last pair at or before the middle; None if only the begin is known.
+    def last_half_cpu_seconds(self, elapsed_seconds: float, cpu_seconds: float | None) -> float | None:
+        """CPU seconds since the last pair at or before the middle; None if only the begin, or no CPU time, is known.
 
         The span is a little longer than half, so that a job that worked in the last half never looks like one that
         hung.
         """
-        if len(self._marks) < 2:
+        if cpu_seconds is None or len(self._marks) < 2:
             return None
         middle = elapsed_seconds / 2
         before = [cpu for elapsed, cpu in self._marks if elapsed <= middle]

@@ -73,7 +73,7 @@ class MemoryFigures:
     def best_so_far(self) -> Peak:
         """The best figure, or the estimate if that is larger. The estimate goes when the tree has been measured."""
         best = Peak()
-        best.see(self.best.bytes or 0, self.best.source or "")
+        best.bytes, best.source = self.best.bytes, self.best.source
         best.see(self.estimated_bytes, "pss_estimated")
         return best
 

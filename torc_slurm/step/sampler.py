@@ -331,7 +331,7 @@ class Sampler:
             "major_faults": max(self.major_faults, sum(end.major_faults for end in ended_tasks)),
             "sample_count": self.sample_count,
             **self._cpu_wait.columns(),
-            "last_half_cpu_seconds": self._half_time.last_half_cpu_seconds(elapsed_seconds, cpu_seconds or 0.0),
+            "last_half_cpu_seconds": self._half_time.last_half_cpu_seconds(elapsed_seconds, cpu_seconds),
         }
 
     def _cpu_of_step(self, elapsed_seconds: float, ended: bool) -> tuple[float | None, str | None]:

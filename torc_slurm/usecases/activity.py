@@ -61,7 +61,7 @@ def activity_of_claim(run: RunName, claim: Claim, me: Claim, allocation_state: s
     if claim.slurm_job_id is None:
         return _without_slurm(run, claim)
     if claim.slurm_job_id == me.slurm_job_id:
-        return _in_this_allocation(run, claim, me)
+        return _in_this_allocation(run, claim, me, claim.slurm_job_id)
     if allocation_state is None:
         return Activity(False, f"{SlurmJob(claim.slurm_job_id, claim.cluster)} has ended")
     where = SlurmJob(claim.slurm_job_id, claim.cluster)
@@ -80,13 +80,13 @@ def journal_says_ended(run: RunName) -> bool:
         return False
 
 
-def _in_this_allocation(run: RunName, claim: Claim, me: Claim) -> Activity:
+def _in_this_allocation(run: RunName, claim: Claim, me: Claim, slurm_job_id: int) -> Activity:
     """The claim is this allocation's: before a requeue, of another process, or of a runner that left steps behind."""
     if claim.restart_count != me.restart_count:
-        return Activity(False, f"Slurm job {claim.slurm_job_id} was started again since")
+        return Activity(False, f"Slurm job {slurm_job_id} was started again since")
     if claim.process != me.process and life_of(claim.process) in (Life.runs, Life.not_known):
         return Activity(True, f"process {claim.pid} of this allocation runs it", processes=(claim.process,))
-    names = steps.running_steps(claim.slurm_job_id or 0)
+    names = steps.running_steps(slurm_job_id)
     left = [name for name in names if is_attempt_of_run(name, run.workflow_id, run.run_id)]
     if left:
         return Activity(True, f"its runner has died, and {len(left)} of its steps still run")

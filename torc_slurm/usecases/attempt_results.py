@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torc_slurm.database.job_states import unmeasured_figures, with_journal
 from torc_slurm.database.merge import last_seen, merge_nodes
-from torc_slurm.database.node_records import Row, Value
+from torc_slurm.database.rows import Row, Value, number_or_none, whole_or_none
 from torc_slurm.database.store import Evidence, evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.records.statuses import FAILED, RUNNING
@@ -56,9 +56,9 @@ def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dic
 
     The wrapper's clock counts that time; ``elapsed_seconds`` of Slurm's row does not.
     """
-    suspended = _seconds(None if accounting is None else accounting["suspended_seconds"])
-    slurm_elapsed = _seconds(None if accounting is None else accounting["elapsed_seconds"])
-    wall = _seconds(figures.get("exec_time_seconds"))
+    suspended = number_or_none(None if accounting is None else accounting["suspended_seconds"])
+    slurm_elapsed = number_or_none(None if accounting is None else accounting["elapsed_seconds"])
+    wall = number_or_none(figures.get("exec_time_seconds"))
     if not suspended or slurm_elapsed is None or wall is None:
         return figures
     is_whole_step = wall + _CLOCK_SECONDS >= slurm_elapsed + suspended
@@ -71,9 +71,9 @@ def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dic
         "status_evidence": f"{figures['status_evidence']}; run time without the {left_out} in which it was suspended",
     }
     for name in ("avg_cpu_percent", "all_nodes_avg_cpu_percent"):
-        if (percent := _seconds(figures.get(name))) is not None:
+        if (percent := number_or_none(figures.get(name))) is not None:
             changed[name] = percent * wall / ran
-    peak, mean = _seconds(figures.get("peak_cpu_percent")), _seconds(changed.get("avg_cpu_percent"))
+    peak, mean = number_or_none(figures.get("peak_cpu_percent")), number_or_none(changed.get("avg_cpu_percent"))
     if peak is not None and mean is not None:
         changed["peak_cpu_percent"] = max(peak, mean)
     return figures | changed
@@ -102,32 +102,24 @@ def _wrapper_view(figures: Mapping[str, Value], accounting: Row | None) -> Wrapp
 
     In the second case a 0 does not count: tasks may have been killed before they could write.
     """
-    code = _whole(figures["return_code"])
+    code = whole_or_none(figures["return_code"])
     complete = figures["end_time"] is not None
     final = accounting is not None and accounting["status"] in FINAL_STATUSES
     return WrapperView(
         return_code=code if complete or (final and code != 0) else None,
-        signal=_whole(figures["return_signal"]),
-        oom_kills=_whole(figures["oom_kills"]),
-        end_time=_seconds(figures["end_time"]),
+        signal=whole_or_none(figures["return_signal"]),
+        oom_kills=whole_or_none(figures["oom_kills"]),
+        end_time=number_or_none(figures["end_time"]),
     )
 
 
 def _end_by_others(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:
     """For a step that was killed without warning: the end that Slurm recorded, else the time of its last record."""
-    slurm_end = None if accounting is None else _seconds(accounting["end_time"])
+    slurm_end = None if accounting is None else number_or_none(accounting["end_time"])
     end = last_seen(nodes) if slurm_end is None else slurm_end
-    start = _seconds(figures["start_time"]) or end
+    start = number_or_none(figures["start_time"]) or end
     return {
         "end_time": end,
         "end_time_source": "last flush" if slurm_end is None else "accounting",
-        "exec_time_seconds": max(end - start, _seconds(figures["exec_time_seconds"]) or 0.0),
+        "exec_time_seconds": max(end - start, number_or_none(figures["exec_time_seconds"]) or 0.0),
     }
-
-
-def _whole(value: Value) -> int | None:
-    return int(value) if isinstance(value, (int, float)) else None
-
-
-def _seconds(value: Value) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None

@@ -18,7 +18,8 @@ from torc_slurm.database.attempts import AttemptKey, attempt_key
 from torc_slurm.database.main_schema import MAIN_SCHEMA
 from torc_slurm.database.merge import last_seen
 from torc_slurm.database.migrations import migrate, schema_version
-from torc_slurm.database.node_records import NodeRecords, Row, StepRecord, Value
+from torc_slurm.database.node_records import NodeRecords, StepRecord
+from torc_slurm.database.rows import Row, Value, number, whole, whole_or_none
 from torc_slurm.database.selection import (
     LAST_FLUSH_COLUMN,
     MONITOR_CPU_COLUMN,
@@ -53,7 +54,7 @@ def attempts_of(files: Sequence[SeriesFile]) -> AttemptRows:
     for key, members in _by_attempt(files).items():
         row = by_key.get(key)
         steps = [record.step for _, record in members]
-        if row is None or float(row[LAST_FLUSH_COLUMN] or 0) < last_seen(steps):
+        if row is None or row[LAST_FLUSH_COLUMN] is None or number(row, LAST_FLUSH_COLUMN) < last_seen(steps):
             own = _slurm_side(row) if row is not None else accounting.get((key.slurm_job_id, key.run_id, key.step_id))
             by_key[key] = _decided(key, members, own)
     unmeasured = known.unmeasured or [row for row in accounting.values() if row["step_id"] in _NOT_MEASURED]
@@ -100,7 +101,7 @@ def _decided(key: AttemptKey, members: Sequence[tuple[NodeRecords, StepRecord]],
 
 
 def _monitor_cpu_seconds(steps: Sequence[Row]) -> float | None:
-    known = [float(step[MONITOR_CPU_COLUMN] or 0) for step in steps if step[MONITOR_CPU_COLUMN] is not None]
+    known = [number(step, MONITOR_CPU_COLUMN) for step in steps if step[MONITOR_CPU_COLUMN] is not None]
     return sum(known) if known else None
 
 
@@ -160,17 +161,13 @@ def _selections(files: Sequence[SeriesFile]) -> list[Selection]:
     for file in files:
         for record in file.records.steps:
             step = record.step
-            workflow, slurm, run = step["workflow_id"], step["slurm_job_id"], _whole(step["run_id"])
+            workflow, slurm, run = step["workflow_id"], step["slurm_job_id"], whole(step, "run_id")
             host = str(step["node"]) if workflow is None and slurm is None else None
             found[workflow, None if workflow is not None else slurm, run, host] = Selection(
                 slurm_job=None if slurm is None or workflow is not None else str(slurm),
-                workflow_id=None if workflow is None else _whole(workflow),
+                workflow_id=whole_or_none(workflow),
                 run_id=run,
                 local=host is not None,
                 local_host=host,
             )
     return list(found.values())
-
-
-def _whole(value: object) -> int:
-    return int(value) if isinstance(value, (int, float)) else 0

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torc_slurm.claims import read_claim
-from torc_slurm.database.node_records import Row, read_node_file
+from torc_slurm.database.node_records import read_node_file
+from torc_slurm.database.rows import Row, number
 from torc_slurm.database.slurm_stats import write_slurm_stats
 from torc_slurm.database.spool import bring_over
 from torc_slurm.errors import InputError, TorcError
@@ -176,7 +177,7 @@ def _key(allocation: Allocation, run_id: int, steps: Sequence[Row]) -> Allocatio
         slurm_array=allocation.slurm_array,
         run_id=run_id,
         user_name=users.pop() if len(users) == 1 else None,
-        earliest_begin_time=min(float(step["begin_time"] or 0) for step in steps),
+        earliest_begin_time=min(number(step, "begin_time") for step in steps),
         restart_count=allocation.restart_count,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -62,16 +63,13 @@ def _misfit(job: JobPlan, node_count: int, rooms: Sequence[Room]) -> Iterator[st
         yield f"job {job.name!r} needs {job.num_nodes} nodes, the allocation has {node_count}"
     elif not any(_fits(job, room) for room in rooms):
         request = Room(job.num_cpus, job.memory_mib, job.num_gpus)
-        largest = max(rooms, key=lambda room: (room.cpus or 0, room.memory_mib or 0))
+        largest = max(rooms, key=lambda room: tuple(math.inf if size is None else size for size in room[:2]))
         yield f"job {job.name!r} needs {_sizes(request)} on a node, the allocation has {_sizes(largest)}"
 
 
 def _fits(job: JobPlan, room: Room) -> bool:
-    return (
-        (room.cpus is None or job.num_cpus <= room.cpus)
-        and (room.memory_mib is None or (job.memory_mib or 0) <= room.memory_mib)
-        and (room.gpus is None or job.num_gpus <= room.gpus)
-    )
+    asked = (job.num_cpus, job.memory_mib, job.num_gpus)
+    return all(want is None or have is None or want <= have for want, have in zip(asked, room, strict=True))
 
 
 def _sizes(room: Room) -> str:

@@ -34,6 +34,7 @@ from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.slurm.node_list import expand_node_list
 from torc_slurm.slurm.states import has_ended, status_of_end
 from torc_slurm.slurm.tres import parse_resources
+from torc_slurm.units import largest
 
 _EXTERN = "extern"
 # Slurm's figure for a whole batch step may exceed torc-step's for its commands by this: the shell's own memory.
@@ -116,8 +117,8 @@ def job_use(
         requested_memory_bytes=memory_total // (node_count or 1) if memory_total else None,
         submit_line=job.submit_line,
         gpu_count=allocated.gpus,
-        gpu_utilization_percent=_largest(step.gpu_utilization_percent for step in steps),
-        gpu_memory_bytes=_largest_int(step.gpu_memory_bytes for step in steps),
+        gpu_utilization_percent=largest(step.gpu_utilization_percent for step in steps),
+        gpu_memory_bytes=largest(step.gpu_memory_bytes for step in steps),
         steps=steps,
         numbers=_numbers(own, job.shown_job_id),
     )
@@ -247,9 +248,8 @@ def _job_verdict(job: AccountingRecord, steps: Sequence[StepUse]) -> str | None:
 
 def _cpu_seconds(job: AccountingRecord, steps: Sequence[StepUse]) -> float | None:
     """The larger of the job's own total and its steps' sum: Slurm misses children of killed steps."""
-    known = [step.cpu_seconds for step in steps if step.cpu_seconds]
-    total = max(sum(known), job.total_cpu_seconds or 0.0)
-    return total or None
+    known = sum(step.cpu_seconds for step in steps if step.cpu_seconds is not None)
+    return (known if job.total_cpu_seconds is None else max(known, job.total_cpu_seconds)) or None
 
 
 def _peak_cpu(steps: Sequence[StepUse]) -> float | None:
@@ -331,11 +331,3 @@ def _nodes(text: str | None) -> tuple[str, ...]:
         return expand_node_list(text or "")
     except ParseError:
         return ()
-
-
-def _largest(values: Iterable[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def _largest_int(values: Iterable[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)

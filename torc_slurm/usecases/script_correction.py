@@ -108,7 +108,7 @@ def _memory_option(suggested: str, script: Script) -> tuple[str, str, str | None
 
 def _given_elsewhere(script: Script, jobs: Sequence[JobUse]) -> list[str]:
     """Options of the latest job that are not in the script: sbatch's command line overrides the script."""
-    latest = max(jobs, key=lambda job: (job.submit_time or 0.0, job.slurm_job_id), default=None)
+    latest = max(jobs, key=lambda job: job.age_order, default=None)
     if latest is None or not latest.submit_line:
         return []
     try:

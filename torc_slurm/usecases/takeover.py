@@ -119,8 +119,8 @@ def _wait_for_its_end(plan: Plan, run_id: int, me: Claim, note: Callable[[str], 
 
 def _activity(run: RunName, claim: Claim, me: Claim) -> Activity:
     state = None
-    if claim.slurm_job_id not in (None, me.slurm_job_id):
-        found = steps.job_state(claim.slurm_job_id or 0, claim.cluster)
+    if claim.slurm_job_id is not None and claim.slurm_job_id != me.slurm_job_id:
+        found = steps.job_state(claim.slurm_job_id, claim.cluster)
         # A requeued allocation will continue as the next run.
         state = described(found) if found is not None and may_have_processes(found) else None
     return activity_of_claim(run, claim, me, state)

@@ -1,0 +1,25 @@
+"""NULL is told from 0 where rows are read."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from torc_slurm.database.rows import insert, number, number_or_none, whole, whole_or_none
+from torc_slurm.errors import DatabaseError
+
+
+def test_null_is_no_number() -> None:
+    with pytest.raises(DatabaseError, match="run_id"):
+        whole({"run_id": None}, "run_id")
+    with pytest.raises(DatabaseError, match="time"):
+        number({"time": "soon"}, "time")
+    assert (number_or_none(None), whole_or_none(None)) == (None, None)
+    assert (number({"time": 0}, "time"), whole_or_none(0)) == (0, 0)
+
+
+def test_an_inserted_row_has_an_id() -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)")
+    assert [insert(connection, "INSERT INTO t (name) VALUES (?)", (name,)) for name in "ab"] == [1, 2]

@@ -1,0 +1,49 @@
+"""Rows as they are read and written: by the names of their columns, with NULL told from 0."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from torc_slurm.errors import DatabaseError
+
+Value = int | float | str | None
+Row = Mapping[str, Value]
+
+
+def whole(row: Row, column: str) -> int:
+    """A whole number that the schema never leaves NULL.
+
+    Raises:
+        DatabaseError: it is NULL.
+    """
+    return int(number(row, column))
+
+
+def number(row: Row, column: str) -> float:
+    """A number that the schema never leaves NULL.
+
+    Raises:
+        DatabaseError: it is NULL.
+    """
+    value = row[column]
+    if not isinstance(value, (int, float)):
+        raise DatabaseError(f"column {column} holds {value!r}, no number")
+    return value
+
+
+def number_or_none(value: object) -> float | None:
+    """The number that a column holds; None for NULL."""
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def whole_or_none(value: object) -> int | None:
+    """As `number_or_none`, a whole number."""
+    return int(value) if isinstance(value, (int, float)) else None
+
+
+def insert(connection: sqlite3.Connection, statement: str, values: Mapping[str, object] | tuple[object, ...]) -> int:
+    """Insert one row; returns its id."""
+    row_id = connection.execute(statement, values).lastrowid
+    assert row_id is not None, statement
+    return row_id
