@@ -231,7 +231,7 @@ def _step_from_ancestors(slurm_job_id: str) -> str | None:
     for _ in range(64):
         if pid <= 1:
             return None
-        if _is_slurmstepd(pid):
+        if _read(f"/proc/{pid}/comm").startswith("slurmstepd"):
             return step_from_title(_read(f"/proc/{pid}/cmdline"), slurm_job_id)
         pid = _parent_of(pid)
     return None
@@ -261,10 +261,6 @@ def _may_be_slurmstepd(parent: int) -> bool:
             return file.read().startswith(b"slurmstepd")
     except OSError:
         return True
-
-
-def _is_slurmstepd(pid: int) -> bool:
-    return _read(f"/proc/{pid}/comm").startswith("slurmstepd")
 
 
 def _parent_of(pid: int) -> int:

@@ -18,7 +18,6 @@ from torc_slurm.reports.compare import (
     steps_by_cause,
 )
 from torc_slurm.reports.step_names import slurm_differs, step_label, step_verdict
-from torc_slurm.reports.step_stats import Item
 from torc_slurm.text import printable
 
 _NAME_WIDTH = 32
@@ -100,11 +99,6 @@ def _number(name: str, write: Callable[[int | float], str] | None = None) -> tup
     return Column(_TITLES[name], right=True), cell
 
 
-def _label(comparison: Comparison) -> str:
-    figures: Item = comparison.figures
-    return printable(step_label(figures))
-
-
 def _state(comparison: Comparison) -> str:
     """torc's status, and Slurm's state if it differs."""
     slurm = slurm_differs(comparison.figures)
@@ -121,7 +115,7 @@ def _cause_names(comparison: Comparison) -> str:
 
 
 _TABLE: tuple[tuple[Column, Callable[[Comparison], str]], ...] = (
-    (Column("Step"), _label),
+    (Column("Step"), lambda each: printable(step_label(each.figures))),
     (Column("Name", optional=1, least=12), _text("job_name")),
     (Column("State", optional=5), _state),
     _number("peak_memory_bytes"),

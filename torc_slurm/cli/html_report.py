@@ -197,17 +197,15 @@ def _overview(files: Sequence[str]) -> Overview | None:
         return None
     try:
         with (
-            opened_run(present, needs_series=False, on_unreadable=_say_skipped) as run,
+            opened_run(
+                present, needs_series=False, on_unreadable=lambda problem: say(f"left out of the figures: {problem}")
+            ) as run,
             progress_bar("Reading") as progress,
         ):
             return read_overview(run, progress)
     except TorcError as error:
         say(f"without figures: {error}")
         return None
-
-
-def _say_skipped(problem: str) -> None:
-    say(f"left out of the figures: {problem}")
 
 
 def _pages(page: str, plots: str | None) -> tuple[dict[int, str], dict[str, str]]:

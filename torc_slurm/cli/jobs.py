@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torc_slurm.cli.list_options import DEFAULT_LIMIT, LimitOption
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, command_group, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
 from torc_slurm.errors import InputError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torc_slurm.cli.table import Column
     from torc_slurm.records.workflows import JobRow
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The jobs of a workflow.")
+app = command_group("The jobs of a workflow.")
 
 _LIST_EXAMPLE = """\b
 Examples:
@@ -46,11 +46,6 @@ _KEYS = (
     "srun_options",
 )
 _NAME_WIDTH = 40
-
-
-@app.callback()
-def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
-    remember(context, format_, output_dir)
 
 
 @app.command("list", epilog=_LIST_EXAMPLE)

@@ -59,6 +59,17 @@ def remember(context: typer.Context, given_format: str | None, output_dir: str |
     context.obj = Settings(given_format or before.format, output_dir or before.output_dir)
 
 
+def command_group(help_text: str) -> typer.Typer:
+    """Commands under one name, before which the common options may stand too."""
+    app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=help_text)
+
+    @app.callback()
+    def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
+        remember(context, format_, output_dir)
+
+    return app
+
+
 def resolve(context: typer.Context, given_format: str | None, output_dir: str | None) -> tuple[Format, str]:
     """For a command: the format, and the output directory as an absolute path.
 

@@ -9,7 +9,7 @@ import typer
 
 from torc_slurm.cli import own_jobs
 from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of
-from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, command_group, resolve, say
 from torc_slurm.cli.own_jobs import NameOption, SinceOption, SlurmJobIdsOption
 from torc_slurm.cli.sizing_options import (
     DEFAULT_MULTIPLIER,
@@ -25,7 +25,7 @@ from torc_slurm.cli.workflow_options import WorkflowIdArgument
 
 VIOLATIONS_EXIT_STATUS = 3
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Compare what jobs used with what they asked for.")
+app = command_group("Compare what jobs used with what they asked for.")
 
 _CHECK_EXAMPLE = """\b
 Examples:
@@ -47,11 +47,6 @@ Example:
 def check_example(command: str) -> str:
     """The examples under the check's help, with the name it was called by."""
     return _CHECK_EXAMPLE.format(command=command)
-
-
-@app.callback()
-def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
-    remember(context, format_, output_dir)
 
 
 @app.command("check-resource-utilization", epilog=check_example("torc reports check-resource-utilization"))

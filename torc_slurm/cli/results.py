@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torc_slurm.cli.list_options import DEFAULT_LIMIT, LimitOption, SortOption
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, command_group, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torc_slurm.cli.table import Column
     from torc_slurm.database.rows import Row
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="The results of a workflow's jobs.")
+app = command_group("The results of a workflow's jobs.")
 
 _LIST_EXAMPLE = """\b
 Examples:
@@ -25,11 +25,6 @@ Examples:
   torc results list 3 --run-id 1 -f csv
   torc results list 3 --monitor         what measuring itself cost
 """
-
-
-@app.callback()
-def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
-    remember(context, format_, output_dir)
 
 
 @app.command("list", epilog=_LIST_EXAMPLE)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table, coloured, lines_of
 from torc_slurm.sizing.advice import waiting
-from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE, JobUse, StepUse
-from torc_slurm.sizing.thresholds import Level, level_of
+from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE, FAILED, JobUse, StepUse
+from torc_slurm.sizing.thresholds import level_of, level_of_state
 from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.text import printable
 from torc_slurm.units import format_memory, format_run_time
@@ -16,27 +16,20 @@ from torc_slurm.usecases.efficiency import JobGroup
 _BAR_WIDTH = 24
 _MOST_ADVICE = 5
 _MOST_STEPS = 20
-_BAD_STATES = frozenset({"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL"})
 
 
 def state_text(job: JobUse) -> str:
     """The status, with the signal that killed the job, or its exit code."""
     state = job.state or NOT_KNOWN
-    if state == "FAILED" and job.exit_signal:
+    if state == FAILED and job.exit_signal:
         return f"{state} (signal {job.exit_signal})"
-    return f"{state} ({job.exit_code})" if state == "FAILED" and job.exit_code else state
-
-
-def state_level(state: str | None) -> Level:
-    if state in _BAD_STATES:
-        return "bad"
-    return "good" if state == "COMPLETED" else ""
+    return f"{state} ({job.exit_code})" if state == FAILED and job.exit_code else state
 
 
 def block(job: JobUse, group: JobGroup, meaning: MaxRssMeaning) -> list[str]:
     """The lines of one job's block."""
     title = f"Job {printable(job.job_id)}  {printable(job.name or '', 40)}  "
-    lines = [title + coloured(Cell(state_text(job), state_level(job.state))), _where(job), "", *_bars(job)]
+    lines = [title + coloured(Cell(state_text(job), level_of_state(job.state))), _where(job), "", *_bars(job)]
     steps = [step for step in job.steps if step.step_id != "extern"]
     if steps:
         lines += ["", *lines_of(_steps(steps[:_MOST_STEPS]))]
@@ -137,7 +130,7 @@ def _step_row(step: StepUse) -> tuple[str, ...]:
     return (
         step.step_id,
         printable(step.name or NOT_KNOWN, 40),
-        Cell(printable(step.state or NOT_KNOWN), state_level(step.state)),
+        Cell(printable(step.state or NOT_KNOWN), level_of_state(step.state)),
         NOT_KNOWN if step.elapsed_seconds is None else format_run_time(step.elapsed_seconds),
         cores,
         peak,

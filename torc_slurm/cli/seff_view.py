@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torc_slurm.cli.answer import Answer
-from torc_slurm.cli.seff_block import block, state_level, state_text, with_advice
+from torc_slurm.cli.seff_block import block, state_text, with_advice
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table
 from torc_slurm.sizing.advice import CPUS, TIME, Advice
-from torc_slurm.sizing.job_use import JobUse, StepUse
-from torc_slurm.sizing.thresholds import Level, level_of
+from torc_slurm.sizing.job_use import JobUse
+from torc_slurm.sizing.thresholds import Level, level_of, level_of_state
 from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.text import printable
 from torc_slurm.units import format_memory, format_run_time, parse_slurm_time
@@ -52,8 +52,8 @@ def _state(group: JobGroup) -> str:
         counts[job.state or NOT_KNOWN] = counts.get(job.state or NOT_KNOWN, 0) + 1
     if len(counts) == 1:
         text = state_text(group.first) if len(group.jobs) == 1 else next(iter(counts))
-        return Cell(text, state_level(group.first.state))
-    levels: list[Level] = [state_level(state) for state in counts]
+        return Cell(text, level_of_state(group.first.state))
+    levels: list[Level] = [level_of_state(state) for state in counts]
     by_count = sorted(counts.items(), key=lambda item: -item[1])
     words = ", ".join(f"{count} {state}" for state, count in by_count)
     return Cell(words, "bad" if "bad" in levels else "")
@@ -186,12 +186,8 @@ def item(job: JobUse) -> dict[str, Any]:
         "gpu_memory_bytes": job.gpu_memory_bytes,
         "advice": [each.item() for each in group.advice],
         "sbatch_lines": list(group.sbatch_lines),
-        "steps": [_step_item(step) for step in job.steps],
+        "steps": [vars(step) | {"nodes": list(step.nodes)} for step in job.steps],
     }
-
-
-def _step_item(step: StepUse) -> dict[str, Any]:
-    return vars(step) | {"nodes": list(step.nodes)}
 
 
 def _rounded(percent: float | None) -> float | None:

@@ -21,7 +21,7 @@ from torc_slurm.cli.options import (
     Format,
     FormatOption,
     OutputDirOption,
-    remember,
+    command_group,
     resolve,
     resolve_columns,
     say,
@@ -37,13 +37,12 @@ if TYPE_CHECKING:
     from torc_slurm.database.selection import NotRecorded, Selection
     from torc_slurm.records.accounting import AccountingRecord
     from torc_slurm.reports.step_stats import StatsReport
-    from torc_slurm.usecases.collect import FileOutcome
     from torc_slurm.usecases.late_accounting import UpToDate
 
 _MOST_NAMED_FILES = 10
 _EPILOG_LIMIT_SECONDS = 90
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="What Slurm's steps used, and their accounting.")
+app = command_group("What Slurm's steps used, and their accounting.")
 
 _STATS_EXAMPLE = """\b
 Examples:
@@ -70,11 +69,6 @@ Or as its last line:
 def stats_example(command: str) -> str:
     """The examples under the stats command's help, with the name it was called by."""
     return _STATS_EXAMPLE.format(command=command)
-
-
-@app.callback()
-def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
-    remember(context, format_, output_dir)
 
 
 def _job_id(text: str) -> int:
@@ -274,7 +268,7 @@ def _say_what_is_missing(current: UpToDate) -> None:
         say(f"{current.database.read_only_reason}: this answer was collected in memory and is not stored")
     skipped = [file for file in current.files if file.outcome == "skipped"]
     for file in skipped[:_MOST_NAMED_FILES]:
-        say(f"skipped {file.path}: {_without_path(file)}")
+        say(f"skipped {file.path}: {(file.problem or '').removeprefix(file.path).strip()}")
     if len(skipped) > _MOST_NAMED_FILES:
         say(f"skipped {len(skipped) - _MOST_NAMED_FILES} more node files; torc slurm collect names all")
 
@@ -282,10 +276,6 @@ def _say_what_is_missing(current: UpToDate) -> None:
 def _say_what_was_not_answered(current: UpToDate) -> None:
     if current.unanswered_reason is not None:
         say(f"accounting did not answer: {current.unanswered_reason}")
-
-
-def _without_path(file: FileOutcome) -> str:
-    return (file.problem or "").removeprefix(file.path).strip()
 
 
 def _of_unrecorded(directory: str, selection: Selection, backend: str | None, *, all_steps: bool) -> StatsReport:

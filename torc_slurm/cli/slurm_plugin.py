@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 
-from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, command_group, resolve, say
 
-app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="For administrators: measure users' steps without a prefix."
-)
+app = command_group("For administrators: measure users' steps without a prefix.")
 
 _BUILD_EXAMPLE = """\b
 Examples:
@@ -18,11 +16,6 @@ Examples:
   torc slurm plugin build --prefix /opt/torc-slurm --slurm-include /opt/slurm/include
 """
 _COLUMNS = ("plugin", "torc_step_exec", "torc_step", "slurm_version", "plugstack_line")
-
-
-@app.callback()
-def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
-    remember(context, format_, output_dir)
 
 
 @app.command(epilog=_BUILD_EXAMPLE)

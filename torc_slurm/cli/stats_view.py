@@ -26,7 +26,7 @@ from torc_slurm.reports.step_stats import (
     StatsReport,
     has_disk_of_torc_step,
 )
-from torc_slurm.sizing.thresholds import Level, level_of
+from torc_slurm.sizing.thresholds import Level, level_of, level_of_state
 from torc_slurm.text import printable, shortened
 from torc_slurm.units import format_memory, format_run_time
 
@@ -57,8 +57,7 @@ def _state(item: Item) -> str:
     word = step_verdict(item)
     if word is None:
         return NOT_KNOWN
-    level: Level = "good" if word == "COMPLETED" else "" if word in ("RUNNING", "PENDING") else "bad"
-    return Cell(printable(word, _NAME_WIDTH), level)
+    return Cell(printable(word, _NAME_WIDTH), level_of_state(word))
 
 
 def _exit(item: Item) -> str:
@@ -155,7 +154,9 @@ def records_answer(report: StatsReport) -> Answer:
 def _records(report: StatsReport) -> Iterator[str]:
     for item in report.items:
         yield printable(step_label(item))
-        yield from (f"  {name}: {_raw(item[name])}" for name in ITEM_COLUMNS)
+        yield from (
+            f"  {name}: {'NULL' if item[name] is None else printable(str(item[name]))}" for name in ITEM_COLUMNS
+        )
     yield from footer(report)
 
 
@@ -238,7 +239,3 @@ def _cut(lines: list[str]) -> list[str]:
 
 def _plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
-
-
-def _raw(value: int | float | str | None) -> str:
-    return "NULL" if value is None else printable(str(value))

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, remember, resolve
+from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, command_group, resolve
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
 from torc_slurm.errors import InputError
 from torc_slurm.text import printable
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Values that jobs exchange: get, update, list.")
+app = command_group("Values that jobs pass on: get, update, list.")
 
 _GET_EXAMPLE = """\b
 Example:
@@ -31,11 +31,6 @@ Example:
 IdArgument = Annotated[
     int, typer.Argument(metavar="ID", help="Its number, which replaces ${user_data.input.NAME} in a command.", min=1)
 ]
-
-
-@app.callback()
-def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
-    remember(context, format_, output_dir)
 
 
 @app.command(epilog=_GET_EXAMPLE)

@@ -118,7 +118,7 @@ def workflow_answer(
     runs: Sequence[RunRow],
 ) -> Answer:
     """Everything about a workflow except its jobs, which ``torc jobs list`` shows."""
-    settings = {name: _decoded(name, value) for name, value in workflow.items()}
+    settings = {key: json.loads(str(value)) if key in _JSON_COLUMNS else value for key, value in workflow.items()}
     counts = {name: count for name, count in status.counts.items() if count}
     document = settings | {
         "status": status.status,
@@ -147,10 +147,6 @@ def _said(values: Mapping[str, object]) -> str:
     """The values that are set, on one line."""
     set_values = {name: value for name, value in values.items() if value not in (None, [], (), {})}
     return ", ".join(f"{name} {printable(str(value))}" for name, value in set_values.items() if name != "workflow_id")
-
-
-def _decoded(name: str, value: object) -> object:
-    return json.loads(str(value)) if name in _JSON_COLUMNS else value
 
 
 def _text(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from torc_slurm.cli.due_plots import make_due_plots
-from torc_slurm.cli.options import FormatOption, OutputDirOption, remember, resolve, say
+from torc_slurm.cli.options import FormatOption, OutputDirOption, command_group, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument, load, user_name, working_dir
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 15.0
 
-app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Workflows: create, list, show, follow, cancel, delete."
-)
+app = command_group("Workflows: create, list, show, follow, cancel, delete.")
 
 _CREATE_EXAMPLE = """\b
 Example:
@@ -75,11 +73,6 @@ def delete_example(command: str) -> str:
     return _DELETE_EXAMPLE.format(command=command)
 
 
-@app.callback()
-def group(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
-    remember(context, format_, output_dir)
-
-
 @app.command(epilog=create_example("torc workflows create"))
 def create(
     context: typer.Context,
@@ -119,14 +112,14 @@ def list_(context: typer.Context, format_: FormatOption = None, output_dir: Outp
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import workflows_answer
     from torc_slurm.database.workflows import status_counts, workflow_rows
-    from torc_slurm.reports.workflow_status import latest_run, workflow_status
+    from torc_slurm.reports.workflow_status import workflow_status
     from torc_slurm.usecases.current import current_workflows
 
     chosen_format, directory = resolve(context, format_, output_dir)
     with current_workflows(directory, on_wait=say) as database:
         counts = status_counts(database.connection)
         rows = workflow_rows(database.connection)
-    statuses = [workflow_status(row, counts.get(row["workflow_id"], {}), latest_run(row)) for row in rows]
+    statuses = [workflow_status(row, counts.get(row["workflow_id"], {})) for row in rows]
     write(workflows_answer(rows, statuses), chosen_format)
 
 
@@ -246,16 +239,16 @@ def delete(
 
 def _status(current: Current) -> WorkflowStatus:
     from torc_slurm.database.runs import run_rows
-    from torc_slurm.database.workflows import status_counts
-    from torc_slurm.reports.workflow_status import LatestRun, workflow_status
+    from torc_slurm.database.workflows import status_counts, workflow_rows
+    from torc_slurm.reports.workflow_status import workflow_status
 
     counts = status_counts(current.database.connection).get(current.workflow_id, {})
     runs = run_rows(current.database.connection, current.workflow_id)
     open_run = current.runs[-1].reason if current.runs else None
     ended = None if not runs else runs[-1]["reason"] or runs[-1]["note"]
     reason = ended if open_run is None else open_run
-    latest = LatestRun(runs[-1]["run_id"], runs[-1]["status"], runs[-1]["slurm_job_id"]) if runs else None
-    return workflow_status(current.workflow, counts, latest, reason)
+    (row,) = workflow_rows(current.database.connection, current.workflow_id)
+    return workflow_status(row, counts, reason)
 
 
 def _wait(directory: str, workflow_id: int | None) -> int:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from torc_slurm.database.attempts import AttemptKey, find_or_create_attempt
+from torc_slurm.database.journal import JOB_STATE_COLUMNS
 from torc_slurm.database.rows import Row, Value
 from torc_slurm.records.statuses import (
     BLOCKED,
@@ -24,32 +25,12 @@ from torc_slurm.records.statuses import (
     UNFINISHED,
 )
 
-_COLUMNS = (
-    "workflow_id",
-    "run_id",
-    "job_id",
-    "attempt_id",
-    "job_name",
-    "state",
-    "reason",
-    "launcher",
-    "slurm_job_id",
-    "step_id",
-    "step_name",
-    "nodes",
-    "pid",
-    "start_time",
-    "end_time",
-    "return_code",
-    "launcher_status",
-    "launcher_stderr",
-)
-_NAMES = ", ".join(_COLUMNS)
+_NAMES = ", ".join(JOB_STATE_COLUMNS)
 _UPSERT = f"""
-INSERT INTO job_states ({_NAMES}) VALUES ({", ".join(f":{name}" for name in _COLUMNS)})
+INSERT INTO job_states ({_NAMES}) VALUES ({", ".join(f":{name}" for name in JOB_STATE_COLUMNS)})
 ON CONFLICT (workflow_id, run_id, job_id, attempt_id) DO UPDATE SET
-{", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[4:])}
-WHERE ({_NAMES}) IS NOT ({", ".join(f"excluded.{name}" for name in _COLUMNS)})
+{", ".join(f"{name} = excluded.{name}" for name in JOB_STATE_COLUMNS[4:])}
+WHERE ({_NAMES}) IS NOT ({", ".join(f"excluded.{name}" for name in JOB_STATE_COLUMNS)})
 """  # noqa: S608 - constants
 _KNOWN_WORKFLOWS = "SELECT workflow_id FROM workflows"
 _DESCRIBE = """

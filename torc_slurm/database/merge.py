@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torc_slurm.database.rows import Row, Value, number
+from torc_slurm.database.rows import Row, Value, number, number_or_none
 from torc_slurm.figures import GIGABYTES, LARGEST, SUMS, TOTALS, Figure
 
 Number = int | float
@@ -36,7 +36,8 @@ def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
         measured = _numbers(nodes, name)
         merged[total] = sum(measured) if len(measured) >= expected else None
     for name, in_bytes in GIGABYTES.items():
-        merged[name] = _gigabytes(merged[in_bytes])
+        size_bytes = number_or_none(merged[in_bytes])
+        merged[name] = None if size_bytes is None else size_bytes / _BYTES_PER_GB
     return merged | _extent(nodes, exits) | _worst_exit(exits)
 
 
@@ -102,7 +103,3 @@ def _expected_tasks(nodes: Sequence[Row]) -> int:
 
 def _numbers(rows: Sequence[Row], column: str) -> list[Number]:
     return [value for row in rows if isinstance(value := row[column], (int, float))]
-
-
-def _gigabytes(size_bytes: Value) -> float | None:
-    return size_bytes / _BYTES_PER_GB if isinstance(size_bytes, (int, float)) else None

@@ -93,7 +93,7 @@ def write_batch(
         DatabaseError: it cannot be written; the message names the file and the reason. The file is unchanged.
     """
     with NodeFileWriter(path, lock_wait_seconds) as connection:
-        step_row = _storable(batch.step)
+        step_row = {name: storable(value) for name, value in batch.step.items()}
         is_latest = _is_latest(connection, step_row)
         step = _put_step(connection, step_row)
         if batch.usage is not None and is_latest:
@@ -110,10 +110,6 @@ def write_batch(
             if may_be_there and rows:
                 rows = _without_those_there(connection, table, batch.step["job_id"], rows)
             _add_series(connection, table, columns, batch.step["job_id"], rows)
-
-
-def _storable(row: Row) -> Row:
-    return {name: storable(value) for name, value in row.items()}
 
 
 class NodeFileWriter:

@@ -18,7 +18,7 @@ from torc_slurm.output_names import node_file_names, parse_node_file_name, parse
 from torc_slurm.plan_settings import job_settings_text, workflow_settings
 from torc_slurm.records.statuses import BLOCKED, READY
 from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, RequirementRow, UserDatumRow, WorkflowRow
-from torc_slurm.spec.workflow import Job, Requirement, Scheduler, Workflow
+from torc_slurm.spec.workflow import Job, Scheduler, Workflow
 
 _INSERT_WORKFLOW = """
 INSERT INTO workflows (name, description, user_name, spec_file, working_dir, created_at, monitor_enabled, granularity,
@@ -56,11 +56,12 @@ SELECT w.workflow_id FROM workflows w LEFT JOIN runs r ON r.workflow_id = w.work
 ORDER BY max(w.created_at, coalesce(max(r.created_at), 0)) DESC, w.workflow_id DESC LIMIT 1
 """
 _KNOWN_IDS = "SELECT workflow_id FROM workflows ORDER BY workflow_id DESC LIMIT 20"
-_ALL = """
+_LISTED = """
 SELECT w.*, (SELECT count(*) FROM jobs j WHERE j.workflow_id = w.workflow_id) AS job_count,
 r.run_id, r.status AS run_status, r.slurm_job_id
 FROM workflows w LEFT JOIN runs r ON r.workflow_id = w.workflow_id
-AND r.run_id = (SELECT max(run_id) FROM runs WHERE workflow_id = w.workflow_id) ORDER BY w.workflow_id
+AND r.run_id = (SELECT max(run_id) FROM runs WHERE workflow_id = w.workflow_id)
+WHERE :workflow_id IS NULL OR w.workflow_id = :workflow_id ORDER BY w.workflow_id
 """
 _STATUS_COUNTS = "SELECT workflow_id, status, count(*) AS count FROM jobs GROUP BY workflow_id, status"
 _JOBS = """
@@ -149,7 +150,10 @@ def create_workflow(
     for scheduler in workflow.schedulers:
         settings = json.dumps(dataclasses.asdict(scheduler))
         connection.execute(_INSERT_SCHEDULER, (workflow_id, scheduler.name, settings))
-    requirement_ids = {each.name: _insert_requirement(connection, workflow_id, each) for each in workflow.requirements}
+    requirement_ids = {
+        each.name: insert(connection, _INSERT_REQUIREMENT, dataclasses.asdict(each) | {"workflow_id": workflow_id})
+        for each in workflow.requirements
+    }
     numbers = {
         each.name: insert(connection, _INSERT_USER_DATA, (workflow_id, each.name, each.data))
         for each in workflow.user_data
@@ -174,11 +178,6 @@ def _reserve(connection: sqlite3.Connection, table: str, number: int) -> None:
     """Make a table's ids continue after this one."""
     if not connection.execute(_RAISE_NUMBER, (number, table)).rowcount:
         connection.execute(_SET_NUMBER, (table, number))
-
-
-def _insert_requirement(connection: sqlite3.Connection, workflow_id: int, requirement: Requirement) -> int:
-    values = dataclasses.asdict(requirement) | {"workflow_id": workflow_id}
-    return insert(connection, _INSERT_REQUIREMENT, values)
 
 
 def _insert_jobs(
@@ -239,9 +238,9 @@ def workflow_row(connection: sqlite3.Connection, workflow_id: int | None) -> Wor
     return cast(WorkflowRow, dict(row))
 
 
-def workflow_rows(connection: sqlite3.Connection) -> list[ListedWorkflowRow]:
-    """Every workflow with ``job_count`` and its latest run (``run_id``, ``run_status``, ``slurm_job_id``)."""
-    return [cast(ListedWorkflowRow, dict(row)) for row in connection.execute(_ALL)]
+def workflow_rows(connection: sqlite3.Connection, workflow_id: int | None = None) -> list[ListedWorkflowRow]:
+    """All workflows, or one, with ``job_count`` and its latest run (``run_id``, ``run_status``, ``slurm_job_id``)."""
+    return [cast(ListedWorkflowRow, dict(row)) for row in connection.execute(_LISTED, {"workflow_id": workflow_id})]
 
 
 def status_counts(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:

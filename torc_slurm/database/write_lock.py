@@ -81,7 +81,10 @@ def write_lock(
     owner = current_owner()
     _acquire(lock, owner, timeout_seconds, on_wait)
     try:
-        _remove_stale_guard(lock + _GUARD_SUFFIX)
+        guard = lock + _GUARD_SUFFIX
+        if _guard_is_stale(guard):  # its process was killed when it had removed the lock and not yet the guard
+            with contextlib.suppress(OSError), _turn_at(guard):
+                pass
         yield
     finally:
         if read_owner(lock) == owner:  # not another process's, after a user removed ours by hand
@@ -140,37 +143,34 @@ def _remove_if_dead(lock: str) -> bool:
     if owner is None or not owner_is_dead(owner):
         return False
     guard = lock + _GUARD_SUFFIX
-    try:
-        turn = take_lock(guard, wait_seconds=0.0)
-    except OSError:
-        return False  # another process is taking it over
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_turn_at(guard))
+        except OSError:
+            return False  # another process is taking it over
+        if not _create(guard, current_owner()):
+            return False
+        stack.callback(os.unlink, guard)
+        if read_owner(lock) != owner:
+            return False
+        os.unlink(lock)
+        return True
+
+
+@contextlib.contextmanager
+def _turn_at(guard: str) -> Iterator[None]:
+    """Take turns with the processes of this user and host, and remove a guard that a killed process left.
+
+    Raises:
+        OSError: another process is there.
+    """
+    turn = take_lock(guard, wait_seconds=0.0)
     try:
         if _guard_is_stale(guard):
             os.unlink(guard)
-        if not _create(guard, current_owner()):
-            return False
-        try:
-            if read_owner(lock) != owner:
-                return False
-            os.unlink(lock)
-            return True
-        finally:
-            os.unlink(guard)
+        yield
     finally:
         release_lock(guard, turn)
-
-
-def _remove_stale_guard(guard: str) -> None:
-    """Remove the guard of a process that was killed after it removed the lock."""
-    if not os.path.lexists(guard) or not _guard_is_stale(guard):
-        return
-    with contextlib.suppress(OSError):  # another process is taking over a lock
-        turn = take_lock(guard, wait_seconds=0.0)
-        try:
-            if _guard_is_stale(guard):
-                os.unlink(guard)
-        finally:
-            release_lock(guard, turn)
 
 
 def _guard_is_stale(guard: str) -> bool:

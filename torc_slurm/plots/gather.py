@@ -14,8 +14,8 @@ from torc_slurm.errors import InputError, ParseError
 from torc_slurm.identity import named_step
 from torc_slurm.output_names import plan_path
 from torc_slurm.plan import JobPlan, read_plan
-from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Number, Part, Request, Run
-from torc_slurm.slurm.tres import Resources, parse_resources
+from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Part, Request, Run
+from torc_slurm.slurm.tres import parse_resources
 from torc_slurm.units import MIB
 from torc_slurm.usecases.attempts_of_files import AttemptRows
 
@@ -176,16 +176,14 @@ def _attempt(key: _Key, members: Sequence[tuple[Part, StepRecord]], row: Row | N
         begin_time=min(part.begin_time for part in parts),
         end_time=number_or_none(known.get("end_time")) or last_seen,
         parts=parts,
-        request=_planned(plan) if plan is not None and plan.has_requirements else _accounted(known, len(parts)),
+        request=Request(plan.num_cpus, plan.memory_bytes, plan.runtime_seconds)
+        if plan is not None and plan.has_requirements
+        else _accounted(known, len(parts)),
     )
 
 
 def _in_order(attempts: list[Attempt]) -> list[Attempt]:
     return sorted(attempts, key=lambda attempt: (attempt.begin_time, attempt.run_id, attempt.attempt_id))
-
-
-def _planned(plan: JobPlan) -> Request:
-    return Request(plan.num_cpus, plan.memory_bytes, plan.runtime_seconds)
 
 
 def _accounted(row: Row, nodes: int) -> Request:
@@ -234,7 +232,11 @@ def _capacity(recorded: AttemptRows) -> Capacity:
         return Capacity()
     row = max(rows, key=_knows_the_node)
     given = parse_resources(str(row["allocated_tres" if _knows_the_node(row) else "requested_tres"]))
-    return Capacity(*_per_node(given))
+    count = given.nodes or 1
+    return Capacity(
+        None if given.cpus is None else given.cpus / count,
+        None if given.memory_bytes is None else given.memory_bytes / count,
+    )
 
 
 def _knows_the_node(row: Row) -> bool:
@@ -246,11 +248,3 @@ def _slurm_side(row: Row) -> dict[str, Value]:
     return {name: row[f"slurm_stats_{name}"] for name in names} | {
         name: row[name] for name in ("slurm_job_id", "step_id")
     }
-
-
-def _per_node(given: Resources) -> tuple[Number | None, Number | None]:
-    count = given.nodes or 1
-    return (
-        None if given.cpus is None else given.cpus / count,
-        None if given.memory_bytes is None else given.memory_bytes / count,
-    )

@@ -32,7 +32,7 @@ from torc_slurm.plots.parts import (
 )
 from torc_slurm.plots.quoting import figure_text
 from torc_slurm.records.statuses import OOM
-from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
+from torc_slurm.units import format_cpu_percent, format_memory, format_run_time, largest
 
 # Panels from the top: CPU, memory, processes; and below, if recorded, reads and writes.
 _DOMAINS = ((0.70, 1.0), (0.29, 0.62), (0.0, 0.21))
@@ -159,12 +159,9 @@ def _kill_marks(job: Job, measured: Sequence[Measured]) -> list[Dictionary]:
         words = attempt.how_it_was_ended
         ended = [each for each in measured if each.part in attempt.parts and _memory_at_end(attempt, each) is not None]
         if words is not None and ended:
-            marks.append(_crosses(attempt, _of_attempt(words, job, attempt), ended))
+            label = f", {job.label(attempt)}" if len(job.attempts) > 1 else ""
+            marks.append(_crosses(attempt, words + label, ended))
     return marks
-
-
-def _of_attempt(words: str, job: Job, attempt: Attempt) -> str:
-    return f"{words}, {job.label(attempt)}" if len(job.attempts) > 1 else words
 
 
 def _memory_at_end(attempt: Attempt, each: Measured) -> Number | None:
@@ -193,7 +190,8 @@ def _layout(job: Job, measured: Sequence[Measured]) -> Dictionary:
     for number, (domain, axis) in enumerate(zip(domains, _AXES, strict=False)):
         layout[axis_key("y", number)] = {**axis, "domain": list(domain)}
     layout["xaxis"] = {"anchor": axis_name("y", len(domains) - 1)}
-    if _most_processes(measured) <= _FEW_PROCESSES:
+    processes = largest(value for each in measured for value in each.series.columns[2])
+    if processes is None or processes <= _FEW_PROCESSES:
         layout["yaxis3"]["dtick"] = 1
     titles = (
         _title("CPU", measured, "cpu_percent", format_cpu_percent),
@@ -206,10 +204,6 @@ def _layout(job: Job, measured: Sequence[Measured]) -> Dictionary:
     _add_requests(layout, job.last, measured)
     _add_moments(layout, job, domains)
     return layout
-
-
-def _most_processes(measured: Sequence[Measured]) -> Number:
-    return max((value for each in measured for value in each.series.columns[2] if value is not None), default=0)
 
 
 def _title(word: str, measured: Sequence[Measured], figure: str, write: Callable[[Number], str]) -> str:

@@ -197,7 +197,8 @@ def gantt_figure(run: Run) -> Dictionary:
     )
     return {
         "id": "gantt",
-        "title": "Which job ran when and where" + _of_how_many(shown, run),
+        "title": "Which job ran when and where"
+        + (f": {len(shown):,} of {counted(len(run.jobs), run.word)}" if len(shown) < len(run.jobs) else ""),
         "height": height,
         "time": "wall",
         "seconds": run.end_time - run.begin_time,
@@ -212,10 +213,6 @@ def _bars_shown(run: Run) -> Sequence[Job]:
         return run.jobs
     chosen = notable(run.jobs)
     return [job for job in run.jobs if job.job_id in chosen]
-
-
-def _of_how_many(shown: Sequence[Job], run: Run) -> str:
-    return f": {len(shown):,} of {counted(len(run.jobs), run.word)}" if len(shown) < len(run.jobs) else ""
 
 
 def _in_order(bars: dict[str, list[tuple[int, Placed]]]) -> list[str]:

@@ -81,7 +81,15 @@ def render(page: Page, plotly_file: str | None = None) -> str:
         TorcError: the plotly package lacks its bundle.
     """
     figures = [figure for section in page.sections for figure in section.figures]
-    data = packed(json.dumps(_data(page, figures), separators=(",", ":"), allow_nan=False).encode())
+    content = {
+        "figures": figures,
+        "series": page.series,
+        "tables": page.tables,
+        "themes": THEMES,
+        "clock": clock(page.clock_time),
+        "file_name": page.file_name,
+    }
+    data = packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode())
     return _template().render(
         heading=page.heading,
         lead=page.lead,
@@ -101,17 +109,6 @@ def render(page: Page, plotly_file: str | None = None) -> str:
 def _shown(value: object) -> object:
     """The text of a template's expression: one line of limited length; escaped later."""
     return plain(value, MOST_CHARACTERS_OF_A_TEXT) if type(value) is str else value
-
-
-def _data(page: Page, figures: Sequence[Dictionary]) -> Dictionary:
-    return {
-        "figures": figures,
-        "series": page.series,
-        "tables": page.tables,
-        "themes": THEMES,
-        "clock": clock(page.clock_time),
-        "file_name": page.file_name,
-    }
 
 
 def clock(at: float) -> Dictionary:

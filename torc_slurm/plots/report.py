@@ -76,8 +76,9 @@ def report_page(report: Report) -> Page:
     """The page."""
     figures, series = _figures(report.overview)
     sections = [_state_section(report)]
-    if report.sizing is not None:
-        sections += _sizing_sections(report.sizing)
+    sizing = report.sizing
+    if sizing is not None:
+        sections += [_violations(sizing.utilization), _corrections(sizing.corrections), _savings(sizing.savings)]
     sections += figures
     sections.append(Section("jobs", "All jobs", data_table="jobs"))
     sections += _missing_section(report)
@@ -152,10 +153,6 @@ def _cpu_time(seconds: float) -> str:
 
 def _known(rows: Sequence[Row], column: str) -> list[float]:
     return [value for row in rows if (value := number_or_none(row[column])) is not None]
-
-
-def _sizing_sections(sizing: Sizing) -> list[Section]:
-    return [_violations(sizing.utilization), _corrections(sizing.corrections), _savings(sizing.savings)]
 
 
 def _violations(found: Utilization) -> Section:
@@ -285,7 +282,9 @@ def _jobs_table(report: Report) -> Encoded:
     """The table for the page's script: a cell is ``[sort key, text, address, class]``."""
     requests = report.requests if report.overview is None else {**requests_of(report.overview.run), **report.requests}
     rows = [_attempt_cells(row, requests, report.links) for row in report.attempts]
-    rows += [_unstarted_cells(row) for row in report.unstarted]
+    for job in report.unstarted:
+        cells: list[object] = [job["job_id"], plain(job["name"], 120), [job["status"], f"{job['status']}, not started"]]
+        rows.append(cells + [None] * (len(_COLUMNS) - len(cells)))
     rows.sort(key=_order_of)
     return {"columns": [{"title": title, "number": number} for title, number in _COLUMNS], "rows": rows}
 
@@ -324,16 +323,6 @@ def _order_of(cells: Sequence[Any]) -> tuple[bool, str, int]:
     number = int(cells[0][0]) if isinstance(cells[0], list) else int(cells[0])
     has_failed = cells[2][0] in UNSUCCESSFUL
     return not has_failed, str(cells[1]) if has_failed else "", number
-
-
-def _unstarted_cells(row: JobRow) -> list[object]:
-    nothing: list[object] = [None] * (len(_COLUMNS) - 3)
-    return [
-        row["job_id"],
-        plain(row["name"], 120),
-        [row["status"], f"{row['status']}, not started"],
-        *nothing,
-    ]
 
 
 def _memory(value: Value) -> list[object]:

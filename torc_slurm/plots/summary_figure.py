@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torc_slurm.plots.measured import Measured
-from torc_slurm.plots.model import Attempt, Job, Number
+from torc_slurm.plots.model import Job, Number
 from torc_slurm.plots.parts import (
     CPU_AXIS,
     MEMORY_AXIS,
@@ -58,7 +58,7 @@ def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
         asked_memory_bytes=attempt.request.memory_bytes,
         peak_cpu_percent=largest(each.peak_cpu_percent for each in own),
         avg_cpu_percent=largest(each.avg_cpu_percent for each in own),
-        asked_cpu_percent=_asked_percent(attempt),
+        asked_cpu_percent=None if attempt.request.cpus is None else attempt.request.cpus * 100,
     )
 
 
@@ -157,7 +157,3 @@ def _unused(bar: Bar) -> Number | None:
     if bar.asked_memory_bytes is None or bar.peak_memory_bytes is None:
         return None
     return bar.asked_memory_bytes - bar.peak_memory_bytes
-
-
-def _asked_percent(attempt: Attempt) -> Number | None:
-    return None if attempt.request.cpus is None else attempt.request.cpus * 100

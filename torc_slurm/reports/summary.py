@@ -93,7 +93,8 @@ def summary_lines(title: str, rows: Sequence[SummaryRow], next_commands: Sequenc
     troubled = [row for row in rows if row.status not in (COMPLETED, NOT_STARTED)]
     troubled.sort(key=lambda row: _rank(row.status))
     room = min(_MOST_NAMED, MOST_LINES - len(lines) - len(tail) - 1)
-    lines += [_trouble(row) for row in troubled[:room]]
+    for row in troubled[:room]:
+        lines.append(printable(f"  {row.status}: {_short(row.name)}" + (f" ({row.reason})" if row.reason else "")))
     if len(troubled) > room:
         lines.append(f"  … and {len(troubled) - room} more that did not complete")
     return lines + tail
@@ -108,10 +109,6 @@ def _counts(rows: Iterable[SummaryRow]) -> str:
     parts = [f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -_rank(item[0]))]
     total = sum(counts.values())
     return f"{total} {'job' if total == 1 else 'jobs'}: {', '.join(parts) or 'none'}"
-
-
-def _trouble(row: SummaryRow) -> str:
-    return printable(f"  {row.status}: {_short(row.name)}" + (f" ({row.reason})" if row.reason else ""))
 
 
 def _worst_lines(rows: Sequence[SummaryRow]) -> list[str]:

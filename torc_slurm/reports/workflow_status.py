@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torc_slurm.database.runs import GENERATED
 from torc_slurm.records.statuses import COMPLETED, FAILED, JOB_STATUSES, READY, RUNNING, SUBMITTED, UNSUCCESSFUL
-from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, WorkflowRow
+from torc_slurm.records.workflows import JobRow, ListedWorkflowRow
 
 MOST_NAMED = 10
 
@@ -42,40 +41,21 @@ class WorkflowStatus:
         return {name: getattr(self, name) for name in names} | {name: self.counts.get(name, 0) for name in JOB_STATUSES}
 
 
-class LatestRun(NamedTuple):
-    """The latest run of a workflow."""
-
-    run_id: int
-    status: str
-    slurm_job_id: int | None
-
-
-def latest_run(row: ListedWorkflowRow) -> LatestRun | None:
-    """The latest run of a listed workflow; None if it has none."""
-    if row["run_id"] is None or row["run_status"] is None:
-        return None
-    return LatestRun(row["run_id"], row["run_status"], row["slurm_job_id"])
-
-
-def workflow_status(
-    workflow: WorkflowRow, counts: Mapping[str, int], run: LatestRun | None, reason: str | None = None
-) -> WorkflowStatus:
-    """Build the status.
+def workflow_status(row: ListedWorkflowRow, counts: Mapping[str, int], reason: str | None = None) -> WorkflowStatus:
+    """Put it together.
 
     Args:
-        workflow: its row.
-        counts: the number of its jobs by status.
-        run: its latest run; None if it has none.
-        reason: a line about that run.
+        row: of the workflow, with its latest run.
+        counts: how many of its jobs have which status.
+        reason: a line on that run.
     """
-    run_status = None if run is None else run.status
     return WorkflowStatus(
-        workflow_id=workflow["workflow_id"],
-        name=workflow["name"],
-        status=_status(counts, run_status),
-        run_id=None if run is None else run.run_id,
-        run_status=run_status,
-        slurm_job_id=None if run is None else run.slurm_job_id,
+        workflow_id=row["workflow_id"],
+        name=row["name"],
+        status=_status(counts, row["run_status"]),
+        run_id=row["run_id"],
+        run_status=row["run_status"],
+        slurm_job_id=row["slurm_job_id"],
         reason=reason,
         counts=dict(counts),
     )

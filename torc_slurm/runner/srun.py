@@ -184,7 +184,7 @@ class SrunLauncher:
         job, execution = attempt.job, self._plan.execution
         # Steps that overlap would get the same GPUs, so a job that requests GPUs shares nothing.
         shares_all = not execution.limit_resources and not job.num_gpus
-        cpus = self._fewest_cpus(attempt.nodes) if shares_all else job.num_cpus
+        cpus = min(node.cpus for node in self.nodes if node.name in attempt.nodes) if shares_all else job.num_cpus
         return srun.StepRequest(
             name=name,
             nodes=attempt.nodes,
@@ -197,9 +197,6 @@ class SrunLauncher:
             time_limit_seconds=job.runtime_seconds if execution.enforce_runtime else None,
             options=execution.srun_options + job.srun_options,
         )
-
-    def _fewest_cpus(self, names: Collection[str]) -> int:
-        return min(node.cpus for node in self.nodes if node.name in names)
 
     def _hear(self, step: _Step) -> None:
         try:

@@ -86,7 +86,8 @@ def adjustment_document(adjustment: Adjustment) -> Document:
     if runtime is not None:
         document |= _changed("runtime", "runtime", runtime)
     if cpu is not None:
-        document |= _changed("cpu", "cpus", cpu) | {"max_peak_cpu_percent": _real(cpu.max_measured)}
+        peak = None if cpu.max_measured is None else float(cpu.max_measured)
+        document |= _changed("cpu", "cpus", cpu) | {"max_peak_cpu_percent": peak}
     return document
 
 
@@ -109,10 +110,6 @@ def _changed(word: str, figure: str, decision: Decision) -> Document:
 
 def _whole(value: Decimal | None) -> int | None:
     return None if value is None else int(value)
-
-
-def _real(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)
 
 
 def savings_document(workflow_id: int | None, run_id: int | None, rows: Sequence[Saving]) -> Document:

@@ -67,7 +67,8 @@ def evidence_of(job: Job, attempt: Attempt, resource: Resource, *, even_if_hung:
     if resource is Resource.runtime and _hung(attempt) and not even_if_hung:
         return None
     if resource is Resource.runtime and attempt.end is AttemptEnd.out_of_time:
-        return _bound(job, attempt, _time_bound(attempt, used))
+        limit = attempt.request.runtime_seconds if attempt.ran_to_its_limit else None
+        return _bound(job, attempt, _largest(used, limit))
     return None if used is None else Evidence(job, attempt, used, needs_more=False)
 
 
@@ -124,10 +125,6 @@ def _memory_bound(attempt: Attempt, used: Decimal | None) -> Decimal | None:
     if attempt.memory_limit_bytes is None or attempt.own_memory_limit_bytes is not None:
         return _largest(attempt.own_memory_limit_bytes or attempt.request.memory_bytes, used)
     return used or _largest(attempt.request.memory_bytes)
-
-
-def _time_bound(attempt: Attempt, used: Decimal | None) -> Decimal | None:
-    return _largest(used, attempt.request.runtime_seconds if attempt.ran_to_its_limit else None)
 
 
 def _largest(*figures: Figure | None) -> Decimal | None:

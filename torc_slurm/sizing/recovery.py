@@ -60,7 +60,7 @@ def plan_recovery(
         waits_for: the jobs that each job waits for, by ids.
         retry_failed: assume that another run also helps jobs that failed by themselves.
     """
-    open_jobs = [job for job in by_id(facts.jobs) if not _is_completed(job)]
+    open_jobs = [job for job in by_id(facts.jobs) if all(each.end is not AttemptEnd.completed for each in job.attempts)]
     causes = {job.job_id: _cause(job) for job in open_jobs}
     killed = {number for number, cause in causes.items() if cause in (Cause.memory, Cause.time)}
     corrections = Corrections(facts.workflow_id, options, 0, (), ())
@@ -73,10 +73,6 @@ def plan_recovery(
         for job in open_jobs
     )
     return Recovery(corrections, tuple(found))
-
-
-def _is_completed(job: Job) -> bool:
-    return any(each.end is AttemptEnd.completed for each in job.attempts)
 
 
 def _cause(job: Job) -> Cause:

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 
 from torc_slurm.configuration import section
 from torc_slurm.errors import InputError
+from torc_slurm.records.statuses import COMPLETED, RETRIABLE
+from torc_slurm.sizing.job_use import STATUSES
 
 Level = Literal["good", "warn", "bad", "muted", ""]
 
@@ -37,6 +39,12 @@ def level_of(kind: str, percent: float) -> Level:
     if percent < bounds.bad or percent > bounds.high:
         return "bad"
     return "warn" if percent < bounds.good else "good"
+
+
+def level_of_state(state: str | None) -> Level:
+    """The level of an end, in torc's words or Slurm's: bad where the job may have to change."""
+    status = STATUSES.get((state or "").partition(" ")[0])
+    return "bad" if status in RETRIABLE else "good" if status == COMPLETED else ""
 
 
 @functools.cache

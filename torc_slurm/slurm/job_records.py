@@ -125,7 +125,8 @@ def _is_component(row: AccountingRecord, slurm_job_id: int) -> bool:
 
 def select_record(records: Sequence[JobRecord], key: AllocationKey) -> JobRecord | None:
     """The record that the allocation's steps belong to; None if all are of another user or another time."""
-    own = [record for record in records if key.user_name is None or _can_be_of(record.job, key.user_name)]
+    users = (None, key.user_name)
+    own = [each for each in records if key.user_name is None or is_provisional(each.job) or each.job.user_name in users]
     if key.earliest_begin_time is not None:
         own = _nearest(own, key.earliest_begin_time)
     if key.restart_count is not None:
@@ -140,10 +141,6 @@ def is_provisional(job: AccountingRecord) -> bool:
     belongs to root (seen on 22.05).
     """
     return job.name == "allocation" and job.requested_tres is None
-
-
-def _can_be_of(job: AccountingRecord, user_name: str) -> bool:
-    return is_provisional(job) or job.user_name in (None, user_name)
 
 
 def _nearest(records: Sequence[JobRecord], moment: float) -> list[JobRecord]:

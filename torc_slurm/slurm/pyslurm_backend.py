@@ -151,19 +151,18 @@ def _shown_job_id(job: Snapshot) -> str:
 
 
 def _step_row(slurm_job_id: int, step: Snapshot) -> AccountingRecord:
+    statistics: dict[str, Any] = {
+        name: _STATISTICS_READERS[field.reads](step["stats"][field.pyslurm])
+        for name, field in FIELDS.items()
+        if field.pyslurm
+    }
     return AccountingRecord(
         step_id=str(step["id"]),
         node_list=step["nodelist"] or None,
         task_count=_count(step["ntasks"]),
-        **_statistics(step["stats"]),
+        **statistics,
         **_common(slurm_job_id, step),
     )
-
-
-def _statistics(stats: Snapshot) -> dict[str, Any]:
-    return {
-        name: _STATISTICS_READERS[field.reads](stats[field.pyslurm]) for name, field in FIELDS.items() if field.pyslurm
-    }
 
 
 def _exit(record: Snapshot) -> tuple[int | None, int | None]:

@@ -129,7 +129,8 @@ def _problem(error: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails, 
         if instead is not None:
             return Problem(path, f"{last}{where} is not known here: {instead}")
         known = list(_model_at(path[:-1]).model_fields)
-        return Problem(path, f"unknown key {str(last)!r}{where}{nearest(str(last), known) or _one_of(known)}")
+        instead = nearest(str(last), known) or f"; known are {', '.join(known)}"
+        return Problem(path, f"unknown key {str(last)!r}{where}{instead}")
     if kind == "missing":
         return Problem(path, f"{str(last)!r} is missing{where}")
     return Problem(path, f"{_key(path)}{_value(error['input'])} {_reason(error)}{_shown(_above(path))}")
@@ -193,7 +194,3 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for each in get_args(annotation) if (found := _model_in(each)) is not None), None)
-
-
-def _one_of(known: Sequence[str]) -> str:
-    return f"; known are {', '.join(known)}"

@@ -25,7 +25,7 @@ def step_row(options: Options, identity: StepIdentity, invocation: str, begin_ti
         "run_id": identity.run_id,
         "job_id": identity.job_id,
         "attempt_id": identity.attempt_id,
-        "job_name": identity.job_name or _program(options.command),
+        "job_name": identity.job_name or os.path.basename(options.command[0]),
         "slurm_job_id": identity.slurm_job_id,
         "slurm_array": identity.slurm_array,
         "step_id": identity.step_id,
@@ -80,10 +80,6 @@ def _user_notes(options: Options) -> str | None:
     import json  # rarely needed
 
     return json.dumps({key: storable(value) for key, value in options.notes.items()})
-
-
-def _program(command: list[str]) -> str:
-    return os.path.basename(command[0])
 
 
 def _working_dir() -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torc_slurm.database.job_states import unmeasured_figures, with_journal
 from torc_slurm.database.merge import last_seen, merge_nodes
 from torc_slurm.database.rows import Row, Value, number_or_none, whole_or_none
-from torc_slurm.database.store import Evidence, evidence_of, in_portions, update_results
+from torc_slurm.database.store import evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.records.statuses import FAILED, RUNNING
 from torc_slurm.units import format_run_time
@@ -26,12 +26,11 @@ def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> 
     Call it once per attempt, after all files are collected: it reads the records of all nodes.
     """
     for portion in in_portions(connection, attempts):
-        found = evidence_of(connection, portion)
-        update_results(connection, [(attempt, _figures_of(evidence)) for attempt, evidence in found])
-
-
-def _figures_of(found: Evidence) -> dict[str, Value]:
-    return attempt_figures(found.nodes, found.exits, found.accounting, found.journal, run_ended=found.run_ended)
+        rows = (
+            (attempt, attempt_figures(each.nodes, each.exits, each.accounting, each.journal, run_ended=each.run_ended))
+            for attempt, each in evidence_of(connection, portion)
+        )
+        update_results(connection, rows)
 
 
 def attempt_figures(

@@ -64,18 +64,13 @@ def attempt_status(wrapper: WrapperView, slurm: SlurmView | None) -> AttemptStat
     """The status of one attempt, one of `ATTEMPT_STATUSES`; ``running`` if nothing says that it has ended."""
     slurm_is_final = slurm is not None and slurm.status in _FINAL
     if wrapper.return_code is None and not slurm_is_final:
-        return AttemptStatus(RUNNING, _why_running(slurm))
+        said = "" if slurm is None or slurm.state is None else f"; Slurm says {slurm.state}"
+        return AttemptStatus(RUNNING, f"no exit record yet{said}")
     for decide in (_out_of_memory, _ended_with_its_job, _ended_by_slurm):
         decided = decide(wrapper, slurm if slurm is not None else SlurmView("unavailable"))
         if decided is not None:
             return decided
     return _by_exit(wrapper, slurm)
-
-
-def _why_running(slurm: SlurmView | None) -> str:
-    if slurm is None or slurm.state is None:
-        return "no exit record yet"
-    return f"no exit record yet; Slurm says {slurm.state}"
 
 
 def _out_of_memory(wrapper: WrapperView, slurm: SlurmView) -> AttemptStatus | None:

@@ -50,7 +50,7 @@ def attempts_of(files: Sequence[SeriesFile]) -> AttemptRows:
     """The results of the attempts in these node files."""
     known = _recorded(files)
     accounting = _accounting(files)
-    by_key = {_key_of_row(row): row for row in known.attempts}
+    by_key = {_workflow_key(AttemptKey(*(row[name] for name in AttemptKey._fields))): row for row in known.attempts}
     for key, members in _by_attempt(files).items():
         row = by_key.get(key)
         steps = [record.step for _, record in members]
@@ -74,10 +74,6 @@ def _workflow_key(key: AttemptKey) -> AttemptKey:
     return key if key.workflow_id is None else key._replace(slurm_job_id=None, step_id=None)
 
 
-def _key_of_row(row: Row) -> AttemptKey:
-    return _workflow_key(AttemptKey(*(row[name] for name in AttemptKey._fields)))
-
-
 def _accounting(files: Sequence[SeriesFile]) -> dict[tuple[Value, Value, Value], Row]:
     """The accounting rows that the epilog wrote into these files, by Slurm job, run and step."""
     rows = [record.as_row() for file in files for record in file.records.slurm_stats]
@@ -96,17 +92,10 @@ def _decided(key: AttemptKey, members: Sequence[tuple[NodeRecords, StepRecord]],
     )
     figures = attempt_figures(steps, exits, accounting, next(journals, None), run_ended=ended)
     slurm = {SLURM_PREFIX + name: value for name, value in (accounting or _NO_ACCOUNTING).items()}
-    beside = {LAST_FLUSH_COLUMN: last_seen(steps), MONITOR_CPU_COLUMN: _monitor_cpu_seconds(steps)}
-    return {**steps[0], **slurm, **key._asdict(), **_of_slurm(steps[0]), **figures, **beside}
-
-
-def _monitor_cpu_seconds(steps: Sequence[Row]) -> float | None:
-    known = [number(step, MONITOR_CPU_COLUMN) for step in steps if step[MONITOR_CPU_COLUMN] is not None]
-    return sum(known) if known else None
-
-
-def _of_slurm(step: Row) -> Row:
-    return {name: step[name] for name in ("slurm_job_id", "step_id")}
+    monitor = [number(step, MONITOR_CPU_COLUMN) for step in steps if step[MONITOR_CPU_COLUMN] is not None]
+    beside = {LAST_FLUSH_COLUMN: last_seen(steps), MONITOR_CPU_COLUMN: sum(monitor) if monitor else None}
+    of_slurm = {name: steps[0][name] for name in ("slurm_job_id", "step_id")}  # a workflow's key leaves them out
+    return {**steps[0], **slurm, **key._asdict(), **of_slurm, **figures, **beside}
 
 
 def _is_of(row: Row, key: AttemptKey) -> bool:

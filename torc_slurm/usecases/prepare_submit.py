@@ -166,14 +166,10 @@ def _allocation(
         scheduler=scheduler.name,
         script=_script(replace(plan, jobs=stage.jobs), plan_file, scheduler, defaults, nodes, request),
         script_path=plan_file.removesuffix(".json") + ".sbatch",
-        collector=_collector(plan, scheduler, defaults),
+        collector=tuple(collector_options(scheduler, defaults, output=_output(plan)))
+        if scheduler.collect_afterwards
+        else None,
     )
-
-
-def _collector(plan: Plan, scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> tuple[str, ...] | None:
-    if not scheduler.collect_afterwards:
-        return None
-    return tuple(collector_options(scheduler, defaults, output=_output(plan)))
 
 
 def _output(plan: Plan) -> str:
