@@ -15,6 +15,7 @@ from . import lab as labs
 from .config import Settings
 from .errors import LabError, UsageError
 from .lab import Lab
+from .places import save
 from .sweep import sweep
 from .waiting import wait_until
 
@@ -122,14 +123,14 @@ def _found(wishes: Wishes) -> Running:
     lab = Lab(_settle(wishes, reservation.first_port), made_dir=not wishes.dir.exists())
     lab.dir.mkdir(exist_ok=True)
     alive = alive_lock.hold(lab.dir, f"a lab is up or coming up in {lab.dir}: see `ci/slurm-lab status`")
-    labs.save(lab)
+    save(lab, lab.dir / labs.STATE)
     for name in labs.SUBDIRECTORIES:
         (lab.dir / name).mkdir()
     kept = keeper.start(lab.dir, lab.settings.id, [alive, reservation.socket.fileno()])
     os.close(alive)
     reservation.socket.close()
     lab = replace(lab, keepers=kept.pids)
-    labs.save(lab)
+    save(lab, lab.dir / labs.STATE)
     return Running(lab, kept.caller)
 
 

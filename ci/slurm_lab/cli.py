@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import secrets
 import shlex
@@ -21,10 +20,10 @@ from .config import ADDRESS
 from .errors import LabError, UsageError
 from .install import ensure_installed
 from .lab import Lab
+from .places import BASE, absolute, directory_of
 from .run import check_command, run_command
 from .sweep import sweep
 
-BASE = Path("/var/tmp")  # noqa: S108  (names in it are random or checked to be ours)
 PREFIX = "torc-lab-"
 
 DESCRIPTION = "A real two-node Slurm on this machine, private to one directory, for development and tests."
@@ -139,7 +138,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    directory = _directory(options)
+    directory = directory_of(options.dir or os.environ.get("TORC_LAB_DIR"), PREFIX)
     if alive_lock.is_held(directory):
         _say(f"already up in {directory}")
         return 0
@@ -176,7 +175,7 @@ def _need_root() -> None:
 
 
 def _down(options: argparse.Namespace) -> int:
-    directory = _directory(options)
+    directory = directory_of(options.dir or os.environ.get("TORC_LAB_DIR"), PREFIX)
     if labs.exists(directory):
         _need_root()
     take_down(directory)
@@ -184,7 +183,7 @@ def _down(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    directory = _directory(options)
+    directory = directory_of(options.dir or os.environ.get("TORC_LAB_DIR"), PREFIX)
     if not _is_up(directory):
         print(f"no lab is up in {directory}")
         return 1
@@ -236,7 +235,7 @@ def _env(options: argparse.Namespace) -> int:
 
 
 def _lab_that_is_up(options: argparse.Namespace) -> Lab:
-    directory = _directory(options)
+    directory = directory_of(options.dir or os.environ.get("TORC_LAB_DIR"), PREFIX)
     if not _is_up(directory):
         raise LabError(f"no lab is up in {directory}: start one with `ci/slurm-lab up`")
     return labs.load(directory)
@@ -245,7 +244,7 @@ def _lab_that_is_up(options: argparse.Namespace) -> Lab:
 def _run(options: argparse.Namespace) -> int:
     if not options.argv:
         raise UsageError("run: no command; write it after --, as in `ci/slurm-lab run -- sinfo`")
-    directory = _absolute(options.dir) if options.dir else BASE / f"{PREFIX}{secrets.token_hex(4)}"
+    directory = absolute(options.dir) if options.dir else BASE / f"{PREFIX}{secrets.token_hex(4)}"
     check_command(options.argv[0])
     if alive_lock.is_held(directory):
         raise LabError(f"a lab is already up in {directory}: another --dir, or use it: `ci/slurm-lab env`")
@@ -281,23 +280,6 @@ def _start(options: argparse.Namespace) -> int:
         daemons.start(lab, name)
     daemons.wait_ready(lab, name)
     return 0
-
-
-def _directory(options: argparse.Namespace) -> Path:
-    named = options.dir or os.environ.get("TORC_LAB_DIR")
-    return _absolute(named) if named else BASE / f"{PREFIX}{_checkout_hash()}"
-
-
-def _absolute(text: str) -> Path:
-    if not text.strip():
-        raise UsageError("--dir '': empty; name a directory")
-    return Path(os.path.abspath(text))
-
-
-def _checkout_hash() -> str:
-    """One default lab for each user and checkout."""
-    checkout = Path(__file__).resolve().parents[2]
-    return hashlib.sha256(f"{os.geteuid()} {checkout}".encode()).hexdigest()[:8]
 
 
 def _say(text: str) -> None:

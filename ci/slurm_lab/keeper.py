@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from . import cgroups
 from . import lab as labs
 from .lab import Lab
+from .processes import stop_signal
 from .sweep import one_at_a_time, take_away
 
 # How often to check whether the lab's directory was removed by hand.
@@ -75,7 +75,7 @@ def keep(directory: Path, caller: int, peer: socket.socket) -> None:
     first.
     """
     lab = labs.load(directory)
-    stop = _stop_signal()
+    stop = stop_signal()
     # Leave the caller's lab's cgroup, if any: the end of that lab is not the end of this one.
     hierarchy = cgroups.unified()
     if hierarchy is not None:
@@ -105,18 +105,6 @@ def _has_swept(peer: socket.socket) -> bool:
         return peer.recv(len(SWEPT), socket.MSG_DONTWAIT) == SWEPT
     except OSError:
         return False
-
-
-def _stop_signal() -> int:
-    """A descriptor that becomes readable on SIGTERM; signals of a terminal or a hang-up are ignored."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.set_wakeup_fd(write_end)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the caller may have blocked it
-    return read_end
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from .config import Settings
@@ -64,13 +64,6 @@ class Lab:
             "TORC_LAB_HOME": str(self.home(self.settings.user)),
             "TORC_LAB_CGROUP": "on" if self.settings.cgroups else "off",
         }
-
-
-def save(lab: Lab) -> None:
-    """Replace the state file in one step: a reader never sees half of it."""
-    temporary = lab.dir / (STATE + ".new")
-    temporary.write_text(json.dumps(asdict(lab), default=str, indent=1) + "\n")
-    temporary.replace(lab.dir / STATE)
 
 
 def load(directory: Path) -> Lab:

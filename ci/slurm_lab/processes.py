@@ -111,3 +111,15 @@ def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
         if pid != os.getpid():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+
+
+def stop_signal() -> int:
+    """A descriptor that becomes readable on SIGTERM; signals of a terminal or a hang-up are ignored."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(write_end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the caller may have blocked it
+    return read_end

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from slurm_lab import alive_lock, processes
 from slurm_lab.errors import LabError, UsageError
+from slurm_lab.places import save
 from slurm_lab.waiting import wait_until
 
 from . import config, keeper, state
@@ -133,7 +134,7 @@ def _start(settings: Settings, image: Image) -> Running:
     settings.dir.mkdir(exist_ok=True)
     alive = alive_lock.hold(settings.dir, f"a cluster is up or coming up in {settings.dir}: see `ci/cluster status`")
     _furnish(cluster)
-    state.save(cluster)
+    save(cluster, cluster.dir / state.STATE)
     read_end, write_end = os.pipe()
     pid = keeper.start(cluster, read_end, alive)
     os.close(read_end)

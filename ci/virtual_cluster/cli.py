@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import secrets
 import signal
@@ -17,6 +16,7 @@ from typing import NoReturn
 
 from slurm_lab import alive_lock
 from slurm_lab.errors import LabError, UsageError
+from slurm_lab.places import BASE, absolute, directory_of
 from slurm_lab.users import check_name
 
 from . import bringup, config, faults, state
@@ -25,7 +25,6 @@ from .config import HEAD, Settings
 from .inside import argv
 from .state import Cluster
 
-BASE = Path("/var/tmp")  # noqa: S108  (names in it are random or checked to be ours)
 PREFIX = "torc-cluster-"
 
 DESCRIPTION = "A Slurm cluster of machines with kernels of their own, on this machine, for development and tests."
@@ -178,7 +177,7 @@ def _bring_up(options: argparse.Namespace, directory: Path) -> Running:
 
 
 def _up(options: argparse.Namespace) -> int:
-    directory = _directory(options)
+    directory = directory_of(options.dir or os.environ.get("TORC_CLUSTER_DIR"), PREFIX)
     if alive_lock.is_held(directory):
         _say(f"already up in {directory}")
         return 0
@@ -187,12 +186,12 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _down(options: argparse.Namespace) -> int:
-    take_down(_directory(options))
+    take_down(directory_of(options.dir or os.environ.get("TORC_CLUSTER_DIR"), PREFIX))
     return 0
 
 
 def _status(options: argparse.Namespace) -> int:
-    directory = _directory(options)
+    directory = directory_of(options.dir or os.environ.get("TORC_CLUSTER_DIR"), PREFIX)
     if not alive_lock.is_held(directory):
         print(f"no cluster is up in {directory}")
         return 1
@@ -239,7 +238,7 @@ def _check_machine(cluster: Cluster, name: str) -> str:
 def _run(options: argparse.Namespace) -> int:
     if not options.argv:
         raise UsageError("run: no command; write it after --, as in `ci/cluster run -- sinfo`")
-    directory = _absolute(options.dir) if options.dir else BASE / f"{PREFIX}{secrets.token_hex(4)}"
+    directory = absolute(options.dir) if options.dir else BASE / f"{PREFIX}{secrets.token_hex(4)}"
     machines = _settings(options, directory).machines
     wanted = [faults.parse(text, machines) for text in options.fault]
     running = _bring_up(options, directory)
@@ -286,27 +285,10 @@ def _wait(command: list[str]) -> int:
 
 
 def _cluster_that_is_up(options: argparse.Namespace) -> Cluster:
-    directory = _directory(options)
+    directory = directory_of(options.dir or os.environ.get("TORC_CLUSTER_DIR"), PREFIX)
     if not alive_lock.is_held(directory):
         raise LabError(f"no cluster is up in {directory}: start one with `ci/cluster up`")
     return state.load(directory)
-
-
-def _directory(options: argparse.Namespace) -> Path:
-    named = options.dir or os.environ.get("TORC_CLUSTER_DIR")
-    return _absolute(named) if named else BASE / f"{PREFIX}{_checkout_hash()}"
-
-
-def _absolute(text: str) -> Path:
-    if not text.strip():
-        raise UsageError("--dir '': empty; name a directory")
-    return Path(os.path.abspath(text))
-
-
-def _checkout_hash() -> str:
-    """One default cluster for each user and checkout."""
-    checkout = Path(__file__).resolve().parents[2]
-    return hashlib.sha256(f"{os.geteuid()} {checkout}".encode()).hexdigest()[:8]
 
 
 def _say(text: str) -> None:

@@ -20,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from slurm_lab import alive_lock
+from slurm_lab.places import save
+from slurm_lab.processes import stop_signal
 
 from . import state
 from .state import Cluster
@@ -50,7 +52,7 @@ def start(cluster: Cluster, caller: int, alive: int) -> int:
 def keep(directory: Path, caller: int) -> None:
     """Start the namespaces, wait, remove the cluster."""
     cluster = state.load(directory)
-    stop = _stop_signal()
+    stop = stop_signal()
     try:
         namespaces = _start_namespaces(cluster)
         _wait_for_the_end(cluster, namespaces, caller, stop)
@@ -73,7 +75,7 @@ def _start_namespaces(cluster: Cluster) -> subprocess.Popen[bytes]:
     unshare = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--propagation", "private"]
     namespaces = subprocess.Popen([*unshare, NAMESPACE, *words], preexec_fn=_die_with_parent)
     init = _only_child(namespaces)
-    state.save(replace(cluster, keeper=os.getpid(), init=init))
+    save(replace(cluster, keeper=os.getpid(), init=init), cluster.dir / state.STATE)
     return namespaces
 
 
@@ -113,17 +115,6 @@ def take_away(directory: Path, made_dir: bool) -> None:
         (directory / name).unlink(missing_ok=True)
     if made_dir and directory.is_dir():
         directory.rmdir()
-
-
-def _stop_signal() -> int:
-    """A descriptor that becomes readable on SIGTERM; signals of a terminal or a hang-up are ignored."""
-    read_end, write_end = os.pipe()
-    os.set_blocking(write_end, False)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.set_wakeup_fd(write_end)
-    return read_end
 
 
 if __name__ == "__main__":

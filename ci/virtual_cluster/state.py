@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_lab.errors import LabError
@@ -54,13 +54,6 @@ class Cluster:
 
     def logs(self, machine: str) -> tuple[Path, ...]:
         return tuple(sorted((self.share / "log" / machine).glob("*")))
-
-
-def save(cluster: Cluster) -> None:
-    """Replace the state file in one step: a reader never sees half of it."""
-    temporary = cluster.dir / (STATE + ".new")
-    temporary.write_text(json.dumps(asdict(cluster), default=str, indent=1) + "\n")
-    temporary.replace(cluster.dir / STATE)
 
 
 def load(directory: Path) -> Cluster:
