@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from torc_slurm.database.rows import Row, Value, number_or_none, whole, whole_or_none
+from torc_slurm.figures import HEADINGS, NOT_MEASURED, figures_in, format_figure
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
 from torc_slurm.plots.encode import Encoded
 from torc_slurm.plots.model import Request, Run, how_it_was_ended
@@ -20,8 +21,7 @@ from torc_slurm.plots.page import Page, Section, Table
 from torc_slurm.plots.parts import counted
 from torc_slurm.plots.quoting import plain
 from torc_slurm.plots.summary_figure import summary_figure
-from torc_slurm.plots.words import HOW_TO_GET_A_SERIES, NOT_MEASURED, percent
-from torc_slurm.plots.words import memory as memory_words
+from torc_slurm.plots.words import HOW_TO_GET_A_SERIES
 from torc_slurm.plots.write import Overview, packing_notes
 from torc_slurm.records.statuses import COMPLETED, RUNNING, UNSUCCESSFUL
 from torc_slurm.records.workflows import JobRow
@@ -141,7 +141,7 @@ def _state_section(report: Report) -> Section:
     if used:
         tiles.append({"value": _cpu_time(sum(used)), "name": "CPU time used"})
     peak = max(_known(report.attempts, "peak_memory_bytes"), default=None)
-    tiles.append({"value": memory_words(peak), "name": "largest peak memory"})
+    tiles.append({"value": format_figure("peak_memory_bytes", peak), "name": "largest peak memory"})
     links = [{"href": href, "name": name} for name, href in report.pages.items()]
     return Section("states", tiles=tiles, links=links)
 
@@ -260,6 +260,7 @@ def _missing_section(report: Report) -> list[Section]:
     return [Section("missing", "What was not measured, and notes", words)] if words else []
 
 
+_FIGURES = figures_in("report")
 _COLUMNS = (
     ("Job", True),
     ("Name", False),
@@ -268,12 +269,9 @@ _COLUMNS = (
     ("Run", True),
     ("Attempt", True),
     ("Nodes", False),
-    ("Elapsed", True),
-    ("Peak memory", True),
+    (HEADINGS["exec_time_seconds"], True),
+    *((figure.heading, True) for figure in _FIGURES),
     ("Requested memory", True),
-    ("Average memory", True),
-    ("Average CPU", True),
-    ("Peak CPU", True),
     ("Requested CPU", True),
 )
 
@@ -294,7 +292,6 @@ def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
     request = requests.get(key, Request())
     status = str(row["status"])
     took = number_or_none(row["exec_time_seconds"])
-    asked_percent = None if request.cpus is None else request.cpus * 100
     return [
         [key[0], str(row["step_id"] if row["workflow_id"] is None else key[0]), links.get(key[0])],
         plain(str(row["job_name"] or ""), 120),
@@ -303,13 +300,10 @@ def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
         key[1],
         key[2],
         _nodes(str(row["measured_nodes"] or "")),
-        [took, NOT_MEASURED if took is None else format_run_time(round(took, 3))],
-        _memory(row["peak_memory_bytes"]),
-        _memory(request.memory_bytes),
-        _memory(row["avg_memory_bytes"]),
-        _percent(row["avg_cpu_percent"]),
-        _percent(row["peak_cpu_percent"]),
-        _percent(asked_percent),
+        _cell("exec_time_seconds", None if took is None else round(took, 3)),
+        *(_cell(figure.name, row[figure.name]) for figure in _FIGURES),
+        _cell("memory_bytes", request.memory_bytes),
+        _cell("cpu_percent", None if request.cpus is None else request.cpus * 100),
     ]
 
 
@@ -325,11 +319,6 @@ def _order_of(cells: Sequence[Any]) -> tuple[bool, str, int]:
     return not has_failed, str(cells[1]) if has_failed else "", number
 
 
-def _memory(value: Value) -> list[object]:
-    number = number_or_none(value)
-    return [number, memory_words(number)]
-
-
-def _percent(value: Value) -> list[object]:
-    number = number_or_none(value)
-    return [number, percent(number)]
+def _cell(name: str, value: Value) -> list[object]:
+    """What it is sorted by, and what is shown."""
+    return [value, format_figure(name, value)]

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torc_slurm.figures import HEADINGS, NOT_MEASURED, format_figure
 from torc_slurm.plots.measured import Measured
-from torc_slurm.plots.model import Attempt, Job, Number, Run
+from torc_slurm.plots.model import Attempt, Job, Run
 from torc_slurm.plots.page import Table
 from torc_slurm.plots.quoting import plain
 from torc_slurm.records.statuses import RUNNING
-from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
+from torc_slurm.units import format_memory, format_run_time
 
-NOT_MEASURED = "-"
 HOW_TO_GET_A_SERIES = (
     "write `resource_monitor: {granularity: time_series}` in the workflow file, or `torc-step --granularity "
     "time_series` in your own script, and run it again"
 )
+_FIGURES = ("avg_memory_bytes", "avg_cpu_percent", "peak_cpu_percent")
 _ATTEMPT_TITLES = (
     "Attempt",
     "Node",
     "State",
     "Exit",
-    "Elapsed",
-    "Peak memory",
+    HEADINGS["elapsed_seconds"],
+    HEADINGS["peak_memory_bytes"],
     "by",
-    "Average memory",
-    "Average CPU",
-    "Peak CPU",
+    *(HEADINGS[name] for name in _FIGURES),
     "Samples",
 )
 
@@ -65,27 +64,15 @@ def _attempt_row(job: Job, attempt: Attempt, each: Measured) -> list[str]:
         NOT_MEASURED if attempt.return_code is None else str(attempt.return_code),
         format_run_time(round(each.part.end_time - each.part.begin_time, 3))
         + ("" if each.part.has_ended else " so far" if _may_run(attempt) else " or more"),
-        memory(each.peak_memory_bytes),
+        format_figure("peak_memory_bytes", each.peak_memory_bytes),
         figures.peak_memory_source or "samples",
-        memory(each.avg_memory_bytes),
-        percent(each.avg_cpu_percent),
-        percent(each.peak_cpu_percent),
+        *(format_figure(name, getattr(each, name)) for name in _FIGURES),
         f"{len(each.series):,}",
     ]
 
 
 def _may_run(attempt: Attempt) -> bool:
     return attempt.status in (None, RUNNING)
-
-
-def memory(value: Number | None) -> str:
-    """A size, or a dash."""
-    return NOT_MEASURED if value is None else format_memory(value)
-
-
-def percent(value: Number | None) -> str:
-    """A CPU percentage, or a dash."""
-    return NOT_MEASURED if value is None else format_cpu_percent(value)
 
 
 def job_notes(job: Job, measured: Sequence[Measured], shown: Sequence[Measured]) -> list[str]:
