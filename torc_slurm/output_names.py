@@ -13,7 +13,10 @@ RESOURCE_DIR = "resource_utilization"
 PLANS_DIR = "plans"
 PLOTS_DIR = "resource_plots"
 STDIO_DIR = "job_stdio"
+_USER_DATA_DIR = "user_data"
 DEFAULT_OUTPUT_DIR = "torc_output"
+PLOT_PREFIX = "resource_plot"
+REPORT_NAME = "resource_report.html"
 
 _NODE_PREFIX, _NODE_SUFFIX = "resource_metrics_", ".db"
 _MOST_DIGITS = 15
@@ -91,9 +94,9 @@ def output_dir_of_node_file(path: str) -> str | None:
     return os.path.dirname(directory) if os.path.basename(directory) == RESOURCE_DIR else None
 
 
-def plan_path(output_dir: str, workflow_id: int, run_id: int) -> str:
-    """The plan of a run: ``<output_dir>/plans/wf<W>_r<R>.json``."""
-    return _run_path(output_dir, workflow_id, run_id, "json")
+def plan_path(output_dir: str, workflow_id: int, run_id: int, stage: int | None = None) -> str:
+    """The plan of a run: ``<output_dir>/plans/wf<W>_r<R>.json``; of one stage of it: ``wf<W>_r<R>_s<S>.json``."""
+    return _run_path(output_dir, workflow_id, run_id, "json", stage)
 
 
 def claim_path(output_dir: str, workflow_id: int, run_id: int) -> str:
@@ -101,13 +104,26 @@ def claim_path(output_dir: str, workflow_id: int, run_id: int) -> str:
     return _run_path(output_dir, workflow_id, run_id, "claim")
 
 
-def script_path(output_dir: str, workflow_id: int, run_id: int) -> str:
+def script_path(output_dir: str, workflow_id: int, run_id: int, stage: int | None = None) -> str:
     """The script for sbatch: ``<output_dir>/plans/wf<W>_r<R>.sbatch``."""
-    return _run_path(output_dir, workflow_id, run_id, "sbatch")
+    return _run_path(output_dir, workflow_id, run_id, "sbatch", stage)
 
 
-def _run_path(output_dir: str, workflow_id: int, run_id: int, ending: str) -> str:
-    return os.path.join(output_dir, PLANS_DIR, f"wf{workflow_id}_r{run_id}.{ending}")
+def _run_path(output_dir: str, workflow_id: int, run_id: int, ending: str, stage: int | None = None) -> str:
+    of_stage = "" if stage is None else f"_s{stage}"
+    return os.path.join(output_dir, PLANS_DIR, f"wf{workflow_id}_r{run_id}{of_stage}.{ending}")
+
+
+def is_stage_file(path: str) -> bool:
+    """Whether a path is named as the plan of one stage."""
+    stem, _, stage = os.path.basename(path).removesuffix(".json").rpartition("_s")
+    return path.endswith(".json") and bool(stem) and _number(stage) is not None
+
+
+def run_of_stage_script(path: str) -> int | None:
+    """The run that a script runs a stage of; None: it is not named as the script of a stage."""
+    found = parse_run_file_name(os.path.basename(path))
+    return None if found is None or not found[2].endswith(".sbatch") else found[1]
 
 
 def parse_run_file_name(name: str) -> tuple[int, int, str] | None:
@@ -158,6 +174,35 @@ def is_attempt_of_run(name: str, workflow_id: int, run_id: int) -> bool:
 def stdio_stem(output_dir: str, attempt: str) -> str:
     """The path of a job's output without ``.o`` and ``.e``; ``attempt`` is an `attempt_name`."""
     return os.path.join(output_dir, STDIO_DIR, f"job_{attempt}")
+
+
+def recovery_log_name(attempt: str) -> str:
+    """In `STDIO_DIR`: what a recovery script wrote; ``attempt`` is an `attempt_name`."""
+    return f"recovery_{attempt}.log"
+
+
+def action_log_name(workflow_id: int, run_id: int, number: int) -> str:
+    """In `STDIO_DIR`: what the commands of an action wrote."""
+    return f"action_wf{workflow_id}_r{run_id}_{number}.log"
+
+
+def user_data_path(output_dir: str, workflow_id: int, user_data_id: int) -> str:
+    """What a job passes on: ``<output_dir>/user_data/wf<W>_d<ID>.json``."""
+    return os.path.join(output_dir, _USER_DATA_DIR, f"wf{workflow_id}_d{user_data_id}.json")
+
+
+def user_data_files(output_dir: str, workflow_id: int) -> list[str]:
+    """The paths of what a workflow's jobs have passed on.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    directory = os.path.join(output_dir, _USER_DATA_DIR)
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    return [os.path.join(directory, name) for name in names if name.startswith(f"wf{workflow_id}_d")]
 
 
 def allocation_output_name(workflow_id: int) -> str:

@@ -14,6 +14,7 @@ from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.plot import opened_run, progress_bar
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.identity import step_number
+from torc_slurm.output_names import REPORT_NAME
 
 if TYPE_CHECKING:
     import sqlite3
@@ -43,7 +44,7 @@ def html(
     workflow_id: Annotated[
         int | None, typer.Argument(metavar="[ID]", help="A workflow's id; default: the latest.", min=1)
     ] = None,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = "resource_report.html",
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = REPORT_NAME,
     run_id: Annotated[int | None, typer.Option(metavar="N", help="This run.", show_default="latest")] = None,
     slurm_job_id: Annotated[
         str | None, typer.Option(metavar="N", help="The steps of your own allocation instead of a workflow.")

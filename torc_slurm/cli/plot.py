@@ -13,7 +13,7 @@ from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.identity import named_step, step_number
-from torc_slurm.output_names import PLOTS_DIR
+from torc_slurm.output_names import PLOT_PREFIX, PLOTS_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
@@ -52,7 +52,7 @@ def plot_resources(
         int | None, typer.Option(metavar="N", help="With --workflow: this run.", show_default="latest")
     ] = None,
     job_ids: Annotated[str | None, typer.Option(metavar="N,N", help="Only these jobs, each with its page.")] = None,
-    prefix: Annotated[str, typer.Option(help="Start of the file names.")] = "resource_plot",
+    prefix: Annotated[str, typer.Option(help="Start of the file names.")] = PLOT_PREFIX,
     all_job_pages: Annotated[
         bool, typer.Option("--all-job-pages", help="A page for every job, even if there are more than 200.")
     ] = False,

@@ -13,6 +13,7 @@ from typing import Any
 
 from torc_slurm.database.rows import Row, Value, number_or_none, whole, whole_or_none
 from torc_slurm.figures import HEADINGS, NOT_MEASURED, figures_in, format_figure
+from torc_slurm.output_names import REPORT_NAME
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
 from torc_slurm.plots.encode import Encoded
 from torc_slurm.plots.model import Request, Run, how_it_was_ended
@@ -86,7 +87,7 @@ def report_page(report: Report) -> Page:
         heading=f"What {report.title} used",
         lead=_lead(report),
         sections=sections,
-        file_name="resource_report",
+        file_name=REPORT_NAME.removesuffix(".html"),
         clock_time=min(_known(report.attempts, "start_time"), default=time.time()),
         series=series,
         tables={"jobs": _jobs_table(report)},

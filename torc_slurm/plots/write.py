@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torc_slurm.errors import InputError, UnwritableError
 from torc_slurm.identity import named_step
+from torc_slurm.output_names import PLOT_PREFIX
 from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, count_lines, lines_of, points_for_each
 from torc_slurm.plots.job_figure import job_figure
 from torc_slurm.plots.measured import Measured, read_job, unread
@@ -43,7 +44,7 @@ class Wanted:
     """Which pages to write, and where; ``job_ids`` None: all jobs, with job pages only if they are not too many."""
 
     directory: str
-    prefix: str = "resource_plot"
+    prefix: str = PLOT_PREFIX
     job_ids: Collection[int] | None = None
     all_job_pages: bool = False
     self_contained: bool = False

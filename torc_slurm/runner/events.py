@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from torc_slurm.output_names import action_log_name
 from torc_slurm.plan import Plan
 from torc_slurm.runner.scripts import Script, Scripts
 from torc_slurm.spec.workflow import Action
@@ -67,7 +68,7 @@ class Events:
         return Script(
             title=self._title(number),
             commands=action.commands,
-            log=f"action_wf{plan.workflow_id}_r{plan.run_id}_{number + 1}.log",
+            log=action_log_name(plan.workflow_id, plan.run_id, number + 1),
             working_dir=plan.output_dir,
             variables={
                 "TORC_WORKFLOW_ID": str(plan.workflow_id),

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from torc_slurm.output_names import recovery_log_name
 from torc_slurm.plan import JobPlan, Plan
 from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT
 from torc_slurm.runner.attempts import (
@@ -281,7 +282,7 @@ class Run:
             Script(
                 title=f"the recovery script of job {job.name}",
                 commands=(rule.recovery_script,),
-                log=f"recovery_{attempt_name(self._plan, attempt)}.log",
+                log=recovery_log_name(attempt_name(self._plan, attempt)),
                 working_dir=job.working_dir,
                 variables=step_environment(self._plan, attempt, self._environ)
                 | {"TORC_RETURN_CODE": str(code if code is not None else 1)},

@@ -23,9 +23,9 @@ from torc_slurm.output_names import (
     parse_node_file_name,
     parse_run_file_name,
     run_file_names,
+    user_data_files,
 )
 from torc_slurm.usecases.attempt_results import rebuild_results
-from torc_slurm.usecases.user_data import user_data_files
 
 # Errors of a node file's contents; the main database itself is intact.
 WHAT_A_FILE_CAN_DO = (

@@ -12,7 +12,7 @@ from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.runs import GENERATED
 from torc_slurm.database.workflows import schedulers
 from torc_slurm.errors import CommandError, MisfitError, ParseError, TorcError
-from torc_slurm.output_names import allocation_output_name
+from torc_slurm.output_names import allocation_output_name, plan_path, script_path
 from torc_slurm.plan import Plan
 from torc_slurm.plan_settings import pools_of
 from torc_slurm.records.workflows import WorkflowRow
@@ -37,7 +37,7 @@ from torc_slurm.usecases.inputs import check_inputs
 from torc_slurm.usecases.installation import torc_command
 from torc_slurm.usecases.next_run import Source, find_or_create, plan_next_run
 from torc_slurm.usecases.run_states import RunState
-from torc_slurm.usecases.stages import PlannedStage, stage_path, staged
+from torc_slurm.usecases.stages import PlannedStage, staged
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,12 @@ def _allocation(
     nodes: Sequence[submission.Nodes],
     request: Request,
 ) -> Allocation:
-    is_one_of_many = stage_count > 1
-    plan_file = stage_path(plan, stage.number) if is_one_of_many else plan.path
+    name = (plan.output_dir, plan.workflow_id, plan.run_id, stage.number if stage_count > 1 else None)
     return Allocation(
         run_id=plan.run_id + stage.number - 1,
         scheduler=scheduler.name,
-        script=_script(replace(plan, jobs=stage.jobs), plan_file, scheduler, defaults, nodes, request),
-        script_path=plan_file.removesuffix(".json") + ".sbatch",
+        script=_script(replace(plan, jobs=stage.jobs), plan_path(*name), scheduler, defaults, nodes, request),
+        script_path=script_path(*name),
         collector=tuple(collector_options(scheduler, defaults, output=_output(plan)))
         if scheduler.collect_afterwards
         else None,

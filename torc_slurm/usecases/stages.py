@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from torc_slurm.errors import ParseError
+from torc_slurm.output_names import is_stage_file, plan_path, run_of_stage_script
 from torc_slurm.plan import PLAN_FORMAT, JobPlan, Plan, read_plan
 from torc_slurm.spec.workflow import Pool
 from torc_slurm.stages import stages_of
 from torc_slurm.whole_files import create_exclusively, private_mode
-
-_SCRIPT = re.compile(r"wf[0-9]+_r([0-9]+)_s[0-9]+\.sbatch")
 
 
 class PlannedStage(NamedTuple):
@@ -71,18 +68,13 @@ def _most(pools: Mapping[str, Pool], scheduler: str | None) -> int | None:
     return None if pool is None else pool.max_parallel_jobs
 
 
-def stage_path(plan: Plan, number: int) -> str:
-    """The path of the file that names what the script of a stage runs."""
-    return plan.path.removesuffix(".json") + f"_s{number}.json"
-
-
 def write_stage(plan: Plan, number: int, run_id: int) -> str:
-    """Write that file; returns its path.
+    """Write the file that says what the script of a stage runs; returns its path.
 
     Raises:
         OSError: it cannot be written.
     """
-    path = stage_path(plan, number)
+    path = plan_path(plan.output_dir, plan.workflow_id, plan.run_id, number)
     said = {"format": PLAN_FORMAT, "plan": plan.path, "stage": number, "run_id": run_id}
     create_exclusively(path, json.dumps(said) + "\n", private_mode())
     return path
@@ -95,7 +87,7 @@ def read_stage(path: str) -> StageOfPlan:
         ParseError: it is neither.
         OSError: it cannot be read.
     """
-    if re.fullmatch(r".*_s[0-9]+\.json", os.path.basename(path)) is None:
+    if not is_stage_file(path):
         return StageOfPlan(read_plan(path), None, None)
     try:
         with open(path, encoding="ascii", errors="replace") as file:
@@ -109,5 +101,5 @@ def read_stage(path: str) -> StageOfPlan:
 
 def first_run_of(run_id: int, script: object) -> int:
     """The first run of the run that this is a later stage of, from its script's name; else the run itself."""
-    match = _SCRIPT.fullmatch(os.path.basename(str(script or "")))
-    return run_id if match is None else int(match[1])
+    found = run_of_stage_script(str(script or ""))
+    return run_id if found is None else found

@@ -247,8 +247,9 @@ def _insert(connection: sqlite3.Connection, prepared: Prepared, status: str) -> 
 
 def _files_of(prepared: Prepared) -> list[str]:
     """The scripts, and the files that name the stage of each."""
-    scripts = [each.script_path for each in prepared.allocations]
-    return scripts if len(scripts) == 1 else [*scripts, *(path.removesuffix(".sbatch") + ".json" for path in scripts)]
+    plan, scripts = prepared.plan, [each.script_path for each in prepared.allocations]
+    stages = range(1, len(scripts) + 1) if len(scripts) > 1 else ()
+    return scripts + [plan_path(plan.output_dir, plan.workflow_id, plan.run_id, stage) for stage in stages]
 
 
 def _write_scripts(prepared: Prepared) -> None:

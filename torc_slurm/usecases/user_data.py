@@ -7,7 +7,6 @@ Values from the workflow file are in ``torc.db`` and in each plan. A value that 
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 from collections.abc import Mapping
@@ -17,11 +16,10 @@ from typing import Any
 from torc_slurm.database.main import open_main
 from torc_slurm.database.workflows import user_data_rows, user_datum_row, workflow_row
 from torc_slurm.errors import InputError, TorcError
-from torc_slurm.output_names import plan_path
+from torc_slurm.output_names import plan_path, user_data_path
 from torc_slurm.plan import Plan, read_plan
 from torc_slurm.whole_files import private_mode, replace_file
 
-USER_DATA_DIR = "user_data"
 LARGEST_BYTES = 16 * 1024**2
 
 
@@ -46,7 +44,7 @@ def get_user_data(output_dir: str, user_data_id: int, environ: Mapping[str, str]
         InputError: there is no value of that number.
     """
     known = _known(output_dir, user_data_id, environ)
-    path = _path(output_dir, known.workflow_id, user_data_id)
+    path = user_data_path(output_dir, known.workflow_id, user_data_id)
     if not os.path.exists(path):
         return known
     return UserData(user_data_id, known.workflow_id, known.name, _read(path))
@@ -67,7 +65,7 @@ def update_user_data(output_dir: str, user_data_id: int, text: str, environ: Map
     except (ValueError, RecursionError) as error:
         raise InputError(f"--data is not JSON: {error}; write a text in double quotes") from None
     known = _known(output_dir, user_data_id, environ)
-    path = _path(output_dir, known.workflow_id, user_data_id)
+    path = user_data_path(output_dir, known.workflow_id, user_data_id)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         replace_file(path, f"{written}\n".encode("ascii"), private_mode())
@@ -89,17 +87,8 @@ def list_user_data(output_dir: str, workflow_id: int | None) -> list[UserData]:
     return [
         UserData(each.user_data_id, each.workflow_id, each.name, _read(path)) if os.path.exists(path) else each
         for each in found
-        for path in (_path(output_dir, each.workflow_id, each.user_data_id),)
+        for path in (user_data_path(output_dir, each.workflow_id, each.user_data_id),)
     ]
-
-
-def user_data_files(output_dir: str, workflow_id: int) -> list[str]:
-    """The files that a workflow's jobs have written."""
-    return glob.glob(os.path.join(glob.escape(output_dir), USER_DATA_DIR, f"wf{workflow_id}_d*.json"))
-
-
-def _path(output_dir: str, workflow_id: int, user_data_id: int) -> str:
-    return os.path.join(output_dir, USER_DATA_DIR, f"wf{workflow_id}_d{user_data_id}.json")
 
 
 def _known(output_dir: str, user_data_id: int, environ: Mapping[str, str]) -> UserData:
