@@ -15,6 +15,7 @@ from torc_slurm.records.statuses import (
     WORST_FIRST,
     verdict,
 )
+from torc_slurm.sizing.thresholds import level_of_state
 from torc_slurm.slurm.states import STATES
 
 
@@ -36,3 +37,18 @@ def test_slurms_states_give_known_statuses_and_each_end_has_a_word_of_slurms() -
 
 def test_each_status_of_an_attempt_has_a_colour() -> None:
     assert set(STATUS) == set(ATTEMPT_STATUSES)
+
+
+def test_an_end_that_the_job_may_have_to_answer_is_bad() -> None:
+    words = (
+        "FAILED",
+        "FAILED SIGSEGV",
+        "OUT_OF_MEMORY",
+        "TIMEOUT",
+        "NODE_FAIL",
+        "COMPLETED",
+        "CANCELLED",
+        "RUNNING",
+        None,
+    )
+    assert [level_of_state(word) for word in words] == ["bad"] * 5 + ["good", "", "", ""]

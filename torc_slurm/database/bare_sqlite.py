@@ -1,7 +1,8 @@
 """SQLite for the monitor: ``_sqlite3``, the base of Python's ``sqlite3``, without the imports of the two.
 
 ``sqlite3`` imports datetime and collections. ``_sqlite3`` imports functools, and so collections, for the ``lru_cache``
-of prepared statements. Together they cost every step's monitor 1 MB and 7 ms, and it runs each statement only once.
+of prepared statements, but the monitor runs each statement only once. Without them the monitor uses 13.1 MB instead of
+14.4 MB and loads 7 ms faster (2026-11-29, Python 3.11).
 """
 
 from __future__ import annotations

@@ -42,12 +42,12 @@ class WorkflowStatus:
 
 
 def workflow_status(row: ListedWorkflowRow, counts: Mapping[str, int], reason: str | None = None) -> WorkflowStatus:
-    """Put it together.
+    """Build the status.
 
     Args:
-        row: of the workflow, with its latest run.
-        counts: how many of its jobs have which status.
-        reason: a line on that run.
+        row: the workflow's row, with its latest run.
+        counts: the number of its jobs by status.
+        reason: a line about that run.
     """
     return WorkflowStatus(
         workflow_id=row["workflow_id"],

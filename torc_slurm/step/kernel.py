@@ -1,6 +1,7 @@
 """Calls that the wrapper needs and Python's ``os`` lacks: prctl, small /proc files, inherited files.
 
-Loaded before the job starts. ``_ctypes`` (0.4 ms) replaces ``ctypes`` (2.3 ms), which is the fallback.
+Loaded before the job starts. ``_ctypes`` (0.8 ms) replaces ``ctypes`` (2.8 ms), which is the fallback. It saves 2 of
+16 ms before the command starts, and 0.3 MB of memory (2026-11-29, Python 3.11).
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def forbid_core_dumps() -> bool:
 
 def give_back_code() -> int:
     """Release the pages of all code that this process has mapped, libraries too. Code that runs again is read again.
+
+    The monitor then uses 13.1 MB instead of 13.8 MB (2026-11-29, Python 3.11).
 
     Returns the bytes released.
     The pages are backed by files (madvise(2), MADV_DONTNEED on read-only mappings), so nothing is lost. Best effort.

@@ -63,7 +63,7 @@ class Monitor:
         self._task_of: dict[int, Task] = {}  # by the descriptor of the wrapper's socket, while it is open
         self._poll = select.poll()
         self._wake = wake
-        self._listener = listener
+        self._listener = None if listener is None else link.listening(listener)
         self._use: link.Use | None = None
         self._is_finished = False
         self._notes: list[tuple[float, str]] = []
@@ -80,8 +80,8 @@ class Monitor:
             self._note(
                 "/proc does not show this PID namespace: torc-step measures only what wait4 and the cgroup report"
             )
-        if listener is not None:
-            self._poll.register(listener.fileno(), select.POLLIN)
+        if self._listener is not None:
+            self._poll.register(self._listener.fileno(), select.POLLIN)
         elif identity.shares_a_monitor:
             self._note("no private directory for the socket of this node's tasks: only the first task is sampled")
 
@@ -121,7 +121,7 @@ class Monitor:
     def _accept(self) -> None:
         assert self._listener is not None
         try:
-            socket = link.accept(self._listener)
+            socket, _ = self._listener.accept()
         except OSError as error:
             if error.errno not in (errno.ECONNABORTED, errno.EAGAIN, errno.EINTR):  # the poll would return for ever
                 self._poll.unregister(self._listener.fileno())
