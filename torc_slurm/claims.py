@@ -121,8 +121,13 @@ def _checked(claim: Claim) -> Claim:
     Raises:
         TypeError: a field has another type.
     """
-    numbers = (claim.claimed_at, claim.pid, claim.restart_count, claim.slurm_job_id or 0)
+    numbers = (claim.claimed_at, claim.pid, claim.restart_count)
     texts = (claim.host, claim.purpose, claim.boot_id, claim.pid_namespace, claim.process_start)
-    if not all(isinstance(each, (int, float)) for each in numbers) or not all(isinstance(each, str) for each in texts):
+    if (
+        not all(isinstance(each, (int, float)) for each in numbers)
+        or not all(isinstance(each, str) for each in texts)
+        or not isinstance(claim.slurm_job_id, int | None)
+        or not isinstance(claim.cluster, str | None)
+    ):
         raise TypeError("a field has the wrong type")
     return claim

@@ -114,7 +114,7 @@ def _key_of(row: Row) -> _Key:
 
 
 def _name(record: StepRecord) -> str:
-    return str(record.step["job_name"] or f"job {named_step(_whole(record.step['job_id']))}")
+    return str(record.step["job_name"] or f"job {named_step(whole(record.step, 'job_id'))}")
 
 
 def _step_id(record: StepRecord) -> str:

@@ -5,8 +5,8 @@ Sizes in bytes, times in seconds. None means unknown, and is never 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from torc_slurm.sizing.evidence import Resource, is_sure, measured, show_used
-from torc_slurm.sizing.facts import Facts, Outcome, Requirement
+from torc_slurm.sizing.facts import AttemptEnd, Facts, Requirement
 from torc_slurm.units import format_memory, scaled
 
 ARRAY_INDEX = "array index"
@@ -154,7 +154,7 @@ def _points(facts: Facts, requirement: Requirement, resource: Resource) -> Itera
         for attempt in job.attempts:
             used = measured(attempt, resource)
             is_good = resource is not Resource.memory or is_sure(attempt, resource)
-            if attempt.outcome is Outcome.completed and is_good and used is not None:
+            if attempt.end is AttemptEnd.completed and is_good and used is not None:
                 yield attempt.numbers, float(used)
 
 

@@ -1,0 +1,30 @@
+"""A claim is read as it was written, and a damaged one is named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from torc_slurm.usecases.claims import Claim, claim_run, read_claim
+
+from torc_slurm.errors import ParseError
+from torc_slurm.output_names import claim_path
+
+CLAIM = Claim(1.0, "node1", 5, slurm_job_id=12)
+
+
+def test_a_claim_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert read_claim(str(tmp_path), 1, 1) is None
+    assert claim_run(str(tmp_path), 1, 1, CLAIM)
+    assert read_claim(str(tmp_path), 1, 1) == CLAIM
+
+
+@pytest.mark.parametrize("name", list(asdict(CLAIM)))
+def test_a_field_of_another_type_is_an_error_that_names_the_file(tmp_path: Path, name: str) -> None:
+    path = Path(claim_path(str(tmp_path), 1, 1))
+    path.parent.mkdir()
+    path.write_text(json.dumps(asdict(CLAIM) | {name: []}))
+    with pytest.raises(ParseError, match="does not say who took the run"):
+        read_claim(str(tmp_path), 1, 1)
