@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from torc_slurm.usecases.claims import Claim, claim_run, read_claim
 
+from torc_slurm.claims import Claim, claim_run, read_claim
 from torc_slurm.errors import ParseError
 from torc_slurm.output_names import claim_path
 
