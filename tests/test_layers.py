@@ -208,7 +208,7 @@ def test_no_cycles_between_packages() -> None:
         assert package not in seen, f"{package} imports itself through {sorted(seen)}"
 
 
-def test_the_wrapper_and_the_slurm_commands_are_strangers() -> None:
+def test_the_wrapper_and_the_slurm_commands_do_not_import_each_other() -> None:
     for one, other in (("torc_slurm.step.", "torc_slurm.slurm."), ("torc_slurm.slurm.", "torc_slurm.step.")):
         reached = reachable({name for name in MODULES if name.startswith(one)})
         assert not {name for name in reached if name.startswith(other)}
@@ -219,7 +219,7 @@ def test_the_wrapper_knows_neither_spec_nor_plan() -> None:
     assert not {name for name in reached if name == "torc_slurm.plan" or name.startswith("torc_slurm.spec")}
 
 
-def test_composition_roots_never_meet() -> None:
+def test_the_entry_points_do_not_import_each_other() -> None:
     for one, other in (COMPOSITION_ROOTS, COMPOSITION_ROOTS[::-1]):
         reached = reachable({name for name in MODULES if name.startswith(one + ".")})
         assert not {name for name in reached if name.startswith(other + ".")}

@@ -130,7 +130,7 @@ def test_records_without_a_workflow_can_be_deleted(place: Place) -> None:
     assert place.torc("workflows", "delete", "7").returncode == 2
 
 
-def test_a_lock_that_was_being_taken_over_stops_nobody(place: Place) -> None:
+def test_an_interrupted_takeover_of_a_lock_blocks_no_command(place: Place) -> None:
     assert place.torc("workflows", "create", "w.yaml").returncode == 0
     written = next(call for call in place.calls("workflows", "create", "w.yaml") if call.name == "pwrite")
     place.killed_at(written, "workflows", "create", "w.yaml")

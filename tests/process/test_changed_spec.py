@@ -52,7 +52,7 @@ def test_an_unchanged_file_is_not_mentioned(place: Path) -> None:
     assert "wf.yaml" not in torc(place, "slurm", "generate", "--dry-run").stderr
 
 
-def test_what_changed_is_said_and_the_old_command_stays(place: Path) -> None:
+def test_changes_are_reported_and_the_old_command_stays(place: Path) -> None:
     edit(place, ("exit 3", "exit 0"), ('"true"', "echo new"))
     done = torc(place, "slurm", "generate", "-o", "x.sh")
     assert done.returncode == 0, done.stderr

@@ -337,7 +337,7 @@ def test_collect_fails_only_where_nothing_could_be_read(tmp_path: Path) -> None:
     assert torc("slurm", "collect", "--output-dir", tmp_path).returncode == 1
 
 
-def test_a_skipped_file_is_named_beside_the_stats(output_dir: Path) -> None:
+def test_stats_name_a_skipped_file(output_dir: Path) -> None:
     broken = path_of(output_dir, {"workflow_id": None, "slurm_job_id": 7, "node": "n2", "run_id": 1})
     Path(broken).write_text("not a database\n")
     done = torc("stats", "-f", "json", "--output-dir", output_dir)
@@ -412,7 +412,7 @@ def test_a_job_that_slurm_alone_knows(scenario: str, says: str, tmp_path: Path) 
     assert done.stderr.endswith(f"{says}--all-steps shows them\n")
 
 
-def test_all_steps_are_those_that_slurm_has_whoever_asked_first(tmp_path: Path) -> None:
+def test_all_steps_shows_all_steps_of_slurm(tmp_path: Path) -> None:
     rows = sacct_rows("22.05-linux", "ends")
     job, begin = job_of(rows), rows[0].start_time
     path = recorded_sacct(tmp_path / "bin", sacct_text("22.05-linux", "ends"))

@@ -478,7 +478,7 @@ def test_an_unreadable_node_file_is_named(read_only_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, None])
-def test_a_main_database_that_is_none_is_named(content: bytes | None, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_main_database_is_named(content: bytes | None, tmp_path: Path) -> None:
     write(tmp_path, batch())
     path = main_database_path(str(tmp_path))
     if content is None:

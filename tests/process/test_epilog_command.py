@@ -43,7 +43,7 @@ def test_without_sacct_every_step_is_noted_as_unavailable(tmp_path: Path) -> Non
         (SLURM | {"TORC_SACCT_TIMEOUT_SECONDS": "soon"}, "TORC_SACCT_TIMEOUT_SECONDS"),
     ],
 )
-def test_trouble_is_one_line_and_0_and_1_where_that_is_asked_for(
+def test_failure_is_one_line_and_exits_0_or_1_with_strict(
     variables: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     done = epilog("--output-dir", str(tmp_path / "none"), **variables)

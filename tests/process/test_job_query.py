@@ -48,7 +48,7 @@ def test_many_jobs_are_one_query(bin_dir: Path) -> None:
     assert ",".join(map(str, range(1, 2001))) in (bin_dir / "asked").read_text().splitlines()
 
 
-def test_columns_for_lists_are_asked_for_where_sacct_knows_them(bin_dir: Path) -> None:
+def test_list_columns_are_requested_if_sacct_knows_them(bin_dir: Path) -> None:
     answering(bin_dir, "22.05-cgroup", "ends")
     put(bin_dir, (bin_dir / "sacct").read_text().partition("\n[")[2].partition("\n")[2], knows="Partition Suspended")
     list(job_rows(JobQuestion(jobs=("1",))))
@@ -86,7 +86,7 @@ def test_without_sacct_the_error_says_so(bin_dir: Path, monkeypatch: pytest.Monk
         list(job_rows(JobQuestion(jobs=("1",))))
 
 
-def test_failures_are_said(bin_dir: Path) -> None:
+def test_failures_are_reported(bin_dir: Path) -> None:
     selection = JobQuestion(jobs=("1",))
     put(bin_dir, "echo 'Connection refused' >&2; exit 1")
     with pytest.raises(CommandError, match="Connection refused"):

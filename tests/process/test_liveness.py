@@ -58,7 +58,7 @@ def test_this_process_runs_and_a_reaped_one_has_ended() -> None:
         ({"pid": 2**40}, Life.not_known),
     ],
 )
-def test_what_can_be_said_of_a_process(changes: dict[str, object], life: Life) -> None:
+def test_life_of_a_process(changes: dict[str, object], life: Life) -> None:
     assert life_of(dataclasses.replace(this_process(), **changes)) is life  # type: ignore[arg-type]
 
 

@@ -66,7 +66,7 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.mark.parametrize("by", ["option", "variable"])
-def test_a_run_on_another_cluster_is_asked_for_and_cancelled_there(place: Place, by: str) -> None:
+def test_a_run_on_another_cluster_is_queried_and_cancelled_there(place: Place, by: str) -> None:
     words = ["--", "--clusters=away"] if by == "option" else []
     environ = {"SBATCH_CLUSTERS": "away"} if by == "variable" else {}
     done = place.torc("submit", "w.yaml", *words, **environ)
@@ -117,7 +117,7 @@ def test_an_answer_of_squeues_that_is_not_understood_is_no_end(place: Place, ans
     assert len(place.calls("sbatch")) == 1
 
 
-def test_variables_reach_sbatch_only_where_nothing_was_said(place: Place) -> None:
+def test_variables_reach_sbatch_only_without_an_explicit_option(place: Place) -> None:
     environ = {"SBATCH_TIMELIMIT": "1", "SBATCH_QOS": "low", "SBATCH_WAIT": "1", "SBATCH_PARTITION": "nosuch"}
     assert place.torc("submit", "w.yaml", "-p", "debug", **environ).returncode == 0
     reached = (place.directory / "sbatch.env").read_text().splitlines()

@@ -54,7 +54,7 @@ def test_without_jobs_the_account_needs_a_name(
     assert not asked.exists()
 
 
-def test_jobs_of_this_user_are_asked_for_by_name(asked: Path) -> None:
+def test_jobs_of_this_user_are_selected_by_name(asked: Path) -> None:
     assert main(["seff"]) == 0
     words = asked.read_text().splitlines()
     assert words[words.index("-u") + 1] == pwd.getpwuid(os.getuid()).pw_name

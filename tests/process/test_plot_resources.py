@@ -94,12 +94,12 @@ def test_only_some_jobs_and_another_prefix(node_files: list[str], tmp_path: Path
     assert names == {"mine_job_2.html", "mine_cpu_all_jobs.html", "mine_memory_all_jobs.html", "mine_summary.html"}
 
 
-def test_without_o_they_go_beside_the_records(node_files: list[str], tmp_path: Path) -> None:
+def test_without_o_pages_go_next_to_the_records(node_files: list[str], tmp_path: Path) -> None:
     pages = plot(*node_files)
     assert {Path(page["path"]).parent for page in pages} == {tmp_path / "out" / "resource_plots"}
 
 
-def test_it_changes_no_node_file_and_leaves_nothing_beside_them(node_files: list[str], tmp_path: Path) -> None:
+def test_it_changes_no_node_file_and_leaves_no_other_file(node_files: list[str], tmp_path: Path) -> None:
     def everything() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
 
@@ -130,7 +130,7 @@ def test_a_day_at_a_second_stays_small_and_whole(tmp_path: Path) -> None:
     assert len(data_of(page["path"])["series"]["0"]["t"]["d"]) == 86_400
 
 
-def test_what_is_too_long_is_shortened_and_said(tmp_path: Path) -> None:
+def test_long_series_are_shortened_with_a_note(tmp_path: Path) -> None:
     chance = random.Random(5)  # noqa: S311 - no secret
     noise = [
         (BEGIN + i, chance.randrange(80_000) / 100, chance.randrange(2**33), chance.randrange(97))
@@ -178,7 +178,7 @@ def test_attempts_of_two_runs_lie_in_one_page(tmp_path: Path) -> None:
     assert sum("begins" in label for label in labels) == 3
 
 
-def test_steps_of_an_allocation_with_slurm_s_word_for_it(tmp_path: Path) -> None:
+def test_steps_of_an_allocation_with_slurm_s_accounting(tmp_path: Path) -> None:
     step = {"workflow_id": None, "slurm_job_id": 7, "step_id": "1", "name": "mine"}
     (path,) = write(tmp_path, batch(**step))  # type: ignore[arg-type]  # columns
     tres = {"allocated_tres": "cpu=2,mem=500M,node=1", "requested_tres": "cpu=8,mem=4G,node=2"}
@@ -232,7 +232,7 @@ def test_not_sqlite(tmp_path: Path) -> None:
     _wrong(tmp_path, path, status=1, says=(str(path), "not a database"))
 
 
-def test_somebody_else_s_database(tmp_path: Path) -> None:
+def test_another_programs_database(tmp_path: Path) -> None:
     path = tmp_path / "some.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE people (name TEXT)")

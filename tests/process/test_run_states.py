@@ -1,4 +1,4 @@
-"""A run that ends while a command looks: what it wrote last is seen by that very command."""
+"""A run that ends while a command runs: that command sees its last records."""
 
 from __future__ import annotations
 

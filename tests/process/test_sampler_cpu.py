@@ -59,7 +59,7 @@ def test_children_of_threads(reader: str, tmp_path: Path) -> None:
     assert record.figures["num_processes_peak"] >= 3
 
 
-def test_children_that_nobody_waits_for(reader: str, tmp_path: Path) -> None:
+def test_children_without_wait(reader: str, tmp_path: Path) -> None:
     """Without a cgroup, their CPU time since the last sample is in no counter: half an interval each, on average."""
     options = (reader, "--sample-interval-seconds=0.1")
     record, truth = measured(tmp_path, program("burn_in_children", 3, 0.3, "unwaited"), *options)

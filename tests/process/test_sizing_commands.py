@@ -252,7 +252,7 @@ def test_correct_and_what_is_kept_of_it(place: Place) -> None:
     assert (again["adjustments"], again["jobs_analyzed"]) == ([], 3)
 
 
-def test_what_a_run_asked_for_is_remembered(place: Place) -> None:
+def test_the_request_of_each_run_is_kept(place: Place) -> None:
     place.correct()
     assert place.check("--run-id", 1)["violations"][0]["specified"] == "8.00 GB"
     place.run(2, measured(2, run_id=2, peak_memory_bytes=9 * 10**9), states={2: "completed"})

@@ -112,7 +112,7 @@ def test_a_command_that_hangs_ends_with_its_children(slurm_bin: Bin, tmp_path: P
         wait_until_gone(int(pid))
 
 
-def test_a_child_that_left_the_group_and_holds_the_pipe_holds_up_nobody(slurm_bin: Bin, tmp_path: Path) -> None:
+def test_a_child_outside_the_group_that_keeps_the_pipe_open_delays_no_command(slurm_bin: Bin, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     slurm_bin.put("sacct", f"setsid sleep 1000 & echo $! > {pid_file}; sleep 1000")
     with pytest.raises(CommandTimeout):
@@ -135,7 +135,7 @@ def test_bytes_that_are_no_text_are_shown_as_such(slurm_bin: Bin) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", "1e9"])
-def test_a_time_limit_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_time_limit_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORC_SACCT_TIMEOUT_SECONDS", text)
     with pytest.raises(InputError, match=f"TORC_SACCT_TIMEOUT_SECONDS='{text}'"):
         commands.sacct_timeout_seconds(60)
@@ -211,7 +211,7 @@ def test_one_query_for_an_allocation_however_many_steps_and_runs(slurm_bin: Bin,
     ("job", "array", "asked"),
     [(12, None, "12"), (6, "4_2", "4_2,6"), (4, "4_3", "4_3")],  # the bare 4 would mean the whole array
 )
-def test_an_array_task_is_asked_for_as_such(
+def test_an_array_task_is_queried_as_a_task(
     job: int, array: str | None, asked: str, slurm_bin: Bin, tmp_path: Path
 ) -> None:
     answering(slurm_bin, tmp_path, sacct_text("22.05-linux", "array_task_2"))

@@ -161,7 +161,7 @@ def test_an_active_run_is_refused(plan: Plan) -> None:
     assert jobs_of(take_run(plan, ME)) == [1, 2, 3]
 
 
-def test_a_number_that_another_program_has_got_is_not_taken_for_the_runner(plan: Plan) -> None:
+def test_a_reused_pid_is_not_mistaken_for_the_runner(plan: Plan) -> None:
     other = subprocess.Popen(["sleep", "300"])
     try:
         claim(plan, pid=other.pid)

@@ -53,7 +53,7 @@ def test_a_diamond_of_files_has_its_order(here: Here) -> None:
 
 
 @pytest.mark.parametrize("command", [("run",), ("submit", "--dry-run")])
-def test_an_input_file_that_nobody_makes_must_be_there(here: Here, command: tuple[str, ...]) -> None:
+def test_an_input_file_that_no_job_makes_must_exist(here: Here, command: tuple[str, ...]) -> None:
     (here.directory / "source.txt").unlink()
     done = here.torc(*command, "01_files_diamond.yaml")
     assert done.returncode == 2

@@ -356,7 +356,7 @@ def test_what_a_run_brought(place: Place) -> None:
     assert [(job.job_id, job.depends_on) for job in plan.jobs] == [(2, ()), (3, (2,))]
 
 
-def test_an_attempt_of_which_no_wrapper_wrote_anything(place: Place) -> None:
+def test_an_attempt_without_any_wrapper_record(place: Place) -> None:
     place.spec()
     place.torc("slurm", "generate", "w.yaml", "-o", "run.sh")
     node_file = write(place.output_dir, measured(1, 0))
@@ -430,7 +430,7 @@ def test_delete_names_the_plots_that_stay_and_purge_deletes_them(place: Place) -
     assert [path.name for path in (place.output_dir / "resource_plots").iterdir()] == ["wf1_r1"]
 
 
-def test_stats_of_a_workflow_of_which_nothing_is_recorded_yet(place: Place) -> None:
+def test_stats_of_a_workflow_without_records(place: Place) -> None:
     place.spec()
     place.torc("workflows", "create", "w.yaml")
     assert place.items("slurm", "stats", "1") == []
@@ -460,7 +460,7 @@ def test_a_directory_whose_name_cannot_be_kept(place: Place) -> None:
     assert place.torc("workflows", "create", f"{name}.yaml").returncode == 0
 
 
-def test_a_dry_run_says_what_sbatch_would_be_told(place: Place) -> None:
+def test_a_dry_run_shows_the_sbatch_command(place: Place) -> None:
     place.spec()
     assert (
         "sbatch --parsable '--comment=a b' SCRIPT"

@@ -172,7 +172,7 @@ def test_a_limit_on_processes(case: str, namespace: Namespace) -> None:
         assert the_record(namespace.place).exit["return_code"] == 0
 
 
-def test_where_only_the_job_fits_it_is_as_bare(namespace: Namespace) -> None:
+def test_if_only_the_job_fits_it_runs_as_without_torc_step(namespace: Namespace) -> None:
     """Signals, orphans and all: the wrapper undid its own settings."""
     user, limit = next(USERS), (resource.RLIMIT_NPROC, 1)
     show = ["grep", "-E", "^(SigBlk|SigIgn|SigCgt|Umask):", "/proc/self/status"]

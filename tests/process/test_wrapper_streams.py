@@ -110,7 +110,7 @@ def test_the_reader_of_stderr_sees_the_end_with_the_wrapper(tmp_path: Path) -> N
     process.wait()
 
 
-def test_the_writer_of_the_input_is_told_when_the_job_closes_it(tmp_path: Path) -> None:
+def test_the_writer_of_the_input_gets_sigpipe_when_the_job_closes_it(tmp_path: Path) -> None:
     script = "exec <&-; echo closed; while [ ! -e stop ]; do sleep 0.01; done"
     reader, writer = os.pipe()
     process = start(tmp_path / "out", ["sh", "-c", script], stdin=reader, stdout=subprocess.PIPE, cwd=tmp_path)
@@ -131,7 +131,7 @@ def test_the_writer_of_the_input_is_told_when_the_job_closes_it(tmp_path: Path) 
     process.communicate(timeout=WAIT_LIMIT_SECONDS)
 
 
-def test_output_into_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
+def test_output_into_a_pipe_without_a_reader(tmp_path: Path) -> None:
     """A closed pipe concerns only the job; the wrapper's own line may be lost."""
     reader, writer = os.pipe()
     os.close(reader)

@@ -125,7 +125,7 @@ def test_a_lock_without_an_owner_is_waited_for_and_named(text: str, tmp_path: Pa
     refused(tmp_path / "torc.db", str(lock))
 
 
-def test_a_takeover_that_died_half_way_is_named(tmp_path: Path) -> None:
+def test_an_interrupted_takeover_is_named(tmp_path: Path) -> None:
     path = tmp_path / "torc.db"
     leave_lock(path, replace(current_owner(), pid=dead_pid()))
     (tmp_path / "torc.db.lock.takeover").touch()

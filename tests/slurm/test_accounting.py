@@ -106,7 +106,7 @@ def test_a_step_that_was_killed_for_memory(lab: Lab) -> None:
     assert row["max_rss_bytes"] != 0
 
 
-def test_a_running_step_is_pending_and_a_finished_one_beside_it_is_final(lab: Lab) -> None:
+def test_a_running_step_is_pending_and_a_finished_one_is_final(lab: Lab) -> None:
     job = lab.submit(f"{STEP} -J first true; {STEP} -J second sleep 600")
     lab.wait_running(job, "1")
     lab.wait_for(lambda: lab.states(job).get(f"{job}.1") == "RUNNING", "the running step in accounting")
@@ -225,7 +225,7 @@ def test_slurmdbd_killed_during_the_run_and_never_started_again(lab: Lab) -> Non
     assert oracle(lab, job, "ExitCode")["batch"] == "7:0"
 
 
-def test_time_in_which_a_job_was_suspended_is_no_run_time(lab: Lab) -> None:
+def test_suspended_time_does_not_count_as_run_time(lab: Lab) -> None:
     begun = lab.directory / "begun"
     busy = f"open({str(begun)!r}, 'w'); import time\nwhile time.process_time() < 2: pass"
     job = lab.submit(f"{STEP} -J paused torc-step -- python3 -c {shlex.quote(busy)}")

@@ -239,7 +239,7 @@ def test_up_again_changes_nothing(lab: Lab) -> None:
     assert up(lab.dir) == lab
 
 
-def test_a_second_lab_runs_beside_the_first_without_cgroups_and_leaves_it_alone(lab: Lab, base: Path) -> None:
+def test_a_second_lab_runs_without_cgroups_and_does_not_disturb_the_first(lab: Lab, base: Path) -> None:
     second = up(base / "b", "--cgroup", "off", "--slurm-conf-line", "KillWait=7")
     assert "slurm_" not in second.run("srun", "cat", "/proc/self/cgroup").stdout
     assert "= 7 sec" in second.run("scontrol", "show", "config").stdout

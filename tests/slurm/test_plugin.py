@@ -80,7 +80,7 @@ def test_sbatch_hands_its_option_to_its_steps(site: PluginLab) -> None:
     assert without == ["alone", "alone", "alone"]
 
 
-def test_a_batch_script_is_measured_where_that_is_asked_for(site: PluginLab) -> None:
+def test_a_batch_script_is_measured_on_request(site: PluginLab) -> None:
     site.configure(ON)
     body = f"#SBATCH -J script\n{IN_STEP}\nsrun -J step {IN_STEP}\n"
     job = site.batch_job(body, "-n1", "--mem=100M", "--torc=batch")

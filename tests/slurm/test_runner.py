@@ -247,7 +247,7 @@ def test_inside_salloc_jobs_are_steps_and_inside_a_step_plain_processes(work: Wo
 # --- ends of every kind ----------------------------------------------------------------------------------------
 
 
-def test_ends_are_told_apart_at_once(work: Work) -> None:
+def test_the_journal_distinguishes_ends_at_once(work: Work) -> None:
     """From the journal, which decides what dependents do; accounting comes later."""
     hog = "python3 -c 'x = bytearray(400_000_000)'"
     work.spec(

@@ -199,7 +199,7 @@ def test_the_second_run_of_a_requeued_job_waits_for_its_record(cluster: str) -> 
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
-def test_steps_that_nobody_asked_for_come_beside(cluster: str) -> None:
+def test_unrequested_steps_are_returned_separately(cluster: str) -> None:
     found = answer(cluster, "ends", "0", "3")
     assert [row.step_id for row in found.rows] == ["0", "3"]
     assert [row.step_id for row in found.other_rows] == ["batch", "1", "2", "4", "5", "6", "7", "8"]
@@ -296,7 +296,7 @@ def test_every_row_that_is_not_plainly_found_says_why(cluster: str) -> None:
             assert row.status == "found" or row.reason
 
 
-def test_a_step_that_a_cut_answer_lacks_is_not_taken_for_lost() -> None:
+def test_a_step_missing_in_a_cut_answer_is_not_lost() -> None:
     job = AccountingRecord(12, None, state="COMPLETED", start_time=10, end_time=100)
     late = 100 + LATE_SECONDS + 1
     found = rows_from_records(
@@ -364,7 +364,7 @@ def test_rows_go_in_and_come_back_whole() -> None:
 
 
 @pytest.mark.parametrize("order", list(permutations(STATUSES)))
-def test_the_best_status_stays_whatever_the_order(order: tuple[str, ...]) -> None:
+def test_the_best_status_stays_in_any_order(order: tuple[str, ...]) -> None:
     connection = table()
     for number, status in enumerate(order):
         put(connection, AccountingRecord(12, "0", 1, status=status, queried_at=float(number)))

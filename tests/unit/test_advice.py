@@ -38,7 +38,7 @@ def with_(**changes: object) -> JobUse:
     return dataclasses.replace(USED, **changes)  # type: ignore[arg-type] # fields by name
 
 
-def test_a_job_that_asked_for_too_much_is_told_what_to_ask_for() -> None:
+def test_a_job_with_too_large_a_request_gets_advice() -> None:
     advice = of(USED)
     assert {name: each.suggested for name, each in advice.items()} == {"memory": "600M", "cpus": 2, "time": "00:20:00"}
     assert sbatch_lines(advice.values(), [USED]) == [
@@ -171,7 +171,7 @@ def test_an_end_by_a_time_limit_that_is_not_known_is_not_answered() -> None:
     assert of(ended, with_(slurm_job_id=2, submit_time=2.0))["time"].is_more
 
 
-def test_a_job_whose_cpu_time_is_not_known_is_not_said_to_have_waited() -> None:
+def test_a_job_with_unknown_cpu_time_is_not_reported_as_idle() -> None:
     idle = with_(state="TIMEOUT", cpu_seconds=0.1)
     assert "almost no CPU" in of(idle)["time"].reason
     assert "almost no CPU" not in of(dataclasses.replace(idle, cpu_seconds=None))["time"].reason

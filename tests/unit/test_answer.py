@@ -52,7 +52,7 @@ def test_tables_and_notes_stand_apart_and_an_empty_table_is_left_out(capsys: pyt
     assert capsys.readouterr().out == "nothing\n"
 
 
-def test_what_stands_aside_is_on_stderr_beside_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_aside_goes_to_stderr_with_json(capsys: pytest.CaptureFixture[str]) -> None:
     write(Answer(document={"a": 1}, notes=["note"], aside=["the difference"]), Format.json)
     captured = capsys.readouterr()
     assert (json.loads(captured.out), captured.err) == ({"a": 1}, "the difference\n")

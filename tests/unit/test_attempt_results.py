@@ -78,7 +78,7 @@ def suspended(wall: float, elapsed: float | None, seconds: float | None, **known
     )
 
 
-def test_the_time_in_which_a_step_was_suspended_is_no_run_time() -> None:
+def test_suspended_time_of_a_step_does_not_count_as_run_time() -> None:
     found = suspended(41.1, 11.0, 30.0, avg_cpu_percent=10.0, peak_cpu_percent=20.0, all_nodes_avg_cpu_percent=10.0)
     assert found["exec_time_seconds"] == pytest.approx(11.1)
     assert found["avg_cpu_percent"] == pytest.approx(10 * 41.1 / 11.1)

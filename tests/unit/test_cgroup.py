@@ -139,7 +139,7 @@ def test_what_the_kernel_does_not_offer_is_unknown(layout: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_cgroup_that_has_gone(layout: str, tmp_path: Path) -> None:
+def test_a_removed_cgroup(layout: str, tmp_path: Path) -> None:
     cgroup = found(layout, tmp_path, "task_0")
     for file in tmp_path.rglob("task_0/*"):
         file.unlink()
@@ -210,7 +210,7 @@ def test_slurmds_own_cgroup_tells_limits_only(tmp_path: Path) -> None:
     assert (cgroup.cpu_seconds(), cgroup.charged_bytes(), cgroup.limit_bytes()) == (None, None, 5)
 
 
-def test_the_whole_machines_cpu_is_nobodys(tmp_path: Path) -> None:
+def test_the_whole_machines_cpu_is_not_the_steps(tmp_path: Path) -> None:
     """With jobacct_gather/linux the cpuacct line is ``/``."""
     text, mounts = v1(tmp_path, "task_0")
     lay_out(tmp_path / "cpu", cpuacct__usage=10**15)

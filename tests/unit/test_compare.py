@@ -107,7 +107,7 @@ def test_memory_that_is_resident_in_no_process() -> None:
     assert set(found(comparison)) == {"sampled_rss_peak_bytes", "max_rss_bytes"}
 
 
-def test_memory_of_processes_that_could_not_be_read_is_not_said_to_be_resident_in_none() -> None:
+def test_memory_of_unreadable_processes_is_not_reported_as_nonresident() -> None:
     comparison = compared(
         **CGROUP
         | {"peak_memory_source": "cgroup_v1", "peak_memory_bytes": 158 * MB, "memory_best_bytes": 158 * MB}

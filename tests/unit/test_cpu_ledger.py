@@ -110,7 +110,7 @@ def test_never_more_than_was_charged_where_parents_do_not_wait(events: list[tupl
     assert total <= kernel.charged + 1e-6
 
 
-def test_what_was_seen_of_a_child_that_nobody_waited_for_counts() -> None:
+def test_the_last_reading_of_an_unreaped_child_counts() -> None:
     kernel, ledger = Kernel(), CpuLedger()
     kernel.fork(WRAPPER, ignores_children=True)
     parent = next(iter(kernel.alive))

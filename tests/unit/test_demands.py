@@ -55,7 +55,7 @@ def test_a_job_takes_what_it_asks_for() -> None:
         ({"num_nodes": 2}, None),
     ],
 )
-def test_a_job_that_can_never_fit_is_told_with_both_sizes(changes: dict[str, int], said: str | None) -> None:
+def test_the_refusal_of_a_job_that_never_fits_has_both_sizes(changes: dict[str, int], said: str | None) -> None:
     job = replace(JOB, **changes)  # type: ignore[arg-type]  # the fields named are numbers
     assert misfit(job, allocation_demand(job, TWO), TWO, "here") == said
 

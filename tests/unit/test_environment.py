@@ -45,7 +45,7 @@ def test_the_manual_is_read() -> None:
     assert "SLURM_TIMELIMIT" in variables_of("srun", "SLURM")
 
 
-def test_every_variable_of_sbatch_is_dropped_where_its_option_is_said_and_else_passes() -> None:
+def test_every_variable_of_sbatch_is_dropped_if_its_option_is_set_and_else_passes() -> None:
     """The manual itself names the option of each variable: "Same as --NAME"."""
     text = manual("sbatch")
     begin = text.index("ENVIRONMENT VARIABLES")

@@ -45,7 +45,7 @@ def job(num_cpus: int = 1, memory_mib: int | None = None, num_nodes: int = 1, nu
         (job(num_gpus=1), Scheduler("s"), "needs 1 CPUs, 1 GPUs on a node"),
     ],
 )
-def test_what_never_fits_is_said_with_both_sizes(large: JobPlan, scheduler: Scheduler, said: str) -> None:
+def test_a_job_that_never_fits_is_named_with_both_sizes(large: JobPlan, scheduler: Scheduler, said: str) -> None:
     found = misfits([job(), large], scheduler, [SMALL])
     assert len(found) == 1
     assert said in found[0]
@@ -62,7 +62,7 @@ def test_no_kind_of_node_has_both() -> None:
     assert misfits([job(64, 16384)], Scheduler("s"), [SMALL, LARGE])
 
 
-def test_what_is_not_known_refuses_nothing_but_what_was_asked_for_does() -> None:
+def test_unknown_sizes_refuse_nothing_but_requested_ones_do() -> None:
     assert not misfits([job(1000, 10**9, num_gpus=9)], Scheduler("s"), [])
     assert misfits([job(3)], Scheduler("s", cpus_per_task=2), [])
 
@@ -115,7 +115,7 @@ def test_what_is_no_job_id_or_more_than_one_is_not_guessed(text: str) -> None:
     st.lists(st.text(alphabet=st.characters(exclude_categories=["Cc", "Nd", "Z"]), min_size=1)),
     st.lists(st.text(alphabet="abc :é", min_size=1)),
 )
-def test_whatever_stands_around_it_the_job_is_found(before: list[str], after: list[str]) -> None:
+def test_the_job_is_found_among_other_lines(before: list[str], after: list[str]) -> None:
     text = "\n".join([*before, "4711;west", *after])
     assert read_answer(text)[0] == SlurmJob(4711, "west")
 

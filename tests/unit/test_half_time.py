@@ -28,7 +28,7 @@ def test_never_less_than_was_used_in_the_last_half(steps: list[tuple[float, floa
     assert truth - 1e-6 <= told <= used + 1e-6
 
 
-def test_a_job_that_stopped_working_early_is_told_from_one_that_did_not() -> None:
+def test_a_job_that_stopped_working_early_is_detected() -> None:
     hung, busy = HalfTime(), HalfTime()
     for second in range(1, 3601):
         hung.note(float(second), min(second, 600.0))

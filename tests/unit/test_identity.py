@@ -66,7 +66,7 @@ def test_in_a_step() -> None:
     assert os.path.basename(node_file_of(me)) == "resource_metrics_n1_slurm7_1.db" == adhoc_node_file_name("n1", 7, 1)
 
 
-def test_the_tasks_of_a_step_share_a_monitor_whoever_their_parent_is() -> None:
+def test_the_tasks_of_a_step_share_a_monitor_with_any_parent() -> None:
     """A script may run between slurmstepd and torc-step; then the cgroup counts more than torc-step's tree."""
     assert step_of(**IN_STEP).shares_a_monitor
     assert not step_of(**IN_STEP).owns_its_cgroup
@@ -80,7 +80,7 @@ def test_a_further_torc_step_in_a_task_stands_alone() -> None:
     assert (me.task_count, me.node_count) == (1, 1)
 
 
-def test_a_batch_script_where_no_cgroup_and_no_slurmstepd_is_to_be_seen() -> None:
+def test_a_batch_script_without_visible_cgroup_and_slurmstepd() -> None:
     assert step_of(SLURM_JOB_ID="7", ENVIRONMENT="BATCH").step_id == "batch"
 
 

@@ -67,7 +67,7 @@ def test_a_directory_stands_for_its_output_files(tmp_path: Path) -> None:
     assert named(str(tmp_path)) == ["12", "13_2"]
 
 
-def test_a_directory_without_any_is_said(tmp_path: Path) -> None:
+def test_a_directory_without_output_files_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no output file"):
         named(str(tmp_path))
 

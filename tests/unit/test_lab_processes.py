@@ -73,7 +73,7 @@ def environ(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_a_process_without_environment_is_a_strangers_and_nobody_waits_for_it() -> None:
+def test_a_process_without_environment_does_not_belong_to_the_lab_and_is_not_awaited() -> None:
     process = subprocess.Popen(["/bin/sleep", "60"], env={})
     try:
         assert not processes.was_started_with(process.pid, [MARK])
@@ -83,7 +83,7 @@ def test_a_process_without_environment_is_a_strangers_and_nobody_waits_for_it() 
         process.wait()
 
 
-def test_a_process_that_has_ended_is_nobodys() -> None:
+def test_an_ended_process_does_not_belong_to_the_lab() -> None:
     name, value = MARK.split("=")
     process = subprocess.Popen(["/bin/true"], env={name: value})
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: nobody has reaped it

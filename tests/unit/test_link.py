@@ -28,7 +28,7 @@ def test_every_number_comes_back_as_it_was(values: list[float]) -> None:
     "text",
     [b"", b"Begin", b"Exit 1 2", b"nonsense", b"\xff\x00", b"Exit " + b"x " * len(link.Exit.FIELDS), b"Exit nan"],
 )
-def test_what_is_no_message_is_none(text: bytes) -> None:
+def test_an_invalid_message_is_none(text: bytes) -> None:
     assert link.decode(text) is None
 
 
@@ -46,7 +46,7 @@ def test_a_message_fits() -> None:
     assert len(link.encode(begin)) < 1000
 
 
-def test_what_a_dead_monitor_said_is_still_to_be_read() -> None:
+def test_a_dead_monitors_messages_can_still_be_read() -> None:
     """Even if it had not read everything that was sent to it, which resets the connection."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     assert link.send(ours, b"never read")

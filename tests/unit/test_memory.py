@@ -35,7 +35,7 @@ def test_no_figure_at_all() -> None:
     assert figures.sampled_rss_peak_bytes is None
 
 
-def test_the_best_decides_and_never_lies_below_the_floor() -> None:
+def test_the_peak_is_the_best_figure_and_never_below_the_floor() -> None:
     figures = MemoryFigures()
     figures.see_sample(0.0, 100 * MIB, "pss", 300 * MIB)
     assert figures.peak() == (100 * MIB, "pss")
@@ -69,7 +69,7 @@ def test_the_average_weighs_by_time() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 100.0), st.integers(1, 1 << 40)), min_size=2, max_size=30))
-def test_the_average_lies_between_the_least_and_the_peak(samples: list[tuple[float, int]]) -> None:
+def test_the_average_is_between_the_minimum_and_the_peak(samples: list[tuple[float, int]]) -> None:
     figures = MemoryFigures()
     now = 0.0
     for gap, amount in samples:

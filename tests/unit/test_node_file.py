@@ -91,7 +91,7 @@ def test_a_jobs_attempt_keeps_its_number(path: str) -> None:
     assert rows(path, "SELECT attempt_id FROM steps") == [(4,)]
 
 
-def test_what_the_kernel_said_at_the_exit_raises_what_a_dead_monitor_had_written(path: str) -> None:
+def test_wait4_figures_raise_those_of_a_dead_monitor(path: str) -> None:
     write_batch(path, batch(usage=usage(cpu_seconds=1.0, peak_memory_bytes=100, peak_cpu_percent=40.0), exits=[]))
     last = batch(last_flush_time=BEGIN + 9)
     last.usage = None
@@ -256,7 +256,7 @@ def test_a_spooled_exit_without_its_monitor_raises_what_is_there(tmp_path: Path,
     assert rows(path, query) == [(3.0, 100, 4)]
 
 
-def test_a_spool_whose_place_is_still_not_to_be_written_stays(tmp_path: Path, path: str) -> None:
+def test_a_spool_stays_while_its_target_cannot_be_written(tmp_path: Path, path: str) -> None:
     (tmp_path / "resource_utilization").write_text("in the way")
     spool = write_to_spool(path, "test-stays", batch())
     assert bring_over(str(tmp_path)) == []
@@ -265,7 +265,7 @@ def test_a_spool_whose_place_is_still_not_to_be_written_stays(tmp_path: Path, pa
     assert bring_over(str(tmp_path)) == [path]
 
 
-def test_only_spools_for_the_place_asked_for_are_brought(tmp_path: Path) -> None:
+def test_only_spools_for_the_given_directory_are_brought_over(tmp_path: Path) -> None:
     mine, others = path_of(tmp_path / "mine", batch().step), path_of(tmp_path / "others", batch().step)
     write_to_spool(mine, "test-mine", batch())
     write_to_spool(others, "test-others", batch())

@@ -175,7 +175,7 @@ def test_help_and_version() -> None:
     assert stdout.startswith("torc-step ")
 
 
-def test_a_wrong_variable_is_said_and_the_job_runs(tmp_path: Path) -> None:
+def test_a_wrong_variable_is_reported_and_the_job_runs(tmp_path: Path) -> None:
     status, stdout, stderr = said(f"--output-dir={tmp_path}", "--", "echo", "ran", TORC_GRANULARITY="fine")
     assert (status, stdout) == (0, "ran\n")
     assert "TORC_GRANULARITY 'fine' is not one of summary, time_series; it is ignored" in stderr

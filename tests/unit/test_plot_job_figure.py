@@ -61,7 +61,7 @@ def test_a_cross_stands_where_the_attempt_was_ended(status: str, signal: int, na
     assert name in notes(drawn)
 
 
-def test_attempts_are_told_apart_in_as_few_words_as_do() -> None:
+def test_attempts_have_short_distinct_labels() -> None:
     def labels(*numbers: tuple[int, int]) -> list[str]:
         tries = [attempt(*pair, begin=100.0 * place) for place, pair in enumerate(numbers)]
         job = Job(1, "work", tuple(tries))
@@ -78,7 +78,7 @@ def test_the_same_run_time_is_drawn_once_where_attempts_lie_over_one_another() -
     assert [note.get("only") for note in asked] == [None, "wall"]
 
 
-def test_no_label_of_an_end_lies_over_the_crosses_or_the_next_one_s() -> None:
+def test_labels_of_ends_do_not_overlap_crosses_or_one_another() -> None:
     drawn = figure(*(attempt(1, number, 100.0 * number, "timeout") for number in (1, 2)))
     tops = [note["y"] for note in drawn["layout"]["annotations"] if note["text"] == "ended: time limit"]
     low, high = drawn["layout"]["yaxis2"]["domain"]
@@ -97,7 +97,7 @@ def test_request_and_limit_far_above_all_data_are_one_note() -> None:
     assert not [text for text in notes(far) if text.startswith("limit")]
 
 
-def test_between_two_runs_nobody_had_the_nodes() -> None:
+def test_between_two_runs_the_nodes_are_unused() -> None:
     tries = (attempt(1, 1, 0.0), attempt(1, 2, 70.0), attempt(2, 1, 1000.0), attempt(3, 1, 1030.0))
     run = Run("workflow 1", (Job(1, "work", tries),), Capacity())
     assert run.run_ids == [1, 2, 3]

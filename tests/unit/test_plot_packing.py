@@ -128,7 +128,7 @@ def test_what_a_node_has_is_drawn_only_while_there_was_a_run() -> None:
     assert "<b>CPU</b> &nbsp; used 5.0 cores of 4.0 cores, 125% on average" in titles  # 100 s of a core in 20 s
 
 
-def test_what_a_node_has_far_above_all_is_a_word_and_no_line() -> None:
+def test_a_capacity_far_above_the_data_is_a_note_and_not_a_line() -> None:
     run = Run("workflow 1", (job(1, part(0, 10)),), Capacity(), {"n1": Capacity(4, 1000)})
     load = NodeLoad("n1", Grid.over(run.begin_time, run.end_time))
     load.put("1", Use([300.0] * load.grid.count, [50.0] * load.grid.count), alone=True)

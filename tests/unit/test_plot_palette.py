@@ -58,7 +58,7 @@ def distance(one: str, other: str, blindness: str) -> float:
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("blindness", _BLINDNESS)
-def test_series_can_be_told_apart(theme: str, blindness: str) -> None:
+def test_series_are_distinguishable(theme: str, blindness: str) -> None:
     close = {
         (one, other): round(distance(THEMES[theme][one], THEMES[theme][other], blindness), 1)
         for one, other in combinations(SERIES, 2)

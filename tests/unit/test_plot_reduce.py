@@ -80,7 +80,7 @@ def test_where_nothing_was_measured_for_a_whole_stretch_nothing_is_drawn(series:
                 assert all(column[place] is None for place in inside)
 
 
-def test_it_is_as_short_as_was_asked_for() -> None:
+def test_the_reduced_series_has_the_requested_length() -> None:
     series = series_of(list(range(86_400)), [[(i * 7919) % 1000 for i in range(86_400)]] * 3, 1.0)
     assert 1_500 < len(reduced(series, 4_000)) <= 4_000
 

@@ -54,7 +54,7 @@ def test_the_same_figures_as_sacct(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_figure_that_looks_like_zero_is_none_in_the_end(version: str) -> None:
+def test_an_unmeasured_zero_becomes_none(version: str) -> None:
     rows = rows_from_snapshots(recorded(version))
     now = max(row.end_time or 0 for row in rows) + 60
     found = rows_from_records(rows, AllocationKey(2), ["2"], facts=facts("22.05-linux"), backend="pyslurm", now=now)

@@ -169,12 +169,12 @@ def test_no_time_limit_is_none(cell: str) -> None:
     assert one(TimelimitRaw=cell).time_limit_seconds is None
 
 
-def test_the_memory_that_22_05_prints_where_none_was_requested_is_none() -> None:
+def test_the_memory_that_22_05_prints_without_a_request_is_none() -> None:
     assert one(ReqMem="18446744073709551616.00M").requested_memory is None
 
 
 @pytest.mark.parametrize("cell", ["12.x", "abc", "", "12.0.1"])
-def test_a_record_that_does_not_say_whose_it_is_is_left_out_and_said(cell: str) -> None:
+def test_a_record_without_a_readable_id_is_left_out_and_reported(cell: str) -> None:
     problems: list[str] = []
     text = text_of({"JobIDRaw": cell}, {"JobIDRaw": "13", "MaxRSS": "5"})
     (row,) = parse_stream([text.encode()], problems)
@@ -221,7 +221,7 @@ def test_a_record_that_does_not_say_whose_it_is_is_left_out_and_said(cell: str) 
         ("ConsumedEnergyRaw", "18446744073709551613", "consumed_energy_joules"),
     ],
 )
-def test_a_cell_of_another_form_is_none_and_named_and_the_rest_stands(column: str, cell: str, field: str) -> None:
+def test_an_invalid_cell_is_none_and_named_and_the_rest_is_kept(column: str, cell: str, field: str) -> None:
     known = {"MaxVMSizeTask": "3", "UserCPU": "00:05", "JobName": "work"}
     row = one(**{column: cell, **known})
     assert getattr(row, field) is None
@@ -230,7 +230,7 @@ def test_a_cell_of_another_form_is_none_and_named_and_the_rest_stands(column: st
     assert cell.rpartition("=")[2][:40] in (row.reason or "")
 
 
-def test_an_odd_item_that_nobody_reads_takes_nothing_away() -> None:
+def test_an_odd_unused_item_changes_nothing() -> None:
     row = one(TRESUsageInMax="cpu=NONE,energy=18446744073709551616.00,fs/disk=5273,mem=256K")
     assert (row.max_disk_read_bytes, row.reason) == (5273, None)
 
@@ -271,7 +271,7 @@ def test_a_header_without_records_is_no_rows() -> None:
     assert parse(text_of()) == []
 
 
-def test_columns_are_found_by_their_names_whatever_their_order() -> None:
+def test_columns_are_found_by_name_in_any_order() -> None:
     columns = (*COLUMNS[:2], *reversed(COLUMNS[2:]))
     (row,) = parse(text_of({"MaxRSS": "77", "NTasks": "3"}, columns=columns))
     assert (row.max_rss_bytes, row.task_count) == (77, 3)
@@ -280,7 +280,7 @@ def test_columns_are_found_by_their_names_whatever_their_order() -> None:
 @pytest.mark.parametrize(
     "columns", [COLUMNS[:-1], (*COLUMNS, "Planned"), (*COLUMNS[:-1], "Reserved"), (*COLUMNS, COLUMNS[5]), COLUMNS[1:]]
 )
-def test_other_columns_than_those_asked_for_are_refused(columns: tuple[str, ...]) -> None:
+def test_unrequested_columns_are_refused(columns: tuple[str, ...]) -> None:
     with pytest.raises(ParseError):
         parse(text_of({}, columns=columns))
 

@@ -69,11 +69,11 @@ def test_the_record_of_the_right_time_and_user(
     assert chosen(rows, **key) == start
 
 
-def test_a_record_that_waits_to_start_is_nobodys_yet() -> None:
+def test_a_record_that_waits_to_start_matches_no_allocation() -> None:
     assert chosen([job(None, None, state="PENDING")], earliest_begin_time=1000.0) is None
 
 
-def test_a_record_whose_user_is_not_shown_is_not_taken_to_be_anothers() -> None:
+def test_a_record_without_a_shown_user_may_match() -> None:
     assert chosen([AccountingRecord(12, None, state="RUNNING", start_time=5.0)], user_name="ann") == 5.0
 
 
@@ -138,7 +138,7 @@ def test_merged_figures() -> None:
     assert both.node_list == "n1,n2"
 
 
-def test_a_sum_with_a_hole_is_none() -> None:
+def test_an_incomplete_sum_is_none() -> None:
     rows = [
         AccountingRecord(12, "0", total_cpu_seconds=3.0, task_count=1),
         AccountingRecord(12, "0", task_count=1, ave_cpu_seconds=2.0),

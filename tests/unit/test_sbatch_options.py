@@ -95,7 +95,7 @@ def test_everything_a_scheduler_says() -> None:
         (Scheduler("s"), {"mail-type": "END"}, True),
     ],
 )
-def test_whole_nodes_only_where_nothing_is_said_of_cpus_and_memory(
+def test_whole_nodes_only_without_cpus_and_memory(
     scheduler: Scheduler, defaults: dict[str, str | bool], whole: bool
 ) -> None:
     found = options(scheduler, defaults)

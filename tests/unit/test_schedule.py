@@ -37,7 +37,7 @@ def test_dense_at_first_then_at_the_interval() -> None:
 
 
 @given(st.floats(0.1, 3600.0), st.floats(0.0, 0.0009))
-def test_the_next_time_always_lies_ahead_and_within_an_interval(interval: float, cost_share: float) -> None:
+def test_the_next_time_is_ahead_and_within_an_interval(interval: float, cost_share: float) -> None:
     schedule = begun(interval)
     for _ in range(20):
         schedule.took(interval * cost_share, 0.0)
@@ -71,7 +71,7 @@ def test_it_backs_off_when_a_sample_costs_more_than_a_hundredth_and_comes_back()
 
 
 @given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=50))
-def test_the_interval_never_falls_below_what_was_asked_for(costs: list[float]) -> None:
+def test_the_interval_never_falls_below_the_requested_one(costs: list[float]) -> None:
     schedule = begun(2.0)
     for cost in costs:
         schedule.took(cost, 0.0)

@@ -81,7 +81,7 @@ def test_a_heterogeneous_job_is_not_edited() -> None:
 
 
 @given(st.text())
-def test_any_text_keeps_what_was_not_asked_for(text: str) -> None:
+def test_any_text_keeps_everything_except_the_changes(text: str) -> None:
     script = "#!/bin/sh\n" + text
     assert edited(read_script(script, "s"), {}) == script
     once = edited(read_script(script, "s"), {"mem": "1G"})

@@ -48,7 +48,7 @@ def test_a_short_rest_at_the_end_is_joined_with_the_row_before() -> None:
         assert series.peak_percent == pytest.approx(80)
 
 
-def test_what_is_found_late_is_joined_with_the_time_in_which_it_was_used() -> None:
+def test_late_cpu_time_is_joined_with_the_interval_of_its_use() -> None:
     """Two tasks once showed 95,000 %: CPU reaped at the end, in a millisecond after the last row."""
     series = Series(BEGIN)
     for tenth in range(1, 10):

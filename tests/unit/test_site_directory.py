@@ -44,7 +44,7 @@ def test_what_is_not_surely_ours_is_refused(tmp_path: Path, wrong: str) -> None:
 
 
 @pytest.mark.root
-def test_a_strangers_directory_is_refused(tmp_path: Path) -> None:
+def test_another_users_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ada").mkdir(mode=0o700)
     os.chown(tmp_path / "ada", 12345, 12345)
     with pytest.raises(PermissionError, match="not a directory of this user"):

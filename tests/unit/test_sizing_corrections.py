@@ -233,7 +233,7 @@ def test_nothing_is_sized_down_unless_every_job_completed_with_figures(other: Jo
     assert "job 2" in made.reason
 
 
-def test_the_most_demanding_job_decides() -> None:
+def test_the_most_demanding_job_counts() -> None:
     made = correct(
         facts(job(2, attempt(peak_memory_bytes=10**9)), job(1, attempt(peak_memory_bytes=2 * 10**9))), DEFAULTS
     )
@@ -284,7 +284,7 @@ def test_a_job_that_idled_and_completed_needs_its_time() -> None:
     assert outcome(RUNTIME, attempt(exec_time_seconds=14500.0, hung=True)) == (UP, "PT4H50M")
 
 
-def test_whether_it_hung_is_said_not_to_be_known() -> None:
+def test_an_unknown_hang_is_reported_as_unknown() -> None:
     assert "unknown whether it hung" in reason(RUNTIME, job(1, ended(exec_time_seconds=14400.0, hung=None)))
 
 
@@ -378,7 +378,7 @@ def test_no_more_than_a_node_has() -> None:
     assert "partition debug" in made.reason
 
 
-def test_what_cannot_be_had_is_not_asked_for() -> None:
+def test_an_impossible_amount_is_not_requested() -> None:
     made = guarded(MEMORY, killed(memory_limit_bytes=8192 * 2**20), nodes=(NodeSize(8, 8192),), partition="debug")
     assert (made.direction, made.new) == (KEPT, "8g")
     assert "cannot be requested" in made.reason

@@ -119,7 +119,7 @@ def completed(known: Facts) -> list[Attempt]:
 
 @thorough
 @given(workflows(), options())
-def test_what_is_asked_for_covers_every_completed_attempt(known: Facts, chosen: Options) -> None:
+def test_the_request_covers_every_completed_attempt(known: Facts, chosen: Options) -> None:
     made = correct(known, chosen)
     (requirement,) = applied(known, made).requirements
     for each in made.decisions:

@@ -34,7 +34,7 @@ def test_each_cause() -> None:
     assert helped() == ("not_run", True)
 
 
-def test_completed_jobs_are_left_alone_whatever_they_used() -> None:
+def test_completed_jobs_are_not_changed() -> None:
     found = recovery(job(1, attempt(peak_memory_bytes=9 * 10**9)), job(2, attempt(peak_cpu_percent=900.0)))
     assert (found.unfinished, found.corrections.adjustments) == ((), ())
 
@@ -52,14 +52,14 @@ def test_what_was_given_more_since_is_left_as_it_is() -> None:
     assert found.unfinished[0].reason == "its request was raised since: 8g -> 9g"
 
 
-def test_a_request_that_cannot_grow_helps_nobody() -> None:
+def test_a_request_that_cannot_grow_does_not_help() -> None:
     options = Options(downsize=False, answer_failures_once=True, guards=Guards(most_memory="8g"))
     (found,) = plan_recovery(facts(job(1, killed())), options, {}).unfinished
     assert not found.is_helped
     assert "cannot be requested" in found.reason
 
 
-def test_a_job_that_asked_for_nothing_cannot_be_given_more() -> None:
+def test_a_job_without_a_request_cannot_get_more() -> None:
     (found,) = recovery(job(1, killed(Request()), requirement=None)).unfinished
     assert (found.is_helped, "resource_requirements" in found.reason) == (False, True)
     assert helped(killed(Request(), memory_limit_bytes=10**9), asked=Request()) == ("memory", False)

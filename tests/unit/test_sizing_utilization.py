@@ -96,7 +96,7 @@ def test_a_job_that_hung_until_its_time_limit_broke_it_all_the_same() -> None:
     assert report.unmeasured == 0
 
 
-def test_failed_jobs_only_where_asked_for() -> None:
+def test_failed_jobs_only_on_request() -> None:
     crashed = attempt(status="failed", return_code=1, peak_memory_bytes=9 * 10**9)
     assert uses(crashed) == []
     assert uses(crashed, include_failed=True) == [("Memory", "8.00 GB", "9.00 GB", "+12.5%")]
@@ -159,7 +159,7 @@ def test_cpu_within_the_clocks_disagreement_is_no_violation() -> None:
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
-def test_failed_jobs_are_told_one_by_one_as_the_rust_torc_does() -> None:
+def test_failed_jobs_are_listed_like_in_the_rust_torc() -> None:
     over = attempt(peak_memory_bytes=10 * 10**9)
     failed = attempt(status="failed", return_code=3)
     report = check(facts(job(1, over), job(2, failed), job(3, killed()), job(4, attempt())), include_failed=True)

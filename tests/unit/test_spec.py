@@ -179,7 +179,7 @@ def test_a_regular_expression_means_whole_names_and_never_the_job_itself() -> No
         ("name: a\njobs: '" + "[" * 30 + "'\nc: [\n", 4, "not YAML"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(text: str, line: int, said: str) -> None:
+def test_an_error_names_its_line(text: str, line: int, said: str) -> None:
     found = problems(text)
     assert len(found) == 1, found
     assert found[0].startswith(f"w.yaml:{line}: "), found
@@ -211,7 +211,7 @@ def test_a_long_chain_is_no_trouble_and_a_long_cycle_is_cut() -> None:
     assert len(problems(chain(", depends_on: j4999"))[0]) < 300
 
 
-def test_all_that_is_wrong_is_told_in_the_order_of_lines() -> None:
+def test_all_errors_are_listed_in_the_order_of_lines() -> None:
     text = DEMO.replace("memory: 8g", "memory: 8x").replace("command: python train.py", "comand: x")
     assert [re.sub(r"^w.yaml:(\d+).*", r"\1", problem) for problem in problems(text)] == ["5", "10"]
 

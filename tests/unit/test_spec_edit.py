@@ -45,7 +45,7 @@ def changed_lines(before: str, after: str) -> list[str]:
     return [line for line in diff if line.startswith(("+", "-"))]
 
 
-def test_values_change_and_nothing_beside_them() -> None:
+def test_values_change_and_nothing_else_does() -> None:
     after = edit_requirements(
         YAML,
         "x.yaml",

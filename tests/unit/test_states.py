@@ -16,7 +16,7 @@ unknown_states = st.from_regex(r"[A-Z][A-Z_]{2,20}", fullmatch=True).filter(lamb
 
 
 @given(unknown_states)
-def test_an_unknown_state_is_said_and_is_no_end_for_anybody(state: str) -> None:
+def test_an_unknown_state_is_marked_and_is_never_an_end(state: str) -> None:
     assert is_running(state)
     assert parse_active_jobs(f"12|{state}\n") == {12: f"{state} (unknown to torc; treated as not ended)"}
     assert not is_final(AccountingRecord(12, "0", state=state, end_time=50.0))

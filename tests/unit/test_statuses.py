@@ -30,7 +30,7 @@ def test_the_classes_are_of_ends() -> None:
     assert set(END_WORDS) == set(SPECIFIC_ENDS)
 
 
-def test_slurms_states_give_known_statuses_and_each_end_has_a_word_of_slurms() -> None:
+def test_slurms_states_give_known_statuses_and_each_end_has_a_slurm_state() -> None:
     assert {state.status for state in STATES.values()} - {None} <= set(SPECIFIC_ENDS)
     assert {verdict(status) for status in ENDS} <= set(STATES)
 

@@ -125,7 +125,7 @@ def test_steps_that_nobody_measured_are_counted_or_shown() -> None:
     assert (shown.items[1]["job_name"], shown.items[1]["peak_memory_bytes"]) == ("batch", None)
 
 
-def test_nothing_is_said_of_a_wrapper_where_there_was_none() -> None:
+def test_without_a_wrapper_no_text_mentions_one() -> None:
     bare = dict.fromkeys(COLUMN_NAMES) | {"slurm_job_id": 7, "step_id": "3", "run_id": 1, "step_name": "bare"}
     bare |= {"state": "OUT_OF_MEMORY", "reason": "ended before Slurm polled it: the wrapper's figures apply"}
     shown = stats_report([], [bare], [], all_steps=True)
@@ -185,7 +185,7 @@ def test_the_state_is_torcs_verdict(known: dict[str, object], word: str | None, 
     assert slurm_differs(attempt(**known)) == slurm_word
 
 
-def test_what_was_used_stands_beside_what_was_given() -> None:
+def test_used_and_allocated_are_shown_together() -> None:
     given = slurm(allocated_tres="cpu=8,mem=4000M,node=2", time_limit_seconds=200.0)
     figures = {"exec_time_seconds": 100.0, "all_nodes_cpu_seconds": 400.0, "peak_memory_bytes": 2000 * 2**20}
     (item,) = report(attempt(**given, **figures)).items

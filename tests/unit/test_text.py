@@ -39,7 +39,7 @@ def test_long_text_is_cut() -> None:
 
 
 @given(st.binary())
-def test_any_bytes_as_python_decodes_names_can_be_kept_and_told_apart(name: bytes) -> None:
+def test_any_decoded_bytes_can_be_stored_and_distinguished(name: bytes) -> None:
     kept = str(storable(name.decode("utf-8", "surrogateescape")))
     kept.encode()
     assert kept == name.decode("utf-8", "backslashreplace")

@@ -74,7 +74,7 @@ def problems(text: str, form: Form = "yaml") -> list[str]:
         ),
     ],
 )
-def test_what_cannot_be_is_said_with_its_line(text: str, line: int, said: str) -> None:
+def test_an_impossible_value_names_its_line(text: str, line: int, said: str) -> None:
     found = problems(text)
     assert len(found) == 1, found
     assert found[0].startswith(f"w:{line}: ")

@@ -74,7 +74,7 @@ def test_parse_memory(text: str, expected: int) -> None:
         "8  g",
     ],
 )
-def test_memory_that_is_none_is_refused_with_value_and_remedy(text: str) -> None:
+def test_invalid_memory_is_refused_with_value_and_remedy(text: str) -> None:
     with pytest.raises(InputError) as refused:
         units.parse_memory(text)
     assert repr(text) in str(refused.value)
@@ -97,7 +97,7 @@ def test_slurm_gets_never_less_than_was_asked_and_less_than_one_mib_more_than_bi
 
 
 @given(memory_texts)
-def test_the_monitor_has_16_mib_beside_what_was_asked(text: str) -> None:
+def test_the_monitor_has_16_mib_besides_the_request(text: str) -> None:
     asked = units.parse_memory(text)
     assert units.step_memory_mib(text) * MIB - asked >= 16 * MIB
     assert units.monitor_allowance_mib(text) in (0, 16)

@@ -40,7 +40,7 @@ Examples:
   {command} 3 --write-spec                       change the workflow file too, and show the difference
   {command} --script job.sbatch --dry-run        your own script: from what its jobs used
   {command} --since 1w --explain                 all your jobs of a week, grouped by name
-  {command} 3 --no-downsize --max-memory 64g     only ask for more, but no more than 64 GB
+  {command} 3 --no-downsize --max-memory 64g     only raise requests, up to 64 GB
 """
 
 
@@ -53,13 +53,13 @@ def correct_resources(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes; change nothing.")] = False,
-    no_downsize: Annotated[bool, typer.Option("--no-downsize", help="Never ask for less.")] = False,
+    no_downsize: Annotated[bool, typer.Option("--no-downsize", help="Never reduce a request.")] = False,
     memory_multiplier: MemoryMultiplierOption = DEFAULT_MULTIPLIER,
     cpu_multiplier: CpuMultiplierOption = DEFAULT_MULTIPLIER,
     runtime_multiplier: RuntimeMultiplierOption = DEFAULT_MULTIPLIER,
     job_ids: Annotated[
         str | None,
-        typer.Option("--job-ids", metavar="1,2", help="Look only at the requirements that these jobs use."),
+        typer.Option("--job-ids", metavar="1,2", help="Correct only the requirements of these jobs."),
     ] = None,
     explain: ExplainOption = False,
     write_spec: Annotated[
@@ -76,9 +76,7 @@ def correct_resources(
     largest_factor: LargestFactorOption = 10,
     partition: Annotated[
         str | None,
-        typer.Option(
-            "--partition", metavar="NAME", help="Ask for no more than its nodes have; default: the workflow's."
-        ),
+        typer.Option("--partition", metavar="NAME", help="Its nodes limit the requests; default: the workflow's."),
     ] = None,
     script: Annotated[
         str | None,
@@ -95,7 +93,7 @@ def correct_resources(
 ) -> None:
     """Correct requests: more for jobs that were killed or used more, less if all completed with less.
 
-    All runs and attempts count. The next run of the workflow asks for the new figures.
+    All runs and attempts count. The next run of the workflow uses the new requests.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import corrections_answer

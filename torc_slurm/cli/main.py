@@ -40,10 +40,10 @@ _INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
 
 _EXAMPLE = """\b
 Examples:
-  torc seff 1234                        what a Slurm job used, and what to ask for next time
+  torc seff 1234                        what a Slurm job used, and what to request next time
   srun torc-step -- ./a.out             in your own sbatch script: measure a step exactly
   torc stats --slurm-job-id 1234        what its steps really used
-  torc stats                            the latest thing recorded here
+  torc stats                            the latest record here
 """
 
 app = typer.Typer(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 RECOVER_EXAMPLE = """\b
 Examples:
-  torc recover 3 --dry-run                     which jobs another run would help, and what it would ask for
+  torc recover 3 --dry-run                     which jobs another run would help, and what it would request
   torc recover 3 --max-attempts 5 --max-memory 128g
 """
 _DEFAULT_MULTIPLIER = 1.5
@@ -60,9 +60,7 @@ def recover(
     runtime_multiplier: RuntimeMultiplierOption = _DEFAULT_MULTIPLIER,
     largest_factor: LargestFactorOption = 10,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also rerun jobs that exited non-zero.")] = False,
-    no_submit: Annotated[
-        bool, typer.Option("--no-submit", help="Only correct; submit, or run, the next run yourself.")
-    ] = False,
+    no_submit: Annotated[bool, typer.Option("--no-submit", help="Only correct; do not submit the next run.")] = False,
     account: AccountOption = None,
     partition: PartitionOption = None,
     qos: QosOption = None,
@@ -77,7 +75,7 @@ def recover(
     """Raise memory or time of jobs that were killed for it, and submit all unfinished jobs as the next run.
 
     Refuses if another run would not help: jobs that failed by themselves or hung, or whose request cannot grow any
-    more. What was corrected since a job failed is left as it is.
+    more. A request that was corrected after the job failed stays.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases.correct import apply

@@ -129,10 +129,10 @@ def savings(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show core-hours and GB-hours asked for, used and wasted, and what the same work would ask for once corrected.
+    """Show core-hours and GB-hours requested, used and wasted, and what the same work would request after correction.
 
-    Asked is what was held while jobs ran, over all runs; reserved is what the requests add up to, for their whole run
-    time. Jobs without resource_requirements are left out.
+    Asked: the requests for the time that jobs ran, over all runs. Reserved: the requests for their whole run time.
+    Ignores jobs without resource_requirements.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import savings_answer

@@ -50,10 +50,10 @@ def seff(
     ] = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show what Slurm jobs asked for and used, and what to ask for next time.
+    """Show what Slurm jobs requested and used, and what to request next time.
 
-    Any job, measured by torc-step or not; one question to Slurm's accounting for all of them. Needs no output
-    directory; where there are records of torc-step, their figures are shown in place of Slurm's.
+    Works for any job, and calls sacct once for all of them. Needs no output directory. If torc-step recorded a step,
+    its figures replace Slurm's.
     """
     from torc_slurm.cli import seff_view
     from torc_slurm.cli.answer import write

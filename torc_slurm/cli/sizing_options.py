@@ -21,28 +21,28 @@ _MOST_NAMED_FILES = 10
 
 RunIdOption = Annotated[int | None, typer.Option("--run-id", metavar="N", help="Only this run.", min=1)]
 MemoryMultiplierOption = Annotated[
-    float, typer.Option("--memory-multiplier", metavar="X", help="Memory to ask for, per memory used.")
+    float, typer.Option("--memory-multiplier", metavar="X", help="Memory to request, relative to memory used.")
 ]
 CpuMultiplierOption = Annotated[
-    float, typer.Option("--cpu-multiplier", metavar="X", help="CPUs to ask for, per CPU used.")
+    float, typer.Option("--cpu-multiplier", metavar="X", help="CPUs to request, relative to CPUs used.")
 ]
 RuntimeMultiplierOption = Annotated[
-    float, typer.Option("--runtime-multiplier", metavar="X", help="Run time to ask for, per run time used.")
+    float, typer.Option("--runtime-multiplier", metavar="X", help="Run time to request, relative to run time used.")
 ]
 MaxMemoryOption = Annotated[
-    str | None, typer.Option("--max-memory", metavar="SIZE", help="Ask for no more memory than this (64g).")
+    str | None, typer.Option("--max-memory", metavar="SIZE", help="Never request more memory than this (64g).")
 ]
 MaxRuntimeOption = Annotated[
-    str | None, typer.Option("--max-runtime", metavar="DURATION", help="Ask for no more run time than this (PT8H).")
+    str | None, typer.Option("--max-runtime", metavar="DURATION", help="Never request more run time than this (PT8H).")
 ]
 MaxCpusOption = Annotated[
-    int | None, typer.Option("--max-cpus", metavar="N", help="Ask for no more CPUs than this.", min=1)
+    int | None, typer.Option("--max-cpus", metavar="N", help="Never request more CPUs than this.", min=1)
 ]
 MinMemoryOption = Annotated[
-    str, typer.Option("--min-memory", metavar="SIZE", help="Never ask for less memory than this.")
+    str, typer.Option("--min-memory", metavar="SIZE", help="Never request less memory than this.")
 ]
 LargestFactorOption = Annotated[
-    float, typer.Option("--largest-factor", metavar="X", help="Raise nothing by more than this at once.")
+    float, typer.Option("--largest-factor", metavar="X", help="Raise no request by more than this factor at once.")
 ]
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Show the reason for every change and for every request that stays.")

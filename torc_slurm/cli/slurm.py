@@ -48,8 +48,8 @@ _STATS_EXAMPLE = """\b
 Examples:
   {command} --slurm-job-id 1234
   {command} --slurm-job-id 1234 -f json
-  {command} 3 --compare  Slurm's figures against the wrapper's own
-  {command}              the latest thing recorded here
+  {command} 3 --compare  Slurm's figures next to the wrapper's
+  {command}              the latest record here
   {command} --local      what ran outside Slurm
 """
 _COLLECT_EXAMPLE = """\b
@@ -91,7 +91,7 @@ def stats(
         typer.Option(metavar="N", parser=_job_id, help="Only this job; for a step of your script, 0, 1 or batch."),
     ] = None,
     attempt_id: Annotated[int | None, typer.Option(metavar="N", help="Only this attempt.")] = None,
-    local: Annotated[bool, typer.Option("--local", help="What was recorded outside Slurm.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="What ran outside Slurm.")] = False,
     all_steps: Annotated[
         bool,
         typer.Option("--all-steps", help="Also steps that ran without torc-step, if Slurm was asked."),
@@ -114,7 +114,7 @@ def stats(
     """Show what each step really used, with Slurm's accounting.
 
     Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet
-    complete. Without any id: the latest thing recorded in this output directory.
+    complete. Without any id: the latest record in this output directory.
     """
     from torc_slurm.cli.answer import Answer, write
     from torc_slurm.cli.stats_view import TABLE_COLUMNS
@@ -226,7 +226,7 @@ def epilog(
 ) -> None:
     """Ask Slurm's accounting once, at the end of an sbatch script, and store the answer with the records.
 
-    Writes into this node's own file, never into the main database. Never disturbs the script: whatever goes wrong
+    Writes into this node's own file, never into the main database. Never disturbs the script: each failure
     is a line on stderr, and the exit status is 0 (without --strict).
     """
     try:

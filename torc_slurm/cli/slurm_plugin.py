@@ -34,8 +34,8 @@ def build(
 ) -> None:
     """Compile the Slurm plugin against this site's Slurm, and say what to write into plugstack.conf.
 
-    Needs a C compiler and slurm/spank.h of the Slurm that is to load it. After an upgrade of Slurm to another major
-    version: once more.
+    Needs a C compiler and slurm/spank.h of the Slurm that will load it. Run it again after an upgrade to another major
+    version of Slurm.
     """
     from torc_slurm.cli.answer import one, write
     from torc_slurm.usecases.slurm_plugin import build_plugin

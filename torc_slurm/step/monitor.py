@@ -123,7 +123,7 @@ class Monitor:
         try:
             socket, _ = self._listener.accept()
         except OSError as error:
-            if error.errno not in (errno.ECONNABORTED, errno.EAGAIN, errno.EINTR):  # the poll would return for ever
+            if error.errno not in (errno.ECONNABORTED, errno.EAGAIN, errno.EINTR):  # else poll would return without end
                 self._poll.unregister(self._listener.fileno())
                 self._note(f"no further task can connect ({error.strerror})")
             return

@@ -11,13 +11,13 @@ USAGE = """\
 usage: torc-step [options] -- COMMAND [ARG...]
 
 Runs COMMAND as it would run alone and records what it and its children use: CPU, memory, I/O, processes.
-Ends as COMMAND ends: the same exit status, or of the same signal.
+Exits like COMMAND: with the same exit status, or by the same signal.
 
   srun torc-step -- ./a.out --input x        measure a step of your own sbatch script
   torc-step -- make -j8                      the same without Slurm
   torc stats --slurm-job-id 1234             what the steps of allocation 1234 really used
 
-options (each goes before its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE_INTERVAL_SECONDS, TORC_JOB_ID, ...):
+options (each overrides its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE_INTERVAL_SECONDS, TORC_JOB_ID, ...):
   --output-dir DIR                where the records go (default: $TORC_OUTPUT_DIR, else ./torc_output)
   --granularity summary|time_series
                                   peaks and averages only (default), or every sample too
@@ -25,10 +25,10 @@ options (each goes before its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE
   --flush-interval-seconds S      how often samples are written to the node file, at least 1 (default 60)
   --reader auto|procfs|psutil     how the process tree is read (default auto)
   --no-sampling                   record exits only
-  --note KEY=VALUE                what this command works on, as size=123; may be given several times
-  --site-output-dir PATTERN       as --output-dir, where TORC_OUTPUT_DIR is not set: a directory that the site keeps for
-                                  this user (%u: name, %U: uid); used only where no one else can write in it
-  --best-effort                   where an option is wrong, say so and run COMMAND unmeasured
+  --note KEY=VALUE                a value that describes the input, such as size=123; may be repeated
+  --site-output-dir PATTERN       like --output-dir, if TORC_OUTPUT_DIR is not set: the site's directory for
+                                  this user (%u: name, %U: uid); used only if nobody else can write to it
+  --best-effort                   if an option is wrong, print that and run COMMAND unmeasured
   --workflow-id N --run-id N --job-id N --job-name NAME --attempt-id N
                                   which job of a workflow this is; torc sets them
   --help, --version

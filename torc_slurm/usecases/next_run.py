@@ -26,9 +26,9 @@ from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workfl
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be run: a checked file to be created first, or the id of a workflow; None: the latest one.
+    """What to run: a checked file of a new workflow, or the id of a workflow; None: the latest one.
 
-    ``working_dir`` and ``spec_file`` are absolute; they and ``user_name`` go into a workflow that is created.
+    ``working_dir`` and ``spec_file`` are absolute; a new workflow records them and ``user_name``.
     """
 
     workflow: Workflow | int | None

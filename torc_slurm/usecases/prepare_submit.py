@@ -61,7 +61,6 @@ class Request:
 
     @property
     def source(self) -> Source:
-        """What is to be run."""
         return Source(self.workflow, self.working_dir, self.spec_file, self.user_name)
 
 

@@ -1,4 +1,4 @@
-// Turns the page's figures into Plotly's: puts in measured values, times by the chosen clock, colours by the theme.
+// Turns the page's figures into Plotly's: inserts measured values, times of the chosen clock, colours of the theme.
 const Figures = (() => {
   "use strict";
   const UNITS = [["days", 86400], ["hours", 3600], ["minutes", 60], ["seconds", 1]];
@@ -14,7 +14,7 @@ const Figures = (() => {
     return values;
   }
 
-  function withGaps(times, values, breaks) {   // a null after each position of `breaks`: the line is broken there
+  function withGaps(times, values, breaks) {   // a null after each position of `breaks` breaks the line there
     if (!breaks.length) return [times, values];
     const x = [], y = [];
     let begin = 0;
@@ -68,7 +68,7 @@ const Figures = (() => {
     return copy;
   }
 
-  function dots({ x, y, ...look }) {   // samples with none on either side: no line shows them, so each gets a dot
+  function dots({ x, y, ...look }) {   // a sample with gaps on both sides gets a dot, because no line shows it
     const alone = y.flatMap((value, i) => (value !== null && (y[i - 1] ?? null) === null && (y[i + 1] ?? null) === null ? [i] : []));
     if (!alone.length) return [];
     const { fill, fillcolor, text, ...kept } = look;
@@ -95,7 +95,7 @@ const Figures = (() => {
     return kept.type === "line" ? { ...kept, x0: x, x1: x } : { ...kept, x };
   }
 
-  function shortened([times, values], most) {   // highest and lowest of each stretch, and where there is none
+  function shortened([times, values], most) {   // highest and lowest of each part, and its gaps
     const width = Math.ceil(values.length / Math.max(1, most / 2));
     if (width < 2) return [times, values];
     const x = [], y = [];

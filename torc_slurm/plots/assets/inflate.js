@@ -8,7 +8,7 @@ function inflateGzip(bytes) {
   const ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
   const size = new DataView(bytes.buffer, bytes.byteOffset).getUint32(bytes.length - 4, true);
   const out = new Uint8Array(size);
-  let at = 10, bits = 0, held = 0, end = 0;   // our own gzip: a header of ten bytes, no name
+  let at = 10, bits = 0, held = 0, end = 0;   // page.py's gzip: a header of ten bytes, no name
 
   function take(count) {
     while (held < count) { bits |= bytes[at++] << held; held += 8; }

@@ -2,7 +2,7 @@
 (async () => {
   "use strict";
   const root = document.documentElement, nonce = document.currentScript.nonce;
-  const state = new Map();   // what is chosen, by figure
+  const state = new Map();   // the user's choices, by figure
 
   function fromBase64(text) {
     if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
@@ -27,7 +27,7 @@
     return chosen === "dark" || (chosen !== "light" && window.matchMedia("(prefers-color-scheme: dark)").matches);
   }
   function remembered() { try { return localStorage.getItem("torc-theme"); } catch { return null; } }   // file:// may have no storage
-  function remember(theme) { try { localStorage.setItem("torc-theme", theme); } catch { /* then it holds for this page */ } }
+  function remember(theme) { try { localStorage.setItem("torc-theme", theme); } catch { /* only for this page, then */ } }
 
   function choice(label, names, chosen, choose) {
     const buttons = names.map((name, place) => element("button", { type: "button", textContent: name,
@@ -69,7 +69,7 @@
     const { traces, layout } = Figures.build(figure, data, theme, state.get(id));
     plot.querySelector(".waiting")?.remove();
     figures.get(id).drawn = true;
-    const config = { responsive: true, displaylogo: false, plotlyServerURL: "",   // nothing here is sent anywhere
+    const config = { responsive: true, displaylogo: false, plotlyServerURL: "",   // sends nothing
       modeBarButtons: [["toImage", svgButton(figure)], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]],
       toImageButtonOptions: { format: "png", scale: 2, filename: data.file_name + "_" + figure.id } };
     const done = drawn ? Plotly.react(plot, traces, layout) : Plotly.newPlot(plot, traces, layout, config);

@@ -1,7 +1,7 @@
 // A table of any number of rows that can be sorted and searched; cells are set as text, never as markup.
 const Tables = (() => {
   "use strict";
-  const MOST_ROWS = 2000;   // shown at once; searching looks through all
+  const MOST_ROWS = 2000;   // shown at once; a search covers all
 
   function shown(value, write) { return value === null ? "–" : write ? write[value] ?? String(value) : String(value); }
 
