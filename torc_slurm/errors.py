@@ -32,7 +32,7 @@ class InputError(TorcError):
 
 
 class UnwritableError(InputError):
-    """The place that the user named cannot be written; exit status 1 where another place would not be better input."""
+    """The path that the user gave cannot be written; exit status 1, because the input itself is not wrong."""
 
     def __init__(self, path: str, error: OSError, remedy: str) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):

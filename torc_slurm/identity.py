@@ -101,12 +101,12 @@ class StepIdentity:
 
 
 def named_step(number: int) -> int | str:
-    """A job or step as people know it: its number, or ``batch`` where the number is Slurm's for that."""
+    """The shown number of a job or step, or ``batch`` for Slurm's number of the batch step."""
     return _SPECIAL_STEP_NAMES.get(number, number)
 
 
 def step_number(text: str) -> int | None:
-    """The number that `named_step` names so; None where there is none."""
+    """The reverse of `named_step`; None if the text is neither a number nor ``batch``."""
     return SPECIAL_STEP_NUMBERS.get(text) or whole_number(text)
 
 

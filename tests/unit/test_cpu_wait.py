@@ -1,4 +1,4 @@
-"""How long a step waited for a CPU: each source, what is kept of processes that have gone, and which one decides."""
+"""How long a step waited for a CPU: each source, the figures kept of ended processes, and which source counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torc_slurm.step.readings import ProcessReading
 
 @pytest.fixture
 def delays(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """What the kernel tells, by pid; a pid that is not there cannot be read."""
+    """The kernel's figures by pid; a missing pid cannot be read."""
     told: dict[int, float] = {}
     monkeypatch.setattr(kernel, "run_delay_seconds", told.get)
     return told
@@ -44,13 +44,13 @@ def test_what_has_gone_keeps_what_was_seen_of_it(delays: dict[int, float]) -> No
     waited.look([process(7)])
     waited.look([process(7, is_zombie=True)])
     assert seconds(waited) == 3.5
-    delays[8] = 0.25  # another process with its number
+    delays[8] = 0.25  # another process with the same pid
     waited.look([process(7), process(8, start=9)])
     assert seconds(waited) == 3.75
 
 
 def test_a_first_process_counts_once(delays: dict[int, float]) -> None:
-    """The kernel's word at its end holds its first thread only: what was seen of all its threads may be more."""
+    """At its end the kernel reports only its first thread: the earlier sum over all threads may be larger."""
     delays[7] = 3.0
     for at_exit, expected in ((4.0, 4.0), (2.0, 3.0), (-1.0, 3.0)):
         for gone_first in (False, True):

@@ -1,4 +1,4 @@
-"""Memory and run time that follow a number: where the evidence is clear, and nowhere else."""
+"""Memory and run time that follow a number are reported only if the evidence is clear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step is called where people read it: by its own name, else by what ran in it."""
+"""The shown name of a step: its own name, else its command."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def step_name(
 
     Args:
         job_name: the name in the step's environment; without -J it is the batch script's.
-        slurms_name: the step's name in Slurm's accounting, as far as that is known.
-        is_a_job: the step is the job of a workflow, which has a name of its own.
+        slurms_name: the step's name in Slurm's accounting, if known.
+        is_a_job: the step is the job of a workflow, which has its own name.
     """
     if is_a_job or command is None:
         return job_name

@@ -43,7 +43,7 @@ def step_key(item: Row) -> StepKey:
 
 
 def shown_name(item: Row) -> str | None:
-    """The step's own name, else what ran."""
+    """The step's own name, else its command."""
     known = (item[name] for name in ("step_id", "job_name", "step_name", "command"))
     step_id, job_name, slurms_name, command = (None if value is None else str(value) for value in known)
     if item["slurm_job_id"] is None:

@@ -1,7 +1,7 @@
 """Memory and run time that follow a number: a note of torc-step, a workflow's parameter, an array index.
 
-The straight line is fitted by numpy, which is an extra of the package. A line is shown only where the evidence is
-clear, so that what does not follow anything is never said to.
+numpy, which is an extra of the package, fits the straight line. A line is shown only if the evidence is clear, so that
+torc reports no trend where there is none.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _LEAST_POINTS = 8
 _LEAST_VALUES = 4  # different values of the number
 _LEAST_R_SQUARED = 0.9
 _LEAST_T = 4.0  # the slope over its standard error
-_LEAST_SHARE = 0.2  # of the largest use, by which it must change over the values seen
-_MOST_DRIFT = 0.3  # of the slope, by which it may change without the points at the largest value
+_LEAST_SHARE = 0.2  # of the largest use: the least change over the values seen
+_MOST_DRIFT = 0.3  # of the slope: the largest change without the points at the largest value
 _SPARE = Decimal("1.2")
 
 Point = tuple[Mapping[str, float], float]
@@ -45,12 +45,12 @@ class Trend(NamedTuple):
     highest: float
 
     def at(self, value: float) -> float:
-        """What it predicts."""
+        """The predicted use."""
         return self.intercept + self.slope * value
 
 
 class Found(NamedTuple):
-    """A trend of one resource of a requirement, and the most that any of the attempts used."""
+    """A trend of one resource of a requirement, and the largest use of its attempts."""
 
     requirement: Requirement
     resource: Resource
@@ -59,7 +59,7 @@ class Found(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The line, what it predicts with 20 % to spare at both ends, and what the largest use alone comes to."""
+        """The line, its predictions plus 20 % at both ends, and the request from the largest use alone."""
         trend, resource = self.trend, self.resource
         word = "memory" if resource is Resource.memory else "run time"
         ends = [
@@ -87,7 +87,7 @@ class Found(NamedTuple):
 
 
 class Trends(NamedTuple):
-    """What follows a number; ``needs_numpy``: there was something to look at, and nothing to fit it with."""
+    """The trends found. ``needs_numpy``: there are numbers to fit, but numpy is missing."""
 
     found: tuple[Found, ...] = ()
     needs_numpy: bool = False
@@ -110,7 +110,7 @@ def trends_of(facts: Facts) -> Trends:
             if not series:
                 continue
             try:
-                import numpy  # noqa: F401 - an extra: asked for here, and loaded only where there is something to fit
+                import numpy  # noqa: F401 - an extra: loaded only if there is something to fit
             except ImportError:
                 return Trends(needs_numpy=True)
             lines = [line for key, pairs in series.items() if (line := fit(key, pairs)) is not None]
@@ -121,7 +121,7 @@ def trends_of(facts: Facts) -> Trends:
 
 
 def fit(key: str, pairs: Sequence[tuple[float, float]]) -> Trend | None:
-    """The straight line through pairs of a number and a use; None where they do not clearly lie on one."""
+    """The straight line through pairs of a number and a use; None if they are not clearly on a line."""
     line = _line(pairs)
     numbers, uses = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     lowest, highest = min(numbers), max(numbers)
@@ -133,12 +133,12 @@ def fit(key: str, pairs: Sequence[tuple[float, float]]) -> Trend | None:
         return None
     without_last = _line([pair for pair in pairs if pair[0] < highest])
     if without_last is None or abs(without_last[0] - slope) > _MOST_DRIFT * abs(slope):
-        return None  # the points at the largest value alone make the line
+        return None  # only the points at the largest value make the line
     return Trend(key, intercept, slope, len(pairs), r_squared, lowest, highest)
 
 
 def numbers_in(text: object) -> dict[str, float]:
-    """The numbers of a JSON object, as notes and parameters are kept; none where it is not one."""
+    """The numbers of a JSON object, in which notes and parameters are stored; none for other JSON."""
     try:
         values = json.loads(text) if isinstance(text, str) else {}
     except ValueError:
@@ -171,7 +171,7 @@ def _is_enough(pairs: Sequence[tuple[float, float]]) -> bool:
 
 
 def _line(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float] | None:
-    """Slope, intercept and R² by least squares; None where either side does not vary."""
+    """Slope, intercept and R² by least squares; None if either side does not vary."""
     import numpy as np
 
     x, y = np.array(pairs, dtype=float).reshape(-1, 2).T

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 from torc_slurm.units import Number, exact, format_run_time
 
-# Less than this share of the CPU time every job waits.
+# Every job waits for less than this share of its CPU time.
 _LEAST_SHARE = Decimal("0.05")
 
 
 def wait_factor(wait_seconds: Number | None, cpu_seconds: Number | None) -> Decimal:
-    """How many times its CPU a job would have used, had it not waited for one; 1 where it hardly did, or not known."""
+    """How many times more CPU a job would have used without waiting; 1 if it hardly waited, or if that is unknown."""
     if wait_seconds is None or not cpu_seconds:
         return Decimal(1)
     share = exact(wait_seconds) / exact(cpu_seconds)

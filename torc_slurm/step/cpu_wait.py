@@ -1,11 +1,11 @@
-"""For how long a step's threads were ready to run and had no CPU: what tells a busy node from an idle job.
+"""How long a step's threads were ready to run but had no CPU, which distinguishes a busy node from an idle job.
 
-Three sources, read when the high-water marks are read and never at a plain sample; the one that says most decides:
+Three sources are read together with the high-water marks, never at a plain sample; the largest figure counts:
 
 - ``psi``: ``cpu.pressure`` of the step's cgroup, the time during which at least one of its threads waited;
 - ``throttled``: ``cpu.stat`` of the cgroup and those above it, the time for which a quota stopped it;
-- ``schedstat``: the run delay of its threads. What threads and processes waited after they were last seen is missing: a
-  lower bound. A task's first process is seen once more when it has ended, before its wrapper waits for it.
+- ``schedstat``: the run delay of its threads. It lacks what threads and processes waited after their last reading: a
+  lower bound. A task's first process is read once more when it has exited, before its wrapper reaps it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 class CpuWait:
-    """What is known of the waiting of one step on one node, so far."""
+    """The waiting times of one step on one node, so far."""
 
     def __init__(self, own_cgroup: StepCgroup | None) -> None:
         self._cgroup = own_cgroup
         self._cgroup_before = own_cgroup.cpu_wait_seconds() if own_cgroup else {}
         self._living: dict[tuple[int, int], tuple[int, float]] = {}  # pid and start: CPU clock then, seconds
-        self._first: dict[int, float] = {}  # by pid, of tasks' first processes that have ended
+        self._first: dict[int, float] = {}  # by pid, of tasks' first processes that have exited
         self._gone_seconds = 0.0
         self._is_known = False
 
     def look(self, processes: list[ProcessReading]) -> None:
-        """Read those that ran since the last look: waiting counts when it is over. What is gone keeps what was seen."""
+        """Read the processes that ran since the last call (a wait counts once it is over); ended ones keep theirs."""
         before, self._living = self._living, {}
         for process in processes:
             key = (process.pid, process.start_ticks)
@@ -44,11 +44,11 @@ class CpuWait:
             self._keep(pid, seconds)
 
     def task_began(self, pid: int) -> None:
-        """A task's first process, of which its wrapper tells once more."""
+        """Register a task's first process; its wrapper reports once more about it."""
         self._first[pid] = 0.0
 
     def task_ended(self, pid: int, seconds: float) -> None:
-        """That process has ended: its first thread waited for so long; below 0: not known."""
+        """That process has exited; its first thread waited this long (below 0: unknown)."""
         self._is_known |= seconds >= 0
         for key in [key for key in self._living if key[0] == pid]:
             self._keep(pid, self._living.pop(key)[1])
@@ -61,7 +61,7 @@ class CpuWait:
             self._gone_seconds += max(seconds, 0.0)
 
     def columns(self) -> dict[str, object]:
-        """Of ``step_usage``: seconds so far and their source; NULL where nothing tells."""
+        """The columns of ``step_usage``: seconds so far and their source; NULL without a source."""
         found = {}
         if self._is_known:
             living = sum(seconds for _, seconds in self._living.values())
