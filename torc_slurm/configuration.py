@@ -28,7 +28,7 @@ def section(name: str) -> Mapping[str, Any]:
     for path in _paths():
         table = _read(path).get(name, {})
         if not isinstance(table, dict):
-            raise InputError(f"{path}: {name} is no table; write [{name}] and its values below it")
+            raise InputError(f"{path}: {name} is not a table; write [{name}] and its values below it")
         merged |= table
     return merged
 

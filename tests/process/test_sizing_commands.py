@@ -306,7 +306,7 @@ def test_a_job_that_waited_for_cpus_keeps_them(tmp_path: Path) -> None:
     made = place.correct("--explain", "--dry-run")
     (told,) = [each for each in made["explanations"] if (each["name"], each["resource_type"]) == ("large", "CPU")]
     assert (told["direction"], told["original"], told["new"]) == ("kept", 4, 4)
-    assert "job 1 pre waited 15m 0s for a CPU beside 6m 40s of CPU time" in told["reason"]
+    assert "job 1 pre waited 15m 0s for a CPU and used 6m 40s of CPU time" in told["reason"]
     found = place.answer("results", "list")["items"][0]
     assert [found[name] for name in ("cpu_wait_seconds", "cpu_wait_source", "all_nodes_cpu_wait_seconds")] == [
         900.0,
@@ -478,7 +478,7 @@ def test_tables_say_what_was_done(place: Place) -> None:
     assert "Nothing was changed" in text
     done = place.torc("correct")
     assert "torc submit 1" in done.stdout
-    assert "short would ask for PT12M, but scheduler main has a walltime of 10m 0s" in done.stderr
+    assert "short would request PT12M, but scheduler main has a walltime of 10m 0s" in done.stderr
     assert "Nothing to correct" in place.torc("correct").stdout
     text = place.torc("recover", "--dry-run").stdout
     assert re.search(r"2 +train +memory +yes", text)

@@ -149,7 +149,7 @@ def test_a_directory_that_may_not_be_written(namespace: Namespace) -> None:
 
 
 NPROC_CASES = {
-    "the job alone": (1, "no process could be started beside the job", False),
+    "the job alone": (1, "no other process could be started", False),
     "no monitor": (2, "the monitor could not be started", True),
     "no writer": (3, "", True),
 }

@@ -184,5 +184,5 @@ def test_a_job_that_waited_for_cpus_keeps_them() -> None:
     assert set(of(busy)) == {"memory", "time"}
     assert waiting(USED) is None
     assert waiting(busy) == (
-        "It waited 1h 8m 20s for a CPU beside 28m 20s of CPU time: it may use more where CPUs are free."
+        "It waited 1h 8m 20s for a CPU and used 28m 20s of CPU time: it may use more if CPUs are free."
     )

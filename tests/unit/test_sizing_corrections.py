@@ -445,7 +445,7 @@ def test_a_job_that_waited_for_cpus_keeps_them(waited: float | None, new: int) -
     made = decision(correct(facts(job(1, used)), Options()), CPU)
     assert (made.direction, made.new if made.direction == DOWN else 4) == (DOWN if new == 2 else KEPT, new)
     if made.direction == KEPT:
-        assert "job 1 job_1 waited 2m 30s for a CPU beside 1m 40s of CPU time" in made.reason
+        assert "job 1 job_1 waited 2m 30s for a CPU and used 1m 40s of CPU time" in made.reason
 
 
 def test_a_job_that_waited_may_still_be_given_more() -> None:

@@ -99,7 +99,7 @@ def test_json() -> None:
 
 
 def test_a_file_that_was_edited_since_is_not_overwritten() -> None:
-    with pytest.raises(InputError, match="memory 8g in 'train', where the workflow asked for 4g"):
+    with pytest.raises(InputError, match="memory 8g in 'train', but the workflow requested 4g"):
         edit_requirements(YAML, "x.yaml", [change("memory", "13g", "4g")])
     with pytest.raises(InputError, match="no resource requirement 'gone'"):
         edit_requirements(YAML, "x.yaml", [change("memory", "13g", "4g", name="gone")])

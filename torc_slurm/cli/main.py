@@ -149,7 +149,7 @@ def _report(error: BaseException) -> int:
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         say(f"{error.filename!s}: {error.strerror}; see whether you may read and write there, or give another place")
         return 1
-    say(f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where, please report it")
+    say(f"unexpected {type(error).__name__}: {error}; {DEBUG_VARIABLE}=1 shows where; please report it")
     return 1
 
 

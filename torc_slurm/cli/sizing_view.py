@@ -163,7 +163,7 @@ def _summary(corrections: Corrections, *, dry_run: bool) -> str:
     what = "requirement" if count == 1 else "requirements"
     if dry_run:
         return f"{count} {what} would change: {analyzed}. Nothing was changed (--dry-run)."
-    return f"{count} {what} changed: {analyzed}. The next run asks for this: torc submit {corrections.workflow_id}"
+    return f"{count} {what} changed: {analyzed}. The next run requests this: torc submit {corrections.workflow_id}"
 
 
 def _edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:

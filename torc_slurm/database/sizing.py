@@ -140,7 +140,7 @@ def _update(connection: sqlite3.Connection, decision: Decision) -> None:
     done = connection.execute(_UPDATES[decision.resource], (decision.new, number, decision.original))
     if done.rowcount != 1:
         raise DatabaseError(
-            f"{decision.requirement.name} no longer asks for {decision.original} ({decision.resource.value}): another "
+            f"{decision.requirement.name} no longer requests {decision.original} ({decision.resource.value}): another "
             "command changed it; nothing was saved; correct again"
         )
 

@@ -103,8 +103,8 @@ def _allocation(environ: Mapping[str, str]) -> Allocation:
         return read_allocation(environ)
     except CommandError as error:
         raise TorcError(
-            f"what allocation {environ['SLURM_JOB_ID']} has is not known: {error}; "
-            "where it has ended, unset SLURM_JOB_ID to run the jobs as plain processes"
+            f"allocation {environ['SLURM_JOB_ID']} cannot be read: {error}; "
+            "if it has ended, unset SLURM_JOB_ID to run the jobs as plain processes"
         ) from error
 
 

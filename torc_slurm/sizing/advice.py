@@ -206,7 +206,7 @@ def waiting(job: JobUse) -> str | None:
     if job.wait_factor == 1:
         return None
     words = wait_words(job.cpu_wait_seconds, job.cpu_seconds)
-    return f"It {words}: it may use more where CPUs are free."
+    return f"It {words}: it may use more if CPUs are free."
 
 
 def _cores_needed(job: JobUse, factor: Decimal = Decimal(1)) -> int | None:

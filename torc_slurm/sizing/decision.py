@@ -187,7 +187,7 @@ class _Case:
         waited = list(self._waited(amount)) if self.resource is Resource.cpu else []
         if waited:
             return self.kept(
-                f"the known figures would allow less, but {_some(waited)}: it may use more where CPUs are free"
+                f"the known figures would allow less, but {_some(waited)}: it may use more if CPUs are free"
             )
         if not self.options.downsize:
             return self.kept(

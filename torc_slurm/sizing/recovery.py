@@ -138,7 +138,7 @@ class _Outlook:
             return True, "its allocation ended before its own limit"
         decision = self._decision(job, resource)
         if decision is None:
-            return False, f"it asks for no {resource.name} : give it resource_requirements"
+            return False, f"it requests no {resource.name}: give it resource_requirements"
         if decision.direction == UP:
             return True, f"{decision.original} -> {decision.new}"
         before, now = asked(last.request, resource), asked(decision.requirement.request, resource)

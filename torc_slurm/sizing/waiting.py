@@ -19,7 +19,6 @@ def wait_factor(wait_seconds: Number | None, cpu_seconds: Number | None) -> Deci
 
 
 def wait_words(wait_seconds: Number | None, cpu_seconds: Number | None) -> str:
-    """``waited 1m 11s for a CPU beside 29s of CPU time``."""
-    return (
-        f"waited {format_run_time(wait_seconds or 0)} for a CPU beside {format_run_time(cpu_seconds or 0)} of CPU time"
-    )
+    """``waited 1m 11s for a CPU and used 29s of CPU time``."""
+    waited, used = format_run_time(wait_seconds or 0), format_run_time(cpu_seconds or 0)
+    return f"waited {waited} for a CPU and used {used} of CPU time"

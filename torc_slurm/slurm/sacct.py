@@ -151,7 +151,7 @@ def _column_names(head: bytes, *, has_end: bool) -> tuple[list[str], bytes]:
     *columns, last = head.split(delimiter)
     names = [name.decode("utf-8", "backslashreplace") for name in columns]
     if last or set(COLUMNS) - set(names) or set(names) - _ALL_COLUMNS or len(set(names)) != len(names):
-        raise ParseError(f"sacct's columns are not those that were asked for: {' '.join(names)[:400]!r}")
+        raise ParseError(f"sacct printed other columns than requested: {' '.join(names)[:400]!r}")
     return names, delimiter
 
 

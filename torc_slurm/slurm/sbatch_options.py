@@ -200,7 +200,7 @@ def output_pattern(directory: str, name: str) -> str:
     """
     if "\\" in directory:
         raise InputError(
-            f"sbatch cannot write into {directory}: a backslash in --output has a meaning of its own; "
+            f"sbatch cannot write into {directory}: a backslash in --output has a special meaning; "
             "give another --output-dir"
         )
     return f"{directory.replace('%', '%%')}/{name}"

@@ -131,7 +131,7 @@ def _active_jobs_of(cluster: str | None, wanted: Sequence[int]) -> dict[int, str
     lines = without_headings(text)
     answered = {int(match[1]) for line in lines if (match := _JOB_STATE.fullmatch(line.strip()))}
     if len(answered) < len(lines) and set(wanted) - answered:
-        raise ParseError(f"squeue printed {text[:200]!r}, which does not say how {chosen} stand")
+        raise ParseError(f"squeue printed {text[:200]!r}, without the state of {chosen}")
     return parse_active_jobs(text)
 
 

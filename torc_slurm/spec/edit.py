@@ -87,7 +87,7 @@ def _wanted(workflow: Workflow, changes: Sequence[Change], source: str) -> dict[
             continue
         if found not in change.known:
             raise InputError(
-                f"{source} asks for {change.key} {found} in {change.requirement!r}, where the workflow asked for "
+                f"{source} has {change.key} {found} in {change.requirement!r}, but the workflow requested "
                 f"{', '.join(map(str, change.known))}; it was edited since: change it by hand to {change.new}"
             )
         wanted.setdefault(change.requirement, {})[change.key] = change.new

@@ -48,7 +48,7 @@ UNUSED: dict[str, dict[str, str]] = {
 }
 REFUSED: dict[str, dict[str, str]] = {
     "": {
-        "dynamic_jobs": "jobs cannot be added while a workflow runs, as there is no server; write the iterations as "
+        "dynamic_jobs": "jobs cannot be added during a run, because there is no server; write the iterations as "
         "jobs with parameters, or let one job call torc run with a further file",
         "slurm_config": "write execution_config instead (use_srun: true is what always happens in an allocation)",
         "use_srun": "leave it out: jobs are always srun steps inside an allocation",
@@ -58,7 +58,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "local_schedulers": "leave it out: torc run starts jobs on this machine by itself",
     },
     "jobs": {
-        "label": "there are no runners with labels; give the job a scheduler of its own with a constraint or partition",
+        "label": "there are no runners with labels; give the job its own scheduler with a constraint or partition",
         "schedule_compute_nodes": "write an action: {trigger_type: on_jobs_complete, action_type: schedule_nodes, ...}",
     },
     "slurm_schedulers": {

@@ -106,7 +106,7 @@ def _is_json5(text: str) -> bool:
 def _no_constant(text: str) -> Callable[[str], Value]:
     def refuse(name: str) -> Value:
         line = text[: max(0, text.find(name))].count("\n") + 1
-        raise DocumentError(line, f"not JSON: {name} is no number of JSON")
+        raise DocumentError(line, f"{name} is not a JSON number")
 
     return refuse
 

@@ -99,7 +99,7 @@ class MonitorModel(_Model):
     @model_validator(mode="after")
     def _said_once(self) -> MonitorModel:
         if self.jobs is not None and self.model_fields_set & {"enabled", "granularity"}:
-            raise ValueError("enabled and granularity stand either in resource_monitor or in its jobs, not in both")
+            raise ValueError("enabled and granularity must be either in resource_monitor or in its jobs, not in both")
         return self
 
 

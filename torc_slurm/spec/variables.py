@@ -89,7 +89,7 @@ def _fill(text: str, variables: dict[str, str], parameters: set[str], path: tupl
             return variables[name]
         near = None if name in parameters else nearest_of(name, list(variables))
         if near is not None:
-            raise VariableError(path, f"{match[0]} is no variable or parameter; did you mean {{{near}}}?")
+            raise VariableError(path, f"{match[0]} is not a variable or parameter; did you mean {{{near}}}?")
         return match[0]
 
     filled = _BRACES.sub(replaced, text)

@@ -59,7 +59,7 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     try:
         pid = os.fork()
     except OSError as error:
-        say(f"no process could be started beside the job ({error.strerror}); this task is not measured")
+        say(f"no other process could be started ({error.strerror}); this task is not measured")
         pid = 0
         kernel.adopt_orphans(False)
     if pid == 0:

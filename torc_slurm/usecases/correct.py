@@ -66,7 +66,7 @@ def over_walltime(found: SizingFacts, corrections: Corrections) -> list[str]:
     scheduler = scheduler_of(found)
     limit = limit_seconds(scheduler.walltime)
     return [
-        f"{each.requirement.name} would ask for {each.new}, but scheduler {scheduler.name} has a walltime of "
+        f"{each.requirement.name} would request {each.new}, but scheduler {scheduler.name} has a walltime of "
         f"{format_run_time(limit)}: raise it, or submit with -t"
         for each in corrections.decisions
         if each.resource is Resource.runtime and each.direction != KEPT and limit is not None

@@ -21,7 +21,7 @@ _COMPILE_SECONDS = 300
 _GET_COMPILER = "install a C compiler (apt install gcc libc6-dev, dnf install gcc), or name one with CC=..."
 _GET_HEADERS = (
     "install Slurm's headers (apt install libslurm-dev, dnf install slurm-devel), or name their directory with "
-    "--slurm-include DIR; DIR/slurm/spank.h must be that of the Slurm that is to load the plugin"
+    "--slurm-include DIR; DIR/slurm/spank.h must be that of the Slurm that will load the plugin"
 )
 
 
@@ -47,7 +47,7 @@ def source_directory() -> str:
         directory = os.path.join(above, _DIRECTORY)
         if os.path.isfile(os.path.join(directory, "spank_torc.c")):
             return directory
-    raise TorcError(f"this installation has no {_DIRECTORY}/spank_torc.c in or beside {package}; install it again")
+    raise TorcError(f"this installation has no {_DIRECTORY}/spank_torc.c in or next to {package}; install it again")
 
 
 def build_plugin(prefix: str, torc_step: str | None, slurm_include: str | None) -> BuiltPlugin:

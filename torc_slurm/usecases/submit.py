@@ -192,8 +192,8 @@ def _collector_by_hand(prepared: Prepared) -> tuple[str, ...]:
 
 def _not_known(plan: Plan, error: CommandTimeout) -> str:
     return (
-        f"{error}; whether run {plan.run_id} of workflow {plan.workflow_id} was submitted is not known: look with "
-        f"squeue --me, and if it was not, torc cancel {plan.workflow_id} gives it up"
+        f"{error}; unknown whether run {plan.run_id} of workflow {plan.workflow_id} was submitted: check with "
+        f"squeue --me; if it was not, run torc cancel {plan.workflow_id}"
     )
 
 

@@ -21,7 +21,7 @@ def templates_directory() -> str:
         directory = os.path.join(above, _DIRECTORY)
         if os.path.isdir(directory):
             return directory
-    raise TorcError(f"this installation has no {_DIRECTORY} in or beside {package}; install torc-slurm again")
+    raise TorcError(f"this installation has no {_DIRECTORY} in or next to {package}; install torc-slurm again")
 
 
 def names() -> list[str]:
