@@ -98,7 +98,7 @@ def test_a_workflow_goes_on_after_a_node_lost_power(machines: Machines) -> None:
         assert {job["status"] for job in statuses} == {"completed"}
         assert sorted(ends.values()) == ["completed"] * 5 + ["node_fail"] * 2
         said = machines.shell(f"cat {machines.directory}/torc_output/slurm_output_wf1_*.o", user=machines.user)
-        assert "attempt 1: srun: error: Node failure on c2; it is tried again (1 of 1)" in said
+        assert "attempt 1: srun: error: Node failure on c2; torc retries it (1 of 1)" in said
         assert said.count("node c2 is lost: no more jobs are started there") == 1
 
 

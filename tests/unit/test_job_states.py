@@ -62,7 +62,7 @@ def decided(status: str, source: str | None = "exit records") -> Row:
         ("running", "running", "running"),
     ],
 )
-def test_whose_word_counts(status: str, state: str, result: str) -> None:
+def test_which_record_counts(status: str, state: str, result: str) -> None:
     merged = with_journal(decided(status), journal(state))
     assert merged["status"] == result
     assert ("the runner says" in str(merged["status_evidence"])) == (status != result)

@@ -57,7 +57,7 @@ def test_ends_of_steps(end: Ended, found: Evidence, state: str, code: int | None
     assert outcome.reason or state == "completed"
 
 
-def test_what_was_told_to_end_did_not_complete_unless_it_had_ended_before() -> None:
+def test_a_job_asked_to_end_completes_only_if_it_ended_before() -> None:
     assert outcome_of(ended(0, seconds=12), Evidence((0,), last_end=51.0), TOLD) == Outcome(
         "cancelled", 0, "ended by torc"
     )

@@ -25,13 +25,13 @@ from torc_slurm.cli.workflow_options import WorkflowIdArgument
 
 VIOLATIONS_EXIT_STATUS = 3
 
-app = command_group("Compare what jobs used with what they asked for.")
+app = command_group("Compare what jobs used with what they requested.")
 
 _CHECK_EXAMPLE = """\b
 Examples:
   {command} 3
   {command} --since 1w                                     your own Slurm jobs of a week
-  {command} 3 --all -f json                                those within their limits too
+  {command} 3 --all -f json                                also jobs within their limits
   {command} --fail-on-violation --min-over-utilization 5   for scripts
 """
 _SAVINGS_EXAMPLE = """\b
@@ -54,10 +54,10 @@ def check_resource_utilization(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
     run_id: RunIdOption = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Show those within their limits too.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Also show jobs within their limits.")] = False,
     include_failed: Annotated[
         bool,
-        typer.Option("--include-failed", help="Count jobs too that failed by themselves; killed ones always count."),
+        typer.Option("--include-failed", help="Also check jobs that failed by themselves; killed ones always count."),
     ] = False,
     min_over_utilization: Annotated[
         float | None,
@@ -79,7 +79,7 @@ def check_resource_utilization(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show which jobs used more than they asked for, or were killed for it.
+    """Show which jobs used more than they requested, or were killed for it.
 
     Compares each job's latest attempt with its request. Ignores jobs without resource_requirements.
     """
