@@ -115,13 +115,13 @@ def _run_path(output_dir: str, workflow_id: int, run_id: int, ending: str, stage
 
 
 def is_stage_file(path: str) -> bool:
-    """Whether a path is named as the plan of one stage."""
+    """Whether a path has the name of a stage's plan."""
     stem, _, stage = os.path.basename(path).removesuffix(".json").rpartition("_s")
     return path.endswith(".json") and bool(stem) and _number(stage) is not None
 
 
 def run_of_stage_script(path: str) -> int | None:
-    """The run that a script runs a stage of; None: it is not named as the script of a stage."""
+    """The run of which this script runs a stage; None: another name."""
     found = parse_run_file_name(os.path.basename(path))
     return None if found is None or not found[2].endswith(".sbatch") else found[1]
 
@@ -177,22 +177,22 @@ def stdio_stem(output_dir: str, attempt: str) -> str:
 
 
 def recovery_log_name(attempt: str) -> str:
-    """In `STDIO_DIR`: what a recovery script wrote; ``attempt`` is an `attempt_name`."""
+    """In `STDIO_DIR`: the output of a recovery script; ``attempt`` is an `attempt_name`."""
     return f"recovery_{attempt}.log"
 
 
 def action_log_name(workflow_id: int, run_id: int, number: int) -> str:
-    """In `STDIO_DIR`: what the commands of an action wrote."""
+    """In `STDIO_DIR`: the output of an action's commands."""
     return f"action_wf{workflow_id}_r{run_id}_{number}.log"
 
 
 def user_data_path(output_dir: str, workflow_id: int, user_data_id: int) -> str:
-    """What a job passes on: ``<output_dir>/user_data/wf<W>_d<ID>.json``."""
+    """A value that jobs share: ``<output_dir>/user_data/wf<W>_d<ID>.json``."""
     return os.path.join(output_dir, _USER_DATA_DIR, f"wf{workflow_id}_d{user_data_id}.json")
 
 
 def user_data_files(output_dir: str, workflow_id: int) -> list[str]:
-    """The paths of what a workflow's jobs have passed on.
+    """The paths of the values that a workflow's jobs have written.
 
     Raises:
         OSError: the directory cannot be read.

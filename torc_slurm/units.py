@@ -304,5 +304,5 @@ def format_run_time(seconds: Number) -> str:
 
 
 def largest(values: Iterable[_Amount | None]) -> _Amount | None:
-    """The largest value that is known; None where none is."""
+    """The largest known value; None if there is none."""
     return max((value for value in values if value is not None), default=None)

@@ -1,4 +1,4 @@
-"""Where a lab is kept (a cluster too, in `virtual_cluster`): its directory and its state file."""
+"""The place of a lab (or of a cluster, in `virtual_cluster`): its directory and its state file."""
 
 from __future__ import annotations
 

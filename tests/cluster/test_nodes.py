@@ -89,7 +89,7 @@ def test_a_workflow_goes_on_after_a_node_lost_power(machines: Machines) -> None:
     with without_power(machines, "c2"):
         lost = "SELECT job_name FROM job_states WHERE state = 'node_fail'"
         machines.wait_for(lambda: len(machines.rows(lost)) == 2, "Slurm to give the node up", seconds=180)
-        # there, as c1 remembers for minutes that the file is missing
+        # there, because c1 caches for minutes that the file is missing
         machines.shell("touch go", user=machines.user, machine="c1")
         machines.wait_ended(answer["slurm_job_id"], accounted=False)
         results = json.loads(machines.run_as_user(["torc", "-f", "json", "results", "list", "1"]).stdout)["items"]
@@ -104,7 +104,7 @@ def test_a_workflow_goes_on_after_a_node_lost_power(machines: Machines) -> None:
 
 @contextlib.contextmanager
 def without_power(machines: Machines, node: str) -> Iterator[None]:
-    """The node loses power; at the end it boots again and takes jobs."""
+    """The node loses power; at the end it boots again and accepts jobs."""
     machines.fault(f"node-crash:{node}")
     try:
         yield

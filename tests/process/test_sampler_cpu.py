@@ -153,7 +153,7 @@ def test_processes_that_share_a_cpu_wait_for_it(reader: str, tmp_path: Path) -> 
 
 
 def test_a_program_beside_another_waits_until_its_end(reader: str, tmp_path: Path) -> None:
-    """It never sleeps: what it did not run it waited, also after it was last looked at."""
+    """It never sleeps: it waited whenever it did not run, also after its last reading."""
     with subprocess.Popen(on_one_cpu(*program("burn", 1e6))) as other:
         try:
             figures = measured_only(tmp_path, on_one_cpu(*program("burn", 1.0)), reader)

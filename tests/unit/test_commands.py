@@ -78,7 +78,7 @@ LONG_FORMS = re.compile(
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """The texts of a module that a user may read: no docstrings, no words that a command's own help begins with."""
+    """The texts of a module that a user may read, without docstrings and the first words of a command's own help."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     left_out: set[ast.AST] = set()
     for node in ast.walk(tree):

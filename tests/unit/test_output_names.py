@@ -1,4 +1,4 @@
-"""The names under an output directory: what is made is taken apart as it was made."""
+"""The names under an output directory: each name is parsed into the parts it was made from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NULL is told from 0 where rows are read."""
+"""Reading rows distinguishes NULL from 0."""
 
 from __future__ import annotations
 

@@ -440,7 +440,7 @@ def test_every_decision_has_a_reason() -> None:
     ids=["not known", "none", "as everywhere", "too little to matter", "busy node"],
 )
 def test_a_job_that_waited_for_cpus_keeps_them(waited: float | None, new: int) -> None:
-    """0.29 of a core each for four threads say nothing of what the job does where CPUs are free."""
+    """0.29 of a core for each of four threads does not show what the job does with free CPUs."""
     used = attempt(peak_cpu_percent=116.0, avg_cpu_percent=116.0, cpu_seconds=100.0, cpu_wait_seconds=waited)
     made = decision(correct(facts(job(1, used)), Options()), CPU)
     assert (made.direction, made.new if made.direction == DOWN else 4) == (DOWN if new == 2 else KEPT, new)

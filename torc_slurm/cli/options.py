@@ -60,7 +60,7 @@ def remember(context: typer.Context, given_format: str | None, output_dir: str |
 
 
 def command_group(help_text: str) -> typer.Typer:
-    """Commands under one name, before which the common options may stand too."""
+    """A group of commands; the common options may also stand before its name."""
     app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=help_text)
 
     @app.callback()

@@ -81,7 +81,7 @@ _CHANGE_COLUMNS = (
 
 
 def utilization_answer(report: Utilization, trends: Trends | None = None) -> Answer:
-    """The violations, or all uses in the report; with ``trends`` what follows a number."""
+    """The violations, or all uses in the report; with ``trends`` also the trends."""
     return Answer(
         keys=VIOLATION_KEYS,
         document=utilization_document(report, trends),

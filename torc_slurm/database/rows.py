@@ -1,4 +1,4 @@
-"""Rows as they are read and written: by the names of their columns, with NULL told from 0."""
+"""Reads and writes rows by the names of their columns, and distinguishes NULL from 0."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def number(row: Row, column: str) -> float:
 
 
 def number_or_none(value: object) -> float | None:
-    """The number that a column holds; None for NULL."""
+    """The number in a column; None for NULL."""
     return float(value) if isinstance(value, (int, float)) else None
 
 
 def whole_or_none(value: object) -> int | None:
-    """As `number_or_none`, a whole number."""
+    """Like `number_or_none`, but a whole number."""
     return int(value) if isinstance(value, (int, float)) else None
 
 

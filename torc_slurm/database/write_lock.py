@@ -82,7 +82,7 @@ def write_lock(
     _acquire(lock, owner, timeout_seconds, on_wait)
     try:
         guard = lock + _GUARD_SUFFIX
-        if _guard_is_stale(guard):  # its process was killed when it had removed the lock and not yet the guard
+        if _guard_is_stale(guard):  # its process was killed between removing the lock and the guard
             with contextlib.suppress(OSError), _turn_at(guard):
                 pass
         yield

@@ -321,5 +321,5 @@ def _order_of(cells: Sequence[Any]) -> tuple[bool, str, int]:
 
 
 def _cell(name: str, value: Value) -> list[object]:
-    """What it is sorted by, and what is shown."""
+    """The sort key and the shown text."""
     return [value, format_figure(name, value)]

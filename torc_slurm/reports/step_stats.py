@@ -133,7 +133,7 @@ def streamed_items(
 
 
 def _complete(item: Item) -> None:
-    """Name the batch step, whose number is Slurm's for that, and say why Slurm has nothing."""
+    """Show ``batch`` instead of Slurm's number of the batch step, and say why Slurm has no figures."""
     if isinstance(item["job_id"], int):
         item["job_id"] = named_step(item["job_id"])
     if item["slurm_job_id"] is None:

@@ -38,7 +38,7 @@ class Launcher(Protocol):
         """The nodes that jobs may use."""
 
     def lose(self, node: str) -> None:
-        """One of the nodes is lost; `nodes` has it no longer."""
+        """Remove a lost node from `nodes`."""
 
     def refusal(self, job: JobPlan) -> str | None:
         """Why the job can never run here; None if it can."""

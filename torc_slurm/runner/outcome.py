@@ -19,7 +19,7 @@ from torc_slurm.runner.attempts import (
 
 _OUT_OF_MEMORY = re.compile(r"Out Of Memory|oom-kill", re.IGNORECASE)
 _NODE_FAILURE = re.compile(r"Node failure(?: on ([^\s,]+))?|NODE FAIL", re.IGNORECASE)
-# of a step that was requested on a node that Slurm knows to be lost
+# of a step that was requested on a node that Slurm considers lost
 _NODE_IS_LOST = re.compile("Required node not available")
 _STEP_KILLED = re.compile("Force Terminated|Job step aborted")
 _SCANCELS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
@@ -50,7 +50,7 @@ def says_out_of_memory(ended: Ended) -> bool:
 
 
 def lost_nodes(ended: Ended, nodes: tuple[str, ...]) -> set[str]:
-    """Which of the attempt's nodes srun says are lost; the only node of the attempt if srun names none."""
+    """The attempt's nodes that srun reports as lost; its only node if srun names none."""
     found = list(_NODE_FAILURE.finditer(ended.stderr))
     named = {match[1] for match in found if match[1] is not None} & set(nodes)
     is_lost = found or (not ended.ran and _NODE_IS_LOST.search(ended.stderr))

@@ -145,10 +145,10 @@ class Placement:
         return min(heads, default=None)
 
     def withdraw(self, name: str) -> list[int]:
-        """The node is lost: no job starts there any more.
+        """Remove a lost node: no more jobs start there.
 
         Returns:
-            The waiting jobs that can now never fit; they do not wait any longer.
+            The waiting jobs that can no longer fit; they stop waiting.
         """
         if self._nodes.pop(name, None) is None:
             return []

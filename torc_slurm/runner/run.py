@@ -223,7 +223,7 @@ class Run:
         self.fill()
 
     def _lose(self, node: str) -> None:
-        """Slurm has given the node up: what is left runs on the others."""
+        """Handle a node that Slurm considers lost: the other jobs run on the other nodes."""
         if node not in {each.name for each in self._launcher.nodes}:
             return
         self._observer.note(f"node {node} is lost: no more jobs are started there")

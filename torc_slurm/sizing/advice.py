@@ -196,13 +196,13 @@ def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
 
 
 def _is_held_back(job: JobUse, suggested: int) -> bool:
-    """Whether it waited for CPUs, and may use more than is suggested where they are free."""
+    """Whether it waited for CPUs, so that it may use more than suggested if CPUs are free."""
     need = _cores_needed(job, job.wait_factor)
     return job.wait_factor > 1 and need is not None and need > suggested
 
 
 def waiting(job: JobUse) -> str | None:
-    """That it waited for CPUs, and what that means; None: it hardly waited."""
+    """A sentence on how long it waited for CPUs; None: it hardly waited."""
     if job.wait_factor == 1:
         return None
     words = wait_words(job.cpu_wait_seconds, job.cpu_seconds)

@@ -209,7 +209,7 @@ class _Case:
                 yield f"{_name(job)} has no complete figures"
 
     def _waited(self, amount: int) -> Iterator[str]:
-        """The jobs that would have needed more than this amount of CPUs, had they not waited for them."""
+        """The jobs that would have needed more CPUs than this without waiting."""
         for each in self.evidence:
             times = each.attempt.cpu_wait_seconds, each.attempt.cpu_seconds
             factor = wait_factor(*times)

@@ -22,7 +22,7 @@ SAVING_AMOUNTS = ("asked", "used", "wasted", "lost", "asked_after", "reserved", 
 
 
 def utilization_document(report: Utilization, trends: Trends | None = None) -> Document:
-    """The answer of ``check-resource-utilization``; with ``trends`` also what follows a number."""
+    """The answer of ``check-resource-utilization``; with ``trends`` also the trends."""
     document: Document = {
         "workflow_id": report.workflow_id,
         "run_id": report.run_id,
@@ -46,7 +46,7 @@ def violation(use: Use) -> Document:
 def corrections_document(
     corrections: Corrections, *, dry_run: bool, explain: bool = False, trends: Trends = NO_TRENDS
 ) -> Document:
-    """The answer of ``correct-resources``. ``explain`` adds the reason of every decision, and what follows a number."""
+    """The answer of ``correct-resources``. ``explain`` adds the reason of every decision, and the trends."""
     options, affected = corrections.options, corrections.jobs_affected
     document: Document = {
         "status": "success",

@@ -100,7 +100,7 @@ class JobUse:
 
     @property
     def age_order(self) -> tuple[float, int]:
-        """Sorts jobs from the oldest to the latest; those whose submission is not known come first."""
+        """Sorts jobs from oldest to latest; those with an unknown submit time come first."""
         return -math.inf if self.submit_time is None else self.submit_time, self.slurm_job_id
 
     @property
@@ -121,7 +121,7 @@ class JobUse:
 
     @property
     def wait_factor(self) -> Decimal:
-        """How many times its CPU it would have used, had it not waited for one."""
+        """How many times more CPU it would have used without waiting."""
         return wait_factor(self.cpu_wait_seconds, self.cpu_seconds)
 
     @property

@@ -42,7 +42,7 @@ def level_of(kind: str, percent: float) -> Level:
 
 
 def level_of_state(state: str | None) -> Level:
-    """The level of an end, in torc's words or Slurm's: bad where the job may have to change."""
+    """The level of a status of torc's or a state of Slurm's: bad if the job may have to change."""
     status = STATUSES.get((state or "").partition(" ")[0])
     return "bad" if status in RETRIABLE else "good" if status == COMPLETED else ""
 

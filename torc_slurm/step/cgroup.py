@@ -57,7 +57,7 @@ class StepCgroup:
         return None if microseconds is None else microseconds * 1e-6
 
     def cpu_wait_seconds(self) -> dict[str, float]:
-        """For how long its threads had no CPU, by source: ``psi`` (some of them waited), ``throttled`` (by a quota)."""
+        """How long its threads had no CPU, by source: ``psi`` (some of them waited), ``throttled`` (by a quota)."""
         directory = self._cpu_dir
         if directory is None:
             return {}

@@ -108,9 +108,9 @@ def allowed_cpus_of_threads(pids: list[int]) -> set[int]:
 
 
 def run_delay_seconds(pid: int) -> float | None:
-    """For how long the living threads of a process were ready to run and waited for a CPU; None where it is not told.
+    """How long the living threads of a process were ready to run and waited for a CPU; None if unknown.
 
-    Of one that has ended and was not waited for yet its first thread still tells.
+    For a process that has exited and was not reaped yet: its first thread.
     """
     nanoseconds = -1
     try:
@@ -118,12 +118,12 @@ def run_delay_seconds(pid: int) -> float | None:
             with open(f"/proc/{pid}/task/{thread}/schedstat", "rb", buffering=0) as file:
                 nanoseconds = max(nanoseconds, 0) + int(file.read(64).split()[1])
     except (OSError, ValueError, IndexError):
-        pass  # a thread, or the process, has just ended; or this kernel does not tell
+        pass  # a thread or the process has just exited, or this kernel has no such figure
     return None if nanoseconds < 0 else nanoseconds * 1e-9
 
 
 def run_delay_at_end(pid: int) -> float | None:
-    """The same of a child that has ended and was not waited for yet; None while it runs."""
+    """The same for a child that has exited and was not reaped yet; None while it runs."""
     try:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except (OSError, AttributeError):

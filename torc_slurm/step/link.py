@@ -101,7 +101,7 @@ class Exit:
     major_faults: int
     orphans_cpu_seconds: float
     wrapper_cpu_seconds: float
-    run_delay_seconds: float  # for which its first thread waited for a CPU; -1 where that is not known
+    run_delay_seconds: float  # the time that its first thread waited for a CPU; -1: unknown
 
 
 def encode(message: Begin | Exit) -> bytes:

@@ -86,7 +86,7 @@ def _out_of_memory(wrapper: WrapperView, slurm: SlurmView) -> AttemptStatus | No
 
 
 def _ended_with_its_job(wrapper: WrapperView, slurm: SlurmView) -> AttemptStatus | None:
-    """The decided if Slurm ended the job while the step ran."""
+    """The status if Slurm ended the job while the step ran."""
     status = status_of_end(slurm.job_state)
     if status is None or slurm.job_end_time is None:
         return None
@@ -106,7 +106,7 @@ def _own_end_time(wrapper: WrapperView, slurm: SlurmView) -> float | None:
 
 
 def _ended_by_slurm(wrapper: WrapperView, slurm: SlurmView) -> AttemptStatus | None:
-    """The decided if Slurm ended only this step."""
+    """The status if Slurm ended only this step."""
     if slurm.state == "CANCELLED":
         if slurm.cancelled_by_uid is None:
             return None

@@ -125,7 +125,7 @@ def job_use(
 
 
 def _numbers(own: Sequence[OwnRecord], shown: str | None) -> dict[str, float]:
-    """Its place in an array, and the notes of its steps; one that they do not agree on says nothing of the job."""
+    """Its array index, and the notes of its steps that have only one value."""
     index = (shown or "").partition("_")[2]
     found: dict[str, float] = {ARRAY_INDEX: float(index)} if index.isdecimal() else {}
     noted: dict[str, set[float]] = defaultdict(set)

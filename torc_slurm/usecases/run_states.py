@@ -79,10 +79,10 @@ def refresh_workflow(
     workflow_id: int,
     ask_slurm: Callable[[Iterable[SlurmJob]], Mapping[SlurmJob, str]] = active_jobs,
 ) -> list[RunState]:
-    """Bring a workflow's runs up to date, then the status of each of its jobs; collect what the nodes wrote first.
+    """Bring a workflow's runs up to date, then the status of each of its jobs. Collects node files first.
 
-    A run that is found to have ended may have written its last jobs after that collect, so the files are read again:
-    otherwise its completed jobs would be run a second time. Must run inside a transaction.
+    A run that has ended may have written its last jobs after that collect. So the files are read again: otherwise its
+    completed jobs would run a second time. Must run inside a transaction.
     """
     connection = database.connection
     states = refresh_runs(connection, database.output_dir, workflow_id, ask_slurm)

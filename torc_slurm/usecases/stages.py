@@ -69,7 +69,7 @@ def _most(pools: Mapping[str, Pool], scheduler: str | None) -> int | None:
 
 
 def write_stage(plan: Plan, number: int, run_id: int) -> str:
-    """Write the file that says what the script of a stage runs; returns its path.
+    """Write the file that names what the script of a stage runs; returns its path.
 
     Raises:
         OSError: it cannot be written.
