@@ -16,7 +16,7 @@ from typing import Any
 
 from torc_slurm.errors import ParseError, TorcError
 from torc_slurm.output_names import parse_run_file_name, plan_path, run_file_names
-from torc_slurm.plan_settings import ORDINARY, action, job_settings, said
+from torc_slurm.spec.plan_settings import ORDINARY, action, job_settings, said
 from torc_slurm.spec.workflow import Action, JobSettings
 from torc_slurm.whole_files import create_exclusively, private_mode
 

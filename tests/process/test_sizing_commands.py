@@ -16,9 +16,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from node_files import BEGIN, batch, exit_record, write
 
-from torc_slurm.claims import Claim, claim_run
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_journal
+from torc_slurm.usecases.claims import Claim, claim_run
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 SCHEMAS = Path(__file__).parents[2] / "schemas"

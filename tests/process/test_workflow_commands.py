@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from node_files import BEGIN, batch, dump, exit_record, write
 
-from torc_slurm.claims import Claim, claim_by, claim_run, read_claim
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_journal
 from torc_slurm.liveness import process_here
 from torc_slurm.plan import read_plan
+from torc_slurm.usecases.claims import Claim, claim_by, claim_run, read_claim
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 SPEC = """\

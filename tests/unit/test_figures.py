@@ -10,7 +10,7 @@ import pytest
 from torc_slurm.database.main_schema import MAIN_SCHEMA
 from torc_slurm.database.migrations import Schema, migrate
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.figures import (
+from torc_slurm.records.figures import (
     FIGURES,
     HEADINGS,
     MONITOR_COLUMNS,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torc_slurm.database.merge import is_complete, merge_nodes
 from torc_slurm.database.node_records import EXIT_COLUMNS
 from torc_slurm.database.rows import Value
-from torc_slurm.figures import MONITOR_COLUMNS, USAGE_COLUMNS
+from torc_slurm.records.figures import MONITOR_COLUMNS, USAGE_COLUMNS
 
 figures = st.none() | st.integers(0, 2**50)
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from torc_slurm.claims import Claim, claim_run, read_claim
 from torc_slurm.errors import ParseError
 from torc_slurm.output_names import claim_path
 from torc_slurm.plan import (
@@ -25,6 +24,7 @@ from torc_slurm.plan import (
     plan_to_json,
     read_plan,
 )
+from torc_slurm.usecases.claims import Claim, claim_run, read_claim
 
 MONITOR = MonitorPlan(enabled=True, granularity="summary", sample_interval_seconds=10.0, flush_interval_seconds=60.0)
 

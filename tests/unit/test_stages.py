@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torc_slurm.errors import InputError
-from torc_slurm.stages import stages_of
+from torc_slurm.spec.stages import stages_of
 
 
 @st.composite

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torc_slurm.cli.answer import Answer
 from torc_slurm.cli.table import NOT_KNOWN, Column, Table
-from torc_slurm.figures import HEADINGS, format_figure
+from torc_slurm.records.figures import HEADINGS, format_figure
 from torc_slurm.reports.causes import Cause
 from torc_slurm.reports.compare import (
     COMPARISON_COLUMNS,

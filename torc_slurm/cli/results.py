@@ -85,7 +85,7 @@ def _answer(rows: Iterable[Row], total: int, *, monitor: bool) -> Answer:
 def _columns(*, monitor: bool) -> list[tuple[Column, Callable[[Row], str]]]:
     """The columns and how to show their cells: the attempt, how it ended, and the figures declared for this table."""
     from torc_slurm.cli.table import Column
-    from torc_slurm.figures import MonitorFigure, figures_in
+    from torc_slurm.records.figures import MonitorFigure, figures_in
 
     figures = [each for each in figures_in("results") if monitor or not isinstance(each, MonitorFigure)]
     return [
@@ -102,7 +102,7 @@ def _columns(*, monitor: bool) -> list[tuple[Column, Callable[[Row], str]]]:
 
 
 def _cell(name: str) -> Callable[[Row], str]:
-    from torc_slurm.figures import format_figure
+    from torc_slurm.records.figures import format_figure
     from torc_slurm.text import printable
 
     return lambda row: printable(format_figure(name, row[name]))

@@ -78,10 +78,10 @@ def _run_plan(path: str, most_jobs: int | None) -> int:
 
 
 def _run_workflow(source: str | None, output_dir: str, chosen_format: Format, most_jobs: int | None) -> int:
-    from torc_slurm.claims import claim_of_this_process
     from torc_slurm.cli.workflow_options import load, user_name, working_dir
     from torc_slurm.runner.execute import check_here
     from torc_slurm.runner.run import Share
+    from torc_slurm.usecases.claims import claim_of_this_process
     from torc_slurm.usecases.next_run import Source
     from torc_slurm.usecases.prepare_run import prepare_run
     from torc_slurm.usecases.takeover import check_free
@@ -109,8 +109,8 @@ def _run_workflow(source: str | None, output_dir: str, chosen_format: Format, mo
 
 def _carry_out(plan: Plan, share: Share, run_id: int | None = None) -> RunResult | None:
     """Take the plan's run, or the next one, and run it; None if every job is completed."""
-    from torc_slurm.claims import claim_of_this_process
     from torc_slurm.runner.execute import execute
+    from torc_slurm.usecases.claims import claim_of_this_process
     from torc_slurm.usecases.takeover import take_run
 
     environ = dict(os.environ)

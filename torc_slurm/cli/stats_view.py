@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torc_slurm.cli.answer import Answer
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table
-from torc_slurm.figures import HEADINGS, format_figure
 from torc_slurm.identity import named_step
+from torc_slurm.records.figures import HEADINGS, format_figure
 from torc_slurm.records.statuses import RUNNING
 from torc_slurm.reports.differences import Difference
 from torc_slurm.reports.step_names import (

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.figures import NOT_MEASURED
+from torc_slurm.records.figures import NOT_MEASURED
 from torc_slurm.sizing.thresholds import Level
 from torc_slurm.text import shortened
 

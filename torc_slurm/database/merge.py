@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torc_slurm.database.rows import Row, Value, number, number_or_none
-from torc_slurm.figures import GIGABYTES, LARGEST, SUMS, TOTALS, Figure
+from torc_slurm.records.figures import GIGABYTES, LARGEST, SUMS, TOTALS, Figure
 
 Number = int | float
 _BYTES_PER_GB = 10**9

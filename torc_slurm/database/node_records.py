@@ -19,8 +19,8 @@ from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.rows import Row, Value, number
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
-from torc_slurm.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
 from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
+from torc_slurm.records.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
 
 EXIT_COLUMNS = (
     "task",

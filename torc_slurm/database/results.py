@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torc_slurm.database.rows import Row
 from torc_slurm.database.selection import SORTS
 from torc_slurm.errors import InputError
-from torc_slurm.figures import MONITOR_COLUMNS, MONITOR_FIGURES, RESULT_COLUMNS
+from torc_slurm.records.figures import MONITOR_COLUMNS, MONITOR_FIGURES, RESULT_COLUMNS
 
 _IS_CHOSEN = """
 r.workflow_id = :workflow_id AND (:run_id IS NULL OR r.run_id = :run_id) AND (:job_id IS NULL OR r.job_id = :job_id)

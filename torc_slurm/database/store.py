@@ -13,8 +13,8 @@ from torc_slurm.database.node_records import EXIT_COLUMNS, NodeRecords, StepReco
 from torc_slurm.database.rows import Row, Value, number, whole
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stats
-from torc_slurm.figures import MONITOR_COLUMNS, USAGE_COLUMNS
 from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord
+from torc_slurm.records.figures import MONITOR_COLUMNS, USAGE_COLUMNS
 
 # The same on every node of an attempt: the first collected one counts.
 _DESCRIPTION = (

@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 from torc_slurm.database.rows import Row, Value, number_or_none, whole, whole_or_none
-from torc_slurm.figures import HEADINGS, NOT_MEASURED, figures_in, format_figure
 from torc_slurm.output_names import REPORT_NAME
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
 from torc_slurm.plots.encode import Encoded
@@ -24,6 +23,7 @@ from torc_slurm.plots.quoting import plain
 from torc_slurm.plots.summary_figure import summary_figure
 from torc_slurm.plots.words import HOW_TO_GET_A_SERIES
 from torc_slurm.plots.write import Overview, packing_notes
+from torc_slurm.records.figures import HEADINGS, NOT_MEASURED, figures_in, format_figure
 from torc_slurm.records.statuses import COMPLETED, RUNNING, UNSUCCESSFUL
 from torc_slurm.records.workflows import JobRow
 from torc_slurm.reports.step_stats import StatsReport

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torc_slurm.figures import HEADINGS, NOT_MEASURED, format_figure
 from torc_slurm.plots.measured import Measured
 from torc_slurm.plots.model import Attempt, Job, Run
 from torc_slurm.plots.page import Table
 from torc_slurm.plots.quoting import plain
+from torc_slurm.records.figures import HEADINGS, NOT_MEASURED, format_figure
 from torc_slurm.records.statuses import RUNNING
 from torc_slurm.units import format_memory, format_run_time
 

@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 
-from torc_slurm.claims import Claim
 from torc_slurm.errors import CommandError, InputError, TorcError
 from torc_slurm.identity import identify
 from torc_slurm.output_names import node_file_path
@@ -28,6 +27,7 @@ from torc_slurm.runner.run import Run, RunResult, Share
 from torc_slurm.runner.srun import SrunLauncher
 from torc_slurm.slurm.allocation import Allocation, read_allocation
 from torc_slurm.units import MIB, format_gb
+from torc_slurm.usecases.claims import Claim
 
 _REASONS = {
     signal.SIGTERM: "received SIGTERM (the time limit is near, or scancel)",

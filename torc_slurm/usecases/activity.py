@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from torc_slurm.claims import SUPERSEDED, Claim
 from torc_slurm.database.exit_records import run_has_ended
 from torc_slurm.errors import DatabaseError
 from torc_slurm.liveness import Life, Process, life_of, process_here
 from torc_slurm.output_names import claim_path, is_attempt_of_run, node_files_of_run
 from torc_slurm.slurm import steps
 from torc_slurm.slurm.clusters import SlurmJob
+from torc_slurm.usecases.claims import SUPERSEDED, Claim
 
 
 class Activity(NamedTuple):

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torc_slurm.claims import read_claim
 from torc_slurm.database.node_records import read_node_file
 from torc_slurm.database.rows import Row, number
 from torc_slurm.database.slurm_stats import write_slurm_stats
@@ -25,6 +24,7 @@ from torc_slurm.records.accounting import FINAL_STATUSES, AccountingRecord
 from torc_slurm.slurm.accounting import fetch_runs
 from torc_slurm.slurm.commands import EPILOG_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.job_records import AllocationKey
+from torc_slurm.usecases.claims import read_claim
 
 # Read right after 16 steps, 9 to 15 of their rows were final; 0.1 s later all were (22.05).
 WAIT_SECONDS = 1.0

@@ -14,7 +14,6 @@ from torc_slurm.database.workflows import schedulers
 from torc_slurm.errors import CommandError, MisfitError, ParseError, TorcError
 from torc_slurm.output_names import allocation_output_name, plan_path, script_path
 from torc_slurm.plan import Plan
-from torc_slurm.plan_settings import pools_of
 from torc_slurm.records.workflows import WorkflowRow
 from torc_slurm.slurm import submission
 from torc_slurm.slurm.environment import value_of
@@ -28,6 +27,7 @@ from torc_slurm.slurm.sbatch_options import (
     overridden,
     sbatch_options,
 )
+from torc_slurm.spec.plan_settings import pools_of
 from torc_slurm.spec.workflow import Scheduler, Workflow
 from torc_slurm.usecases import changed_spec
 from torc_slurm.usecases.batch_script import ScriptValues, render_script

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from torc_slurm.claims import Claim, read_claim
 from torc_slurm.database.job_states import attempts_without_end, refresh_job_statuses, unfinished_workflows
 from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
@@ -20,6 +19,7 @@ from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.slurm.submission import active_jobs
 from torc_slurm.usecases.activity import RunName, activity_of_claim
 from torc_slurm.usecases.attempt_results import rebuild_results
+from torc_slurm.usecases.claims import Claim, read_claim
 from torc_slurm.usecases.collect import collect_again
 from torc_slurm.usecases.stages import first_run_of
 

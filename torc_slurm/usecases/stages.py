@@ -14,8 +14,8 @@ from typing import NamedTuple
 from torc_slurm.errors import ParseError
 from torc_slurm.output_names import is_stage_file, plan_path, run_of_stage_script
 from torc_slurm.plan import PLAN_FORMAT, JobPlan, Plan, read_plan
+from torc_slurm.spec.stages import stages_of
 from torc_slurm.spec.workflow import Pool
-from torc_slurm.stages import stages_of
 from torc_slurm.whole_files import create_exclusively, private_mode
 
 
@@ -43,7 +43,7 @@ def staged(plan: Plan, pools: Mapping[str, Pool], default: str | None) -> tuple[
         default: the scheduler of jobs that name none.
 
     Raises:
-        InputError: see `torc_slurm.stages.stages_of`.
+        InputError: see `torc_slurm.spec.stages.stages_of`.
     """
     found = stages_of(
         {job.job_id: job.settings.scheduler for job in plan.jobs},

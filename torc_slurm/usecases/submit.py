@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torc_slurm.claims import supersede
 from torc_slurm.database.job_states import refresh_job_statuses
 from torc_slurm.database.main import open_copy, open_main, open_to_write, transaction
 from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, update_run
@@ -27,6 +26,7 @@ from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases import templates
 from torc_slurm.usecases.activity import active_run_text
+from torc_slurm.usecases.claims import supersede
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.installation import torc_command
 from torc_slurm.usecases.prepare_submit import Prepared, Request, prepare
