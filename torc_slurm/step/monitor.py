@@ -72,6 +72,7 @@ class Monitor:
         self._schedule = Schedule(options.sample_interval_seconds)
         self._invocation = ""
         self._flusher: Flusher | None = None
+        self._report: int | None = None  # the descriptor of a writer's report that is polled
         self._next_flush = time.monotonic() + FIRST_FLUSH_SECONDS
         self._last_flush = 0.0
         self._poll.register(socket.fileno(), select.POLLIN)
@@ -105,18 +106,28 @@ class Monitor:
             remaining = min(remaining, _LATE_TASK_LOOK_SECONDS)
         # rounded up: if poll returned before the time, the loop would poll again and again until then
         timeout = int(remaining * 1000) + 1 if remaining > 0 else 0
-        for descriptor, _ in self._poll.poll(timeout):
+        events = self._poll.poll(timeout)
+        wrappers = set(self._sockets)
+        for descriptor, _ in events:
             if self._listener is not None and descriptor == self._listener.fileno():
                 self._accept()
             elif descriptor == self._wake:
                 os.read(self._wake, 4096)
                 self._flush_soon()
-            elif self._flusher is not None and descriptor == self._flusher.report_descriptor:
+            elif self._flusher is not None and descriptor == self._report:
                 self._flusher.take_report()
-                if self._flusher.report_descriptor is None:
-                    self._poll.unregister(descriptor)
-            else:
+                self._poll_report()
+            elif descriptor in wrappers:  # else an earlier event of this round has closed it
                 self._hear(descriptor)
+
+    def _poll_report(self) -> None:
+        """Poll the running writer's report; an earlier writer's descriptor is closed, and its number may be in use."""
+        assert self._flusher is not None
+        if self._report is not None:
+            self._poll.unregister(self._report)
+        self._report = self._flusher.report_descriptor
+        if self._report is not None:
+            self._poll.register(self._report, select.POLLIN)
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -255,19 +266,15 @@ class Monitor:
         if self._sampler is not None:
             self._sampler.look_at_high_water_marks()
         self._flusher.start(self._batch(ended=False))
-        if self._flusher.report_descriptor is not None:
-            self._poll.register(self._flusher.report_descriptor, select.POLLIN)
+        self._poll_report()
 
     def _write_now(self) -> None:
         """Write while the last known task still waits for us. If a task unknown to us ends last, slurmstepd may kill
         this process at any time.
         """
         assert self._flusher is not None
-        if self._flusher.report_descriptor is not None:
-            self._poll.unregister(self._flusher.report_descriptor)
         self._flusher.finish(self._batch(ended=False), FINAL_WRITE_SECONDS)
-        if self._flusher.report_descriptor is not None:  # it hangs
-            self._poll.register(self._flusher.report_descriptor, select.POLLIN)
+        self._poll_report()
 
     def _finish(self) -> None:
         """Take the last sample and write the last batch; returns when it is written, spooled or lost."""
