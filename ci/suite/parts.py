@@ -68,7 +68,7 @@ PACKAGE = f'cd /; torc slurm generate --dry-run {shlex.quote(str(CHECKOUT))}/exa
 PARTS = [
     Part("slurm-1", "a real Slurm", tests=SLURM[0], cores=0),
     Part("slurm-2", "a real Slurm", tests=SLURM[1], cores=0),
-    Part("cluster", "machines with kernels of their own", ("ci/test-cluster", "-m", "cluster_in_ci", "tests/cluster")),
+    Part("cluster", "machines with kernels of their own", ("ci/test-cluster", "-m", "cluster_in_ci")),
     Part("lint", "ruff and shellcheck", shell(f"ruff check .; ruff format --check .; {SHELL_SCRIPTS}")),
     Part("types", "mypy --strict", shell("mypy; mypy tests/slurm/*.py; mypy tests/cluster/*.py")),
     Part("package", "the installed package finds its templates", shell(PACKAGE)),

@@ -149,6 +149,7 @@ def machine_environment(settings: Settings) -> str:
         "HEAD_MEMORY_MIB": HEAD_MEMORY_MIB,
         "NODE_MEMORY_MIB": NODE_MEMORY_MIB,
         "NODE_COUNT": settings.node_count,
+        "SUITE": settings.suite,
         "CGROUP": settings.cgroup,
         "PROC_OPTIONS": settings.proc,
         "ACTIMEO": settings.actimeo,

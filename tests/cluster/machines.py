@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
 import shutil
 import sqlite3
@@ -138,7 +139,8 @@ def bring_up(*options: str) -> Machines:
     """A cluster in its own directory. If there can be none, the test fails; it is never skipped."""
     place = Path(tempfile.mkdtemp(prefix="torc-test-cluster-", dir="/var/tmp"))
     try:
-        ci_cluster("up", "--dir", str(place / "cluster"), *options)
+        suite = os.environ.get("TORC_TEST_CLUSTER_SUITE", "trixie")
+        ci_cluster("up", "--dir", str(place / "cluster"), "--suite", suite, *options)
         return Machines(place)
     except BaseException:
         tear_down(place)

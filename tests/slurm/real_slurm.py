@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,22 @@ class Lab(SlurmJobs):
     def start(self, daemon: str) -> None:
         slurm_lab("start", daemon, "--dir", self.env["TORC_LAB_DIR"])
         self.stopped.discard(daemon)
+
+    def kill(self, daemon: str) -> None:
+        """SIGKILL; the fixture starts it again at the test's end."""
+        os.kill(int((Path(self.env["TORC_LAB_DIR"]) / "run" / f"{daemon}.pid").read_text()), signal.SIGKILL)
+        self.stopped.add(daemon)
+
+    def activate(self) -> None:
+        """Have its own configuration in force: it has daemons of its own."""
+
+    def empty_spools(self, output_dir: Path) -> None:
+        """Write the records that nodes have kept for themselves, as the end of an allocation does."""
+        self.run_as_user(["torc", "slurm", "collect", "--output-dir", str(output_dir)])
+
+    def on_nodes(self, argv: Sequence[str]) -> None:
+        """Run a command as root wherever steps run, whatever its exit status."""
+        self.run(argv, check=False)
 
 
 def slurm_lab(*arguments: str) -> str:

@@ -26,6 +26,7 @@ def page(lab: Lab, name: str) -> dict[str, Any]:
     return data_of(lab.run_as_user(["cat", f"plots/resource_plot_{name}.html"]).stdout)
 
 
+@pytest.mark.cluster_in_ci
 def test_an_allocation_of_two_nodes(lab: Lab) -> None:
     job = lab.submit(BODY, "-N2", "--ntasks-per-node=2", "--mem=600M")
     lab.wait_ended(job)

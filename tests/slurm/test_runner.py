@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_head import on_cluster_head
 from real_slurm import Lab
+from slurm_jobs import PATIENCE_SECONDS
 
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import NodeFileBusy
@@ -76,10 +78,10 @@ class Work:
         """Cancel what a failed test has left."""
         self.lab.run(["scancel", *map(str, self.slurm_jobs)], check=False)
 
-    def run(self, *options: str) -> int:
+    def run(self, *options: str, seconds: float = PATIENCE_SECONDS) -> int:
         """Run the workflow with ``torc run`` in an allocation, to its end; returns the allocation's job id."""
         job = self.batch("torc run w.json --output-dir out; echo status=$?", *options)
-        self.lab.wait_ended(job)
+        self.lab.wait_ended(job, seconds=seconds)
         return job
 
     def plan(self) -> Path:
@@ -109,6 +111,7 @@ def work(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Work]:
 
 
 def _work(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Work]:
+    lab.activate()
     work = Work(lab, lab.directory / f"runner-{abs(hash(request.node.name))}")
     yield work
     work.cancel()
@@ -119,17 +122,23 @@ def linuxproc_lab(make_lab: Callable[..., Lab]) -> Lab:
     return make_lab("--cgroup", "off")
 
 
-@pytest.fixture(params=["cgroup", "linuxproc"])
-def either(request: pytest.FixtureRequest, lab: Lab, linuxproc_lab: Lab) -> Iterator[Work]:
+@pytest.fixture(params=["session_lab", "linuxproc_lab"], ids=["cgroup", "linuxproc"])
+def either(request: pytest.FixtureRequest) -> Iterator[Work]:
     """With cgroups, and with linuxproc, where Slurm finds the processes of a step by their parents."""
-    yield from _work(lab if request.param == "cgroup" else linuxproc_lab, request)
+    yield from _work(request.getfixturevalue(request.param), request)
 
 
 @pytest.fixture(scope="module", autouse=True)
+def begin_at_limits(request: pytest.FixtureRequest) -> None:
+    """Slurm counts time limits in minutes: with labs side by side the wait for them begins with the first test."""
+    if not on_cluster_head():
+        request.getfixturevalue("at_limits")
+
+
+@pytest.fixture(scope="module")
 def at_limits(linuxproc_lab: Lab) -> tuple[Work, Work]:
-    """A job over its run time, and an allocation over its time limit. Slurm counts both in minutes, so they begin with
-    the first test of this file, and take less than a node.
-    """
+    """A job over its run time, and an allocation over its time limit; both take less than a node."""
+    linuxproc_lab.activate()
     short = {"name": "short", "num_cpus": 1, "memory": "100m", "runtime": "PT1S"}
     enforced = Work(linuxproc_lab, linuxproc_lab.directory / "enforced")
     enforced.spec(
@@ -152,6 +161,7 @@ def at_limits(linuxproc_lab: Lab) -> tuple[Work, Work]:
 # --- where and with what steps run -----------------------------------------------------------------------------
 
 
+@pytest.mark.cluster_in_ci
 def test_jobs_fill_both_nodes_at_once_and_no_node_is_overfull(work: Work) -> None:
     command = 'echo "$SLURMD_NODENAME $SLURM_CPUS_ON_NODE"; sleep 1'
     work.spec({"name": "j_{i}", "command": command, "parameters": {"i": "1:16"}})
@@ -220,7 +230,7 @@ def test_a_large_job_is_not_starved_by_small_ones(work: Work) -> None:
 
 
 def test_without_limits_a_step_sees_all_that_the_allocation_has(work: Work) -> None:
-    command = 'sleep 1; echo "$SLURM_CPUS_PER_TASK"; python3 -c "x = bytearray(300_000_000)" && echo held'
+    command = 'sleep 1; echo "$SLURM_CPUS_PER_TASK"; python3 -c "x = bytearray(150_000_000)" && echo held'
     work.spec(
         {"name": "j_{i}", "command": command, "parameters": {"i": "1:4"}},
         execution_config={"limit_resources": False},
@@ -351,8 +361,7 @@ def test_a_stop_asks_every_job_once_keeps_the_results_and_ends_in_time(either: W
 def test_a_runner_that_is_killed_leaves_its_jobs_to_slurm_and_the_next_run_goes_on(work: Work) -> None:
     job = _begin(work)
     work.lab.wait_for(lambda: work.journal().get("deaf"), "the journal")
-    found = work.lab.run(["pgrep", "-u", work.lab.user, "-f", "^torc run --plan"]).stdout.split()
-    work.lab.run(["kill", "-9", *found])
+    work.lab.on_nodes(["pkill", "-KILL", "-u", work.lab.user, "-f", "^torc run --plan"])
     work.lab.wait_ended(job)
     assert work.statuses()["done"] == "completed"
     work.spec(*({**row, "command": "true"} for row in LONG))
@@ -397,7 +406,7 @@ def test_three_hundred_tiny_jobs_make_no_storm(work: Work) -> None:
     log = Path(work.lab.env["TORC_LAB_LOG_DIR"]) / "slurmctld.log"
     before = log.stat().st_size
     work.spec({"name": "j_{i}", "command": "sleep 0.1", "parameters": {"i": "1:300"}})
-    job = work.run()
+    job = work.run(seconds=600)  # on virtual machines of one CPU a step takes a second
     assert "status=0" in work.lab.output(job)
     with log.open("rb") as file:
         file.seek(before)

@@ -61,6 +61,7 @@ def test_jobs_of_every_end_from_one_query(lab: Lab) -> None:
     assert [each["resource"] for each in items["segfault"]["advice"]] == []
 
 
+@pytest.mark.cluster_in_ci
 def test_without_any_record_of_torc_step_the_figures_are_slurms(lab: Lab) -> None:
     job = lab.submit(f"srun torc-step -- {hog(100, 2)}\n", "-n1", "--mem=1G", "-t10")
     lab.wait_ended(job)

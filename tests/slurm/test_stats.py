@@ -41,6 +41,7 @@ def refused(lab: Lab, *words: str) -> str:
     return line
 
 
+@pytest.mark.cluster_in_ci
 def test_measured_and_bare_steps_side_by_side(lab: Lab) -> None:
     job = lab.submit("srun -n1 hostname\nsrun -n1 torc-step -- bash -c 'sleep 2; exit 3'\n", "-n1", "--mem=200M")
     lab.wait_ended(job)

@@ -128,6 +128,7 @@ def test_scancel_in_the_middle_keeps_what_is_done_and_the_next_run_goes_on(user:
     user.torc("workflows", "cancel", workflow)
 
 
+@pytest.mark.cluster_in_ci
 def test_two_that_submit_at_once(user: User) -> None:
     def queued() -> set[str]:
         return set(user.lab.run(["squeue", "-h", "-u", user.lab.user, "-o", "%A"]).stdout.split())

@@ -49,6 +49,7 @@ def user(lab: Lab, request: pytest.FixtureRequest) -> User:
     return User(lab, lab.directory / f"torc_files_{abs(hash(request.node.name)) % 10**8}")
 
 
+@pytest.mark.cluster_in_ci
 def test_two_schedulers_are_two_allocations_one_after_the_other(user: User) -> None:
     answer, statuses = user.submitted("18_schedulers.yaml")
     assert set(statuses.values()) == {"completed"}
