@@ -73,6 +73,7 @@ class JobPlan:
     has_requirements: bool = False
     stage: int = 1
     settings: JobSettings = ORDINARY
+    counts_from_run: int = 1
 
 
 @dataclass(frozen=True)

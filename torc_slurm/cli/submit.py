@@ -15,6 +15,7 @@ from torc_slurm.cli.workflow_options import (
     NodesOption,
     PartitionOption,
     QosOption,
+    RerunChangedOption,
     SchedulerOption,
     SourceArgument,
     TemplateOption,
@@ -58,6 +59,7 @@ def submit(
     scheduler: SchedulerOption = None,
     template: TemplateOption = None,
     update: UpdateOption = False,
+    rerun_changed: RerunChangedOption = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -80,6 +82,7 @@ def submit(
         time=time,
         sbatch_arguments=sbatch_arguments,
         update=update,
+        rerun_changed=rerun_changed,
     )
     launched = submission.dry_run(directory, request) if dry_run else submission.submit(directory, request, on_wait=say)
     for message in launched.messages:
@@ -105,6 +108,7 @@ def generate(
     scheduler: SchedulerOption = None,
     template: TemplateOption = None,
     update: UpdateOption = False,
+    rerun_changed: RerunChangedOption = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
@@ -126,6 +130,7 @@ def generate(
         nodes=nodes,
         time=time,
         update=update,
+        rerun_changed=rerun_changed,
     )
     with _written(output) as lines:
         launched = (

@@ -37,6 +37,10 @@ UpdateOption = Annotated[
     bool,
     typer.Option("--update", help="Apply edits of the workflow file to jobs that have not completed."),
 ]
+RerunChangedOption = Annotated[
+    bool,
+    typer.Option("--rerun-changed", help="With --update: completed jobs whose command changed run again."),
+]
 TimeOption = Annotated[str | None, typer.Option("-t", "--time", metavar="TIME", help="sbatch's --time.")]
 
 
@@ -67,6 +71,7 @@ def request_for(
     time: str | None = None,
     sbatch_arguments: list[str] | None = None,
     update: bool = False,
+    rerun_changed: bool = False,
 ) -> Request:
     """What to launch, from a command's arguments.
 
@@ -76,6 +81,8 @@ def request_for(
     from torc_slurm.slurm.sbatch_options import Overrides, split_arguments
     from torc_slurm.usecases.prepare_submit import Request
 
+    if rerun_changed and not update:
+        raise InputError("--rerun-changed needs --update: it says which of the edits to apply")
     said, rest = split_arguments(_after_the_dashes(sbatch_arguments or []))
     given = Overrides(account, partition, qos, nodes, time)._asdict()
     overrides = said._replace(**{name: value for name, value in given.items() if value is not None})
@@ -91,6 +98,7 @@ def request_for(
         template=template,
         sbatch_arguments=tuple(rest),
         update=update,
+        rerun_changed=rerun_changed,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import NamedTuple
 from urllib.parse import quote
@@ -62,11 +62,14 @@ def attempt_exits(paths: Iterable[str], workflow_id: int, run_id: int, job_id: i
     )
 
 
-def completed_jobs(paths: Iterable[str], workflow_id: int) -> set[int]:
+def completed_jobs(paths: Iterable[str], workflow_id: int, counts_from: Mapping[int, int]) -> set[int]:
     """The jobs of a workflow that completed in any of the runs of these node files.
 
     The journal has priority: a job that the runner ended did not complete, whatever its exit code. Without a journal
     entry, because the runner died, the exit record of every task must be 0.
+
+    Args:
+        counts_from: for a job that runs again with another command, the first run whose attempts count.
 
     Raises:
         DatabaseError, OSError: as `attempt_exits`.
@@ -79,7 +82,8 @@ def completed_jobs(paths: Iterable[str], workflow_id: int) -> set[int]:
             exits.setdefault((run, job, attempt), []).append((expected or 1, count, highest))
     ended = {key: state for key, state in states.items() if state != RUNNING}
     recorded = {key for key, nodes in exits.items() if key not in ended and _all_exited_0(nodes)}
-    return {job for (_, job, _), state in ended.items() if state == COMPLETED} | {job for _, job, _ in recorded}
+    done = {key for key, state in ended.items() if state == COMPLETED} | recorded
+    return {job for run, job, _ in done if run >= counts_from.get(job, 1)}
 
 
 def _all_exited_0(nodes: list[tuple[int, int, int | None]]) -> bool:

@@ -62,7 +62,7 @@ _EVIDENCE = """
 SELECT job_id, status_evidence FROM results WHERE workflow_id = :workflow_id AND status_evidence IS NOT NULL
 AND job_id IN (SELECT value FROM json_each(:jobs)) ORDER BY job_id, run_id, attempt_id
 """
-_JOBS = "SELECT job_id, status FROM jobs WHERE workflow_id = ?"
+_JOBS = "SELECT job_id, status, counts_from_run_id FROM jobs WHERE workflow_id = ?"
 _DEPENDENCIES = """
 SELECT d.job_id, d.depends_on_job_id FROM job_dependencies d JOIN jobs j ON j.job_id = d.job_id WHERE j.workflow_id = ?
 """
@@ -160,9 +160,12 @@ def unfinished_workflows(connection: sqlite3.Connection) -> list[int]:
 
 def refresh_job_statuses(connection: sqlite3.Connection, workflow_id: int, active_run: int | None) -> None:
     """Update the status of every job of a workflow, from its attempts and the active run (None: there is none)."""
-    jobs = {row["job_id"]: str(row["status"]) for row in connection.execute(_JOBS, (workflow_id,))}
+    rows = connection.execute(_JOBS, (workflow_id,)).fetchall()
+    jobs = {row["job_id"]: str(row["status"]) for row in rows}
+    counts_from = {row["job_id"]: int(row["counts_from_run_id"]) for row in rows}
     latest = {row["job_id"]: row for row in connection.execute(_LATEST, {"workflow_id": workflow_id})}
     words = {job: (int(row["run_id"]), str(row["status"] or row["state"])) for job, row in latest.items()}
+    words = {job: word for job, word in words.items() if word[0] >= counts_from.get(job, 1)}
     waits_for: dict[int, list[int]] = {}
     for job, other in connection.execute(_DEPENDENCIES, (workflow_id,)):
         waits_for.setdefault(job, []).append(other)

@@ -241,4 +241,6 @@ MAIN_SCHEMA: Schema = (
             "ALTER TABLE results ADD COLUMN all_nodes_cpu_wait_seconds REAL",
         ),
     ),
+    # attempts of a job in runs before this one had another command
+    ("completed jobs that run again", ("ALTER TABLE jobs ADD COLUMN counts_from_run_id INTEGER NOT NULL DEFAULT 1",)),
 )

@@ -45,6 +45,8 @@ _REFERENCE = re.compile(r"\$\{user_data\.(?:input|output)\.([^}]+)\}")
 _REDEFINE_JOB = """
 UPDATE jobs SET command = ?, working_dir = ?, env = ?, srun_options = ?, parameters = ? WHERE job_id = ?
 """
+_RERUN_JOB = "UPDATE jobs SET counts_from_run_id = ?, status = ? WHERE job_id = ?"
+_OF_FILE = "SELECT max(workflow_id) FROM workflows WHERE spec_file = ?"
 _INSERT_DEPENDENCY = "INSERT INTO job_dependencies (job_id, depends_on_job_id) VALUES (?, ?)"
 _LARGEST_JOB = "SELECT coalesce(max(job_id), 0) FROM jobs WHERE workflow_id = ?"
 
@@ -278,6 +280,17 @@ def redefine_job(connection: sqlite3.Connection, job_id: int, job: Job, working_
 
 def _parameters(job: Job) -> str | None:
     return json.dumps(dict(job.parameters)) if job.parameters else None
+
+
+def rerun_job(connection: sqlite3.Connection, job_id: int, run_id: int) -> None:
+    """Let a completed job run again: only attempts in this run and later ones count."""
+    connection.execute(_RERUN_JOB, (run_id, READY, job_id))
+
+
+def workflow_of_file(connection: sqlite3.Connection, spec_file: str) -> int | None:
+    """The latest workflow that was created from a file."""
+    found = connection.execute(_OF_FILE, (spec_file,)).fetchone()[0]
+    return None if found is None else int(found)
 
 
 def dependencies(connection: sqlite3.Connection, workflow_id: int) -> dict[int, list[int]]:

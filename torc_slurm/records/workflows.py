@@ -71,6 +71,7 @@ class JobRow(TypedDict):
     resource_requirements_id: int | None
     status: str
     settings: str
+    counts_from_run_id: int
     resource_requirements: str | None
     num_cpus: int | None
     num_gpus: int | None

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torc_slurm.database.workflows import job_rows, redefine_job
+from torc_slurm.database.workflows import dependencies, job_rows, redefine_job, rerun_job
 from torc_slurm.errors import TorcError
 from torc_slurm.records.statuses import COMPLETED
 from torc_slurm.records.workflows import JobRow, WorkflowRow
@@ -24,11 +25,16 @@ _NUMBERED = "${user_data."  # has another text in each workflow
 
 @dataclass(frozen=True)
 class SpecChanges:
-    """The differences in the file: jobs by name, completed ones apart. ``problem``: why it cannot be read now."""
+    """The differences in the file: jobs by name, completed ones apart.
+
+    ``dependents``: other completed jobs that depend on the changed completed ones.
+    ``problem``: why it cannot be read now.
+    """
 
     path: str
     changed: tuple[tuple[JobRow, Job], ...] = ()
-    completed: tuple[str, ...] = ()
+    completed: tuple[tuple[JobRow, Job], ...] = ()
+    dependents: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     problem: str | None = None
@@ -52,10 +58,12 @@ def spec_changes(connection: sqlite3.Connection, workflow: WorkflowRow) -> SpecC
     differing = [
         (rows[name], job) for name, job in jobs.items() if name in rows and _differs(rows[name], job, directory)
     ]
+    completed = tuple((row, job) for row, job in differing if row["status"] == COMPLETED)
     changes = SpecChanges(
         path=path,
         changed=tuple((row, job) for row, job in differing if row["status"] != COMPLETED),
-        completed=tuple(job.name for row, job in differing if row["status"] == COMPLETED),
+        completed=completed,
+        dependents=_dependents(connection, workflow["workflow_id"], rows, completed),
         new=tuple(name for name in jobs if name not in rows),
         gone=tuple(name for name in rows if name not in jobs),
     )
@@ -78,13 +86,43 @@ def _definition(job: Job, directory: str) -> tuple[str, str, dict[str, str], lis
     return job.command, where, dict(job.env), list(job.srun_options)
 
 
-def take_over(connection: sqlite3.Connection, workflow: WorkflowRow, changes: SpecChanges) -> None:
-    """Copy the new command to the jobs that have not completed; must run inside a transaction."""
-    for row, job in changes.changed:
+def _dependents(
+    connection: sqlite3.Connection,
+    workflow_id: int,
+    rows: Mapping[str, JobRow],
+    completed: Sequence[tuple[JobRow, Job]],
+) -> tuple[str, ...]:
+    changed = {row["job_id"] for row, _ in completed}
+    if not changed:
+        return ()
+    waits_for = dependencies(connection, workflow_id)
+    affected = set(changed)
+    before = 0
+    while len(affected) > before:
+        before = len(affected)
+        affected |= {job for job, others in waits_for.items() if not affected.isdisjoint(others)}
+    left = affected - changed
+    return tuple(name for name, row in rows.items() if row["job_id"] in left and row["status"] == COMPLETED)
+
+
+def take_over(
+    connection: sqlite3.Connection, workflow: WorkflowRow, changes: SpecChanges, rerun_from: int | None
+) -> None:
+    """Copy the new command to the jobs that have not completed; must run inside a transaction.
+
+    Args:
+        rerun_from: also to those that have completed, which run again in the run of this number and later ones.
+    """
+    changed = list(changes.changed)
+    if rerun_from is not None:
+        changed += changes.completed
+        for row, _ in changes.completed:
+            rerun_job(connection, row["job_id"], rerun_from)
+    for row, job in changed:
         redefine_job(connection, row["job_id"], job, _definition(job, workflow["working_dir"])[1])
 
 
-def words(changes: SpecChanges, *, updated: bool) -> list[str]:
+def words(changes: SpecChanges, *, updated: bool, rerun: bool) -> list[str]:
     """What to tell the user, a line each."""
     if changes.problem is not None:
         return [
@@ -100,9 +138,17 @@ def words(changes: SpecChanges, *, updated: bool) -> list[str]:
             "--update to apply that, or the file to create a new workflow"
         )
     if changes.completed:
+        names = _some([job.name for _, job in changes.completed])
         lines.append(
-            f"{_some(changes.completed)} completed with the earlier command; to run it again, create a new workflow "
-            "from the file"
+            f"{names} completed with the earlier command, and will run again with the one in {changes.path}"
+            if rerun
+            else f"{names} completed with the earlier command; --update --rerun-changed runs it again with the one "
+            f"in {changes.path}"
+        )
+    if rerun and changes.dependents:
+        lines.append(
+            f"warning: {_some(changes.dependents)} used the earlier output of these, and will not run again: change "
+            "its command too, or create a new workflow from the file"
         )
     if changes.new or changes.gone:
         which = [f"new: {_some(changes.new)}"] if changes.new else []

@@ -160,4 +160,5 @@ def _job_plan(row: JobRow, depends_on: tuple[int, ...]) -> JobPlan:
         srun_options=() if row["srun_options"] == "[]" else tuple(json.loads(row["srun_options"])),
         has_requirements=row["resource_requirements_id"] is not None,
         settings=job_settings_of(row["settings"]),
+        counts_from_run=row["counts_from_run_id"],
     )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from torc_slurm import __version__
 from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.runs import GENERATED
-from torc_slurm.database.workflows import schedulers
-from torc_slurm.errors import CommandError, MisfitError, ParseError, TorcError
+from torc_slurm.database.workflows import schedulers, workflow_of_file
+from torc_slurm.errors import CommandError, InputError, MisfitError, ParseError, TorcError
 from torc_slurm.output_names import allocation_output_name, plan_path, script_path
 from torc_slurm.plan import Plan
 from torc_slurm.records.workflows import WorkflowRow
@@ -36,7 +36,7 @@ from torc_slurm.usecases.fit import misfits, too_few_nodes
 from torc_slurm.usecases.inputs import check_inputs
 from torc_slurm.usecases.installation import torc_command
 from torc_slurm.usecases.next_run import Source, find_or_create, plan_next_run
-from torc_slurm.usecases.run_states import RunState
+from torc_slurm.usecases.run_states import RunState, next_run_id
 from torc_slurm.usecases.stages import PlannedStage, staged
 
 
@@ -45,7 +45,7 @@ class Request:
     """What to run and how; ``workflow`` is a checked file of a new workflow, or the id of an existing one.
 
     ``working_dir`` and ``spec_file`` are absolute; a new workflow records them and ``user_name``.
-    ``update``: copy edits of the workflow file into the existing workflow.
+    ``update``: copy edits of the workflow file into the existing workflow; ``rerun_changed``: also of completed jobs.
     """
 
     workflow: Workflow | int | None
@@ -58,6 +58,7 @@ class Request:
     template: str | None = None
     sbatch_arguments: tuple[str, ...] = ()
     update: bool = False
+    rerun_changed: bool = False
 
     @property
     def source(self) -> Source:
@@ -96,15 +97,19 @@ class Prepared:
 
 def prepare(database: MainDatabase, request: Request) -> Prepared:
     connection, output_dir = database.connection, database.output_dir
-    row, states, created = find_or_create(database, request.source)
+    row, states, created = find_or_create(database, _source(connection, request))
     changes = None if created else spec_changes(connection, row)
     if changes is not None and request.update:
-        take_over(connection, row, changes)
+        next_run = next_run_id(connection, output_dir, row["workflow_id"])
+        take_over(connection, row, changes, rerun_from=next_run if request.rerun_changed else None)
     plan = plan_next_run(connection, output_dir, row)
+    warnings = (
+        [] if changes is None else changed_spec.words(changes, updated=request.update, rerun=request.rerun_changed)
+    )
     if not plan.jobs:
-        raise TorcError(f"every job of workflow {plan.workflow_id} is completed; there is nothing left to run")
+        done = f"every job of workflow {plan.workflow_id} is completed; there is nothing left to run"
+        raise TorcError("; ".join([done, *warnings]))
     plan, stages = _stages(connection, row, plan, request)
-    warnings = [] if changes is None else changed_spec.words(changes, updated=request.update)
     warnings += check_inputs(plan)
     allocations, too_large = [], []
     known = _known_nodes(_cluster(row, request))
@@ -124,6 +129,20 @@ def prepare(database: MainDatabase, request: Request) -> Prepared:
         warnings=tuple(dict.fromkeys(warnings)),
         generated=tuple(state for state in states if state.status == GENERATED),
     )
+
+
+def _source(connection: sqlite3.Connection, request: Request) -> Source:
+    """What is to be run: with ``update`` a file means the workflow that was created from it.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not request.update or not isinstance(request.workflow, Workflow):
+        return request.source
+    found = None if request.spec_file is None else workflow_of_file(connection, request.spec_file)
+    if found is None:
+        raise InputError(f"no workflow here was created from {request.spec_file}; leave out --update to create one")
+    return replace(request.source, workflow=found)
 
 
 def _stages(

@@ -148,6 +148,6 @@ def _node_files_until(plan: Plan, last_run_id: int) -> list[str]:
 def _completed(plan: Plan, paths: list[str]) -> set[int]:
     """The jobs that completed in the runs of these node files."""
     try:
-        return completed_jobs(paths, plan.workflow_id)
+        return completed_jobs(paths, plan.workflow_id, {job.job_id: job.counts_from_run for job in plan.jobs})
     except (DatabaseError, OSError) as error:
         raise DatabaseError(f"cannot tell which jobs are completed: {error} (or move the file away)") from error
