@@ -90,6 +90,13 @@ def test_the_local_cluster_needs_no_name(place: Place) -> None:
     assert "--clusters" not in "".join(place.calls("squeue"))
 
 
+def test_a_waiting_allocation_shows_slurms_reason(place: Place) -> None:
+    place.put("sbatch", "echo 77")
+    place.put("squeue", 'echo "77|PENDING|PartitionTimeLimit"')
+    assert place.torc("submit", "w.yaml").returncode == 0
+    assert "Slurm job 77 is PENDING (PartitionTimeLimit)" in place.torc("status").stdout
+
+
 @pytest.mark.parametrize("answer", ["", "echo Submitted batch job 77", "echo 77; echo 78"])
 def test_after_a_status_of_0_nothing_is_taken_back(place: Place, answer: str) -> None:
     place.put("sbatch", answer or "true")

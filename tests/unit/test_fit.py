@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from torc_slurm.slurm.submission import (
     time_limit_of,
 )
 from torc_slurm.spec.workflow import Scheduler
-from torc_slurm.usecases.fit import misfits, too_few_nodes
+from torc_slurm.usecases.fit import misfits, too_few_nodes, too_long
 
 SMALL = Nodes("debug", True, 2, 4, 16384, 0, 86400, 600)
 LARGE = Nodes("debug", True, 1, 64, 4096, 2, 86400, 600)
@@ -118,6 +120,36 @@ def test_what_is_no_job_id_or_more_than_one_is_not_guessed(text: str) -> None:
 def test_the_job_is_found_among_other_lines(before: list[str], after: list[str]) -> None:
     text = "\n".join([*before, "4711;west", *after])
     assert read_answer(text)[0] == SlurmJob(4711, "west")
+
+
+def test_a_waiting_job_has_slurms_reason() -> None:
+    text = "1|PENDING|Resources\n2|RUNNING|None\n3|PENDING|None\n4|PENDING|ReqNodeNotAvail, UnavailableNodes:n[1-3]\n"
+    assert parse_active_jobs(text) == {
+        1: "PENDING (Resources)",
+        2: "RUNNING",
+        3: "PENDING",
+        4: "PENDING (ReqNodeNotAvail, UnavailableNodes:n[1-3])",
+    }
+
+
+@pytest.mark.parametrize(
+    ("limit", "runtimes", "said"),
+    [
+        (None, (None, 600), ()),
+        (None, (601, 900), ("'big' and 1 more has a runtime of 10m 1s, and its allocation ends after 10m 0s",)),
+        (3600, (3600,), ()),
+        (3600, (3601,), ("runtime of 1h 0m 1s, and its allocation ends after 1h 0m 0s",)),
+        (86401, (10,), ("the time limit of 24h 0m 1s is above that of partition debug, 24h 0m 0s",)),
+    ],
+)
+def test_a_time_that_cannot_be_had_is_said(
+    limit: int | None, runtimes: tuple[int | None, ...], said: tuple[str, ...]
+) -> None:
+    jobs = [replace(job(), runtime_seconds=runtime) for runtime in runtimes]
+    lines = list(too_long(jobs, limit, [SMALL]))
+    assert len(lines) == len(said)
+    assert all(text in line for text, line in zip(said, lines, strict=True))
+    assert not list(too_long([replace(job(), runtime_seconds=10**9)], None, []))
 
 
 def test_headings_of_other_clusters_are_no_answer() -> None:

@@ -53,7 +53,7 @@ def load(path: str) -> Workflow:
     from torc_slurm.cli.options import say
     from torc_slurm.spec.load import load_workflow
 
-    workflow = load_workflow(path)
+    workflow = load_workflow(path, os.environ)
     for warning in workflow.warnings:
         say(f"warning: {warning}")
     return workflow

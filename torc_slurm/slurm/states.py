@@ -69,6 +69,11 @@ def has_ended(state: str) -> bool:
     return state in STATES and STATES[state].phase == ENDED
 
 
+def is_waiting(state: str) -> bool:
+    """Whether a job in that state has no process and can start later."""
+    return state in STATES and STATES[state].phase == WAITING
+
+
 def may_have_processes(state: str) -> bool:
     """Whether a job in that state can have processes on its nodes now. For an unknown state: yes."""
     return state not in STATES or STATES[state].phase == RUNNING

@@ -14,14 +14,16 @@ from torc_slurm.errors import CommandError, ParseError
 from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments, without_headings
 from torc_slurm.slurm.commands import query_environment, run, run_with_messages
 from torc_slurm.slurm.environment import said_options, sbatch_environment
-from torc_slurm.slurm.states import described, has_ended
+from torc_slurm.slurm.states import described, has_ended, is_waiting
+from torc_slurm.text import printable
 from torc_slurm.units import parse_slurm_time
 
 SBATCH_TIMEOUT_SECONDS = 120.0
 QUERY_TIMEOUT_SECONDS = 20.0
 
 _JOB_ID = re.compile(r"([0-9]{1,18})(?:;(\S+))?", re.ASCII)
-_JOB_STATE = re.compile(r"([0-9]{1,18})\|([A-Z][A-Z_+]*)", re.ASCII)
+_JOB_STATE = re.compile(r"([0-9]{1,18})\|([A-Z][A-Z_+]*)(?:\|(.*))?", re.ASCII)
+_NO_REASON = frozenset(("", "None", "N/A", "(null)"))
 _UNREAD_REMEDY = "look for it with squeue --me"
 _NODE_FORMAT = "%R|%P|%D|%c|%m|%l|%L|%G"
 _GPUS = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:([0-9]{1,9})", re.ASCII)
@@ -121,7 +123,7 @@ def active_jobs(jobs: Iterable[SlurmJob]) -> dict[SlurmJob, str]:
 
 def _active_jobs_of(cluster: str | None, wanted: Sequence[int]) -> dict[int, str]:
     chosen = ",".join(map(str, wanted))
-    arguments = ["squeue", *cluster_arguments(cluster), "-h", "-t", "all", "-j", chosen, "-o", "%A|%T"]
+    arguments = ["squeue", *cluster_arguments(cluster), "-h", "-t", "all", "-j", chosen, "-o", "%A|%T|%r"]
     try:
         text = run(arguments, timeout_seconds=QUERY_TIMEOUT_SECONDS, environment=query_environment())
     except CommandError as error:
@@ -138,7 +140,16 @@ def _active_jobs_of(cluster: str | None, wanted: Sequence[int]) -> dict[int, str
 def parse_active_jobs(text: str) -> dict[int, str]:
     """``{job: state}`` of the lines ``job|STATE``, without states that are known ends. Skips lines of other forms."""
     found = (_JOB_STATE.fullmatch(line.strip()) for line in without_headings(text))
-    return {int(match[1]): described(match[2]) for match in found if match is not None and not has_ended(match[2])}
+    return {
+        int(match[1]): described(match[2]) + _why(match[2], match[3])
+        for match in found
+        if match is not None and not has_ended(match[2])
+    }
+
+
+def _why(state: str, reason: str | None) -> str:
+    """Why a job waits, by Slurm: `` (Resources)``."""
+    return f" ({printable(reason)})" if is_waiting(state) and reason and reason not in _NO_REASON else ""
 
 
 def partition_nodes(cluster: str | None = None) -> list[Nodes]:
@@ -195,6 +206,12 @@ def nodes_of(nodes: Sequence[Nodes], partition: str | None) -> list[Nodes]:
         return [each for each in nodes if each.is_default]
     names = partition.split(",")
     return [each for each in nodes if each.partition in names]
+
+
+def longest_limit(nodes: Sequence[Nodes]) -> int | None:
+    """The longest time limit in seconds that a job can ask for there; None: no limit, or not known."""
+    limits = [each.max_seconds for each in nodes]
+    return None if None in limits else max((limit for limit in limits if limit is not None), default=None)
 
 
 def time_limit_of(nodes: Sequence[Nodes]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from torc_slurm.errors import InputError
@@ -15,6 +15,7 @@ from torc_slurm.spec.drafts import JobDraft, NamedPath, Shared, job_drafts, merg
 from torc_slurm.spec.foreign import unused_line
 from torc_slurm.spec.model import ExecutionModel, FailureHandlerModel, JobModel, WorkflowModel
 from torc_slurm.spec.parameters import shell_variables
+from torc_slurm.spec.undefined import undefined_braces, undefined_variables
 from torc_slurm.spec.workflow import (
     Execution,
     Job,
@@ -72,7 +73,7 @@ def check_workflow(model: WorkflowModel) -> tuple[Workflow | None, list[Problem]
     return (None, problems) if problems else (_workflow(model, resolved), [])
 
 
-def warnings_of(model: WorkflowModel) -> Iterator[Problem]:
+def warnings_of(model: WorkflowModel, environ: Collection[str] | None = None) -> Iterator[Problem]:
     """What is allowed but probably not meant."""
     unused = unused_line(model)
     if unused is not None:
@@ -89,6 +90,8 @@ def warnings_of(model: WorkflowModel) -> Iterator[Problem]:
             yield Problem(
                 ("jobs", index, "command"), f"${{{name}}} is left to the shell; the parameter is written {{{name}}}"
             )
+    named = [*undefined_braces(model), *(() if environ is None else undefined_variables(model, environ))]
+    yield from (Problem(("jobs", index, "command"), message) for index, message in named)
     yield from _few_samples(model)
 
 

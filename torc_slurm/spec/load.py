@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -39,32 +39,33 @@ def form_of(path: str) -> Form:
 
 
 @no_search_for_cycles()
-def load_workflow(path: str) -> Workflow:
+def load_workflow(path: str, environ: Collection[str] | None = None) -> Workflow:
     """The workflow in a YAML, JSON, JSON5 or KDL file (see `form_of`).
 
     Raises:
         SpecError: the file has errors; each with its line.
         InputError: the file cannot be read.
     """
-    return parse_workflow(_read(path), path, form_of(path))
+    return parse_workflow(_read(path), path, form_of(path), environ)
 
 
-def parse_workflow(text: str, source: str, form: Form = "yaml") -> Workflow:
+def parse_workflow(text: str, source: str, form: Form = "yaml", environ: Collection[str] | None = None) -> Workflow:
     """The workflow in a text.
 
     Args:
         source: its name in problems and warnings: the file's name.
+        environ: the names of variables that jobs will inherit; None: `${NAME}` is not checked.
 
     Raises:
         SpecError: the text has errors; each with its line.
     """
     try:
-        return _checked(text, source, form)
+        return _checked(text, source, form, environ)
     except DocumentError as error:
         raise SpecError([f"{source}:{error.line}: {error.problem}"]) from error
 
 
-def _checked(text: str, source: str, form: Form) -> Workflow:
+def _checked(text: str, source: str, form: Form, environ: Collection[str] | None) -> Workflow:
     document, line = _document(text, form)
     try:
         model = WorkflowModel.model_validate(with_variables(document))
@@ -75,7 +76,10 @@ def _checked(text: str, source: str, form: Form) -> Workflow:
     workflow, problems = check_workflow(model)
     if workflow is None:
         raise SpecError(_located(source, line, problems))
-    warnings = (*_located(source, line, warnings_of(model)), *(f"{source}: {each}" for each in workflow.warnings))
+    warnings = (
+        *_located(source, line, warnings_of(model, environ)),
+        *(f"{source}: {each}" for each in workflow.warnings),
+    )
     return dataclasses.replace(workflow, warnings=warnings)
 
 

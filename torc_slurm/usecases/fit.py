@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torc_slurm.plan import JobPlan
-from torc_slurm.slurm.submission import Nodes
+from torc_slurm.slurm.submission import Nodes, longest_limit, time_limit_of
 from torc_slurm.spec.workflow import Scheduler
+from torc_slurm.units import format_run_time
 
 _MEBIBYTES = re.compile(r"([0-9]{1,12})M?", re.ASCII)
 
@@ -56,6 +57,31 @@ def too_few_nodes(scheduler: Scheduler, nodes: Sequence[Nodes]) -> tuple[str, ..
     return (
         f"warning: {scheduler.nodes} nodes are requested, but partition {names} has {there}; the job may wait forever",
     )
+
+
+def too_long(jobs: Sequence[JobPlan], limit: int | None, nodes: Sequence[Nodes]) -> Iterator[str]:
+    """Warnings if the time limit is above the partition's, or the ``runtime`` of a job above the time limit.
+
+    Args:
+        limit: the time limit of the allocation in seconds; None: not given.
+        nodes: the kinds of node in the partition; empty: not known.
+    """
+    longest = longest_limit(nodes)
+    if limit is not None and longest is not None and limit > longest:
+        names = ", ".join(sorted({each.partition for each in nodes}))
+        yield (
+            f"warning: the time limit of {format_run_time(limit)} is above that of partition {names}, "
+            f"{format_run_time(longest)}: Slurm refuses such a job, or lets it wait forever"
+        )
+    ends = time_limit_of(nodes) if limit is None else limit
+    over = [job for job in jobs if ends is not None and (job.runtime_seconds or 0) > ends]
+    if over and ends is not None:
+        more = f" and {len(over) - 1} more" if len(over) > 1 else ""
+        runtime = format_run_time(over[0].runtime_seconds or 0)
+        yield (
+            f"warning: job {over[0].name!r}{more} has a runtime of {runtime}, and its allocation ends after "
+            f"{format_run_time(ends)}; give a longer walltime (-t), or a shorter runtime"
+        )
 
 
 def _misfit(job: JobPlan, node_count: int, rooms: Sequence[Room]) -> Iterator[str]:

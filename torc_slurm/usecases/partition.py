@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torc_slurm.errors import CommandError, InputError, ParseError
 from torc_slurm.sizing.guards import Guards, NodeSize
-from torc_slurm.slurm.submission import Nodes, nodes_of, partition_nodes
+from torc_slurm.slurm.submission import Nodes, longest_limit, nodes_of, partition_nodes
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.usecases.fit import room_on
 
@@ -55,10 +55,8 @@ def capacity_of(nodes: Sequence[Nodes], scheduler: Scheduler, partition: str | N
         return Capacity(partition or "(default)", problem=f"sinfo shows no partition {partition or 'by default'}")
     rooms = [room_on(each, scheduler) for each in nodes]
     sizes = [NodeSize(room.cpus, room.memory_mib) for room in rooms if room.cpus and room.memory_mib]
-    limits = [each.max_seconds for each in nodes]
-    longest = max((limit for limit in limits if limit is not None), default=None)
     names = ",".join(dict.fromkeys(each.partition for each in nodes))
-    return Capacity(names, tuple(dict.fromkeys(sizes)), None if None in limits else longest)
+    return Capacity(names, tuple(dict.fromkeys(sizes)), longest_limit(nodes))
 
 
 def guarded(guards: Guards, capacity: Capacity) -> Guards:

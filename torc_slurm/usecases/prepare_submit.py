@@ -32,7 +32,7 @@ from torc_slurm.spec.workflow import Scheduler, Workflow
 from torc_slurm.usecases import changed_spec
 from torc_slurm.usecases.batch_script import ScriptValues, render_script
 from torc_slurm.usecases.changed_spec import spec_changes, take_over
-from torc_slurm.usecases.fit import misfits, too_few_nodes
+from torc_slurm.usecases.fit import misfits, too_few_nodes, too_long
 from torc_slurm.usecases.inputs import check_inputs
 from torc_slurm.usecases.installation import torc_command
 from torc_slurm.usecases.next_run import Source, find_or_create, plan_next_run
@@ -119,6 +119,7 @@ def prepare(database: MainDatabase, request: Request) -> Prepared:
         nodes = submission.nodes_of(known, partition or None)
         too_large += misfits(stage.jobs, scheduler, nodes)
         warnings += too_few_nodes(scheduler, nodes)
+        warnings += too_long(stage.jobs, _limit(scheduler, defaults, request), nodes)
         allocations.append(_allocation(plan, stage, len(stages), scheduler, defaults, nodes, request))
     if too_large:
         raise MisfitError(too_large)
@@ -201,8 +202,7 @@ def _script(
     nodes: Sequence[submission.Nodes],
     request: Request,
 ) -> str:
-    told = scheduler.walltime or _text(defaults.get("time")) or request.environ.get("SBATCH_TIMELIMIT")
-    limit = limit_seconds(told or None)
+    limit = _limit(scheduler, defaults, request)
     options = sbatch_options(
         scheduler,
         defaults,
@@ -223,6 +223,12 @@ def _script(
         output_dir=plan.output_dir,
     )
     return render_script(request.template, values, request.environ)
+
+
+def _limit(scheduler: Scheduler, defaults: Mapping[str, str | bool], request: Request) -> int | None:
+    """The time limit of an allocation in seconds; None: not given."""
+    told = scheduler.walltime or _text(defaults.get("time")) or request.environ.get("SBATCH_TIMELIMIT")
+    return limit_seconds(told or None)
 
 
 def _text(value: str | bool | None) -> str | None:
