@@ -7,7 +7,8 @@ import pwd
 from pathlib import Path
 
 import pytest
-from recordings import sacct_text
+from plot_files import batch, data_of, write
+from recordings import sacct_rows, sacct_text
 
 from torc_slurm.cli import own_jobs
 from torc_slurm.cli.main import main
@@ -68,3 +69,51 @@ def test_what_no_job_fits_is_named(asked: Path, capsys: pytest.CaptureFixture[st
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("torc: Slurm's accounting has no job 77 (")
     assert second.startswith("torc: Slurm's accounting has no job 77 whose name matches 'x+' (")
+
+
+# --- pages ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> list[int]:
+    """Records of two of the recorded Slurm jobs, each with a step 0 and a time series."""
+    jobs = sorted({row.slurm_job_id for row in sacct_rows("22.05-cgroup", "array_whole")})[:2]
+    for number in jobs:
+        write(
+            tmp_path / "torc_output", batch(job_id=0, workflow_id=None, slurm_job_id=number, step_id="0", seconds=5.0)
+        )
+    return jobs
+
+
+def test_each_of_several_slurm_jobs_has_its_pages(
+    asked: Path, recorded: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked
+    first, second = recorded
+    assert main(["plot-resources", "--slurm-job-id", f"{first},{second},77", "-o", "plots"]) == 0
+    assert "no record of Slurm job 77" in capsys.readouterr().err
+    names = {path.name for path in (tmp_path / "plots").glob("*_job_*.html")}
+    assert names == {f"resource_plot_{number}_job_0.html" for number in recorded}
+    assert main(["plot-resources", "--slurm-job-id", str(first), "-o", "one"]) == 0
+    assert (tmp_path / "one" / "resource_plot_job_0.html").exists()
+    assert main(["plot-resources", "--slurm-job-id", "77"]) == 2
+    assert main(["plot-resources", "--slurm-job-id", str(first), "--workflow", "1"]) == 2
+    assert "only one of these" in capsys.readouterr().err
+
+
+def test_one_page_about_own_jobs(
+    asked: Path, recorded: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    assert main(["reports", "html", "--since", "1w", "--name", ".*", "-o", str(page)]) == 0, capsys.readouterr().err
+    assert "-u" in asked.read_text().splitlines()
+    text = page.read_text()
+    for title in ("What 2 Slurm jobs used", "Jobs over their request", "What to request instead", "Cost, before"):
+        assert title in text
+    cells = [row[0][1] for row in data_of(text)["tables"]["jobs"]["rows"]]
+    assert cells == [f"{number}.0" for number in recorded]
+    assert main(["reports", "html", "--slurm-job-id", str(recorded[0]), "-o", str(page)]) == 0
+    assert f"What Slurm job {recorded[0]} used" in page.read_text()
+    assert "What to request instead" in page.read_text()
+    assert main(["reports", "html", "1", "--since", "1w"]) == 2
+    assert "cannot be combined" in capsys.readouterr().err

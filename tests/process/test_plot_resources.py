@@ -302,7 +302,7 @@ def test_an_unknown_workflow(node_files: list[str], tmp_path: Path) -> None:
 
 def test_neither_files_nor_workflow_and_both(node_files: list[str], tmp_path: Path) -> None:
     _wrong(tmp_path, status=2, says=("--workflow ID",))
-    _wrong(tmp_path, *node_files, "--workflow", 3, status=2, says=("not both",))
+    _wrong(tmp_path, *node_files, "--workflow", 3, status=2, says=("only one of these",))
 
 
 def test_a_directory_that_cannot_be_written(node_files: list[str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from torc_slurm.cli import own_jobs
 from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption, backend_of, say_which_backend
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.own_jobs import NameOption, SinceOption, SlurmJobIdsOption
 from torc_slurm.cli.plot import opened_run, progress_bar
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.identity import step_number
@@ -30,12 +33,14 @@ if TYPE_CHECKING:
 
 _JOB_PAGE = re.compile(r".+_job_([0-9]{1,18}|batch|extern|interactive)\.html")
 _OTHER_PAGE = re.compile(r".+?_((?:cpu|memory)_all_jobs|summary|allocation)\.html")
+_MOST_IDS = 5
 
 EXAMPLE = """\b
 Examples:
   torc reports html 3 -o report.html
   torc reports html                               the latest workflow, into resource_report.html
   torc reports html --slurm-job-id 1234 -o report.html
+  torc reports html --since 1w --name 'train.*'   my own jobs of a week
 """
 
 
@@ -46,9 +51,9 @@ def html(
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = REPORT_NAME,
     run_id: Annotated[int | None, typer.Option(metavar="N", help="This run.", show_default="latest")] = None,
-    slurm_job_id: Annotated[
-        str | None, typer.Option(metavar="N", help="The steps of your own allocation instead of a workflow.")
-    ] = None,
+    slurm_job_id: SlurmJobIdsOption = None,
+    since: SinceOption = None,
+    name: NameOption = None,
     plots: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Link to pages of single jobs in this directory.", show_default="beside FILE"),
@@ -69,31 +74,32 @@ def html(
     from torc_slurm.plots.write import make_directory, write_file
 
     chosen_format, directory = resolve(context, format_, output_dir)
-    if workflow_id is not None and slurm_job_id is not None:
-        raise InputError("give a workflow's id or --slurm-job-id, not both")
+    chosen = own_jobs.Chosen(slurm_job_id, since, name)
+    own_jobs.refuse_workflow(workflow_id, chosen)
     if plots is not None and not os.path.isdir(plots):
         raise InputError(f"there is no directory {plots}; --plots is where torc plot-resources wrote its pages")
     asking = _Asking(not no_accounting, backend_of(accounting_backend))
     make_directory(os.path.dirname(os.path.abspath(output)))
-    if slurm_job_id is None:
-        found = _found_workflow(directory, workflow_id, run_id, asking)
+    if chosen.is_given:
+        found = _found_own_jobs(directory, chosen, run_id, asking)
     else:
-        found = _found_allocation(directory, slurm_job_id, run_id, asking)
-    links, pages = _pages(output, plots)
+        found = _found_workflow(directory, workflow_id, run_id, asking)
+    links, pages = ({}, {}) if found.is_several else _pages(output, plots)
     report = Report(
         title=found.title,
         attempts=found.attempts,
         unstarted=found.unstarted,
         stats=found.stats,
-        overview=_overview(found.files),
+        overview=None if found.is_several else _overview(found.files),
         sizing=found.sizing,
         requests=found.requests,
         links=links,
         pages=pages,
+        is_several=found.is_several,
     )
     size = write_file(output, render(report_page(report)))
     write(_answer(output, size), chosen_format)
-    if found.files and report.overview is None:  # the page is written, but without figures over time
+    if found.files and report.overview is None and not found.is_several:  # there is a page, without figures over time
         raise typer.Exit(1)
 
 
@@ -114,6 +120,7 @@ class _Found(NamedTuple):
     unstarted: list[JobRow] = []  # noqa: RUF012 - never changed
     sizing: Sizing | None = None
     requests: Requests = {}  # noqa: RUF012 - never changed
+    is_several: bool = False  # several Slurm jobs, whose steps have the same numbers
 
 
 def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None, asking: _Asking) -> _Found:
@@ -157,18 +164,42 @@ def _sizing(facts: Facts, run_id: int | None) -> Sizing:
     return Sizing(check(facts, run_id=run_id), corrections, savings(facts, corrections, run_id))
 
 
-def _found_allocation(directory: str, slurm_job_id: str, run_id: int | None, asking: _Asking) -> _Found:
+def _found_own_jobs(directory: str, chosen: own_jobs.Chosen, run_id: int | None, asking: _Asking) -> _Found:
     from torc_slurm.database.selection import Selection
     from torc_slurm.usecases.late_accounting import up_to_date
 
-    selection = Selection(slurm_job_id, run_id=run_id)
+    ids = own_jobs.recorded_jobs(chosen, directory)
+    selection = Selection(ids, run_id=run_id)
     with up_to_date(directory, selection, ask_accounting=asking.ask, backend=asking.backend, on_wait=say) as current:
         attempts, stats = _rows(current.database.connection, selection)
         files = _files_of(current.database.connection, attempts, directory)
     say_which_backend(current)
+    jobs = {row["slurm_job_id"] for row in attempts}
     if not attempts:
-        raise InputError(f"no record of Slurm job {slurm_job_id} in {directory}; give its --output-dir")
-    return _Found(f"Slurm job {slurm_job_id}", attempts, stats, files)
+        raise InputError(f"no record of Slurm job {_some(ids)} in {directory}; give its --output-dir")
+    title = f"Slurm job {_some(ids)}" if len(jobs) == 1 else f"{len(jobs)} Slurm jobs"
+    sizing = _sizing_of_own_jobs(chosen, directory) if asking.ask else None
+    return _Found(title, attempts, stats, files, sizing=sizing, is_several=len(jobs) > 1)
+
+
+def _some(ids: str) -> str:
+    """The ids for a message, no more than a few."""
+    several = ids.split(",")
+    return ", ".join(several[:_MOST_IDS]) + (
+        f" and {len(several) - _MOST_IDS} more" if len(several) > _MOST_IDS else ""
+    )
+
+
+def _sizing_of_own_jobs(chosen: own_jobs.Chosen, directory: str) -> Sizing | None:
+    """As `torc check`, `correct` and `savings` answer for these jobs; None if Slurm does not answer."""
+    from torc_slurm.usecases.own_jobs import corrections_of, facts_of_groups
+
+    try:
+        groups = own_jobs.groups_from(chosen, directory)
+    except TorcError as error:
+        say(f"without requests and what to ask for: {error}")
+        return None
+    return dataclasses.replace(_sizing(facts_of_groups(groups), None), own_jobs=corrections_of(groups))
 
 
 def _rows(connection: sqlite3.Connection, selection: Selection) -> tuple[list[Row], StatsReport]:

@@ -167,6 +167,19 @@ def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
     return jobs
 
 
+def recorded_jobs(chosen: Chosen, directory: str) -> str:
+    """The jobs that the options mean, as `Selection` takes them; asks Slurm only for --since and --name.
+
+    Raises:
+        InputError: as `jobs_of`.
+    """
+    from torc_slurm.slurm.job_expressions import parse_jobs
+
+    if chosen.since is None and chosen.name is None:
+        return ",".join(map(str, parse_jobs([chosen.slurm_job_id or ""])))
+    return ",".join(dict.fromkeys(str(job.slurm_job_id) for job in jobs_of(chosen, directory)))
+
+
 def groups_from(chosen: Chosen, directory: str) -> list[Group]:
     """The selected jobs, in groups.
 

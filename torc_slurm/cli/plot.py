@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torc_slurm.cli import own_jobs
 from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
+from torc_slurm.cli.own_jobs import NameOption, SinceOption, SlurmJobIdsOption
 from torc_slurm.errors import InputError, TorcError
 from torc_slurm.identity import named_step, step_number
 from torc_slurm.output_names import PLOT_PREFIX, PLOTS_DIR
@@ -26,6 +28,7 @@ Examples:
   torc plot-resources torc_output/resource_utilization/*_3_1.db -o plots
   torc plot-resources --workflow 3 -o plots
   torc plot-resources --workflow 3 --job-ids 4,5 -o plots -f json
+  torc plot-resources --slurm-job-id 1234,1240 -o plots
 """
 _MOST_NAMED = 12
 
@@ -51,6 +54,9 @@ def plot_resources(
     run_id: Annotated[
         int | None, typer.Option(metavar="N", help="With --workflow: this run.", show_default="latest")
     ] = None,
+    slurm_job_id: SlurmJobIdsOption = None,
+    since: SinceOption = None,
+    name: NameOption = None,
     job_ids: Annotated[str | None, typer.Option(metavar="N,N", help="Only these jobs, each with its page.")] = None,
     prefix: Annotated[str, typer.Option(help="Start of the file names.")] = PLOT_PREFIX,
     all_job_pages: Annotated[
@@ -71,24 +77,64 @@ def plot_resources(
     from torc_slurm.plots.write import Wanted
 
     chosen_format, directory = resolve(context, format_, output_dir)
-    paths = _paths(databases or [], workflow, run_id, directory)
-    wanted = Wanted(
-        directory=output or _default_directory(paths),
-        prefix=_checked_prefix(prefix),
-        job_ids=None if job_ids is None else _numbers(job_ids),
-        all_job_pages=all_job_pages,
-        self_contained=self_contained,
-    )
-    written = _plot(paths, wanted)
+    chosen = own_jobs.Chosen(slurm_job_id, since, name)
+    written: list[Written] = []
+    for paths, own_prefix in _runs(databases or [], workflow, run_id, chosen, directory, _checked_prefix(prefix)):
+        wanted = Wanted(
+            directory=output or _default_directory(paths),
+            prefix=own_prefix,
+            job_ids=None if job_ids is None else _numbers(job_ids),
+            all_job_pages=all_job_pages,
+            self_contained=self_contained,
+        )
+        written += _plot(paths, wanted)
     write(_answer(written), chosen_format)
 
 
-def _paths(databases: Sequence[str], workflow: int | None, run_id: int | None, output_dir: str) -> list[str]:
-    if (workflow is None) == (not databases):
-        raise InputError("give node files (torc_output/resource_utilization/*.db), or --workflow ID, and not both")
-    if workflow is None:
-        return list(dict.fromkeys(map(os.path.abspath, databases)))
-    return _collected(workflow, run_id, output_dir)
+def _runs(
+    databases: Sequence[str],
+    workflow: int | None,
+    run_id: int | None,
+    chosen: own_jobs.Chosen,
+    output_dir: str,
+    prefix: str,
+) -> list[tuple[list[str], str]]:
+    """The node files to plot together, each time with the prefix of the pages' names."""
+    if sum((workflow is not None, bool(databases), chosen.is_given)) != 1:
+        raise InputError(
+            "give node files (torc_output/resource_utilization/*.db), --workflow ID, or your own jobs with "
+            "--slurm-job-id, --since or --name, and only one of these"
+        )
+    if databases:
+        return [(list(dict.fromkeys(map(os.path.abspath, databases))), prefix)]
+    if workflow is not None:
+        return [(_collected(workflow, run_id, output_dir), prefix)]
+    found = _collected_own_jobs(own_jobs.recorded_jobs(chosen, output_dir), run_id, output_dir)
+    return [(files, prefix if len(found) == 1 else f"{prefix}_{job}") for job, files in found.items()]
+
+
+def _collected_own_jobs(ids: str, run_id: int | None, output_dir: str) -> dict[int, list[str]]:
+    """The node files of each of these Slurm jobs, after a collect; jobs without a record are named and left out."""
+    from torc_slurm.database.selection import Selection, select_attempts, selected_jobs
+    from torc_slurm.database.series import node_files_of_attempts
+    from torc_slurm.usecases.late_accounting import up_to_date
+
+    selection = Selection(ids, run_id=run_id)
+    attempts: dict[int, list[int]] = {}
+    with up_to_date(output_dir, selection, on_wait=say) as current:
+        connection = current.database.connection
+        for row in select_attempts(connection, selection):
+            if row["workflow_id"] is None:
+                attempts.setdefault(int(str(row["slurm_job_id"])), []).append(int(str(row["id"])))
+        found = {job: node_files_of_attempts(connection, rows) for job, rows in attempts.items()}
+        known = selected_jobs(connection, selection)
+    say_which_backend(current)
+    missing = [job for job in selection.slurm_jobs or () if job not in known]
+    if not found:
+        raise InputError(f"no record of Slurm job {', '.join(missing[:5])} in {output_dir}; give its --output-dir")
+    if missing:
+        say(f"no record of Slurm job {', '.join(missing[:5])}" + (" and more" if len(missing) > 5 else ""))
+    return {job: [os.path.join(output_dir, name) for name in files] for job, files in found.items()}
 
 
 def _collected(workflow: int, run_id: int | None, output_dir: str) -> list[str]:

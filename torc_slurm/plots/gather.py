@@ -178,7 +178,7 @@ def _attempt(key: _Key, members: Sequence[tuple[Part, StepRecord]], row: Row | N
         parts=parts,
         request=Request(plan.num_cpus, plan.memory_bytes, plan.runtime_seconds)
         if plan is not None and plan.has_requirements
-        else _accounted(known, len(parts)),
+        else accounted_request(known, len(parts)),
     )
 
 
@@ -186,7 +186,7 @@ def _in_order(attempts: list[Attempt]) -> list[Attempt]:
     return sorted(attempts, key=lambda attempt: (attempt.begin_time, attempt.run_id, attempt.attempt_id))
 
 
-def _accounted(row: Row, nodes: int) -> Request:
+def accounted_request(row: Row, nodes: int) -> Request:
     """What Slurm allocated to the step, by its accounting: an ad hoc step has no other request."""
     text = row.get("slurm_stats_allocated_tres")
     given = parse_resources(None if text is None else str(text))

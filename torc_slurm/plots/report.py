@@ -15,6 +15,7 @@ from torc_slurm.database.rows import Row, Value, number_or_none, whole, whole_or
 from torc_slurm.output_names import REPORT_NAME
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
 from torc_slurm.plots.encode import Encoded
+from torc_slurm.plots.gather import accounted_request
 from torc_slurm.plots.model import Request, Run, how_it_was_ended
 from torc_slurm.plots.packing_figures import gantt_figure, packing_figures
 from torc_slurm.plots.page import Page, Section, Table
@@ -33,6 +34,7 @@ from torc_slurm.sizing.facts import Facts
 from torc_slurm.sizing.savings import Saving
 from torc_slurm.sizing.utilization import Utilization
 from torc_slurm.units import format_run_time
+from torc_slurm.usecases.own_jobs import GroupCorrection
 
 _STATES = (COMPLETED, RUNNING, *UNSUCCESSFUL)
 _MOST_ROWS = 200
@@ -52,6 +54,7 @@ class Sizing:
     utilization: Utilization
     corrections: Corrections
     savings: Sequence[Saving]
+    own_jobs: Sequence[GroupCorrection] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Report:
     requests: Requests = field(default_factory=dict)
     links: Links = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
+    is_several: bool = False
 
 
 def report_page(report: Report) -> Page:
@@ -79,7 +83,8 @@ def report_page(report: Report) -> Page:
     sections = [_state_section(report)]
     sizing = report.sizing
     if sizing is not None:
-        sections += [_violations(sizing.utilization), _corrections(sizing.corrections), _savings(sizing.savings)]
+        instead = _corrections(sizing.corrections) if sizing.own_jobs is None else _advice(sizing.own_jobs)
+        sections += [_violations(sizing.utilization), instead, _savings(sizing.savings)]
     sections += figures
     sections.append(Section("jobs", "All jobs", data_table="jobs"))
     sections += _missing_section(report)
@@ -180,6 +185,17 @@ def _corrections(found: Corrections) -> Section:
     return Section("corrections", "What to request instead", [words, *_cut(rows)], table=_table(titles, rows))
 
 
+def _advice(found: Sequence[GroupCorrection]) -> Section:
+    titles = ("Jobs", "Resource", "Now", "Instead", "Why")
+    rows = [
+        [each.group.name, advice.resource, str(advice.current), str(advice.suggested), advice.reason]
+        for each in found
+        for advice in each.advice
+    ]
+    words = "To write them into a script: torc correct --script job.sbatch" if rows else "Nothing to correct."
+    return Section("corrections", "What to request instead", [words, *_cut(rows)], table=_table(titles, rows))
+
+
 def _savings(rows: Sequence[Saving]) -> Section:
     titles = (
         "Requirement",
@@ -244,7 +260,9 @@ def _figures(overview: Overview | None) -> tuple[list[Section], dict[str, Encode
 def _missing_section(report: Report) -> list[Section]:
     """What was not measured, and why; empty if everything was."""
     words = []
-    if report.overview is None:
+    if report.is_several:
+        words.append("Figures over time show one Slurm job: torc reports html --slurm-job-id N.")
+    elif report.overview is None:
         words.append("No node has written anything: nothing was measured, or torc slurm collect has not seen it.")
     elif not report.overview.lines:
         words.append(f"No time series was kept, so lines over time are averages: {HOW_TO_GET_A_SERIES}.")
@@ -281,6 +299,8 @@ def _jobs_table(report: Report) -> Encoded:
     """The table for the page's script: a cell is ``[sort key, text, address, class]``."""
     requests = report.requests if report.overview is None else {**requests_of(report.overview.run), **report.requests}
     rows = [_attempt_cells(row, requests, report.links) for row in report.attempts]
+    if report.is_several:  # steps of different jobs have the same numbers
+        rows = list(map(_with_job, range(len(rows)), report.attempts, rows))
     for job in report.unstarted:
         cells: list[object] = [job["job_id"], plain(job["name"], 120), [job["status"], f"{job['status']}, not started"]]
         rows.append(cells + [None] * (len(_COLUMNS) - len(cells)))
@@ -303,6 +323,18 @@ def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
         _nodes(str(row["measured_nodes"] or "")),
         _cell("exec_time_seconds", None if took is None else round(took, 3)),
         *(_cell(figure.name, row[figure.name]) for figure in _FIGURES),
+        *_request_cells(request),
+    ]
+
+
+def _with_job(number: int, row: Row, cells: list[object]) -> list[object]:
+    """The cells with the Slurm job before the step, and what Slurm gave this step as its request."""
+    step = f"{row['slurm_array'] or row['slurm_job_id']}.{row['step_id']}"
+    return [[number, step, None], *cells[1:-2], *_request_cells(accounted_request(row, 1))]
+
+
+def _request_cells(request: Request) -> list[object]:
+    return [
         _cell("memory_bytes", request.memory_bytes),
         _cell("cpu_percent", None if request.cpus is None else request.cpus * 100),
     ]
