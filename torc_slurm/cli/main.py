@@ -7,6 +7,7 @@ A group of commands is one module with an ``app``; add it here. A command import
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import signal
@@ -113,12 +114,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
     try:
-        status = app(None if arguments is None else list(arguments), prog_name="torc", standalone_mode=False)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        status = _app_for(words)(words, prog_name="torc", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except BaseException as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         return _report(error)
+
+
+def _app_for(words: Sequence[str]) -> typer.Typer:
+    """The program with only the command that is called.
+
+    Typer reads the signature of every command that it has, which takes longer than most commands do.
+    """
+    name = words[0] if words else None
+    commands = [each for each in app.registered_commands if each.name == name]
+    groups = [each for each in app.registered_groups if each.name == name]
+    if not commands and not groups:
+        return app
+    found = copy.copy(app)
+    found.registered_commands, found.registered_groups = commands, groups
+    return found
 
 
 def _end(number: int, _frame: object) -> NoReturn:
