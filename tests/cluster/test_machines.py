@@ -1,4 +1,4 @@
-"""`ci/cluster` itself: two at once, every way to end one, what it refuses; and nothing stays behind."""
+"""`ci/cluster` itself: two at once, every way to end one, what it refuses; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GONE_SECONDS = 30.0
 
 
 class Place:
-    """The directory of a cluster that a test makes, and what was seen in it while it was up."""
+    """The directory of a test's cluster, and what was found in it while it ran."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.network = ""
 
     def look(self) -> None:
-        """Wait for the cluster to be up, and keep the name of its network namespace, which all its processes share."""
+        """Wait until the cluster is up, and note its network namespace, which all its processes share."""
         assert wait_until(self._is_up, UP_SECONDS), f"no cluster in {self.directory}"
         self.network = os.readlink(f"/proc/{state.load(self.directory).init}/ns/net")
 
@@ -73,7 +73,7 @@ def run(place: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def test_two_runs_at_once_with_a_fault_in_one(places: list[Place]) -> None:
-    """Each has its own Slurm and its own exit status; the power of one node does not concern the other cluster."""
+    """Each has its own Slurm and exit status; a node's power loss does not affect the other cluster."""
     one, other = places
     until_down = "until sinfo -h -t down -o %D | grep -qx 1; do sleep 0.2; done; echo lost; read -r line; exit 7"
     both = [

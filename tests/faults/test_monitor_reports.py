@@ -1,4 +1,6 @@
-"""The monitor and its writers' reports: one that comes between two looks, and one together with a wrapper's message."""
+"""The monitor and its writers' reports: one that comes between two samples, and one together with a wrapper's
+message.
+"""
 
 from __future__ import annotations
 

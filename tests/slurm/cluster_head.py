@@ -1,7 +1,7 @@
 """These tests on the head of a cluster of `ci/cluster`: pytest runs there as root, the jobs on other machines.
 
-`ci/test-cluster` says so by TORC_TEST_CLUSTER, the cluster's directory as its machines see it. /home is exported there
-without root_squash and not cached, so that a test may read and write the files of the ordinary user.
+`ci/test-cluster` sets TORC_TEST_CLUSTER to the cluster's directory as its machines see it. /home is exported there
+without root_squash and not cached, so that a test may read and write the ordinary user's files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from virtual_cluster.faults import ON_HEAD
 from virtual_cluster.inside import SSH_OPTIONS
 
 VARIABLE = "TORC_TEST_CLUSTER"
-# By the end of the test file's name or of a test's; every other test of this directory runs there.
+# By the end of a test file's or a test's name; all other tests of this directory run there.
 NOT_ON_A_CLUSTER = {
     "test_lab.py": "tests of ci/slurm-lab itself",
     "test_plugin.py": "its site is one machine; tests/cluster/test_plugin.py is the same for several",
@@ -53,7 +53,7 @@ class Configuration:
     without_cgroups: str
 
     def changed(self, options: Sequence[str]) -> Configuration:
-        """As `ci/slurm-lab` takes the options: --cgroup off, --jobacct-gather TYPE, --slurm-conf-line LINE."""
+        """Accepts options like `ci/slurm-lab`: --cgroup off, --jobacct-gather TYPE, --slurm-conf-line LINE."""
         slurm, cgroup = self.slurm, self.cgroup
         values: dict[str, str] = {}
         for option, value in zip(options[::2], options[1::2], strict=True):
@@ -74,7 +74,7 @@ class Configuration:
 
 @dataclass(kw_only=True)
 class ClusterHead(Lab):
-    """The cluster that this machine is the head of, in one of its configurations: `activate` before its use."""
+    """The cluster whose head this machine is, in one of its configurations; call `activate` before use."""
 
     place: Path
     configuration: Configuration
@@ -158,6 +158,6 @@ def _new_directory(env: dict[str, str]) -> Path:
 
 
 def _assignments(path: Path) -> dict[str, str]:
-    """The plain words of the file that the machines' shell scripts read."""
+    """The words in the file that the machines' shell scripts read."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith("declare ")]
     return {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}

@@ -14,7 +14,7 @@ _LEFT_OUT = pytest.StashKey[list[str]]()
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what makes no sense on a cluster, with the reason."""
+    """Leave out tests that make no sense on a cluster, with the reason."""
     if not on_cluster_head():
         return
     left_out = [item for item in items if item.path.name in NOT_ON_A_CLUSTER]

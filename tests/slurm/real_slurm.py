@@ -97,10 +97,10 @@ class Lab(SlurmJobs):
         self.stopped.add(daemon)
 
     def activate(self) -> None:
-        """Have its own configuration in force: it has daemons of its own."""
+        """Activate its configuration: a lab has its own daemons."""
 
     def empty_spools(self, output_dir: Path) -> None:
-        """Write the records that nodes have kept for themselves, as the end of an allocation does."""
+        """Bring over the nodes' spools, as the end of an allocation does."""
         self.run_as_user(["torc", "slurm", "collect", "--output-dir", str(output_dir)])
 
     def on_nodes(self, argv: Sequence[str]) -> None:

@@ -130,7 +130,7 @@ def either(request: pytest.FixtureRequest) -> Iterator[Work]:
 
 @pytest.fixture(scope="module", autouse=True)
 def begin_at_limits(request: pytest.FixtureRequest) -> None:
-    """Slurm counts time limits in minutes: with labs side by side the wait for them begins with the first test."""
+    """Slurm counts time limits in minutes: with several labs the wait for them begins with the first test."""
     if not on_cluster_head():
         request.getfixturevalue("at_limits")
 

@@ -72,7 +72,7 @@ class Monitor:
         self._schedule = Schedule(options.sample_interval_seconds)
         self._invocation = ""
         self._flusher: Flusher | None = None
-        self._report: int | None = None  # the descriptor of a writer's report that is polled
+        self._report: int | None = None  # the polled descriptor of a writer's report
         self._next_flush = time.monotonic() + FIRST_FLUSH_SECONDS
         self._last_flush = 0.0
         self._poll.register(socket.fileno(), select.POLLIN)
