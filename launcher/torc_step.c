@@ -19,6 +19,7 @@
 
 #define ASIDE "TORC_ASIDE_"
 #define LEAST_DESCRIPTORS 4
+#define LEAST_MEMORY_BYTES (16 << 20) /* of a control group: with 8 MB the kernel kills the wrapper, with 10 not */
 #define SPARE_BYTES (8 << 20) /* of a limited address space, for the wrapper after its start and for its forks */
 
 extern char **environ;
@@ -216,6 +217,38 @@ static int has_its_first_modules(const char *python) {
     return 0;
 }
 
+/* The number in a file of a control group, ULLONG_MAX where there is none ("max", no such file). */
+static unsigned long long limit_in(const char *directory, const char *name) {
+    char path[2 * PATH_MAX], text[32] = "", *end;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? 0 : read(file, text, sizeof text - 1);
+    if (file >= 0) close(file);
+    unsigned long long limit = strtoull(text, &end, 10);
+    return length > 0 && end > text ? limit : ULLONG_MAX;
+}
+
+/* Whether the wrapper and the monitor fit into the memory of this control group and of those above it: of too little
+ * the kernel kills them, and the job with them. */
+static int has_memory(void) {
+    static const char *const KINDS[][3] = {{":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
+                                           {"0::", "/sys/fs/cgroup", "memory.max"}};
+    char text[8192], directory[PATH_MAX];
+    int file = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? 0 : read(file, text, sizeof text - 1);
+    if (file >= 0) close(file);
+    text[length > 0 ? length : 0] = 0;
+    for (size_t kind = 0; kind < 2; kind++) {
+        const char *line = strstr(text, KINDS[kind][0]), *mount = KINDS[kind][1];
+        if (!line) continue;
+        line += strlen(KINDS[kind][0]);
+        snprintf(directory, sizeof directory, "%s%.*s", mount, (int)strcspn(line, "\n"), line);
+        for (; strlen(directory) >= strlen(mount); *strrchr(directory, '/') = 0)
+            if (limit_in(directory, KINDS[kind][2]) < LEAST_MEMORY_BYTES) return 0;
+    }
+    return 1;
+}
+
 static int is_limited(void) {
     struct rlimit limit;
     return (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY) ||
@@ -264,6 +297,7 @@ int main(int argc, char **argv) {
     static char directory[PATH_MAX], python[2 * PATH_MAX];
     if (!find_python(directory, python)) return run_alone(argv, "/proc does not tell where torc-step is installed", "");
     if (access(python, X_OK)) return run_alone(argv, strerror(errno), python);
+    if (!has_memory()) return run_alone(argv, "its control group has too little memory for its Python", "");
     if (!has_descriptors()) return run_alone(argv, "no free file descriptors for its Python", "");
     char **environment = set_aside(""), **words = calloc(argc + 7, sizeof *words);
     if (!environment || !words) return run_alone(argv, strerror(ENOMEM), "");

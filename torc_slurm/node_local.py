@@ -10,11 +10,20 @@ import errno
 import os
 import stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _PARENTS = ("/tmp", "/dev/shm", "/var/tmp")  # noqa: S108 - the directory made here is 0700 and its owner is checked
 
 
 def directory() -> str | None:
-    """Make or find the directory; None if no parent allows a safe one.
+    """Make or find the directory; None if no parent allows a safe one."""
+    return next(_directories(), None)
+
+
+def _directories() -> Iterator[str]:
+    """Make or find one below each parent that allows a safe one, in order.
 
     Skips a directory of this name that another user made, or a link: its owner could swap files.
     """
@@ -26,8 +35,7 @@ def directory() -> str | None:
         except OSError:
             continue
         if _is_surely_ours(path):
-            return path
-    return None
+            yield path
 
 
 def _candidates() -> list[str]:
@@ -63,15 +71,18 @@ def _is_surely_ours(path: str) -> bool:
 
 def subdirectory(name: str) -> str | None:
     """A directory below it, made if it does not exist."""
-    above = directory()
-    if above is None:
-        return None
-    path = os.path.join(above, name)
-    try:
-        os.makedirs(path, 0o700, exist_ok=True)
-    except OSError:
-        return None
-    return path
+    return next(subdirectories(name), None)
+
+
+def subdirectories(name: str) -> Iterator[str]:
+    """One below each parent that allows it: if the first is full, the next may have room."""
+    for above in _directories():
+        path = os.path.join(above, name)
+        try:
+            os.makedirs(path, 0o700, exist_ok=True)
+        except OSError:
+            continue
+        yield path
 
 
 def existing_subdirectories(name: str) -> list[str]:

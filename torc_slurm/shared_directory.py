@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 
 
 def make_shared_directory(path: str) -> None:
@@ -19,6 +21,20 @@ def make_shared_directory(path: str) -> None:
     except (FileNotFoundError, FileExistsError):
         _read_parents(os.path.abspath(path))
         os.makedirs(path, exist_ok=True)
+
+
+def refuse_foreign_link(path: str) -> None:
+    """Follow no link that another user made: root, and users who share a directory, would write where that one wants.
+
+    Raises:
+        OSError: it is such a link.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return  # not there
+    if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+        raise OSError(errno.ELOOP, "it is a symbolic link that another user made", path)
 
 
 def _read_parents(path: str) -> None:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
+import resource
+import signal
 import socket
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from measured import WAIT_LIMIT_SECONDS, await_that, environment, monitor_of, node_files, records, start
+import pytest
+from measured import (
+    WAIT_LIMIT_SECONDS,
+    await_that,
+    environment,
+    is_alive,
+    monitor_of,
+    node_files,
+    records,
+    start,
+)
 
 from torc_slurm.step import link
 
+JOB_IDS = itertools.count(os.getpid() * 100)  # one for each test: a step's meeting place is named by its job
 STEP = {
-    "SLURM_JOB_ID": "4242",
     "SLURM_STEP_ID": "0",
     "SLURM_NTASKS": "2",
     "SLURM_STEP_NUM_TASKS": "2",
     "SLURM_STEP_TASKS_PER_NODE": "2",
     "SLURM_NODEID": "0",
-    "SLURM_PROCID": "0",
-    "SLURM_LOCALID": "0",
 }
 RANDOM = random.Random(12)  # noqa: S311 - no secret
 
@@ -42,19 +56,51 @@ def test_numbers_that_are_none_are_no_message() -> None:
                 assert link.decode(" ".join(words).encode()) is None, (fields[place], wrong)
 
 
-def test_garbage_on_the_meeting_place(tmp_path: Path) -> None:
-    job = ["sh", "-c", "read line; exit 7"]
-    env = environment(**STEP, TMPDIR=str(tmp_path))
-    wrapper = start(tmp_path / "out", job, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    monitor_of(wrapper)
+def environment_of(job_id: str, task: int) -> dict[str, str]:
+    return environment(**STEP, SLURM_JOB_ID=job_id, SLURM_PROCID=str(task), SLURM_LOCALID=str(task))
 
-    def listening() -> list[str]:
+
+class Step:
+    """A step of two tasks on this node, of which the first has begun; each ends when its stdin does."""
+
+    def __init__(self, output_dir: Path, prepare: Callable[[], object] | None = None) -> None:
+        self.output_dir = output_dir
+        self._job_id = str(next(JOB_IDS))
+        self.first = self.start(0, 7, prepare)
+        self.monitor = monitor_of(self.first)
+        (self.path,) = set(await_that(self._listening, "the meeting place"))
+
+    def start(self, task: int, status: int, prepare: Callable[[], object] | None = None) -> subprocess.Popen[bytes]:
+        env = environment_of(self._job_id, task)
+        job = ["sh", "-c", f"echo ready; read line; exit {status}"]
+        pipe = subprocess.PIPE
+        wrapper = start(self.output_dir, job, env=env, stdin=pipe, stdout=pipe, stderr=pipe, prepare=prepare)
+        assert wrapper.stdout is not None
+        assert wrapper.stdout.readline() == b"ready\n"
+        return wrapper
+
+    def _listening(self) -> list[str]:
         lines = Path("/proc/net/unix").read_text().splitlines()
-        return [line.split()[-1] for line in lines if line.endswith(".sock") and "4242" in line and "/steps/" in line]
+        paths = [line.split()[-1] for line in lines if line.endswith(".sock")]
+        return [path for path in paths if f"/steps/{self._job_id}." in path]
 
-    (path,) = set(await_that(listening, "the meeting place"))
+    def exits(self) -> list[tuple[int, int]]:
+        await_that(lambda: node_files(self.output_dir), "the record")
+        rows = [row for path in node_files(self.output_dir) for each in records(path) for row in each.exits]
+        return sorted((row["task"], row["return_code"]) for row in rows)
+
+
+def end(wrapper: subprocess.Popen[bytes]) -> str:
+    """Let a task end; what torc-step said."""
+    _, stderr = wrapper.communicate(b"\n", timeout=WAIT_LIMIT_SECONDS)
+    assert b"Traceback" not in stderr
+    return stderr.decode()
+
+
+def strangers(path: str, count: int) -> list[socket.socket]:
+    """So many connections, of which half have said something."""
     held = []
-    for _ in range(300):
+    for _ in range(count):
         stranger = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stranger.settimeout(WAIT_LIMIT_SECONDS)
         stranger.connect(path)
@@ -63,11 +109,60 @@ def test_garbage_on_the_meeting_place(tmp_path: Path) -> None:
             stranger.close()
         else:
             held.append(stranger)
-    _, stderr = wrapper.communicate(b"\n", timeout=WAIT_LIMIT_SECONDS)
+    return held
+
+
+def test_garbage_on_the_meeting_place(tmp_path: Path) -> None:
+    step = Step(tmp_path / "out")
+    held = strangers(step.path, 300)
+    second = step.start(1, 8)
+    end(step.first)
+    end(second)
     for stranger in held:
         stranger.close()
-    assert (wrapper.returncode, b"Traceback" in stderr) == (7, False)
-    await_that(lambda: node_files(tmp_path / "out"), "the record")
-    assert [
-        row["return_code"] for path in node_files(tmp_path / "out") for each in records(path) for row in each.exits
-    ] == [7]
+    assert (step.first.returncode, second.returncode) == (7, 8)
+    assert step.exits() == [(0, 7), (1, 8)]
+
+
+def few_descriptors() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+
+def test_a_monitor_without_a_descriptor_for_another_task(tmp_path: Path) -> None:
+    """Strangers have them all: the task that is never answered records its exit without a monitor."""
+    step = Step(tmp_path / "out", few_descriptors)
+    held = []
+    for _ in range(60):
+        stranger = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stranger.connect(step.path)
+        held.append(stranger)
+    second = step.start(1, 8)
+    assert is_alive(step.monitor)
+    end(second)
+    end(step.first)
+    for stranger in held:
+        stranger.close()
+    assert (step.first.returncode, second.returncode) == (7, 8)
+    assert step.exits() == [(0, 7), (1, 8)]
+
+
+def test_a_task_that_meets_a_monitor_which_never_answers(tmp_path: Path) -> None:
+    step = Step(tmp_path / "out")
+    os.kill(step.monitor, signal.SIGSTOP)
+    second = step.start(1, 8)
+    end(second)
+    os.kill(step.monitor, signal.SIGCONT)
+    end(step.first)
+    assert (step.first.returncode, second.returncode) == (7, 8)
+    assert step.exits() == [(0, 7), (1, 8)]
+
+
+@pytest.mark.root
+def test_another_user_does_not_reach_the_socket(tmp_path: Path) -> None:
+    step = Step(tmp_path / "out")
+    code = "import socket, sys; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-IS", "-c", code, step.path], user=64_321, capture_output=True, check=False)
+    assert b"PermissionError" in done.stderr
+    end(step.first)
+    assert step.first.returncode == 7
+    assert step.exits() == [(0, 7)]

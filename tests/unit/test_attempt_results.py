@@ -71,15 +71,18 @@ def test_out_of_memory_needs_a_failure() -> None:
 # --- suspension
 
 
-def suspended(wall: float, elapsed: float | None, seconds: float | None, **known: Value) -> dict[str, Value]:
+def suspended(
+    wall: float, elapsed: float | None, seconds: float | None, tres: str | None = None, **known: Value
+) -> dict[str, Value]:
     return without_suspension(
         {"exec_time_seconds": wall, "status_evidence": "exit code 0", **known},
-        accounting(elapsed_seconds=elapsed, suspended_seconds=seconds),
+        accounting(elapsed_seconds=elapsed, suspended_seconds=seconds, allocated_tres=tres),
     )
 
 
 def test_suspended_time_of_a_step_does_not_count_as_run_time() -> None:
-    found = suspended(41.1, 11.0, 30.0, avg_cpu_percent=10.0, peak_cpu_percent=20.0, all_nodes_avg_cpu_percent=10.0)
+    percents: dict[str, Value] = {"avg_cpu_percent": 10.0, "peak_cpu_percent": 20.0, "all_nodes_avg_cpu_percent": 10.0}
+    found = suspended(41.1, 11.0, 30.0, "cpu=1", **percents)
     assert found["exec_time_seconds"] == pytest.approx(11.1)
     assert found["avg_cpu_percent"] == pytest.approx(10 * 41.1 / 11.1)
     assert found["peak_cpu_percent"] == found["avg_cpu_percent"]  # never below the mean
@@ -102,3 +105,12 @@ def test_the_run_time_is_never_made_longer_or_negative(wall: float, elapsed: flo
     found = suspended(wall, elapsed, seconds)["exec_time_seconds"]
     assert isinstance(found, float)
     assert 0 < found <= wall
+
+
+def test_a_suspension_in_whole_seconds_makes_no_percentage_that_the_cpus_could_not_give() -> None:
+    """30 of 30.1 s: what is left of the run time is mostly the rounding of Slurm's clock."""
+    percents: dict[str, Value] = {"avg_cpu_percent": 50.0, "peak_cpu_percent": 180.0, "all_nodes_avg_cpu_percent": 50.0}
+    assert suspended(30.1, 0.0, 30.0, "cpu=2,node=1", **percents)["avg_cpu_percent"] == 200.0
+    found = suspended(30.1, 0.0, 30.0, None, **percents)
+    assert (found["avg_cpu_percent"], found["peak_cpu_percent"]) == (180.0, 180.0)
+    assert suspended(30.1, 0.0, 30.0, None, avg_cpu_percent=50.0)["avg_cpu_percent"] == 50.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from torc_slurm.step.cgroup import StepCgroup, find_step_cgroup
+from torc_slurm.step.cgroup import StepCgroup, find_quota, find_step_cgroup
 
 GB = 10**9
 
@@ -220,3 +220,28 @@ def test_the_whole_machines_cpu_is_not_the_steps(tmp_path: Path) -> None:
     assert cgroup is not None
     assert cgroup.cpu_seconds() is None
     assert cgroup.charged_bytes() == GB + 1020
+
+
+# --- quotas of CPU time
+
+
+def test_the_tightest_quota_counts(tmp_path: Path) -> None:
+    step = "slurm_n1/uid_0/job_7/step_0"
+    lay_out(tmp_path / "cpu" / step, cpu__cfs_quota_us=-1, cpu__cfs_period_us=100_000)
+    lay_out(tmp_path / "cpu" / "slurm_n1", cpu__cfs_quota_us=250_000, cpu__cfs_period_us=100_000)
+    lay_out(tmp_path / "cpu", cpu__cfs_quota_us=400_000, cpu__cfs_period_us=100_000)
+    lay_out(tmp_path / "unified" / step, cpu__max="50000 200000")
+    lay_out(tmp_path / "unified" / "slurm_n1", cpu__max="max 100000")
+    v1_mount = f"32 24 0:28 / {tmp_path}/cpu rw - cgroup cgroup rw,cpu\n"
+    v2_mount = f"30 23 0:26 / {tmp_path}/unified rw - cgroup2 cgroup2 rw\n"
+    assert find_quota(f"3:cpu:/{step}\n", v1_mount) == 2.5
+    assert find_quota("3:cpu:/\n", v1_mount) == 4.0  # a container's own root
+    assert find_quota(f"0::/{step}\n", v2_mount) == 0.25
+    assert find_quota("0::/slurm_n1\n", v2_mount) is None
+    assert find_quota(f"3:cpu:/{step}\n0::/{step}\n", v1_mount + v2_mount) == 0.25
+
+
+@pytest.mark.parametrize("text", ["", "max", "max 100000", "0 100000", "5 0", "nonsense x", "-1 100000"])
+def test_a_quota_that_says_nothing_is_none(text: str, tmp_path: Path) -> None:
+    lay_out(tmp_path, cpu__max=text)
+    assert find_quota("0::/\n", f"30 23 0:26 / {tmp_path} rw - cgroup2 cgroup2 rw\n") is None

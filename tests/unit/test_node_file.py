@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from node_files import BEGIN, batch, dump, exit_record, path_of
 
 from torc_slurm import node_local
 from torc_slurm.database.batch import Batch
-from torc_slurm.database.node_file import NodeFileWriter, read_batches, take_lock, write_batch
+from torc_slurm.database.node_file import NodeFileWriter, read_batches, release_lock, take_lock, write_batch
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.spool import bring_over, write_to_spool
 from torc_slurm.errors import DatabaseError
@@ -195,6 +198,45 @@ def test_a_lock_whose_file_was_removed_is_no_lock(path: str) -> None:
     os.close(second)
     with NodeFileWriter(path, 0):
         pass
+
+
+def test_a_disk_that_takes_no_lock_file(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the lock is on the directory of locks: it excludes others of its kind, and those who have a file."""
+    real, full = os.open, [True]
+
+    def open_on_a_full_disk(name: str, flags: int, mode: int = 0o777) -> int:
+        if full[0] and flags & os.O_CREAT and not os.path.exists(name):
+            raise OSError(errno.ENOSPC, "full", name)
+        return real(name, flags, mode)
+
+    monkeypatch.setattr(os, "open", open_on_a_full_disk)
+    on_the_directory = take_lock(path, 0)
+    second = take_lock(path + "2", 0)  # of the same process, for another file
+    release_lock(path + "2", second)
+    take = f"from torc_slurm.database.node_file import take_lock; take_lock({path!r}, 0)"
+    other = subprocess.run([sys.executable, "-c", take], capture_output=True, text=True, check=False)
+    assert "another process" in other.stderr
+    release_lock(path, on_the_directory)
+    assert subprocess.run([sys.executable, "-c", take], check=False).returncode == 0
+    Path(node_local.subdirectory("locks") or "", f"{node_local.file_name_of(path)}.lock").unlink()
+    full[0] = False
+    with_a_file = take_lock(path, 0)
+    full[0] = True
+    with pytest.raises(OSError, match="another process"):
+        take_lock(path, 0)
+    release_lock(path, with_a_file)
+    release_lock(path, take_lock(path, 0))
+
+
+def test_a_link_of_another_user_is_not_followed(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(path).parent.mkdir(parents=True)
+    os.symlink(tmp_path / "elsewhere", path)
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+    if os.getuid() == 0:
+        os.lchown(path, 54_321, -1)
+    with pytest.raises(DatabaseError, match="a symbolic link that another user made"):
+        write_batch(path, batch())
+    assert not (tmp_path / "elsewhere").exists()
 
 
 # --- the spool ------------------------------------------------------------------------------------------------

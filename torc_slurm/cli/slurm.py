@@ -249,11 +249,13 @@ def _run_epilog(chosen_format: Format, directory: str, backend: Backend | None) 
     """Run the epilog and print the result; returns what failed."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.epilog_view import epilog_answer
-    from torc_slurm.usecases.epilog import Allocation, record_accounting
+    from torc_slurm.usecases.epilog import Allocation, closed_to_root, record_accounting
 
     if os.path.exists(directory) and not os.path.isdir(directory):
         return [f"{directory} is a file, not an output directory; give your job's own --output-dir"]
     allocation = Allocation.from_environment(os.environ)
+    if refusal := closed_to_root(directory):
+        return [refusal]
     report = record_accounting(directory, allocation, backend=backend_of(backend))
     if report.note is not None:
         say(f"epilog: {report.note}")

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import pwd
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from torc_slurm.database.snapshot import snapshot
 from torc_slurm.database.write_lock import LOCK_SUFFIX, write_lock
 from torc_slurm.errors import DatabaseError, InputError, UnwritableError
 from torc_slurm.output_names import MAIN_DATABASE_NAME, PLANS_DIR, RESOURCE_DIR
-from torc_slurm.shared_directory import make_shared_directory
+from torc_slurm.shared_directory import make_shared_directory, refuse_foreign_link
 from torc_slurm.whole_files import private_mode, remove_abandoned_drafts
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -220,6 +221,8 @@ def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.C
         return connect(path)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _unusable(path, error) from error
+    except PermissionError as error:
+        raise DatabaseError(f"{path} {_closed_to_us(path)}") from error
     except OSError as error:
         raise DatabaseError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -227,20 +230,36 @@ def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.C
 def _make(path: str) -> None:
     """Create an empty file if there is none. It will contain values of ``env:``, so only its owner can read it."""
     try:
+        refuse_foreign_link(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, private_mode())
     except FileExistsError:
         return
     except OSError as error:
         raise DatabaseError(f"{path} cannot be written: {error.strerror}") from error
-    os.close(descriptor)
-    _give_to_owner(path)
+    try:
+        _give_to_owner(descriptor, os.path.dirname(path))
+    finally:
+        os.close(descriptor)
 
 
-def _give_to_owner(path: str) -> None:
-    """If root creates a database in a user's directory, make the user its owner."""
-    directory = os.stat(os.path.dirname(path))
-    if os.geteuid() == 0 and directory.st_uid != 0:
-        os.chown(path, directory.st_uid, directory.st_gid)
+def _give_to_owner(descriptor: int, directory: str) -> None:
+    """If root creates a database in a user's directory, make the user its owner.
+
+    Through the descriptor: the user can replace the file by a link at any time.
+    """
+    found = os.stat(directory)
+    if os.geteuid() == 0 and found.st_uid != 0:
+        os.fchown(descriptor, found.st_uid, found.st_gid)
+
+
+def _closed_to_us(path: str) -> str:
+    try:
+        owner = pwd.getpwuid(os.stat(path).st_uid).pw_name
+    except KeyError:
+        owner = f"the user with the id {os.stat(path).st_uid}"
+    except OSError:
+        return "cannot be read: Permission denied; give an --output-dir of your own"
+    return f"belongs to {owner}, who keeps it private; give an --output-dir of your own"
 
 
 def _unusable(path: str, error: Exception) -> DatabaseError:

@@ -18,7 +18,7 @@ from torc_slurm.database.batch import Batch
 from torc_slurm.database.migrations import migrate_within
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.errors import DatabaseError
-from torc_slurm.shared_directory import make_shared_directory
+from torc_slurm.shared_directory import make_shared_directory, refuse_foreign_link
 from torc_slurm.text import storable
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ else:
 SqliteError = sqlite3.Error
 LOCK_WAIT_SECONDS = 30.0
 _LOCK_RETRY_SECONDS = 0.005
+_held_directory = -1
 
 _PLAIN_IN_URI = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-")
 
@@ -164,15 +165,18 @@ def take_lock(path: str, wait_seconds: float) -> int:
     Raises:
         OSError: another process held it for all of ``wait_seconds``.
     """
+    global _held_directory
     place = _lock_file(path)
     if place is None:
         return -1
     deadline = time.monotonic() + wait_seconds
     while True:
-        lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock, is_file = _open_lock(place)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still_there(lock, place):  # else its holder removed it, and others may hold a new one
+            if _has_the_turn(lock, place, is_file):
+                if not is_file and _held_directory < 0:
+                    _held_directory = lock
                 return lock
         except BlockingIOError:
             pass  # another process holds it: try again
@@ -184,8 +188,11 @@ def take_lock(path: str, wait_seconds: float) -> int:
 
 def release_lock(path: str, lock: int) -> None:
     """Release a lock and remove its file; a descriptor of -1 holds none."""
+    global _held_directory
     if lock < 0:
         return
+    if lock == _held_directory:
+        _held_directory = -1
     try:
         os.unlink(_lock_file(path) or "")
     except OSError:
@@ -198,14 +205,38 @@ def _lock_file(path: str) -> str | None:
     return None if place is None else os.path.join(place, f"{node_local.file_name_of(path)}.lock")
 
 
-def _is_still_there(lock: int, place: str) -> bool:
+def _open_lock(place: str) -> tuple[int, bool]:
+    """A descriptor of the lock's file, and True; of its directory if the disk is too full for a file.
+
+    The process that holds the directory holds all locks of the node, and can take more of them.
+    """
+    if _held_directory >= 0:
+        return os.dup(_held_directory), False
     try:
+        return os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), True
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return os.open(os.path.dirname(place), os.O_RDONLY | os.O_CLOEXEC), False
+
+
+def _has_the_turn(lock: int, place: str, is_file: bool) -> bool:
+    """Whether no other process holds the lock in the other way: each looks for the other after it locked its own."""
+    if not is_file:
+        return not os.path.exists(place)
+    directory = os.open(os.path.dirname(place), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # a file that its holder has removed is no lock: others may hold a new one
         return os.path.samestat(os.fstat(lock), os.stat(place))
     except OSError:
         return False
+    finally:
+        os.close(directory)
 
 
 def _open(path: str, locked: bool) -> sqlite3.Connection:
+    refuse_foreign_link(path)
     uri = _uri(path, "mode=rwc&nolock=1" if locked else "mode=rwc")
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
     try:

@@ -27,19 +27,29 @@ def write_plain_spool(target: str, name: str, batches: Sequence[Batch]) -> str:
     Raises:
         DatabaseError: the node has no place for it, or it cannot be written.
     """
-    place = node_local.subdirectory("spool")
-    if place is None:
-        raise DatabaseError("this node has no directory for a spool (/tmp, /dev/shm, /var/tmp)")
-    path = os.path.join(place, name + ENDING)
+    failed = DatabaseError("this node has no directory for a spool (/tmp, /dev/shm, /var/tmp)")
+    for place in node_local.subdirectories("spool"):
+        path = os.path.join(place, name + ENDING)
+        try:
+            _add(path, target, batches)
+        except OSError as error:
+            failed = DatabaseError(f"cannot write the spool {path}: {error.strerror}")
+        else:
+            return path
+    raise failed
+
+
+def _add(path: str, target: str, batches: Sequence[Batch]) -> None:
+    before = read_plain_spool(path)[1] if os.path.exists(path) else []
+    text = json.dumps({"target": target, "batches": [vars(batch) for batch in [*before, *batches]]})
     try:
-        before = read_plain_spool(path)[1] if os.path.exists(path) else []
-        text = json.dumps({"target": target, "batches": [vars(batch) for batch in [*before, *batches]]})
         with open(path + ".new", "w", encoding="ascii") as file:
             file.write(text)
         os.replace(path + ".new", path)
-    except OSError as error:
-        raise DatabaseError(f"cannot write the spool {path}: {error.strerror}") from error
-    return path
+    except OSError:
+        if os.path.exists(path + ".new"):
+            os.unlink(path + ".new")
+        raise
 
 
 def read_plain_spool(path: str) -> tuple[str, list[Batch]]:

@@ -16,11 +16,12 @@ from torc_slurm.errors import DatabaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torc_slurm.database.journal import JournalRow
 
 _PLACE = "spool"
+_ENDINGS = (".db", ".db-journal", ".target", ".target.new")
 
 
 def write_to_spool(target: str, name: str, batch: Batch) -> str:
@@ -29,30 +30,60 @@ def write_to_spool(target: str, name: str, batch: Batch) -> str:
     Raises:
         DatabaseError: the node has no place for it either.
     """
-    path = _prepare(target, name)
-    write_batch(path, batch, lock_wait_seconds=1.0)
-    return _prepare(target, name)  # again: while it waited, the earlier spool may have been brought over and removed
+    return _in_first_place_with_room(target, name, lambda path: write_batch(path, batch, lock_wait_seconds=1.0))
 
 
 def write_journal_to_spool(target: str, name: str, runs: Sequence[JournalRow], job_states: Sequence[JournalRow]) -> str:
     """Like `write_to_spool`, for rows of the runner's journal."""
-    path = _prepare(target, name)
-    write_journal(path, runs, job_states, lock_wait_seconds=1.0)
-    return _prepare(target, name)
+    return _in_first_place_with_room(
+        target, name, lambda path: write_journal(path, runs, job_states, lock_wait_seconds=1.0)
+    )
 
 
-def _prepare(target: str, name: str) -> str:
-    """The spool's path. Writes the path of its target next to it."""
-    place = node_local.subdirectory(_PLACE)
-    if place is None:
-        raise DatabaseError("this node has no directory for a spool (/tmp, /dev/shm, /var/tmp)")
-    path = os.path.join(place, name + ".db")
+def _in_first_place_with_room(target: str, name: str, write: Callable[[str], None]) -> str:
+    failed = DatabaseError("this node has no directory for a spool (/tmp, /dev/shm, /var/tmp)")
+    for place in node_local.subdirectories(_PLACE):
+        path = os.path.join(place, name + ".db")
+        try:
+            _name_target(place, name, target)
+            write(path)
+            _name_target(place, name, target)  # while it waited, another process may have brought it over
+        except DatabaseError as error:
+            failed = error
+            _remove_if_empty(path)
+        else:
+            return path
+    raise failed
+
+
+def _name_target(place: str, name: str, target: str) -> None:
+    """Write the path of its target next to the spool; a full disk does not destroy the one that is there."""
+    path = os.path.join(place, name + ".target")
     try:
-        with open(os.path.join(place, name + ".target"), "w", encoding="utf-8", errors="surrogateescape") as file:
+        if os.path.exists(path) and _read_target(path) == target:
+            return
+        with open(path + ".new", "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(target)
+        os.replace(path + ".new", path)
     except OSError as error:
         raise DatabaseError(f"cannot write the spool {path}: {error.strerror}") from error
-    return path
+
+
+def _read_target(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _remove_if_empty(path: str) -> None:
+    """Nothing was written: a spool without a table can never be brought over."""
+    stem = path[: -len(".db")]
+    try:
+        if not os.path.exists(path) or not os.path.getsize(path):
+            for ending in _ENDINGS:
+                if os.path.exists(stem + ending):
+                    os.unlink(stem + ending)
+    except OSError:
+        pass  # another removes it
 
 
 def bring_over(target_prefix: str = "") -> list[str]:
@@ -94,8 +125,7 @@ def _bring_plain(path: str, target_prefix: str) -> str | None:
 
 def _bring_one(stem: str, target_prefix: str) -> str | None:
     try:
-        with open(stem + ".target", encoding="utf-8", errors="surrogateescape") as file:
-            target = file.read()
+        target = _read_target(stem + ".target")
         if not target.startswith(target_prefix):
             return None
         lock = take_lock(stem + ".db", wait_seconds=0.0)  # its step still writes it, or another process brings it over
@@ -105,7 +135,7 @@ def _bring_one(stem: str, target_prefix: str) -> str | None:
         for batch in read_batches(stem + ".db"):
             write_batch(target, batch, lock_wait_seconds=5.0, may_be_there=True)
         move_journal(stem + ".db", target)
-        for ending in (".db", ".db-journal", ".target"):
+        for ending in _ENDINGS:
             if os.path.exists(stem + ending):
                 os.unlink(stem + ending)
     except (DatabaseError, OSError, SqliteError):

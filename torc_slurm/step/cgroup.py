@@ -139,6 +139,38 @@ def find_step_cgroup(cgroup_text: str, mountinfo_text: str) -> StepCgroup | None
     return StepCgroup(2, memory, cpu) if memory else None
 
 
+def quota_cpus() -> float | None:
+    """How many CPUs' time this process's cgroup or one above it gives (``cpu.max``); None where it sets no quota."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+            cgroup_text = file.read()
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            return find_quota(cgroup_text, file.read())
+    except OSError:
+        return None
+
+
+def find_quota(cgroup_text: str, mountinfo_text: str) -> float | None:
+    """The smallest quota of the cgroups that ``/proc/PID/cgroup`` names, in CPUs."""
+    paths, mounts = _paths_by_controller(cgroup_text), _mounts(mountinfo_text)
+    quotas = []
+    for controller in ("cpu", ""):
+        if controller in paths and controller in mounts:
+            mount_point, directory = mounts[controller][1], _below_the_mount(paths, mounts, controller)
+            while len(directory) >= len(mount_point):
+                quotas.append(_quota_of(directory))
+                directory = os.path.dirname(directory)
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _quota_of(directory: str) -> float | None:
+    quota, period = _number(f"{directory}/cpu.cfs_quota_us"), _number(f"{directory}/cpu.cfs_period_us")
+    if period is None:
+        words = _text(f"{directory}/cpu.max").split()  # "max 100000" where there is none
+        quota, period = (int(word) if word.isdigit() else None for word in [*words, "", ""][:2])
+    return quota / period if quota and period else None
+
+
 def _names_a_step(directory: str | None) -> bool:
     return directory is not None and "/step_" in directory
 
@@ -179,14 +211,18 @@ def _directory(
 ) -> str | None:
     if controller not in paths or controller not in mounts:
         return None
+    if paths[controller] == "/" and mounts[controller][0] == "/" and controller:
+        return None  # the whole machine's
+    directory = _below_the_mount(paths, mounts, controller)
+    return directory if os.path.exists(f"{directory}/{must_have}") else None
+
+
+def _below_the_mount(paths: dict[str, str], mounts: dict[str, tuple[str, str]], controller: str) -> str:
     root, mount_point = mounts[controller]
     path = paths[controller]
     if root != "/" and (path == root or path.startswith(root + "/")):
         path = path[len(root) :]  # a container mounts its part of the tree as the root
-    if path == "/" and root == "/" and controller:
-        return None  # the root: the whole machine
-    directory = mount_point + path.rstrip("/")
-    return directory if os.path.exists(f"{directory}/{must_have}") else None
+    return mount_point + path.rstrip("/")
 
 
 def _task_dirs(directory: str) -> list[str]:
@@ -201,30 +237,25 @@ def _task_dirs(directory: str) -> list[str]:
 
 
 def _number(path: str) -> int | None:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            text = file.read(64).strip()
-    except OSError:
-        return None
+    text = _text(path).strip()
     return int(text) if text.isdigit() else None  # v2 writes "max" where there is no limit
 
 
 def _pressure_seconds(path: str) -> float | None:
     """``total=`` of the line ``some``: microseconds during which a thread waited."""
+    words = _text(path).split("\n")[0].split()  # nothing: no PSI in this kernel, or it is turned off
+    total = words[-1] if words[:1] == ["some"] else ""
+    return int(total[6:]) * 1e-6 if total.startswith("total=") and total[6:].isdigit() else None
+
+
+def _text(path: str) -> str:
     try:
         with open(path, "rb", buffering=0) as file:
-            words = file.read(512).split(b"\n")[0].split()
+            return file.read(16384).decode("ascii", "replace")
     except OSError:
-        return None  # no PSI in this kernel, or it is turned off
-    total = words[-1] if words[:1] == [b"some"] else b""
-    return int(total[6:]) * 1e-6 if total.startswith(b"total=") and total[6:].isdigit() else None
+        return ""
 
 
 def _table(path: str) -> dict[str, int]:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            lines = file.read(16384).decode("ascii", "replace").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split() for line in lines)
+    pairs = (line.split() for line in _text(path).splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}

@@ -13,6 +13,7 @@ wrapper was killed.
 from __future__ import annotations
 
 import _socket
+import errno
 import fcntl
 import os
 import time
@@ -21,7 +22,10 @@ from torc_slurm import node_local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from socket import socket as public_socket
+
+_PLACE = "steps"
 
 _MOST_BYTES = 4096
 _MOST_WAITING = 1024
@@ -133,20 +137,41 @@ def pair() -> tuple[_socket.socket, _socket.socket]:
 
 def meeting_place(step_key: str) -> str | None:
     """The path of the socket for the step's tasks on this node; None if there is no private directory for it."""
-    place = node_local.subdirectory("steps")
-    path = None if place is None else os.path.join(place, step_key + ".sock")
-    is_short = path is None or len(os.fsencode(path)) < _MOST_PATH_BYTES
-    return path if is_short else os.path.join(place or "", f"{node_local.digest(step_key)}.sock")
+    return next(_meeting_places(step_key), None)
 
 
-def claim(path: str) -> _socket.socket | None:
+def _meeting_places(step_key: str) -> Iterator[str]:
+    """The path of a socket that exists, then all possible paths: the first place may be full."""
+    there = [_socket_path(place, step_key) for place in node_local.existing_subdirectories(_PLACE)]
+    yield from (path for path in there if os.path.exists(path))
+    for place in node_local.subdirectories(_PLACE):
+        yield _socket_path(place, step_key)
+
+
+def _socket_path(place: str, step_key: str) -> str:
+    path = os.path.join(place, step_key + ".sock")
+    is_short = len(os.fsencode(path)) < _MOST_PATH_BYTES
+    return path if is_short else os.path.join(place, f"{node_local.digest(step_key)}.sock")
+
+
+def claim(step_key: str) -> _socket.socket | None:
     """The socket that the step's monitor must listen on; None if another monitor listens already.
 
     Replaces the socket of an earlier monitor that was killed. Tasks that arrive at the same time take turns.
 
     Raises:
-        OSError: the socket cannot be made.
+        OSError: the socket cannot be made in any place.
     """
+    failed = OSError(errno.ENOENT, "no private directory")
+    for path in _meeting_places(step_key):
+        try:
+            return _claim(path)
+        except OSError as error:
+            failed = error
+    raise failed
+
+
+def _claim(path: str) -> _socket.socket | None:
     lock = os.open(os.path.join(os.path.dirname(path), "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

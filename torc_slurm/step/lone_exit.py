@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from torc_slurm.step import kernel, link
+from torc_slurm.step import link
+from torc_slurm.step.cpu_bound import CpuBound
 from torc_slurm.step.flush import Flusher, Target
 from torc_slurm.step.record import exit_row, new_batch, own_invocation
 from torc_slurm.step.series import cpu_percent
@@ -53,7 +54,8 @@ def record_exit_alone(
 def _usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
     from torc_slurm.step.memory import MemoryFigures
 
-    memory = MemoryFigures()
+    memory, bound = MemoryFigures(), CpuBound()
+    bound.task_began(os.getpid())
     memory.see_exit(end.max_rss_bytes, wrapper_rss_bytes)
     peak_bytes, peak_source = memory.peak()
     cpu_seconds = end.user_cpu_seconds + end.system_cpu_seconds + end.orphans_cpu_seconds
@@ -61,7 +63,7 @@ def _usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
         "elapsed_seconds": end.elapsed_seconds,
         "cpu_seconds": cpu_seconds,
         "cpu_source": "wait4",
-        "avg_cpu_percent": cpu_percent(cpu_seconds, end.elapsed_seconds, len(kernel.allowed_cpus(os.getpid())) or 1),
+        "avg_cpu_percent": cpu_percent(cpu_seconds, end.elapsed_seconds, bound.cpus),
         "peak_memory_bytes": peak_bytes,
         "peak_memory_source": peak_source,
         "memory_floor_bytes": memory.floor.bytes,

@@ -9,7 +9,7 @@ import os
 import resource
 import time
 
-from torc_slurm.step import kernel
+from torc_slurm.step.cpu_bound import CpuBound
 from torc_slurm.step.cpu_ledger import CpuLedger
 from torc_slurm.step.cpu_wait import CpuWait
 from torc_slurm.step.half_time import HalfTime
@@ -73,7 +73,7 @@ class Sampler:
         self._cpu_seconds = 0.0
         self._cpu_source: str | None = None
         self._charged_seconds: float | None = None
-        self._cpus: set[int] = set()  # that the step's processes may run on, as far as known
+        self._bound = CpuBound()
         self._series = Series(0.0)
         self._io = _IoFigures(reader)
         self._half_time = HalfTime()
@@ -91,10 +91,6 @@ class Sampler:
         return self._pss.spent_seconds
 
     @property
-    def _cpu_count(self) -> int:
-        return len(self._cpus) or os.cpu_count() or 1
-
-    @property
     def reader_name(self) -> str:
         return self._reader.name
 
@@ -103,7 +99,7 @@ class Sampler:
     def task_began(self, task: Task) -> None:
         self._tasks[task.begin.wrapper_pid] = task
         self._living_wrappers = None
-        self._cpus |= kernel.allowed_cpus(task.begin.wrapper_pid)
+        self._bound.task_began(task.begin.wrapper_pid)
         self._cpu_wait.task_began(task.begin.job_pid)
         if self.begin_monotonic is None:
             self.begin_time, self.begin_monotonic = task.begin.begin_time, task.begin.begin_monotonic
@@ -251,13 +247,13 @@ class Sampler:
             now = self._end_monotonic(now)
         when = self.begin_time + (now - self.begin_monotonic)
         counters = Counters(self._ledger.total_seconds, self._charged_seconds, self._cpu_seconds)
-        if not self._series.is_possible(now, counters, self._cpu_count):
-            self._cpus |= kernel.allowed_cpus_of_threads([process.pid for process in tree.processes])
+        if not self._series.is_possible(now, counters, self._bound.cpus):
+            self._bound.look_again([process.pid for process in tree.processes])
         shown = self._last_tree or tree  # at the end the tree is empty: use the last one that was not
         self._series.close(
             now,
             counters,
-            self._cpu_count,
+            self._bound.cpus,
             (when, shown.rss_bytes, shown.num_processes),
             (when, best_bytes, source),
             (when, *self._io.totals(), tree.num_threads, self.major_faults),
@@ -293,7 +289,7 @@ class Sampler:
         """The current columns of ``step_usage``."""
         self._take_cgroup_figures()
         cpu_seconds, cpu_source = self._cpu_of_step(elapsed_seconds, ended)
-        average = cpu_percent(cpu_seconds, elapsed_seconds, self._cpu_count)
+        average = cpu_percent(cpu_seconds, elapsed_seconds, self._bound.cpus)
         peak_percent = self._series.peak_percent
         if average is not None:
             peak_percent = max(peak_percent or 0.0, average)
@@ -340,7 +336,7 @@ class Sampler:
             is_known = not self._is_blind or self._charged_seconds is not None
             return (self._cpu_seconds, self._cpu_source) if is_known else (None, None)
         charged = self._cgroup_cpu_seconds()
-        if charged is not None and charged > self._cpu_count * elapsed_seconds:
+        if charged is not None and charged > self._bound.count * elapsed_seconds:
             charged = None
         return self._best_cpu(charged)
 

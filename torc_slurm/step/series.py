@@ -83,12 +83,12 @@ class Series:
         seconds = now - self._start.time
         return seconds >= LEAST_INTERVAL_SECONDS and now - began <= seconds * _MOST_SHARE_OF_LOOK
 
-    def is_possible(self, now: float, counters: Counters, cpus: int) -> bool:
+    def is_possible(self, now: float, counters: Counters, cpus: float) -> bool:
         """Whether this number of CPUs could give the CPU time of the open interval."""
         return self._start.cpu_seconds(counters) <= cpus * (now - self._start.time)
 
     def close(
-        self, now: float, counters: Counters, cpus: int, sample: Sample, memory: MemoryRow, io: IoRow, final: bool
+        self, now: float, counters: Counters, cpus: float, sample: Sample, memory: MemoryRow, io: IoRow, final: bool
     ) -> None:
         """End the open interval at ``now`` with this row. ``final``: the tasks' end, maybe before its start."""
         while self._rows and self._must_join(now, counters, cpus, final):
@@ -104,7 +104,7 @@ class Series:
         self._start = _Start(now, counters, start.given_seconds + used, self.peak_percent)
         self._earliest = None
 
-    def _must_join(self, now: float, counters: Counters, cpus: int, final: bool) -> bool:
+    def _must_join(self, now: float, counters: Counters, cpus: float, final: bool) -> bool:
         seconds = now - self._start.time
         if seconds <= 0 or (final and seconds < LEAST_INTERVAL_SECONDS):
             return True
@@ -125,7 +125,7 @@ class Series:
         del self._rows[:-1]
 
 
-def cpu_percent(cpu_seconds: float | None, elapsed_seconds: float, cpus: int) -> float | None:
+def cpu_percent(cpu_seconds: float | None, elapsed_seconds: float, cpus: float) -> float | None:
     """CPU percentage (100: one CPU) over this time with this number of CPUs; None if no time passed.
 
     Capped at what those CPUs can give: more comes from the ticks of the kernel's clocks.

@@ -89,14 +89,16 @@ class Wrapper:
     def _claim_the_monitor(self) -> bool:
         """Start the monitor of the step's tasks on this node; False if another task did, or if no task can."""
         self._may_claim = False
-        path = link.meeting_place(self._identity.step_key)
+        listener = None
         try:
-            listener = None if path is None else link.claim(path)
+            listener = link.claim(self._identity.step_key)
         except OSError as error:
+            if self._identity.local_task != 0:
+                return False
             say(f"cannot create the socket of this node's tasks ({error.strerror}); only the first task is sampled")
-            path = listener = None
-        if listener is None and not (path is None and self._identity.local_task == 0):
-            return False
+        else:
+            if listener is None:
+                return False
         self._start_monitor(listener)
         return True
 

@@ -13,6 +13,7 @@ from torc_slurm.database.rows import Row, Value, number_or_none, whole_or_none
 from torc_slurm.database.store import evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.records.statuses import FAILED, RUNNING
+from torc_slurm.slurm.tres import parse_resources
 from torc_slurm.units import format_run_time
 from torc_slurm.usecases.attempt_status import SlurmView, WrapperView, attempt_status
 
@@ -69,13 +70,23 @@ def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dic
         "exec_time_seconds": ran,
         "status_evidence": f"{figures['status_evidence']}; run time without the {left_out} in which it was suspended",
     }
+    most = _most_percent(figures, accounting)
     for name in ("avg_cpu_percent", "all_nodes_avg_cpu_percent"):
         if (percent := number_or_none(figures.get(name))) is not None:
-            changed[name] = percent * wall / ran
+            changed[name] = min(percent * wall / ran, max(percent, most))
     peak, mean = number_or_none(figures.get("peak_cpu_percent")), number_or_none(changed.get("avg_cpu_percent"))
     if peak is not None and mean is not None:
         changed["peak_cpu_percent"] = max(peak, mean)
     return figures | changed
+
+
+def _most_percent(figures: Mapping[str, Value], accounting: Row | None) -> float:
+    """What the CPUs could give: those that Slurm gave to the step, else what they were seen to give at most.
+
+    A suspension in whole seconds leaves too little of a short step.
+    """
+    cpus = parse_resources(None if accounting is None else str(accounting["allocated_tres"] or "")).cpus
+    return cpus * 100.0 if cpus else number_or_none(figures.get("peak_cpu_percent")) or 0.0
 
 
 def decide_status(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:

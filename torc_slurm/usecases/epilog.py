@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,29 @@ class _Run:
     node_file: str
     key: AllocationKey
     step_ids: tuple[str, ...]
+
+
+def closed_to_root(directory: str) -> str | None:
+    """Why root writes nothing there: whoever owns a directory above it can put a link in its place; else None."""
+    if os.geteuid() != 0:
+        return None
+    for path in _with_parents(directory):
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue  # not there
+        is_sticky = found.st_mode & stat.S_ISVTX and path != directory
+        if found.st_uid != 0 or (found.st_mode & 0o022 and not is_sticky and not stat.S_ISLNK(found.st_mode)):
+            return f"{path} is not root's alone, and root writes nothing below it; run this as the job's user"
+    return None
+
+
+def _with_parents(directory: str) -> Iterator[str]:
+    """The path and those above it, as it is given and where its links lead."""
+    for path in (directory, os.path.realpath(directory)):
+        while path.strip("/"):
+            yield path
+            path = os.path.dirname(path)
 
 
 def _number(text: str | None) -> int | None:
