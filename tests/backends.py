@@ -8,7 +8,7 @@ from collections.abc import Mapping
 CUT_TO_SECONDS = {"ave_cpu_seconds", "total_cpu_seconds", "user_cpu_seconds", "system_cpu_seconds"}
 NOT_READ = {
     "total_rss_bytes", "total_disk_read_bytes", "total_disk_write_bytes", "allocated_tres", "requested_tres",
-    "consumed_energy_joules",
+    "consumed_energy_joules", "suspended_seconds",
 }  # fmt: skip
 OF_THE_QUERY = {"backend", "queried_at"}
 
