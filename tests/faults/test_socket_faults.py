@@ -23,8 +23,10 @@ from measured import (
     node_files,
     records,
     start,
+    under_torc_step,
 )
 
+from torc_slurm.database.spool import bring_over
 from torc_slurm.step import link
 
 JOB_IDS = itertools.count(os.getpid() * 100)  # one for each test: a step's meeting place is named by its job
@@ -155,6 +157,23 @@ def test_a_task_that_meets_a_monitor_which_never_answers(tmp_path: Path) -> None
     end(step.first)
     assert (step.first.returncode, second.returncode) == (7, 8)
     assert step.exits() == [(0, 7), (1, 8)]
+
+
+def test_each_rank_runs_torc_step_three_times(tmp_path: Path) -> None:
+    """One after the other, and two at once: six exits, whichever record each is in."""
+    words = " ".join(str(word) for word in under_torc_step(tmp_path, ["sh", "-c"]))
+    script = f"{words} 'exit $((SLURM_LOCALID + 3))'; {words} 'exit $((SLURM_LOCALID + 5))' & {words} 'exit 9'; wait"
+    job_id = str(next(JOB_IDS))
+    ranks = [subprocess.Popen(["sh", "-c", script], env=environment_of(job_id, task)) for task in (0, 1)]
+    assert [rank.wait(WAIT_LIMIT_SECONDS) for rank in ranks] == [0, 0]
+    bring_over(str(tmp_path))
+    found = [
+        (row["task"], row["return_code"])
+        for path in node_files(tmp_path)
+        for each in records(path)
+        for row in each.exits
+    ]
+    assert sorted(found) == [(0, 3), (0, 5), (0, 9), (1, 4), (1, 6), (1, 9)]
 
 
 @pytest.mark.root

@@ -25,6 +25,7 @@ def record_exit_alone(
     socket: _socket.socket,
     begin: link.Begin,
     monitor_end: str,
+    has_met_a_monitor: bool,
     wait_seconds: float,
 ) -> None:
     """Write one task's exit, received through ``socket``, if its monitor died or never answered.
@@ -33,10 +34,11 @@ def record_exit_alone(
     """
     end = link.decode(link.receive(socket))
     assert isinstance(end, link.Exit)
-    if identity.shares_a_monitor:
-        invocation = link.Use(link.meeting_place(identity.step_key), identity.step_key).name
-    else:
-        invocation = own_invocation(identity, begin)
+    use = link.Use(link.meeting_place(identity.step_key), identity.step_key) if identity.shares_a_monitor else None
+    if use is not None and not has_met_a_monitor and begin.local_task in use.tasks:
+        identity.stand_alone()  # another torc-step of this task is in that record: its exit must stay
+        use = None
+    invocation = use.name if use is not None else own_invocation(identity, begin)
     batch = new_batch(options, identity, invocation, begin.begin_time)
     batch.exits.append(exit_row(end, begin.local_task, begin.wrapper_rss_bytes))
     why = f"the monitor {monitor_end}" if monitor_end else "found no monitor"

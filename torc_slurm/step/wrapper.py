@@ -58,6 +58,7 @@ class Wrapper:
         self._run_delay_seconds: float | None = None
         self._exit: link.Exit | None = None
         self._may_claim = True
+        self._has_met_a_monitor = False
         self._ended_helpers: set[int] = set()
         self._deadline = 0.0
 
@@ -99,6 +100,7 @@ class Wrapper:
         else:
             if listener is None:
                 return False
+        self._has_met_a_monitor = True
         self._start_monitor(listener)
         return True
 
@@ -182,6 +184,7 @@ class Wrapper:
         except OSError:
             answer = b"welcome"  # it is slow, and reads this task's message when it can
         if answer == b"welcome":
+            self._has_met_a_monitor = True
             socket.settimeout(END_WAIT_SECONDS)
             self._socket = socket
             return
@@ -361,6 +364,7 @@ class Wrapper:
                 socket,
                 self._begin,
                 self._monitor_end,
+                self._has_met_a_monitor,
                 max(wait_seconds, _LEAST_LONE_WRITE_SECONDS),
             )
         except BaseException as error:
