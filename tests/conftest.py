@@ -6,6 +6,11 @@ import os
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more about the machine's load than about the code.
+settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_load")
 
 _NEEDS = {"slurm": "a real Slurm", "cluster": "a cluster of ci/cluster", "browser": "headless Chromium", "root": "root"}
 _LEFT_OUT = pytest.StashKey[dict[str, int]]()

@@ -58,7 +58,7 @@ def run(script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", script], cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20), max_size=4))
 def test_words_are_read_back_by_bash_unchanged(words: list[str]) -> None:
     script = f"words=({shell(words)}); printf '%s\\0' \"${{words[@]}}\""

@@ -129,7 +129,7 @@ names = set_aside | st.sampled_from(("LC_CTYPE", "BASH_FUNC_module%%", "PWD", "_
 values = st.binary(max_size=200).map(lambda value: value.replace(b"\0", b" "))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(names.map(os.fsencode), values))
 def test_the_job_gets_its_environment_as_it_was(tmp_path: Path, given_values: dict[bytes, bytes]) -> None:
     """Any content: functions of bash, bytes that are not text, characters that a shell would change."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from torc_slurm.errors import ParseError
@@ -59,7 +59,6 @@ def job_plans(draw: st.DrawFn) -> JobPlan:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # the first draw is slow on a busy machine
 @given(st.lists(job_plans(), max_size=3))
 def test_a_plan_is_read_as_it_was_written(jobs: list[JobPlan]) -> None:
     plan = make_plan(jobs=tuple(jobs))

@@ -24,7 +24,7 @@ from torc_slurm.sizing.utilization import check
 from torc_slurm.units import MIB
 
 # A slow machine must not fail these tests.
-thorough = settings(deadline=None, max_examples=60)
+thorough = settings(max_examples=60)
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 STATUSES = ("completed", "failed", "oom", "timeout", "cancelled", "preempted", "node_fail", "running")
