@@ -1,4 +1,4 @@
-"""A daemon that is gone in the middle of a step, two runs at once, and hostile names."""
+"""A daemon that is gone in the middle of a step, preemption with a grace, two runs at once, and hostile names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,12 @@ from real_slurm import Lab
 
 pytestmark = pytest.mark.slurm
 
+PREEMPTION = [
+    "PreemptType=preempt/partition_prio",
+    "PreemptMode=REQUEUE",
+    "PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=4 DefaultTime=10 MaxTime=60 State=UP",
+    "PartitionName=urgent Nodes=ALL PriorityTier=100 DefaultTime=10 MaxTime=60 State=UP",
+]
 SMALL = {"name": "small", "num_cpus": 1, "memory": "100m", "runtime": "PT20M"}
 
 
@@ -117,6 +123,30 @@ def test_slurmd_is_gone_in_the_middle_of_a_step(place: Place) -> None:
         place.torc("run", 1)
     assert place.statuses() == {"first": "completed", "second": "completed"}
     assert place.count("second") == 1
+
+
+@pytest.fixture(scope="module")
+def preempting(make_lab: Callable[..., Lab]) -> Lab:
+    return make_lab(*(word for line in PREEMPTION for word in ("--slurm-conf-line", line)))
+
+
+def test_preemption_with_a_grace_and_a_requeue(preempting: Lab) -> None:
+    """The job gets SIGTERM when the grace begins and, as without torc, when it ends; the next life does the rest."""
+    place = Place(preempting, preempting.directory / "preempted")
+    saves = "trap 'echo >> saved' TERM; echo >> lives; [ -e saved ] || while :; do sleep 0.1; done"
+    place.spec({"name": "once", "command": "echo >> once"}, {"name": "saves", "command": saves, "depends_on": ["once"]})
+    place.torc("slurm", "generate", "w.json", "-o", "run.sh")
+    options = ["--partition=low", "--requeue", "--exclusive", f"--nodelist={preempting.nodes[0]}", "--open-mode=append"]
+    job = place.batch(f"torc run --plan {place.directory}/out/plans/wf1_r1.json", *options)
+    place.lab.wait_for(lambda: place.count("lives"), "the first life")
+    urgent = place.lab.submit("true", "--partition=urgent", "--exclusive", f"--nodelist={preempting.nodes[0]}")
+    place.lab.wait_ended(urgent, accounted=False)
+    assert place.count("saved") in (1, 2)
+    place.lab.wait_for(lambda: place.count("lives") == 2, "the second life", 150)
+    place.lab.wait_ended(job, accounted=False)
+    assert place.count("once") == 1
+    assert place.statuses() == {"once": "completed", "saves": "completed"}
+    assert {row["run_id"] for row in place.items("results", "list", 1)} == {1, 2}
 
 
 def test_hostile_names_in_submit_stats_and_the_report(place: Place) -> None:
