@@ -147,6 +147,19 @@ def next_plan(plan: Plan, completed: Collection[int], run_id: int | None = None)
     )
 
 
+def without(plan: Plan, job_ids: Collection[int]) -> Plan:
+    """The plan without these jobs, those that wait for them, and the actions that wait for one of them."""
+    out, before = set(job_ids), -1
+    while len(out) != before:
+        before = len(out)
+        out |= {job.job_id for job in plan.jobs if not out.isdisjoint(job.depends_on)}
+    return dataclasses.replace(
+        plan,
+        jobs=tuple(job for job in plan.jobs if job.job_id not in out),
+        actions=tuple(each for each in plan.actions if out.isdisjoint(each.jobs)),
+    )
+
+
 def actions_left(actions: Iterable[Action], jobs: Collection[int]) -> tuple[Action, ...]:
     """The actions whose event can occur in a later run of these jobs: not the start, nor the end of others."""
     return tuple(

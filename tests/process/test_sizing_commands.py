@@ -228,7 +228,7 @@ def test_correct_and_what_is_kept_of_it(place: Place) -> None:
     ]
     assert place.requirements() == {
         "large": (2, "3g", "PT12M"),
-        "tight": (1, "11g", "PT1H"),
+        "tight": (1, "18g", "PT1H"),
         "short": (1, "3g", "PT12M"),
     }
     assert (made["memory_corrections"], made["runtime_corrections"], made["downsize_cpu_corrections"]) == (1, 1, 1)
@@ -237,7 +237,7 @@ def test_correct_and_what_is_kept_of_it(place: Place) -> None:
         ("large", "memory", "32g", "3g"),
         ("large", "runtime", "PT4H", "PT12M"),
         ("large", "num_cpus", "4", "2"),
-        ("tight", "memory", "8g", "11g"),
+        ("tight", "memory", "8g", "18g"),
         ("short", "runtime", "PT10M", "PT12M"),
     ]
     assert changes[3]["evidence"]["most_demanding"][0] == {
@@ -257,7 +257,7 @@ def test_the_request_of_each_run_is_kept(place: Place) -> None:
     assert place.check("--run-id", 1)["violations"][0]["specified"] == "8.00 GB"
     place.run(2, measured(2, run_id=2, peak_memory_bytes=9 * 10**9), states={2: "completed"})
     latest = place.check("--all")["violations"]
-    assert [each["specified"] for each in latest if each["job_id"] == 2] == ["11.00 GB", "100% (1 core)", "1h 0m 0s"]
+    assert [each["specified"] for each in latest if each["job_id"] == 2] == ["18.00 GB", "100% (1 core)", "1h 0m 0s"]
     assert place.check("--run-id", 2)["total_results"] == 1
 
 
@@ -335,11 +335,11 @@ def test_write_spec_changes_values_only_and_shows_the_difference(place: Place) -
     after = place.spec.read_text()
     assert after == (
         before.replace("num_cpus: 4, memory: 32g, runtime: PT4H", "num_cpus: 2, memory: 3g, runtime: PT12M")
-        .replace('"8g"', '"11g"')
+        .replace('"8g"', '"18g"')
         .replace("PT10M", "PT12M")
     )
     assert '-    memory: "8g"' in done.stdout
-    assert '+    memory: "11g"' in done.stdout
+    assert '+    memory: "18g"' in done.stdout
     assert "has these values already" in place.torc("correct", "--write-spec").stdout
 
 
@@ -348,7 +348,7 @@ def test_write_spec_catches_up_on_earlier_corrections(place: Place) -> None:
     document = place.answer("correct", "--write-spec", "-o", "new.yaml", schema="correct-resources")
     assert document["adjustments"] == []
     assert place.spec.read_text() == SPEC
-    assert 'memory: "11g"' in (place.directory / "new.yaml").read_text()
+    assert 'memory: "18g"' in (place.directory / "new.yaml").read_text()
 
 
 def test_a_file_edited_since_is_an_error_and_nothing_is_saved(place: Place) -> None:
@@ -405,12 +405,21 @@ def test_recover_corrects_what_was_killed_and_nothing_else(place: Place) -> None
     assert done["status"] == "corrected"
     assert place.requirements() == {
         "large": (4, "32g", "PT4H"),
-        "tight": (1, "13g", "PT1H"),
+        "tight": (1, "18g", "PT1H"),
         "short": (1, "3g", "PT15M"),
     }
     again = place.answer("recover", "--no-submit", schema="recover")  # a correction since then stays
     assert again["adjustments"] == []
-    assert "8g -> 13g" in again["unfinished"][0]["reason"]
+    assert "8g -> 18g" in again["unfinished"][0]["reason"]
+
+
+def test_recover_writes_the_file_too(place: Place) -> None:
+    before = place.spec.read_text()
+    assert '+    memory: "18g"' in place.torc("recover", "--dry-run", "--write-spec").stdout
+    assert place.spec.read_text() == before
+    place.answer("recover", "--no-submit", "--write-spec", schema="recover")
+    assert place.spec.read_text() == before.replace('"8g"', '"18g"').replace("PT10M", "PT15M")
+    assert "--write-spec" in place.refusal("recover", "-o", "x.yaml")
 
 
 def test_recover_is_bounded(place: Place) -> None:
@@ -473,7 +482,7 @@ def test_wrong_input_is_one_line(shared_place: Place, words: tuple[str, ...], sa
 def test_tables_say_what_was_done(place: Place) -> None:
     text = place.torc("correct", "--dry-run", "--explain").stdout
     assert re.match(r"Requirement +Resource +Change +From +To +Jobs +Why\n", text)
-    assert re.search(r"tight +Memory +more +8g +11g +1 +job 2 train .*killed for memory", text)
+    assert re.search(r"tight +Memory +more +8g +18g +1 +job 2 train .*killed for memory", text)
     assert re.search(r"tight +Runtime +same", text)
     assert "Nothing was changed" in text
     done = place.torc("correct")
@@ -488,7 +497,7 @@ def test_tables_say_what_was_done(place: Place) -> None:
 def test_a_database_that_fails_leaves_all_as_it_was(place: Place) -> None:
     with closing(sqlite3.connect(place.output_dir / "torc.db")) as connection:
         connection.execute(
-            """CREATE TRIGGER full BEFORE UPDATE ON resource_requirements WHEN new.memory = '11g'
+            """CREATE TRIGGER full BEFORE UPDATE ON resource_requirements WHEN new.memory = '18g'
             BEGIN SELECT raise(ABORT, 'the disk is full'); END"""
         )
         connection.commit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,9 @@ from torc_slurm.plan import (
     plan_from_json,
     plan_to_json,
     read_plan,
+    without,
 )
+from torc_slurm.spec.workflow import Action
 from torc_slurm.usecases.claims import Claim, claim_run, read_claim
 
 MONITOR = MonitorPlan(enabled=True, granularity="summary", sample_interval_seconds=10.0, flush_interval_seconds=60.0)
@@ -107,6 +110,19 @@ def test_the_next_run_leaves_out_what_is_completed() -> None:
     following = next_plan(make_plan(jobs=jobs), {1})
     assert following.run_id == 2
     assert [(job.job_id, job.depends_on) for job in following.jobs] == [(2, ()), (3, (2,))]
+
+
+def test_jobs_are_left_out_with_those_that_wait_for_them() -> None:
+    waits_for = {1: (3,), 2: (), 3: (2,), 4: (), 5: (4,)}
+    jobs = tuple(
+        JobPlan(number, f"job_{number}", "true", "/", depends_on=others) for number, others in waits_for.items()
+    )
+    actions = (Action("jobs_complete", ("a",), (1, 5)), Action("jobs_complete", ("b",), (4, 5)))
+    plan = dataclasses.replace(make_plan(jobs=jobs), actions=actions)
+    found = without(plan, {2})
+    assert [job.job_id for job in found.jobs] == [4, 5]
+    assert found.actions == actions[1:]
+    assert without(plan, ()) == plan
 
 
 def test_one_of_many_takes_a_run_and_is_named(tmp_path: Path) -> None:

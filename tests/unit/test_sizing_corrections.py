@@ -165,12 +165,12 @@ def test_a_requirement_that_goes_both_ways_gives_two_adjustments_and_counts_once
 @pytest.mark.parametrize(
     ("changed", "new"),
     [
-        ({"memory_limit_bytes": 8192 * 2**20, "peak_memory_bytes": 8 * 10**9}, "11g"),  # the limit, not the peak
-        ({"memory_limit_bytes": 8192 * 2**20, "peak_memory_bytes": None}, "11g"),
-        ({"memory_limit_bytes": None, "peak_memory_bytes": None}, "10g"),  # its request is known
-        ({"memory_limit_bytes": 10**12, "peak_memory_bytes": 9 * 10**9}, "11g"),  # a shared limit
-        ({"status": "failed", "memory_limit_bytes": 8192 * 2**20}, "11g"),
-        ({"status": "cancelled", "memory_limit_bytes": 8192 * 2**20}, "11g"),
+        ({"memory_limit_bytes": 8192 * 2**20, "peak_memory_bytes": 8 * 10**9}, "18g"),  # the limit, not the peak
+        ({"memory_limit_bytes": 8192 * 2**20, "peak_memory_bytes": None}, "18g"),
+        ({"memory_limit_bytes": None, "peak_memory_bytes": None}, "16g"),  # its request is known
+        ({"memory_limit_bytes": 10**12, "peak_memory_bytes": 9 * 10**9}, "18g"),  # a shared limit
+        ({"status": "failed", "memory_limit_bytes": 8192 * 2**20}, "18g"),
+        ({"status": "cancelled", "memory_limit_bytes": 8192 * 2**20}, "18g"),
         (
             {
                 "status": "failed",
@@ -178,18 +178,18 @@ def test_a_requirement_that_goes_both_ways_gives_two_adjustments_and_counts_once
                 "memory_limit_bytes": 8192 * 2**20,
                 "peak_memory_bytes": 8589934000,
             },
-            "11g",
+            "18g",
         ),
     ],
 )
-def test_a_kill_for_memory_is_a_lower_bound(changed: dict[str, Any], new: str) -> None:
+def test_a_kill_for_memory_doubles_what_it_had(changed: dict[str, Any], new: str) -> None:
     assert outcome(MEMORY, killed(**changed)) == (UP, new)
 
 
 def test_the_monitors_allowance_is_not_the_jobs() -> None:
     asked = Request(memory="100m")
     limit = (100 + 16) * 2**20
-    assert outcome(MEMORY, killed(asked, memory_limit_bytes=limit, peak_memory_bytes=None), asked=asked) == (UP, "126m")
+    assert outcome(MEMORY, killed(asked, memory_limit_bytes=limit, peak_memory_bytes=None), asked=asked) == (UP, "210m")
 
 
 def test_a_kill_that_a_later_run_has_survived_asks_for_no_more_but_stays_a_bound() -> None:
@@ -200,6 +200,20 @@ def test_a_kill_that_a_later_run_has_survived_asks_for_no_more_but_stays_a_bound
         DOWN,
         "10g",
     )
+
+
+def test_kills_double_until_it_fits_and_then_the_peak_counts() -> None:
+    runs = [
+        killed(Request(size, 4, "PT4H"), run_id=number, peak_memory_bytes=None)
+        for number, size in enumerate(("1g", "2g", "4g"), 1)
+    ]
+    for number, new in enumerate(("2g", "4g", "8g"), 1):
+        assert outcome(MEMORY, *runs[:number], asked=runs[number - 1].request) == (UP, new)
+    fits = attempt(ASKED, run_id=4, peak_memory_bytes=4_200_000_000)
+    assert outcome(MEMORY, *runs, fits) == (DOWN, "6g")
+    assert outcome(MEMORY, killed(), asked=ASKED, memory_multiplier=Decimal(3)) == (UP, "24g")
+    assert "it needs more than 8.00 GB" in reason(MEMORY, job(1, killed()))
+    assert reason(MEMORY, job(1, killed())).endswith("times 2")
 
 
 def test_what_the_cluster_ended_says_nothing() -> None:

@@ -22,13 +22,15 @@ from torc_slurm.cli.sizing_options import (
     MemoryMultiplierOption,
     MinMemoryOption,
     RuntimeMultiplierOption,
+    SpecOutputOption,
+    WriteSpecOption,
+    check_output,
     guards_of,
     job_ids_of,
     options_of,
     say_what_is_missing,
 )
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
-from torc_slurm.errors import InputError
 
 if TYPE_CHECKING:
     from torc_slurm.sizing.guards import Guards
@@ -62,13 +64,8 @@ def correct_resources(
         typer.Option("--job-ids", metavar="1,2", help="Correct only the requirements of these jobs."),
     ] = None,
     explain: ExplainOption = False,
-    write_spec: Annotated[
-        bool, typer.Option("--write-spec", help="Change the workflow file too, and show the difference.")
-    ] = False,
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", metavar="FILE", help="With --write-spec: write to this file instead."),
-    ] = None,
+    write_spec: WriteSpecOption = False,
+    output: SpecOutputOption = None,
     max_memory: MaxMemoryOption = None,
     max_cpus: MaxCpusOption = None,
     max_runtime: MaxRuntimeOption = None,
@@ -116,8 +113,7 @@ def correct_resources(
             chosen_format,
         )
         return
-    if output is not None and not write_spec:
-        raise InputError("-o FILE says where the workflow file goes; give --write-spec with it")
+    check_output(output, write_spec=write_spec)
     guards = guards_of(
         max_memory=max_memory,
         max_runtime=max_runtime,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,9 @@ from torc_slurm.cli.sizing_options import (
     MaxRuntimeOption,
     MemoryMultiplierOption,
     RuntimeMultiplierOption,
+    SpecOutputOption,
+    WriteSpecOption,
+    check_output,
     guards_of,
     options_of,
     say_what_is_missing,
@@ -34,6 +38,7 @@ from torc_slurm.errors import TorcError
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
+    from torc_slurm.usecases.correct import SpecEdit
     from torc_slurm.usecases.prepare_submit import Request
     from torc_slurm.usecases.recover import RecoveryPlan
     from torc_slurm.usecases.submit import Launched
@@ -59,8 +64,12 @@ def recover(
     memory_multiplier: MemoryMultiplierOption = _DEFAULT_MULTIPLIER,
     runtime_multiplier: RuntimeMultiplierOption = _DEFAULT_MULTIPLIER,
     largest_factor: LargestFactorOption = 10,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also rerun jobs that exited non-zero.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Also rerun jobs that another run would not help.")
+    ] = False,
     no_submit: Annotated[bool, typer.Option("--no-submit", help="Only correct; do not submit the next run.")] = False,
+    write_spec: WriteSpecOption = False,
+    output: SpecOutputOption = None,
     account: AccountOption = None,
     partition: PartitionOption = None,
     qos: QosOption = None,
@@ -78,11 +87,12 @@ def recover(
     more. A request that was corrected after the job failed stays.
     """
     from torc_slurm.cli.answer import write
-    from torc_slurm.usecases.correct import apply
+    from torc_slurm.usecases.correct import apply, spec_edit
     from torc_slurm.usecases.recover import plan
     from torc_slurm.usecases.sizing_facts import sizing_facts
 
     chosen_format, directory = resolve(context, format_, output_dir)
+    check_output(output, write_spec=write_spec)
     guards = guards_of(max_memory=max_memory, max_runtime=max_runtime, largest_factor=largest_factor)
     options = options_of(memory_multiplier, 1.2, runtime_multiplier, guards=guards, downsize=False, answer_once=True)
     with sizing_facts(
@@ -100,8 +110,9 @@ def recover(
         will_submit = planned.is_needed and not dry_run and not no_submit
         if will_submit:
             _require_sbatch(chosen)
-        if corrections.adjustments and not dry_run:
-            apply(found, corrections, changed_by=context.command_path, now=time.time(), edit=None)
+        edit = spec_edit(found, corrections, output) if write_spec else None
+        if (corrections.adjustments or edit is not None) and not dry_run:
+            apply(found, corrections, changed_by=context.command_path, now=time.time(), edit=edit)
     say_what_is_missing(found)
     request = request_for(
         str(chosen),
@@ -112,8 +123,9 @@ def recover(
         nodes=nodes,
         time=walltime or planned.walltime,
     )
+    request = dataclasses.replace(request, leave_out=planned.left_out)
     launched = _submit(directory, request, is_corrected=bool(corrections.adjustments)) if will_submit else None
-    write(_answer(chosen, planned, launched, dry_run=dry_run), chosen_format)
+    write(_answer(chosen, planned, launched, dry_run=dry_run, edit=edit), chosen_format)
 
 
 def _require_sbatch(workflow_id: int) -> None:
@@ -141,9 +153,11 @@ def _submit(directory: str, request: Request, *, is_corrected: bool) -> Launched
         raise
 
 
-def _answer(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) -> Answer:
+def _answer(
+    workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool, edit: SpecEdit | None
+) -> Answer:
     from torc_slurm.cli.answer import Answer
-    from torc_slurm.cli.sizing_view import decisions_table, unfinished_table
+    from torc_slurm.cli.sizing_view import decisions_table, edit_lines, unfinished_table
     from torc_slurm.sizing.decision import KEPT
 
     document = _document(workflow_id, planned, launched, dry_run=dry_run)
@@ -154,6 +168,7 @@ def _answer(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, 
         csv_items=document["unfinished"],
         tables=[unfinished_table(planned.recovery.unfinished if planned.is_needed else ()), decisions_table(changes)],
         notes=_said(workflow_id, planned, launched, dry_run=dry_run).splitlines(),
+        aside=[] if edit is None else edit_lines(edit, dry_run=dry_run),
     )
 
 
@@ -191,8 +206,8 @@ def _said(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *,
     if launched is None:
         walltime = f" -t {planned.walltime}" if planned.walltime else ""
         return f"Corrected. Submit it: torc submit {workflow_id}{walltime}"
-    others = len(planned.recovery.unfinished) - len(planned.recovery.helped)
-    again = f"{others} of them run again too, although that does not help them.\n" if others else ""
+    others = len(planned.left_out)
+    again = f"Left out: {others} that another run would not help (--retry-failed runs them too).\n" if others else ""
     return (
         f"Run {launched.run_id} of at most {planned.max_attempts}: {launched.job_count} jobs in "
         f"{launched.allocation}\n{again}Watch it: torc status {workflow_id} --wait"

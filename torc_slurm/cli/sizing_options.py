@@ -47,6 +47,23 @@ LargestFactorOption = Annotated[
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Show the reason for every change and for every request that stays.")
 ]
+WriteSpecOption = Annotated[
+    bool, typer.Option("--write-spec", help="Change the workflow file too, and show the difference.")
+]
+SpecOutputOption = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="FILE", help="With --write-spec: write to this file instead."),
+]
+
+
+def check_output(output: str | None, *, write_spec: bool) -> None:
+    """Refuse -o FILE without --write-spec.
+
+    Raises:
+        InputError: it is given without.
+    """
+    if output is not None and not write_spec:
+        raise InputError("-o FILE says where the workflow file goes; give --write-spec with it")
 
 
 def guards_of(

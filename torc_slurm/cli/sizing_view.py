@@ -129,7 +129,7 @@ def corrections_answer(
         csv_items=(explanation(each) | {"job_ids": _ids(each)} for each in shown),
         tables=[decisions_table(shown)],
         notes=[*trends.sentences, _summary(corrections, dry_run=dry_run), *([] if edit is None else [""])],
-        aside=[] if edit is None else _edit_lines(edit, dry_run=dry_run),
+        aside=[] if edit is None else edit_lines(edit, dry_run=dry_run),
     )
 
 
@@ -166,7 +166,7 @@ def _summary(corrections: Corrections, *, dry_run: bool) -> str:
     return f"{count} {what} changed: {analyzed}. The next run requests this: torc submit {corrections.workflow_id}"
 
 
-def _edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:
+def edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:
     """The diff of a workflow file, and whether it was written."""
     lines = [printable(line) for line in edit.diff.splitlines()]
     written = f"{edit.target} {'would be' if dry_run else 'was'} written"

@@ -24,6 +24,7 @@ from torc_slurm.units import exact, format_memory, format_run_time, scaled
 
 UP, DOWN, KEPT = "upscale", "downscale", "kept"
 _LARGEST_MULTIPLIER = 100
+_AFTER_A_KILL = Decimal(2)
 _MOST_NAMED = 3
 
 
@@ -120,7 +121,7 @@ class _Case:
 
     def decide(self) -> Decision:
         request = dataclasses.replace(self.requirement.request, num_cpus=self.num_cpus)
-        need = scaled(max(each.used for each in self.evidence), self.options.multiplier(self.resource))
+        need = max(scaled(each.used, self._multiplier(each)) for each in self.evidence)
         had = max((each for each in map(self._had, self.evidence) if each is not None), default=None)
         used = self._completed_use
         result = bounded(need, self.resource, request=request, had=had, used=used, guards=self.options.guards)
@@ -137,7 +138,14 @@ class _Case:
         helped = [each for each in causes if self._would_help(result.amount, each)]
         if result.amount <= self.now or not helped:
             return self.kept(f"{self._told(causes[0])}, but {'; '.join(result.notes)}: it cannot be requested")
-        return self._changed(UP, result.amount, self._told(helped[0]), result.notes)
+        return self._changed(UP, result.amount, self._told(helped[0]), result.notes, self._multiplier(helped[0]))
+
+    def _multiplier(self, evidence: Evidence) -> Decimal:
+        """What a use is multiplied by: at least 2 after a kill for memory, which leaves the need unknown."""
+        multiplier = self.options.multiplier(self.resource)
+        is_unknown = self.resource is Resource.memory and evidence.needs_more
+        is_last = evidence.attempt is evidence.job.last_informative()
+        return max(multiplier, _AFTER_A_KILL) if is_unknown and is_last else multiplier
 
     def _would_help(self, amount: int, cause: Evidence) -> bool:
         """Whether this amount covers every completed attempt and exceeds what the killed job had."""
@@ -194,7 +202,8 @@ class _Case:
                 f"{write_amount(amount, self.resource)} would be enough; downsizing is off (--no-downsize)"
             )
         most = max(self.evidence, key=lambda each: each.used)
-        return self._changed(DOWN, amount, f"all completed; largest use: {self._told(most)}", notes)
+        reason = f"all completed; largest use: {self._told(most)}"
+        return self._changed(DOWN, amount, reason, notes, self.options.multiplier(self.resource))
 
     def _unsure(self) -> Iterator[str]:
         for job in self.jobs:
@@ -219,8 +228,10 @@ class _Case:
 
     # --- what is said ----------------------------------------------------------------------------------------------
 
-    def _changed(self, direction: str, amount: int, reason: str, notes: tuple[str, ...]) -> Decision:
-        multiplied = f"{reason}; times {self.options.multiplier(self.resource)}"
+    def _changed(
+        self, direction: str, amount: int, reason: str, notes: tuple[str, ...], multiplier: Decimal
+    ) -> Decision:
+        multiplied = f"{reason}; times {multiplier}"
         return self._decision(direction, write_amount(amount, self.resource), "; ".join((multiplied, *notes)))
 
     def kept(self, reason: str) -> Decision:

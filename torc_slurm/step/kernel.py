@@ -112,14 +112,16 @@ def run_delay_seconds(pid: int) -> float | None:
 
     For a process that has exited and was not reaped yet: its first thread.
     """
-    nanoseconds = -1
+    nanoseconds = turns = 0
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/schedstat", "rb", buffering=0) as file:
-                nanoseconds = max(nanoseconds, 0) + int(file.read(64).split()[1])
-    except (OSError, ValueError, IndexError):
+                _, waited, ran = file.read(64).split()
+            nanoseconds += int(waited)
+            turns += int(ran)
+    except (OSError, ValueError):
         pass  # a thread or the process has just exited, or this kernel has no such figure
-    return None if nanoseconds < 0 else nanoseconds * 1e-9
+    return nanoseconds * 1e-9 if turns else None  # a kernel that does not count has zeros
 
 
 def run_delay_at_end(pid: int) -> float | None:

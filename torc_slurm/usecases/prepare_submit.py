@@ -13,7 +13,7 @@ from torc_slurm.database.runs import GENERATED
 from torc_slurm.database.workflows import schedulers, workflow_of_file
 from torc_slurm.errors import CommandError, InputError, MisfitError, ParseError, TorcError
 from torc_slurm.output_names import allocation_output_name, plan_path, script_path
-from torc_slurm.plan import Plan
+from torc_slurm.plan import Plan, without
 from torc_slurm.records.workflows import WorkflowRow
 from torc_slurm.slurm import submission
 from torc_slurm.slurm.environment import value_of
@@ -46,6 +46,7 @@ class Request:
 
     ``working_dir`` and ``spec_file`` are absolute; a new workflow records them and ``user_name``.
     ``update``: copy edits of the workflow file into the existing workflow; ``rerun_changed``: also of completed jobs.
+    ``leave_out``: jobs that do not run.
     """
 
     workflow: Workflow | int | None
@@ -59,6 +60,7 @@ class Request:
     sbatch_arguments: tuple[str, ...] = ()
     update: bool = False
     rerun_changed: bool = False
+    leave_out: frozenset[int] = frozenset()
 
     @property
     def source(self) -> Source:
@@ -102,7 +104,7 @@ def prepare(database: MainDatabase, request: Request) -> Prepared:
     if changes is not None and request.update:
         next_run = next_run_id(connection, output_dir, row["workflow_id"])
         take_over(connection, row, changes, rerun_from=next_run if request.rerun_changed else None)
-    plan = plan_next_run(connection, output_dir, row)
+    plan = without(plan_next_run(connection, output_dir, row), request.leave_out)
     warnings = (
         [] if changes is None else changed_spec.words(changes, updated=request.update, rerun=request.rerun_changed)
     )

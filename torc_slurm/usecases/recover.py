@@ -34,6 +34,14 @@ class RecoveryPlan:
     runs_so_far: int
     max_attempts: int
     walltime: str | None
+    reruns_all: bool = False
+
+    @property
+    def left_out(self) -> frozenset[int]:
+        """The jobs that another run would not help, and that are not asked for."""
+        if self.reruns_all:
+            return frozenset()
+        return frozenset(each.job.job_id for each in self.recovery.unfinished if not each.is_helped)
 
     @property
     def is_needed(self) -> bool:
@@ -72,7 +80,7 @@ def plan(
     if recovery.unfinished:
         _refuse(found.workflow_id, recovery, runs, max_attempts)
     walltime = _walltime(found, recovery, capacity, scheduler)
-    return RecoveryPlan(recovery, capacity, runs, max_attempts, walltime)
+    return RecoveryPlan(recovery, capacity, runs, max_attempts, walltime, reruns_all=retry_failed)
 
 
 def _refuse(workflow_id: int, recovery: Recovery, runs: int, max_attempts: int) -> None:
