@@ -29,6 +29,7 @@ class StepIdentity:
 
     __slots__ = (
         "attempt_id",
+        "is_grouped",
         "job_id",
         "job_name",
         "local_task",
@@ -64,6 +65,7 @@ class StepIdentity:
     node_index: int
     node_count: int
     parent_is_slurmstepd: bool
+    is_grouped: bool  # other jobs run in the same step, before it and after
 
     @property
     def is_in_srun_step(self) -> bool:
@@ -159,6 +161,7 @@ def ids_in_environment(environ: dict[str, str]) -> dict[str, int]:
 
 def _identify(environ: dict[str, str], given: dict[str, str | int]) -> StepIdentity:
     me = StepIdentity()
+    me.is_grouped = False
     _place_in_slurm(me, environ)
     _place_of_task(me, environ)
     me.output_dir = absolute_output_dir(_text(given.get("output_dir")), environ)

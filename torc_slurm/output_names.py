@@ -164,11 +164,16 @@ def attempt_name(workflow_id: int, job_id: int, run_id: int, attempt_id: int) ->
     return f"wf{workflow_id}_j{job_id}_r{run_id}_a{attempt_id}"
 
 
-def is_attempt_of_run(name: str, workflow_id: int, run_id: int) -> bool:
-    """Whether a step of that name is an attempt of a job of that run."""
+def group_name(workflow_id: int, run_id: int, number: int) -> str:
+    """``wf<W>_g<N>_r<R>_a1``: the name of the step that a group of jobs shares."""
+    return f"wf{workflow_id}_g{number}_r{run_id}_a1"
+
+
+def is_step_of_run(name: str, workflow_id: int, run_id: int) -> bool:
+    """Whether a step of that name is an attempt of a job of that run, or a group of them."""
     parts = name.split("_")
     ours = len(parts) == 4 and (parts[0], parts[2]) == (f"wf{workflow_id}", f"r{run_id}")
-    return ours and parts[1].startswith("j") and parts[3].startswith("a")
+    return ours and parts[1].startswith(("j", "g")) and parts[3].startswith("a")
 
 
 def stdio_stem(output_dir: str, attempt: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torc_slurm.plan import Plan
-    from torc_slurm.runner.run import RunResult, Share
+    from torc_slurm.runner.share import RunResult, Share
 
 EXAMPLE = """\b
 Examples:
@@ -58,7 +58,7 @@ def run(
 
 def _run_plan(path: str, most_jobs: int | None) -> int:
     """In an allocation; never opens the main database."""
-    from torc_slurm.runner.run import Share
+    from torc_slurm.runner.share import Share
     from torc_slurm.usecases.stages import read_stage
 
     try:
@@ -80,7 +80,7 @@ def _run_plan(path: str, most_jobs: int | None) -> int:
 def _run_workflow(source: str | None, output_dir: str, chosen_format: Format, most_jobs: int | None) -> int:
     from torc_slurm.cli.workflow_options import load, user_name, working_dir
     from torc_slurm.runner.execute import check_here
-    from torc_slurm.runner.run import Share
+    from torc_slurm.runner.share import Share
     from torc_slurm.usecases.claims import claim_of_this_process
     from torc_slurm.usecases.next_run import Source
     from torc_slurm.usecases.prepare_run import prepare_run

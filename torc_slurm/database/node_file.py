@@ -86,7 +86,14 @@ _SERIES = {
 def write_batch(
     path: str, batch: Batch, lock_wait_seconds: float = LOCK_WAIT_SECONDS, may_be_there: bool = False
 ) -> None:
-    """Write the batch in one transaction. Creates the file and updates its schema if needed.
+    """`write_batches` of one."""
+    write_batches(path, (batch,), lock_wait_seconds, may_be_there)
+
+
+def write_batches(
+    path: str, batches: tuple[Batch, ...], lock_wait_seconds: float = LOCK_WAIT_SECONDS, may_be_there: bool = False
+) -> None:
+    """Write batches in one transaction. Creates the file and updates its schema if needed.
 
     Figures never replace those of a later flush. ``may_be_there``: skip rows of series that the file already has.
 
@@ -94,23 +101,28 @@ def write_batch(
         DatabaseError: it cannot be written; the message names the file and the reason. The file is unchanged.
     """
     with NodeFileWriter(path, lock_wait_seconds) as connection:
-        step_row = {name: storable(value) for name, value in batch.step.items()}
-        is_latest = _is_latest(connection, step_row)
-        step = _put_step(connection, step_row)
-        if batch.usage is not None and is_latest:
-            _put(connection, "step_usage", {"step": step, **batch.usage})
-        if batch.usage_at_exit is not None:
-            connection.execute(_RAISE_USAGE, {"step": step, **batch.usage_at_exit})
-        if batch.monitor is not None and is_latest:
-            _put(connection, "monitor_usage", {"step": step, **batch.monitor})
-        for row in batch.exits:
-            _put(connection, "task_exits", {"step": step, **row})
-        connection.executemany(_PUT_NOTE, [(step, when, storable(note)) for when, note in batch.notes])
-        for name, (table, columns) in _SERIES.items():
-            rows = getattr(batch, name)
-            if may_be_there and rows:
-                rows = _without_those_there(connection, table, batch.step["job_id"], rows)
-            _add_series(connection, table, columns, batch.step["job_id"], rows)
+        for batch in batches:
+            _put_batch(connection, batch, may_be_there)
+
+
+def _put_batch(connection: sqlite3.Connection, batch: Batch, may_be_there: bool) -> None:
+    step_row = {name: storable(value) for name, value in batch.step.items()}
+    is_latest = _is_latest(connection, step_row)
+    step = _put_step(connection, step_row)
+    if batch.usage is not None and is_latest:
+        _put(connection, "step_usage", {"step": step, **batch.usage})
+    if batch.usage_at_exit is not None:
+        connection.execute(_RAISE_USAGE, {"step": step, **batch.usage_at_exit})
+    if batch.monitor is not None and is_latest:
+        _put(connection, "monitor_usage", {"step": step, **batch.monitor})
+    for row in batch.exits:
+        _put(connection, "task_exits", {"step": step, **row})
+    connection.executemany(_PUT_NOTE, [(step, when, storable(note)) for when, note in batch.notes])
+    for name, (table, columns) in _SERIES.items():
+        rows = getattr(batch, name)
+        if may_be_there and rows:
+            rows = _without_those_there(connection, table, batch.step["job_id"], rows)
+        _add_series(connection, table, columns, batch.step["job_id"], rows)
 
 
 class NodeFileWriter:

@@ -35,6 +35,7 @@ class Ended:
     stderr: str = ""
     ran: bool = True
     step_id: str | None = None
+    is_gone: bool = True  # nothing that it started still runs, as far as Slurm says
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ class Children:
         stdout: int,
         stderr: int,
         pass_fds: Sequence[int] = (),
+        stdin: int = subprocess.DEVNULL,
     ) -> int:
-        """Start a process with an empty stdin; returns its pid.
+        """Start a process, by default with an empty stdin; returns its pid.
 
         Raises:
             LaunchError: it could not be started.
@@ -46,7 +47,7 @@ class Children:
         try:
             process = subprocess.Popen(
                 list(argv),
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
                 cwd=cwd,

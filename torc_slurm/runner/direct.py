@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from torc_slurm.plan import JobPlan, Plan
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.channel import GroupChannel
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.demands import allocation_demand, misfit
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.placement import Demand, Node
-from torc_slurm.runner.step_command import open_outputs, step_command, step_environment
+from torc_slurm.runner.step_command import (
+    group_command,
+    group_environment,
+    group_text,
+    make_stdio_directory,
+    open_outputs,
+    step_command,
+    step_environment,
+)
 
 # Inside a step of an allocation (srun --pty bash) the jobs are plain processes too, and not steps.
 _STEP_VARIABLES = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_STEP_ID", "SLURM_STEPID")
@@ -32,6 +41,7 @@ class DirectLauncher:
 
     def __init__(self, plan: Plan, machine: Node, environ: Mapping[str, str], loop: Loop) -> None:
         self._plan = plan
+        self._loop = loop
         self._machine = machine
         self._environment = {name: value for name, value in environ.items() if name not in _STEP_VARIABLES}
         self.children = Children(loop)
@@ -88,6 +98,38 @@ class DirectLauncher:
             os.close(stdout)
             os.close(stderr)
         self._pids[job.job_id] = pid
+        return Started(pid)
+
+    def can_be_grouped(self, _job: JobPlan) -> bool:
+        return True
+
+    def start_group(
+        self,
+        key: int,
+        attempts: Sequence[Attempt],
+        hear: Callable[[str], None],
+        on_end: Callable[[Ended, Evidence], None],
+    ) -> Started:
+        make_stdio_directory(self._plan)
+        start_time = time.time()
+        channel = GroupChannel(self._loop, hear)
+
+        def ended(status: int) -> None:
+            del self._pids[key]
+            end_time = time.time()
+            channel.when_all_is_said(lambda words: on_end(Ended(status, start_time, end_time, words), Evidence()))
+
+        with channel.begin(group_text(self._plan, attempts, GRACE_SECONDS)):
+            pid = self.children.start(
+                group_command(self._plan),
+                ended,
+                cwd=self._plan.output_dir,
+                environment=group_environment(self._plan, self._environment),
+                stdin=channel.stdin,
+                stdout=channel.stdout,
+                stderr=channel.stdout,
+            )
+        self._pids[key] = pid
         return Started(pid)
 
     def evidence(self, _attempt: Attempt, _ended: Ended, _told: ToldToEnd | None) -> Callable[[], Evidence] | None:

@@ -23,7 +23,8 @@ from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.machine import this_machine
 from torc_slurm.runner.observer import Observer
 from torc_slurm.runner.placement import Node
-from torc_slurm.runner.run import Run, RunResult, Share
+from torc_slurm.runner.run import Run
+from torc_slurm.runner.share import RunResult, Share
 from torc_slurm.runner.srun import SrunLauncher
 from torc_slurm.slurm.allocation import Allocation, read_allocation
 from torc_slurm.units import MIB, format_gb

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from torc_slurm.errors import TorcError
@@ -57,6 +57,25 @@ class Launcher(Protocol):
 
         Raises:
             LaunchError: it could not be started; ``on_end`` is not called.
+        """
+
+    def can_be_grouped(self, job: JobPlan) -> bool:
+        """Whether the job's own options leave it to us how its process is started and heard."""
+
+    def start_group(
+        self,
+        key: int,
+        attempts: Sequence[Attempt],
+        hear: Callable[[str], None],
+        on_end: Callable[[Ended, Evidence], None],
+    ) -> Started:
+        """Start one process that runs them one after another; ``end`` knows it by ``key``, which no job has.
+
+        ``hear`` gets what it says of its jobs, ``on_end`` is called after the last of that; where the process did not
+        end by itself, only once nothing of it runs any more, or that cannot be had (`Ended.is_gone`).
+
+        Raises:
+            LaunchError: it could not be started; ``on_end`` is not called then.
         """
 
     def evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Callable[[], Evidence] | None:

@@ -9,7 +9,8 @@ idle meanwhile. There is one reservation at a time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 _NO_LIMIT = 1 << 62
@@ -158,6 +159,41 @@ class Placement:
         left = tuple(self._nodes.values())
         never = [demand for demand in self._waiting if not fits_empty(demand, left)]
         return [job_id for demand in never for _, job_id in self._waiting.pop(demand)]
+
+    def take_along(self, job_id: int, key: int, most: int, may_join: Callable[[int], bool]) -> list[int]:
+        """Up to so many waiting jobs of the same demand as one that was taken, whose room is ``key``'s from now on.
+
+        Where it would be only that one, nothing is changed. No more than its share, were all of the waiting spread
+        over the room that is free now: other CPUs are not to be idle meanwhile.
+        """
+        demand, nodes = self._running[job_id]
+        queue = self._waiting.get(demand, deque())
+        shares = self._fit_now(demand) + 1
+        able = list(islice((entry for entry in queue if may_join(entry[1])), (most + 1) * shares))  # more is no matter
+        chosen = able[: min(most, -(-(len(able) + 1) // shares) - 1)]
+        if not chosen:
+            return []
+        for entry in chosen:
+            queue.remove(entry)
+        if not queue:
+            del self._waiting[demand]
+        del self._running[job_id]
+        self._running[key] = (demand, nodes)
+        kept = self._reservation
+        if kept is not None and job_id in kept.jobs_since:
+            kept.jobs_since = (kept.jobs_since - {job_id}) | {key}
+        taken_along = [other for _, other in chosen]
+        if kept is not None and kept.job_id in taken_along:
+            self._reservation = None
+        return taken_along
+
+    def _fit_now(self, demand: Demand) -> int:
+        """How many more of a demand on one node fit now."""
+        count = 0
+        for node in self._nodes.values():
+            free, taken = self._free[node.name], _taken_by(demand, node)
+            count += min((mine // its for mine, its in zip(free, taken, strict=True) if its), default=0)
+        return count
 
     def release(self, job_id: int) -> None:
         """Free the room of a job that has ended."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 
 from torc_slurm.output_names import recovery_log_name
 from torc_slurm.plan import JobPlan, Plan
@@ -20,20 +19,23 @@ from torc_slurm.runner.attempts import (
     Ended,
     Evidence,
     Outcome,
+    Started,
     ToldToEnd,
 )
 from torc_slurm.runner.events import Events
+from torc_slurm.runner.groups import Groups, Hearer
 from torc_slurm.runner.journal import Journal, Row
 from torc_slurm.runner.launcher import Launcher, LaunchError
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.observer import Observer
 from torc_slurm.runner.outcome import lost_nodes, outcome_of
-from torc_slurm.runner.output_files import missing_outputs, missing_words
+from torc_slurm.runner.output_files import missing_outputs, without_files
 from torc_slurm.runner.placement import Placed, Placement
 from torc_slurm.runner.queue import JobQueue
 from torc_slurm.runner.retries import exit_code_of, may_retry, rule_for
 from torc_slurm.runner.running import Running, state_row
 from torc_slurm.runner.scripts import Script, Scripts
+from torc_slurm.runner.share import RunResult, Share
 from torc_slurm.runner.step_command import attempt_name, delete_outputs, step_environment
 from torc_slurm.spec.workflow import Rule
 
@@ -45,38 +47,6 @@ HEARD_LATE_SECONDS = 1.0
 FIRST_ATTEMPT = 1
 # How long it may take until files that a step wrote are visible on the runner's host.
 OUTPUTS_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended: the jobs by state, the number of jobs that never started, why it was stopped."""
-
-    plan: Plan
-    states: Mapping[str, int]
-    not_started: int
-    stopped: str | None
-
-    @property
-    def all_completed(self) -> bool:
-        return not self.not_started and set(self.states) <= {COMPLETED}
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of a plan to run: the jobs of one stage (None: all), at most ``most_jobs`` at a time (None: all)."""
-
-    stage: int | None = None
-    most_jobs: int | None = None
-
-    def holds(self, job: JobPlan) -> bool:
-        """Whether the job belongs to the share."""
-        return self.stage is None or job.stage == self.stage
-
-    def needs(self, job: JobPlan, jobs: Mapping[int, JobPlan]) -> tuple[int, ...]:
-        """The jobs that the job waits for; if it does not mind failures, none that an earlier stage left unfinished."""
-        if self.stage is None or job.settings.cancel_on_blocking_job_failure:
-            return job.depends_on
-        return tuple(other for other in job.depends_on if other in jobs and jobs[other].stage >= self.stage)
 
 
 class Run:
@@ -112,6 +82,9 @@ class Run:
         self._scripts = Scripts(plan, launcher.children, environ, observer.note)
         self._events = Events(plan, self._scripts, observer.note)
         self._placement = Placement(launcher.nodes)
+        hearer = Hearer(self._began, self._ended, self._never_run, self._ready_again, self.stop, observer.note)
+        self._has_groups = any(job.settings.group is not None for job in plan.jobs)
+        self._groups = Groups(self._jobs, launcher, self._placement, hearer)
         self._running: dict[int, Running] = {}
         self._states: Counter[str] = Counter()
         self._is_filling = False
@@ -141,7 +114,7 @@ class Run:
         """Called after every event. Starts the actions of the end once nothing else is left."""
         if self._given_up:
             return True
-        if self._running or self._scripts.are_running:
+        if self._running or self._groups.keys or self._scripts.are_running:
             return False
         if self._stopped is not None:
             return True
@@ -160,7 +133,7 @@ class Run:
             return
         self._is_filling = True
         while self._stopped is None and (room := self._room()) > 0:
-            placed = self._placement.take(min(room, 16))
+            placed = self._placement.take(1 if self._has_groups else min(room, 16))
             if not placed:
                 break
             for place in placed:
@@ -169,7 +142,9 @@ class Run:
 
     def _room(self) -> int:
         room = self._launcher.room()
-        return room if self._share.most_jobs is None else min(room, self._share.most_jobs - len(self._running))
+        return (
+            room if self._share.most_jobs is None else min(room, self._share.most_jobs - len(self._placement.running))
+        )
 
     def _make_ready(self, job_ids: Iterable[int]) -> None:
         ready = [job_id for job_id in job_ids if job_id in self._here]
@@ -189,35 +164,65 @@ class Run:
 
     def _start(self, place: Placed) -> None:
         job = self._jobs[place.job_id]
-        number = self._attempts.get(job.job_id, FIRST_ATTEMPT)
-        attempt = Attempt(job, number, place.nodes, self._launcher.demand(job).memory_mib or None)
-        start_time = time.time()
+        key, others = self._groups.take_along(job)
+        attempt = self._attempt(job, place.nodes)
+        if others:
+            self._groups.start(key, [attempt, *(self._attempt(self._jobs[other], place.nodes) for other in others)])
+            return
         try:
             started = self._launcher.start(attempt, lambda ended: self._ended(job.job_id, ended))
         except LaunchError as error:
             self._placement.release(job.job_id)
             self._never_run(job, str(error))
             return
-        running = self._running[job.job_id] = Running(attempt, started, start_time)
-        self._journal.put_state(self._row(job, RUNNING, running=running))
-        self._observer.started(attempt)
+        running = self._began(attempt, started, job.job_id)
         if self._launcher.name == "direct" and self._plan.execution.enforce_runtime and job.runtime_seconds:
             self._loop.after(job.runtime_seconds, lambda: self._time_is_up(running))
 
+    def _attempt(self, job: JobPlan, nodes: tuple[str, ...]) -> Attempt:
+        number = self._attempts.get(job.job_id, FIRST_ATTEMPT)
+        return Attempt(job, number, nodes, self._launcher.demand(job).memory_mib or None)
+
+    def _began(self, attempt: Attempt, started: Started, key: int) -> Running:
+        job = attempt.job
+        running = self._running[job.job_id] = Running(attempt, started, time.time(), key)
+        self._journal.put_state(self._row(job, RUNNING, running=running))
+        self._observer.started(attempt)
+        if self._stopped is not None:  # in a group that was told to end: it does not go on after this one
+            self._tell_to_end([running], CANCELLED, f"ended by torc: {self._stopped}", HEARD_LATE_SECONDS)
+        return running
+
+    def _ready_again(self, job_ids: Collection[int]) -> None:
+        """Jobs of a group whose step has ended before their turn, or before their end was recorded."""
+        for job_id in job_ids:
+            self._running.pop(job_id, None)
+        self._place(job_ids)
+
     def _never_run(self, job: JobPlan, reason: str) -> None:
         """Mark a job failed that cannot be started."""
+        self._running.pop(job.job_id, None)  # a group said that it began, and took that back
         self._close(job, Outcome(FAILED, None, reason), self._row(job, FAILED, reason=reason))
 
     # --- ending --------------------------------------------------------------------------------------------------
 
-    def _ended(self, job_id: int, ended: Ended) -> None:
+    def _ended(
+        self,
+        job_id: int,
+        ended: Ended,
+        known: Evidence | None = None,
+        told: ToldToEnd | None = None,
+        is_own_end: bool = False,
+    ) -> None:
         running = self._running[job_id]
-        self._placement.release(job_id)
+        running.told = told if told is not None or is_own_end else running.told
+        if running.key == job_id:
+            self._placement.release(job_id)
         for node in lost_nodes(ended, running.attempt.nodes):
             self._lose(node)
-        work = self._launcher.evidence(running.attempt, ended, running.told)
+        is_known = known is not None and (running.told is not None or is_own_end or known.oom_kills > 0)
+        work = None if is_known else self._launcher.evidence(running.attempt, ended, running.told)
         if work is None:
-            self._decide_outcome(running, ended, Evidence())
+            self._decide_outcome(running, ended, known or Evidence())
         else:
             self._loop.in_background(work, lambda found: self._decide_outcome(running, ended, found))
         self.fill()
@@ -244,7 +249,7 @@ class Run:
             patience = OUTPUTS_SECONDS if self._launcher.slurm_job_id is not None else 0.0
             self._loop.in_background(
                 lambda: missing_outputs(job.settings.output_paths, self._plan.working_dir, patience),
-                lambda missing: self._conclude(running, ended, _without(outcome, missing)),
+                lambda missing: self._conclude(running, ended, without_files(outcome, missing)),
             )
         else:
             self._conclude(running, ended, outcome)
@@ -262,6 +267,8 @@ class Run:
             self._journal.put_state(row)
             self._recover(running.attempt, outcome, rule, code)
         else:
+            if outcome.state == COMPLETED:
+                self._groups.learn(job, ended.end_time - ended.start_time)
             if outcome.state == COMPLETED and job.settings.delete_stdio_on_success:
                 delete_outputs(self._plan, running.attempt)
             self._close(job, outcome, row)
@@ -345,14 +352,15 @@ class Run:
             self._stopped = reason
             self._observer.note(f"{reason}: torc starts no more jobs and ends the running jobs ({len(self._running)})")
             self._tell_to_end(self._running.values(), CANCELLED, f"ended by torc: {reason}", HEARD_LATE_SECONDS)
+            self._launcher.end(self._groups.keys - {each.key for each in self._running.values()}, kill=False)
             self._scripts.end()
             self._loop.after(self._launcher.grace_seconds(), self.kill)
 
     def kill(self) -> None:
         """Kill the jobs that were asked to end, without waiting any longer."""
-        if self._running and not self._is_killing:
+        if (self._running or self._groups.keys) and not self._is_killing:
             self._is_killing = True
-            self._launcher.end(list(self._running), kill=True)
+            self._launcher.end({each.key for each in self._running.values()} | self._groups.keys, kill=True)
             self._loop.after(AFTER_KILL_SECONDS, self._give_up)
 
     def _tell_to_end(self, running: Iterable[Running], state: str, reason: str, late_seconds: float = 0.0) -> None:
@@ -364,7 +372,7 @@ class Run:
             self._journal.put_state(self._row(each.attempt.job, state, reason=reason, running=each))
         if told:
             self._journal.hurry()
-            self._launcher.end([each.attempt.job.job_id for each in told], kill=False)
+            self._launcher.end({each.key for each in told}, kill=False)
 
     def _give_up(self) -> None:
         """Leave to Slurm or the kernel what SIGKILL could not end (a process in an uninterruptible call)."""
@@ -390,10 +398,3 @@ class Run:
         number = self._attempts.get(job.job_id, FIRST_ATTEMPT)
         said = {"reason": reason, "running": running, "ended": ended, "outcome": outcome}
         return state_row(self._plan, self._launcher, job, state, attempt_id=number, **said)  # type: ignore[arg-type]
-
-
-def _without(outcome: Outcome, missing: list[str] | Exception) -> Outcome:
-    """The outcome of a job that exited 0, after checking its files."""
-    if isinstance(missing, Exception):
-        return Outcome(FAILED, outcome.return_code, f"it exited 0, but its files could not be checked: {missing}")
-    return Outcome(FAILED, outcome.return_code, missing_words(missing)) if missing else outcome

@@ -11,10 +11,11 @@ from torc_slurm.runner.launcher import Launcher
 class Running:
     """An attempt whose process has not ended, or whose end is still being examined."""
 
-    def __init__(self, attempt: Attempt, started: Started, start_time: float) -> None:
+    def __init__(self, attempt: Attempt, started: Started, start_time: float, key: int) -> None:
         self.attempt = attempt
         self.started = started
         self.start_time = start_time
+        self.key = key  # what its launcher knows it by: the job's id, or its group's
         self.told: ToldToEnd | None = None
 
 

@@ -7,25 +7,39 @@ Steps are ended through the controller, never by signalling srun.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from torc_slurm.database.exit_records import attempt_exits
-from torc_slurm.errors import CommandNotFound, DatabaseError, TorcError
-from torc_slurm.output_names import node_file_path
+from torc_slurm.errors import CommandNotFound, DatabaseError
+from torc_slurm.output_names import group_name, node_file_path
 from torc_slurm.plan import JobPlan, Plan
+from torc_slurm.runner.allocation_state import AllocationState, grace_seconds, in_doubt
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.channel import GroupChannel
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.demands import allocation_demand, misfit
 from torc_slurm.runner.launcher import LaunchError
 from torc_slurm.runner.loop import Loop, Timer
 from torc_slurm.runner.outcome import is_scancels, needs_evidence
 from torc_slurm.runner.placement import Demand, Node
-from torc_slurm.runner.step_command import attempt_name, open_outputs, step_command, step_environment
+from torc_slurm.runner.step_command import (
+    attempt_name,
+    group_command,
+    group_environment,
+    group_text,
+    make_stdio_directory,
+    open_outputs,
+    step_command,
+    step_environment,
+)
 from torc_slurm.slurm import srun, steps
 from torc_slurm.slurm.allocation import Allocation
 from torc_slurm.slurm.environment import step_environment as srun_environment
@@ -36,33 +50,25 @@ MOST_STARTING = 16
 START_SECONDS = 5.0
 _EVIDENCE_PAUSES = 4
 _EVIDENCE_PAUSE_SECONDS = 0.2
-_STATE_AGE_SECONDS = 1.0
+# If one of these is set, srun changes what its tasks write: the runner would not recognize a group's lines.
+_CHANGE_OUTPUT = frozenset(("SLURM_LABELIO", "SLURM_UNBUFFEREDIO"))
 _KILLED_SECONDS = 0.5  # in which a step should end after SIGKILL
 
 
-# Time between the jobs' SIGKILL and the allocation's end, for the journal and the epilog; at most half of the rest.
-AFTERWARDS_SECONDS = 30.0
-LONGEST_GRACE_SECONDS = 120.0
+class _Begin(NamedTuple):
+    """What is known of a step before its srun runs."""
 
-
-def grace_seconds(allocation: Allocation, now: float) -> float:
-    """How long steps that are asked to end at ``now`` may take; pure.
-
-    Before the time limit, all the time that is left, so that jobs can save their data. Else scancel sent the signal:
-    then only KillWait is left, and the runner needs a part of it.
-    """
-    shortest = min(10.0, allocation.kill_wait_seconds / 3)
-    left = None if allocation.end_time is None else allocation.end_time - now
-    if left is None or left > LONGEST_GRACE_SECONDS + 2 * AFTERWARDS_SECONDS:
-        return shortest
-    return max(shortest, left - min(AFTERWARDS_SECONDS, left / 2))
+    key: int  # the job's id, or the group's key
+    name: str
+    on_end: Callable[[Ended], None]
 
 
 class _Step:
     """One running srun."""
 
-    def __init__(self, attempt: Attempt, on_end: Callable[[Ended], None], pipe: int) -> None:
-        self.attempt = attempt
+    def __init__(self, key: int, name: str, on_end: Callable[[Ended], None], pipe: int) -> None:
+        self.key = key
+        self.name = name
         self.on_end = on_end
         self.pipe = pipe
         self.pid = 0
@@ -71,25 +77,6 @@ class _Step:
         self.is_starting = True
         self.start_timer: Timer | None = None
         self.to_be_ended: str | None = None  # the signal to send once its number is known
-
-
-class _AllocationState:
-    """Whether Slurm is ending the allocation; asked at most once a second, however many steps die at once."""
-
-    def __init__(self, slurm_job_id: int) -> None:
-        self._slurm_job_id = slurm_job_id
-        self._lock = threading.Lock()
-        self._asked_at = -_STATE_AGE_SECONDS
-        self._is_ending = False
-
-    def is_ending(self) -> bool:
-        """Called from threads. If Slurm does not answer, the last answer counts (at first: False)."""
-        with self._lock:
-            if time.monotonic() - self._asked_at >= _STATE_AGE_SECONDS:
-                with contextlib.suppress(TorcError):
-                    self._is_ending = steps.job_state(self._slurm_job_id) != "RUNNING"
-                self._asked_at = time.monotonic()
-            return self._is_ending
 
 
 class SrunLauncher:
@@ -124,7 +111,7 @@ class SrunLauncher:
         self._note = note
         self._steps: dict[int, _Step] = {}
         self._starting = 0
-        self._state = _AllocationState(allocation.slurm_job_id)
+        self._state = AllocationState(allocation.slurm_job_id)
         self._one_reader = threading.Lock()
         self.waited_for_room = 0
         self.slurm_job_id: int | None = allocation.slurm_job_id
@@ -153,32 +140,97 @@ class SrunLauncher:
     def start(self, attempt: Attempt, on_end: Callable[[Ended], None]) -> Started:
         name = attempt_name(self._plan, attempt)
         stdout, stderr = open_outputs(self._plan, attempt)
-        read, write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(read, False)
-        step = _Step(attempt, on_end, read)
-        request = self._request(attempt, name)
         try:
             # srun opens its --error file itself; /dev/fd avoids its rules for % and backslash in paths
-            step.pid = self.children.start(
-                [*srun.srun_command(self._srun, request, f"/dev/fd/{stderr}"), *step_command(self._plan, attempt)],
-                lambda status: self._ended(step, status),
+            return self._start(
+                _Begin(attempt.job.job_id, name, on_end),
+                [
+                    *srun.srun_command(self._srun, self._request(attempt, name), f"/dev/fd/{stderr}"),
+                    *step_command(self._plan, attempt),
+                ],
                 cwd=attempt.job.working_dir,
                 environment=step_environment(self._plan, attempt, self._environment),
                 stdout=stdout,
-                stderr=write,
                 pass_fds=(stderr,),
+            )
+        finally:
+            os.close(stdout)
+            os.close(stderr)
+
+    def can_be_grouped(self, job: JobPlan) -> bool:
+        return not (self._plan.execution.srun_options or job.srun_options or _CHANGE_OUTPUT & self._environment.keys())
+
+    def start_group(
+        self,
+        key: int,
+        attempts: Sequence[Attempt],
+        hear: Callable[[str], None],
+        on_end: Callable[[Ended, Evidence], None],
+    ) -> Started:
+        make_stdio_directory(self._plan)
+        name = group_name(self._plan.workflow_id, self._plan.run_id, -key)
+        request = dataclasses.replace(self._request(attempts[0], name), has_input=True, time_limit_seconds=None)
+        channel = GroupChannel(self._loop, hear)
+
+        def ended(end: Ended) -> None:
+            channel.when_all_is_said(
+                lambda words: self._see_off(dataclasses.replace(end, stderr=words + end.stderr), name, on_end)
+            )
+
+        with channel.begin(group_text(self._plan, attempts, self._allocation.kill_wait_seconds)):
+            return self._start(
+                _Begin(key, name, ended),
+                [*srun.srun_command(self._srun, request, None), *group_command(self._plan)],
+                cwd=self._plan.output_dir,
+                environment=group_environment(self._plan, self._environment),
+                stdout=channel.stdout,
+                stdin=channel.stdin,
+            )
+
+    def _see_off(self, end: Ended, name: str, on_end: Callable[[Ended, Evidence], None]) -> None:
+        """End the step of an srun that was killed: it would go on with the group."""
+        if end.status:
+            self._loop.in_background(
+                lambda: self._state.see_off(end, name), lambda found: on_end(*in_doubt(found, end))
+            )
+        else:
+            on_end(end, Evidence())
+
+    def _start(
+        self,
+        begin: _Begin,
+        argv: Sequence[str],
+        *,
+        cwd: str,
+        environment: Mapping[str, str],
+        stdout: int,
+        stdin: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+    ) -> Started:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(read, False)
+        step = _Step(*begin, read)
+        try:
+            step.pid = self.children.start(
+                argv,
+                lambda status: self._ended(step, status),
+                cwd=cwd,
+                environment=environment,
+                stdout=stdout,
+                stderr=write,
+                pass_fds=pass_fds,
+                stdin=stdin,
             )
         except LaunchError:
             os.close(read)
             raise
         finally:
-            for descriptor in (stdout, stderr, write):
-                os.close(descriptor)
-        self._steps[attempt.job.job_id] = step
+            os.close(write)
+        self._steps[step.key] = step
         self._starting += 1
         self._loop.watch(read, lambda: self._hear(step))
         step.start_timer = self._loop.after(START_SECONDS, lambda: self._has_started(step))
-        return Started(step.pid, name)
+        return Started(step.pid, step.name)
 
     def _request(self, attempt: Attempt, name: str) -> srun.StepRequest:
         job, execution = attempt.job, self._plan.execution
@@ -231,7 +283,7 @@ class SrunLauncher:
 
     def _ended(self, step: _Step, status: int) -> None:
         self._hear_the_rest(step)
-        del self._steps[step.attempt.job.job_id]
+        del self._steps[step.key]
         self.waited_for_room += step.words.waited_for_room
         self._has_started(step)
         step.on_end(
@@ -298,7 +350,7 @@ class SrunLauncher:
 
     def _learn_step_ids(self, signal_name: str) -> None:
         """Ask squeue for the numbers of steps whose srun has not reported them (--quiet, or not yet created)."""
-        names = {attempt_name(self._plan, step.attempt): step for step in self._steps.values()}
+        names = {step.name: step for step in self._steps.values()}
 
         def learnt(found: dict[str, str] | Exception) -> None:
             if isinstance(found, Exception):

@@ -41,14 +41,16 @@ class StepRequest:
     no_gres: bool = False
     overlap: bool = False
     time_limit_seconds: int | None = None
+    has_input: bool = False
     options: tuple[str, ...] = ()
 
 
-def srun_command(srun: str, request: StepRequest, stderr_path: str) -> list[str]:
+def srun_command(srun: str, request: StepRequest, stderr_path: str | None) -> list[str]:
     """The words up to the command itself.
 
-    The tasks write to ``stderr_path``, so that srun's stderr has only srun's messages; ``--verbose`` makes srun print
-    the step's number as soon as it knows it. The request's own options come last, and so override.
+    The tasks write to ``stderr_path``, so that srun's stderr has only srun's messages (None: they write there too);
+    ``--verbose`` makes srun print the step's number as soon as it knows it. The request's own options come last, and
+    so override.
     """
     count = len(request.nodes)
     words = [
@@ -59,8 +61,8 @@ def srun_command(srun: str, request: StepRequest, stderr_path: str) -> list[str]
         f"--ntasks-per-node={request.tasks_per_node}",
         f"--cpus-per-task={request.cpus_per_task}",
         f"--nodelist={','.join(request.nodes)}",
-        "--input=none",
-        f"--error={stderr_path}",
+        "--input=0" if request.has_input else "--input=none",
+        *(() if stderr_path is None else (f"--error={stderr_path}",)),
         f"--job-name={request.name}",
     ]
     if request.overlap:

@@ -6,7 +6,9 @@ and no exit would be recorded.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Collection, Iterable
 
 from torc_slurm.errors import CommandError, CommandTimeout
@@ -15,6 +17,7 @@ from torc_slurm.slurm.commands import query_environment, run
 from torc_slurm.slurm.states import may_have_processes
 
 TIMEOUT_SECONDS = 20.0
+_SURE_SECONDS, _SURE_PAUSE_SECONDS = 60.0, 0.5
 _STATE = re.compile(r"[A-Z][A-Z_]+", re.ASCII)
 
 
@@ -71,6 +74,19 @@ def signal_steps(slurm_job_id: int, steps: Collection[str], signal_name: str) ->
     except CommandError as error:
         if not _only_says_it_is_over(error.stderr.splitlines()):
             raise
+
+
+def end_surely(slurm_job_id: int, name: str) -> bool:
+    """Kill the step of that name, if there is one; whether Slurm says within a minute that there is none (any more)."""
+    deadline = time.monotonic() + _SURE_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(CommandError):
+            step = running_steps(slurm_job_id).get(name)
+            if step is None:
+                return True
+            signal_steps(slurm_job_id, [step], "KILL")
+        time.sleep(_SURE_PAUSE_SECONDS)
+    return False
 
 
 def _only_says_it_is_over(lines: Iterable[str]) -> bool:

@@ -304,9 +304,14 @@ def _settings(
     rules: dict[str, tuple[Rule, ...]],
 ) -> JobSettings:
     stdio = execution.stdio if job.stdio is None else job.stdio
-    if not (output_paths or scheduler or draft.failure_handler or job.priority or stdio.model_fields_set) and (
-        job.cancel_on_blocking_job_failure
-    ):
+    if not (
+        output_paths
+        or scheduler
+        or draft.failure_handler
+        or job.priority
+        or stdio.model_fields_set
+        or job.group is not None
+    ) and (job.cancel_on_blocking_job_failure):
         return _ORDINARY
     found = JobSettings(
         scheduler=scheduler,
@@ -316,5 +321,6 @@ def _settings(
         rules=() if draft.failure_handler is None else rules[draft.failure_handler],
         stdio=stdio.mode,
         delete_stdio_on_success=stdio.delete_on_success,
+        group=job.group,
     )
     return _ORDINARY if found == _ORDINARY else found

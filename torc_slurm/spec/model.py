@@ -25,6 +25,7 @@ from torc_slurm.spec.values import (
     command,
     defaults,
     exact,
+    group_size,
     lines,
     slurm_memory,
     text_,
@@ -261,6 +262,7 @@ class JobModel(_Parametrized):
     working_dir: Text | None = None
     srun_options: Options = Field(default_factory=list)
     stdio: StdioModel | None = None
+    group: Annotated[int, BeforeValidator(group_size)] | None = None
     input_files: Names = Field(default_factory=list)
     input_file_regexes: Names = Field(default_factory=list)
     output_files: Names = Field(default_factory=list)

@@ -22,6 +22,7 @@ _TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _OPTION = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 _WHOLE_MEBIBYTES = re.compile(r"[0-9]{1,12}", re.ASCII)
+MOST_IN_GROUP = 10_000
 # Options that torc itself sets, that make several allocations, or after which sbatch does not return at once.
 _REFUSED_OPTIONS = frozenset(("array", "wrap", "parsable", "test-only", "wait", "help", "version", "usage"))
 
@@ -32,6 +33,19 @@ def _whole(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise ValueError("must be a whole number")
+
+
+def group_size(value: Any) -> int:  # noqa: ANN401 - whatever the document holds
+    """How many jobs share a step; 0 stands for ``auto``."""
+    if value == "auto":
+        return 0
+    try:
+        size = _whole(value)
+    except ValueError:
+        size = 0
+    if not 1 <= size <= MOST_IN_GROUP:
+        raise ValueError(f"must be auto, or a whole number from 1 to {MOST_IN_GROUP}")
+    return int(size)
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401 - any value of a document

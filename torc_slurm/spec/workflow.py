@@ -113,6 +113,7 @@ class JobSettings:
 
     ``output_paths`` must exist once the job has exited 0; they are relative to ``torc``'s own directory, like all paths
     of files. ``stdio`` is one of ``separate``, ``combined``, ``no_stdout``, ``no_stderr`` and ``none``.
+    ``group`` is how many of the jobs run in one step at most, one after another; 0: as their run times allow.
     """
 
     scheduler: str | None = None
@@ -122,6 +123,7 @@ class JobSettings:
     rules: tuple[Rule, ...] = ()
     stdio: str = "separate"
     delete_stdio_on_success: bool = False
+    group: int | None = None
 
 
 @dataclass(frozen=True)

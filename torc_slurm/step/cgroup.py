@@ -123,6 +123,17 @@ class StepCgroup:
         return min(limits, default=None)
 
 
+def own_cgroup() -> StepCgroup | None:
+    """The cgroup of this process; None where it is not to be found."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+            cgroup_text = file.read()
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            return find_step_cgroup(cgroup_text, file.read())
+    except OSError:
+        return None
+
+
 def find_step_cgroup(cgroup_text: str, mountinfo_text: str) -> StepCgroup | None:
     """The cgroup that ``/proc/PID/cgroup`` names; None if no controller that torc uses is mounted.
 

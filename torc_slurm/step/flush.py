@@ -89,6 +89,10 @@ class Flusher:
         else:
             self._give_up_writer("the previous write has not finished")
 
+    def keep(self, batch: Batch) -> None:
+        """To be written with the next."""
+        self._unconfirmed.append(batch)
+
     def finish(self, batch: Batch, wait_seconds: float) -> None:
         """Write or spool the last batch, or report it as lost, in a little over ``wait_seconds``.
 
@@ -204,7 +208,7 @@ class Flusher:
     def _write(self, batches: tuple[Batch, ...]) -> Iterator[str]:
         """Write to the node file, else to the spool. Yields each line of the report as soon as it is true."""
         try:
-            from torc_slurm.database.node_file import write_batch
+            from torc_slurm.database.node_file import write_batches
 
             is_new = self._target.path is None
             path = self._target.draw(batches[0])
@@ -214,8 +218,7 @@ class Flusher:
             if is_new:
                 yield f"run {run_id}"
             self._tell_run_id(run_id)
-            for batch in batches:
-                write_batch(path, batch, may_be_there=self._was_killed)
+            write_batches(path, batches, may_be_there=self._was_killed)
         except DatabaseError as error:
             yield from self._spool(batches, str(error))
             return

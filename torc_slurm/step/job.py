@@ -17,6 +17,7 @@ from torc_slurm.step import kernel
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from typing import Any
 
     from torc_slurm.identity import StepIdentity
 else:
@@ -41,6 +42,16 @@ class Job:
         self.begin_monotonic = begin_monotonic
 
 
+class Received:
+    """The signal mask and the SIGCHLD handler that this process was started with."""
+
+    __slots__ = ("mask", "sigchld")
+
+    def __init__(self, mask: set[int], sigchld: Any) -> None:  # noqa: ANN401 - as `signal.getsignal` has it
+        self.mask = mask
+        self.sigchld = sigchld
+
+
 def start_job(command: list[str], identity: StepIdentity) -> Job:
     """Fork the job. When this returns, this process has blocked all signals and adopts orphans.
 
@@ -49,31 +60,53 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     Raises:
         OSError: the job could not be prepared; nothing has changed.
     """
-    gc.disable()  # nothing here makes cycles, and a collection would copy pages that the forks share
     environment = given_environment() | {ACTIVE_VARIABLE.encode(): os.fsencode(identity.active_mark)}
-    received_mask = set(_signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals()))
-    received_sigchld = _signal.getsignal(_signal.SIGCHLD)
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # an ignored SIGCHLD would reap the job unseen
-    kernel.adopt_orphans()
-    wrapper_pid, begin_time, begin_monotonic = os.getpid(), time.time(), time.monotonic()
+    received = take_signals()
     try:
-        pid = os.fork()
+        return fork_job(command, environment, received)
     except OSError as error:
         say(f"no other process could be started ({error.strerror}); this task is not measured")
-        pid = 0
-        kernel.adopt_orphans(False)
+    kernel.adopt_orphans(False)
+    try:
+        _become_as_received(command, environment, received)
+    finally:
+        os._exit(NOT_EXECUTABLE)
+
+
+def take_signals() -> Received:
+    """Block all signals and adopt orphans; returns what each job gets back."""
+    gc.disable()  # nothing here makes cycles, and a collection would copy pages that the forks share
+    received = Received(
+        set(_signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())), _signal.getsignal(_signal.SIGCHLD)
+    )
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # an ignored SIGCHLD would reap the job unseen
+    kernel.adopt_orphans()
+    return received
+
+
+def fork_job(command: list[str], environment: dict[bytes, bytes], received: Received) -> Job:
+    """Fork a job, after `take_signals`.
+
+    Raises:
+        OSError: no other process could be started.
+    """
+    wrapper_pid, begin_time, begin_monotonic = os.getpid(), time.time(), time.monotonic()
+    pid = os.fork()
     if pid == 0:
         try:
-            if os.getpid() != wrapper_pid:
-                kernel.die_with_parent(_signal.SIGKILL)  # if the wrapper is killed by SIGKILL, so is the job
-                kernel.raise_oom_score(OOM_SCORE_RAISE)
-            if wrapper_pid in (os.getppid(), os.getpid()):
-                _signal.signal(_signal.SIGCHLD, received_sigchld)
-                _signal.pthread_sigmask(_signal.SIG_SETMASK, received_mask)
-                become(command, environment)
+            kernel.die_with_parent(_signal.SIGKILL)  # if the wrapper is killed by SIGKILL, so is the job
+            kernel.raise_oom_score(OOM_SCORE_RAISE)
+            if wrapper_pid == os.getppid():
+                _become_as_received(command, environment, received)
         finally:
             os._exit(NOT_EXECUTABLE)
     return Job(pid, begin_time, begin_monotonic)
+
+
+def _become_as_received(command: list[str], environment: dict[bytes, bytes], received: Received) -> None:
+    _signal.signal(_signal.SIGCHLD, received.sigchld)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, received.mask)
+    become(command, environment)
 
 
 def wait_only(job: Job) -> tuple[int, int]:

@@ -43,6 +43,7 @@ class Begin:
         "parent_pid",
         "wrapper_pid",
         "helper_pid",
+        "recorder_pid",
         "job_pid",
         "wrapper_rss_bytes",
         "wrapper_cpu_seconds",
@@ -60,6 +61,7 @@ class Begin:
     parent_pid: int  # the wrapper's parent: slurmstepd, in a step
     wrapper_pid: int
     helper_pid: int  # the task's bare sentinel; 0 if the monitor is its sentinel
+    recorder_pid: int  # the recorder of the job's group; 0 if it is in none
     job_pid: int
     wrapper_cpu_seconds: float  # so far
     waited_before_seconds: float  # CPU of the children that its launcher waited for

@@ -45,7 +45,7 @@ def record_exit_alone(
     batch.notes.append((time.time(), f"{why}: unwritten measurements of task {end.task} are lost"))
     if not identity.shares_a_monitor:
         batch.step["end_time"] = end.end_time
-        batch.usage_at_exit = _usage_at_exit(end, begin.wrapper_rss_bytes)
+        batch.usage_at_exit = usage_at_exit(end, begin.wrapper_rss_bytes)
     untold: list[str] = []
     target = Target(identity, bool(options.site_output_dir))
     Flusher(target, invocation, untold.append).finish(batch, wait_seconds)
@@ -53,7 +53,8 @@ def record_exit_alone(
         link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
 
 
-def _usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
+def usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
+    """What ``wait4`` alone tells of a job."""
     from torc_slurm.step.memory import MemoryFigures
 
     memory, bound = MemoryFigures(), CpuBound()

@@ -55,6 +55,8 @@ def main() -> int:
 
         sys.stdout.write(f"torc-step {__version__}\n")
         return 0
+    if options.wants == "group":
+        return _run_group(options)
     return _run(options)
 
 
@@ -90,6 +92,18 @@ def _run(options: Options) -> int:
         say(f"this task is not measured ({type(error).__name__}: {error})")
         return die(*wait_only(job))
     return die(*wrapper.run())
+
+
+def _run_group(options: Options) -> int:
+    """The jobs that the runner names on stdin."""
+    from torc_slurm.step.group import run_group
+
+    set_command_line(["torc-step", *sys.argv[1:]])
+    try:
+        return run_group(options)
+    except InputError as error:
+        sys.stderr.write(f"torc-step: {error}\n")
+        return error.exit_status
 
 
 def _own_words(options: Options) -> list[str]:

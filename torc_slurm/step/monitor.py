@@ -14,7 +14,7 @@ import time
 
 from torc_slurm.identity import proc_is_ours
 from torc_slurm.step import link
-from torc_slurm.step.cgroup import find_step_cgroup
+from torc_slurm.step.cgroup import own_cgroup
 from torc_slurm.step.flush import Flusher, Target
 from torc_slurm.step.process_tree import ProcfsTree, is_supported
 from torc_slurm.step.record import exit_row, new_batch, own_invocation
@@ -364,14 +364,7 @@ class Monitor:
 def _make_sampler(options: Options, identity: StepIdentity) -> Sampler | None:
     if not options.sampling:
         return None
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
-            cgroup_text = file.read()
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            cgroup = find_step_cgroup(cgroup_text, file.read())
-    except OSError:
-        cgroup = None
-    return Sampler(make_reader(options.reader), cgroup, identity.owns_its_cgroup, identity.local_task_count)
+    return Sampler(make_reader(options.reader), own_cgroup(), identity.owns_its_cgroup, identity.local_task_count)
 
 
 def make_reader(name: str) -> TreeReader:

@@ -28,7 +28,7 @@ def step_row(options: Options, identity: StepIdentity, invocation: str, begin_ti
         "job_name": identity.job_name or os.path.basename(options.command[0]),
         "slurm_job_id": identity.slurm_job_id,
         "slurm_array": identity.slurm_array,
-        "step_id": identity.step_id,
+        "step_id": None if identity.is_grouped else identity.step_id,  # Slurm's figures are of all jobs of a group
         "user_name": _user_name(),
         "node": identity.node,
         "node_index": identity.node_index,
@@ -70,7 +70,8 @@ def new_batch(options: Options, identity: StepIdentity, invocation: str, begin_t
 
 def own_invocation(identity: StepIdentity, begin: Begin) -> str:
     """Identifies this use of torc-step by one task."""
-    return f"{identity.node}.{begin.wrapper_pid}.{int(begin.begin_time * 1000)}"
+    name = f"{identity.node}.{begin.wrapper_pid}.{int(begin.begin_time * 1000)}"
+    return f"{name}.{identity.job_id}" if identity.is_grouped else name
 
 
 def _user_notes(options: Options) -> str | None:

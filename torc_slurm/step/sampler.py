@@ -124,7 +124,8 @@ class Sampler:
         if self._living_wrappers is None:
             me = os.getpid()
             alive = [task.begin for task in self._tasks.values() if not task.gone]
-            self._living_wrappers = {begin.wrapper_pid: frozenset((me, begin.helper_pid)) for begin in alive}
+            own = [(begin.wrapper_pid, me, begin.helper_pid, begin.recorder_pid) for begin in alive]
+            self._living_wrappers = {wrapper: frozenset(helpers) for wrapper, *helpers in own}
         return self._living_wrappers
 
     # --- one sample ----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ def begin_of(identity: StepIdentity, job: Job) -> link.Begin:
     begin.task, begin.local_task = identity.task, identity.local_task
     begin.parent_pid, begin.wrapper_pid, begin.helper_pid, begin.job_pid = os.getppid(), os.getpid(), 0, job.pid
     begin.begin_time, begin.begin_monotonic = job.begin_time, job.begin_monotonic
+    begin.recorder_pid = 0
     begin.wrapper_rss_bytes = kernel.resident_bytes()
     begin.wrapper_cpu_seconds = time.process_time()
     times = os.times()
@@ -46,6 +47,14 @@ def exit_of(begin: link.Begin, status: int, usage: resource.struct_rusage) -> li
     end.max_rss_bytes = usage.ru_maxrss * 1024
     end.major_faults = usage.ru_majflt
     return end
+
+
+def complete_exit(end: link.Exit, orphans_cpu_seconds: float, orphans_max_rss_bytes: int, delay: float | None) -> None:
+    """Add what the wrapper knows beside the status; ``delay``: the job's wait for a CPU, None if unknown."""
+    end.orphans_cpu_seconds = orphans_cpu_seconds
+    end.max_rss_bytes = max(end.max_rss_bytes, orphans_max_rss_bytes)
+    end.wrapper_cpu_seconds = time.process_time()
+    end.run_delay_seconds = -1.0 if delay is None else delay
 
 
 def how_it_ended(status: int) -> str:

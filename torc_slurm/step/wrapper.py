@@ -12,7 +12,7 @@ import time
 
 from torc_slurm.step import kernel, link, sentinel
 from torc_slurm.step.job import say, wait_only
-from torc_slurm.step.task_facts import begin_of, exit_of, how_it_ended
+from torc_slurm.step.task_facts import begin_of, complete_exit, exit_of, how_it_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -274,11 +274,7 @@ class Wrapper:
 
     def _finish(self) -> None:
         """Get the record written, by the monitor or without it, within END_WAIT_SECONDS."""
-        assert self._exit is not None
-        self._exit.orphans_cpu_seconds = self._orphans_cpu_seconds
-        self._exit.max_rss_bytes = max(self._exit.max_rss_bytes, self._orphans_max_rss_bytes)
-        self._exit.wrapper_cpu_seconds = time.process_time()
-        self._exit.run_delay_seconds = -1.0 if self._run_delay_seconds is None else self._run_delay_seconds
+        self._complete_exit()
         begin = time.monotonic()
         self._deadline = begin + _MONITOR_WAIT_SECONDS
         self._connect_at_last()
@@ -294,6 +290,10 @@ class Wrapper:
             if answer == b"gone":
                 self._tell_a_late_monitor()
         self._end_helpers(answer)
+
+    def _complete_exit(self) -> None:
+        assert self._exit is not None
+        complete_exit(self._exit, self._orphans_cpu_seconds, self._orphans_max_rss_bytes, self._run_delay_seconds)
 
     def _connect_at_last(self) -> None:
         """A job of milliseconds can end before the step's monitor listens: give it a moment, then start it."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torc_slurm.database.exit_records import run_has_ended
 from torc_slurm.errors import DatabaseError
 from torc_slurm.liveness import Life, Process, life_of, process_here
-from torc_slurm.output_names import claim_path, is_attempt_of_run, node_files_of_run
+from torc_slurm.output_names import claim_path, is_step_of_run, node_files_of_run
 from torc_slurm.slurm import steps
 from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.usecases.claims import SUPERSEDED, Claim
@@ -87,7 +87,7 @@ def _in_this_allocation(run: RunName, claim: Claim, me: Claim, slurm_job_id: int
     if claim.process != me.process and life_of(claim.process) in (Life.runs, Life.not_known):
         return Activity(True, f"process {claim.pid} of this allocation runs it", processes=(claim.process,))
     names = steps.running_steps(slurm_job_id)
-    left = [name for name in names if is_attempt_of_run(name, run.workflow_id, run.run_id)]
+    left = [name for name in names if is_step_of_run(name, run.workflow_id, run.run_id)]
     if left:
         return Activity(True, f"its runner has died, and {len(left)} of its steps still run")
     return Activity(False, f"process {claim.pid} of this allocation has ended")

@@ -1,0 +1,80 @@
+"""``python -m bench.groups [JOBS]``: what many short jobs cost, grouped and not, on this machine or in an allocation.
+
+Outside Slurm: CPU of the whole ``torc run``, in milliseconds a job. In an allocation (``salloc``, ``sbatch``): jobs a
+second, beside as many sruns of ``true``, 8 at once. Every twentieth job fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
+FAILS_EVERY = 20
+AT_ONCE = 8
+
+
+def main() -> None:
+    """Prints a line for each way, as it is done."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    in_slurm = "SLURM_JOB_ID" in os.environ
+    if in_slurm:
+        _print("srun true", count, *_measured(lambda: _bare(count)))
+    for name, group in (("one step a job", None), ("group: 50", 50), ("group: auto", "auto")):
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+            _print(name, count, *_measured(partial(_run, Path(place), count, group)))
+
+
+def _measured(work: Callable[[], None]) -> tuple[float, float]:
+    before, begin = _cpu_seconds(), time.monotonic()
+    work()
+    return time.monotonic() - begin, _cpu_seconds() - before
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _print(name: str, count: int, seconds: float, cpu_seconds: float) -> None:
+    print(
+        f"{name:16} {count / seconds:7.1f} jobs/s  {cpu_seconds / count * 1000:6.1f} ms of CPU a job here", flush=True
+    )
+
+
+def _bare(count: int) -> None:
+    words = ["srun", "--quiet", "-N1", "-n1", "-c1", "--exact", "--mem=50M", "--input=none", "bash", "-c", "true"]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda _number: subprocess.run(words, check=False, capture_output=True), range(count)))
+
+
+def _run(place: Path, count: int, group: int | str | None) -> None:
+    jobs: list[dict[str, object]] = [
+        {"name": f"j{number}", "command": f"exit {int(number % FAILS_EVERY == 0)}", "resource_requirements": "s"}
+        for number in range(1, count + 1)
+    ]
+    if group is not None:
+        jobs = [{**job, "group": group} for job in jobs]
+    requirement = {"name": "s", "num_cpus": 1, "memory": "50m", "runtime": "PT1M"}
+    document = {"name": "many", "resource_requirements": [requirement], "jobs": jobs}
+    (place / "w.json").write_text(json.dumps(document))
+    run = [*TORC, "--output-dir", str(place / "out"), "run", "w.json"]
+    subprocess.run(run, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    listed = [*TORC, "--output-dir", str(place / "out"), "-f", "json", "jobs", "list", "1"]
+    found = json.loads(subprocess.run(listed, cwd=place, capture_output=True, check=True).stdout)["items"]
+    states = sorted({(row["status"], sum(each["status"] == row["status"] for each in found)) for row in found})
+    if states != [("completed", count - count // FAILS_EVERY), ("failed", count // FAILS_EVERY)]:
+        sys.exit(f"not what was to be run: {states}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Groups of jobs in one step: which jobs go together, what becomes of each, and what a killed step leaves to be done.
+
+A job of a group that has not begun is a ready job, as far as the journal and everybody else knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torc_slurm.plan import JobPlan
+from torc_slurm.records.statuses import TIMEOUT
+from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.launcher import Launcher, LaunchError
+from torc_slurm.runner.outcome import signal_of
+from torc_slurm.runner.placement import Placement
+from torc_slurm.spec.values import MOST_IN_GROUP
+
+# As long as a group of ``group: auto`` should take: its step's cost is little beside that, and its loss no great one.
+AUTO_SECONDS = 30.0
+_SHORTEST_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class Hearer:
+    """What is told of the jobs of groups; times are Unix seconds."""
+
+    began: Callable[[Attempt, Started, int], object]
+    ended: Callable[[int, Ended, Evidence | None, ToldToEnd | None, bool], None]
+    refused: Callable[[JobPlan, str], None]
+    ready_again: Callable[[Collection[int]], None]
+    stop: Callable[[str], None]
+    note: Callable[[str], None]
+
+
+class Groups:
+    """The groups that run."""
+
+    def __init__(self, jobs: Mapping[int, JobPlan], launcher: Launcher, placement: Placement, hearer: Hearer) -> None:
+        self._jobs = jobs
+        self._launcher = launcher
+        self._placement = placement
+        self._hearer = hearer
+        self._running: dict[int, _Group] = {}
+        self._count = 0
+        self._alone: set[int] = set()  # a group of theirs ended before any of its jobs began
+        self._run_times: dict[object, tuple[int, float]] = {}
+
+    @property
+    def keys(self) -> frozenset[int]:
+        """What the launcher knows those that run by."""
+        return frozenset(self._running)
+
+    def learn(self, job: JobPlan, seconds: float) -> None:
+        """A job completed: what ``auto`` goes by for the next of its demand."""
+        if job.settings.group == 0:
+            count, total = self._run_times.get(self._launcher.demand(job), (0, 0.0))
+            self._run_times[self._launcher.demand(job)] = count + 1, total + seconds
+
+    def take_along(self, job: JobPlan) -> tuple[int, list[int]]:
+        """A group's key and the jobs that start with this one, which has just been placed; none: it starts alone."""
+        key, size = -(self._count + 1), self._size(job)
+        if size == 1 or not self._can_be_grouped(job):
+            return key, []
+        found = self._placement.take_along(job.job_id, key, size - 1, lambda other: self._fits(job, self._jobs[other]))
+        self._count += bool(found)
+        return key, found
+
+    def start(self, key: int, attempts: Sequence[Attempt]) -> None:
+        """Start a group; its jobs begin when it says so."""
+        group = _Group(attempts, self._hearer, key)
+        try:
+            group.started = self._launcher.start_group(key, attempts, group.hear, lambda *end: self._ended(key, *end))
+        except LaunchError as error:
+            self._placement.release(key)
+            for attempt in attempts:
+                self._hearer.refused(attempt.job, str(error))
+            return
+        self._running[key] = group
+
+    def _size(self, job: JobPlan) -> int:
+        if job.settings.group != 0:
+            return job.settings.group or 1
+        count, total = self._run_times.get(self._launcher.demand(job), (0, 0.0))
+        return max(1, min(MOST_IN_GROUP, int(AUTO_SECONDS / max(_SHORTEST_SECONDS, total / count)))) if count else 1
+
+    def _can_be_grouped(self, job: JobPlan) -> bool:
+        return (
+            job.num_nodes == job.ntasks_per_node == 1
+            and job.job_id not in self._alone
+            and self._launcher.can_be_grouped(job)
+        )
+
+    def _fits(self, job: JobPlan, other: JobPlan) -> bool:
+        return other.settings.group == job.settings.group and self._can_be_grouped(other)
+
+    def _ended(self, key: int, end: Ended, evidence: Evidence) -> None:
+        group = self._running.pop(key)
+        self._placement.release(key)
+        if evidence.allocation_is_ending:
+            self._hearer.stop("the allocation is being ended")
+        again = group.end(end)
+        if not group.has_settled:
+            self._alone.update(again)
+        if end.stderr.strip():
+            self._hearer.note(f"a group of {len(group.attempts)} jobs: {' '.join(end.stderr.split())[-300:]}")
+        if end.is_gone:
+            self._hearer.ready_again(again)
+            return
+        for job_id in again:
+            self._hearer.refused(self._jobs[job_id], "its group's step could not be ended: it may yet begin there")
+
+
+class _Group:
+    """One that runs, and how far it has come."""
+
+    def __init__(self, attempts: Sequence[Attempt], hearer: Hearer, key: int) -> None:
+        self.attempts = attempts
+        self.started = Started(0)
+        self.has_settled = False  # any job's end
+        self._hearer = hearer
+        self._key = key
+        self._open = set(range(len(attempts)))  # whose end is not settled
+        self._begun: list[int] = []
+        self._exits: dict[int, str] = {}  # of those whose record is still being written
+
+    def hear(self, text: str) -> None:
+        """A line of the group's."""
+        kind, _, rest = text.partition(" ")
+        number, _, rest = rest.partition(" ")
+        with contextlib.suppress(ValueError):  # not one of its own
+            index = int(number)
+            if index not in self._open:
+                return
+            if kind == "began":
+                self._begun.append(index)
+                self._hearer.began(self.attempts[index], self.started, self._key)
+            elif kind == "unbegun":
+                self._begun.remove(index)
+            elif kind == "refused":
+                self._settle(index)
+                self._hearer.refused(self.attempts[index].job, rest)
+            elif kind == "exited":
+                self._exits[index] = rest
+            elif kind == "ended":
+                self._job_ended(index, *map(float, rest.split()))
+
+    def _settle(self, index: int) -> None:
+        self._open.remove(index)
+        self.has_settled = True
+
+    def _job_ended(self, index: int, code: float, begin: float, end: float, over_time: float, oom_kills: float) -> None:
+        self._settle(index)
+        job = self.attempts[index].job
+        told = None
+        if over_time:
+            told = ToldToEnd(begin, TIMEOUT, f"it was ended at its run time of {job.runtime_seconds} s")
+        known = Evidence((int(code),), int(oom_kills), end)
+        # another began after it, and a group that was told to end begins no more: its end was its own
+        self._hearer.ended(job.job_id, Ended(int(code), begin, end), known, told, index != self._begun[-1])
+
+    def end(self, end: Ended) -> list[int]:
+        """The process has ended, and with it the job that ran then; returns those that have not begun."""
+        for index in [each for each in self._begun if each in self._open]:
+            if index in self._exits:
+                self._job_ended(index, *map(float, self._exits[index].split()))
+            else:
+                self._settle(index)
+                self._hearer.ended(self.attempts[index].job.job_id, _in_doubt(end), None, None, False)
+        return [self.attempts[index].job.job_id for index in sorted(self._open)]
+
+
+def _in_doubt(end: Ended) -> Ended:
+    """A group's end as that of a job that began, whose end was not told: never one with an exit code of its own."""
+    if signal_of(end.status) is not None:
+        return end
+    return replace(end, ran=False, status=1, stderr=end.stderr or "how it ended was not told by its group")

@@ -1,0 +1,323 @@
+"""Runs the jobs of a group one after another in one step, each measured by itself.
+
+stdin: one line, what the runner says of all jobs; then its ``go``. Its end means that the runner is gone, and no
+further job starts. stdout: ``ready`` (no job starts before the ``go``: where the two cannot hear each other, none has
+run); then that a job ``began`` (before its fork), was ``refused``, has ``exited``, and, from the recorder, has
+``ended``: its record is written. So whatever is killed, the runner knows of every job whether it began.
+A job of milliseconds costs its fork and one message to the recorder: only what runs longer gets a monitor beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from torc_slurm.errors import InputError
+from torc_slurm.identity import ACTIVE_VARIABLE, identify
+from torc_slurm.step import kernel, link, sentinel
+from torc_slurm.step.cgroup import own_cgroup
+from torc_slurm.step.grouped_wrapper import TOLD_TO_END, GroupedWrapper
+from torc_slurm.step.job import fork_job, given_environment, say, take_signals, wait_only
+from torc_slurm.step.process_tree import ProcfsTree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    import signal as _signal
+
+    from torc_slurm.identity import StepIdentity
+    from torc_slurm.step.options import Options
+else:
+    import _signal
+
+GO_SECONDS = 60.0
+RECORDER_WAIT_SECONDS = 15.0
+_LEFTOVERS_SECONDS = 2.0
+_MOST_LINE_BYTES = 4000  # what a pipe takes as a whole is a little more
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
+class Member:
+    """What the runner says of one job; ``seconds``: its time limit, None: none."""
+
+    __slots__ = (
+        "attempt_id",
+        "command",
+        "environment",
+        "job_id",
+        "job_name",
+        "seconds",
+        "stderr",
+        "stdout",
+        "working_dir",
+    )
+
+    job_id: int
+    job_name: str
+    attempt_id: int
+    command: str
+    working_dir: str
+    environment: dict[str, str]
+    stdout: str
+    stderr: str
+    seconds: float | None
+
+    def __init__(self, said: dict[str, object]) -> None:
+        for name in self.__slots__:
+            setattr(self, name, said[name])
+
+    def put_into(self, options: Options, identity: StepIdentity) -> None:
+        """Make both this job's."""
+        options.command = ["bash", "-c", self.command]
+        identity.job_id, identity.job_name, identity.attempt_id = self.job_id, self.job_name, self.attempt_id
+
+
+def run_group(options: Options) -> int:
+    """Run what stdin says; returns the exit status of this process, which is no job's: 1 where jobs have not begun.
+
+    Raises:
+        InputError: stdin does not say it.
+    """
+    import json  # not before the jobs of those who have no group
+
+    text = _line()
+    try:
+        said = json.loads(text)
+        members = [Member(each) for each in said["jobs"]]
+        grace_seconds = float(said["grace_seconds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--group is for the runner of torc: stdin has no jobs ({error!r})") from error
+    return Group(options, members, grace_seconds).run()
+
+
+def _line() -> bytes:
+    parts: list[bytes] = []
+    while not parts or not parts[-1].endswith(b"\n"):
+        part = os.read(0, 65536)
+        if not part:
+            return b""
+        parts.append(part)
+    return b"".join(parts)
+
+
+class Group:
+    """The wrapper of a group, from its jobs' line to the last one's end."""
+
+    def __init__(self, options: Options, members: list[Member], grace_seconds: float) -> None:
+        self._options = options
+        self._members = members
+        self.grace_seconds = grace_seconds
+        self._identity = identify(dict(os.environ), {**options.identity, "job_id": 1, "attempt_id": 1})
+        self._identity.stand_alone()
+        self._identity.is_grouped = True
+        self._environment = given_environment()
+        self._tree = ProcfsTree()
+        self._cgroup = own_cgroup() if self._identity.is_in_srun_step else None
+        self._oom_kills = self._cgroup.oom_kills() or 0 if self._cgroup else 0
+        self.is_stopping = False
+        self.helpers: set[int] = set()  # what was started beside the jobs: their ends are no orphans'
+        self.sentinel_pid = 0
+        self.reports: sentinel.SignalReports | None = None
+        self.recorder_pid = 0
+        self._socket: _socket.socket | None = None
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._lifeline, self._report, self._own_stderr = (_aside(descriptor) for descriptor in (0, 1, 2))
+        self._received = take_signals()
+        os.dup2(self._null, 0)
+
+    def run(self) -> int:
+        self._start_recorder()
+        if not self._may_begin():
+            self.is_stopping = True
+        status = 0
+        for index, member in enumerate(self._members):
+            if self.is_stopping or self._is_told_to_stop():
+                status = 1
+                break
+            self._run(index, member)
+            self._end_leftovers()
+        os.dup2(self._own_stderr, 2)
+        self._end_recorder()
+        self._end_sentinel()
+        return status
+
+    def _run(self, index: int, member: Member) -> None:
+        why = self._enter(member)
+        if why:
+            self.tell(f"refused {index} {why}")
+            return
+        member.put_into(self._options, self._identity)
+        self._start_sentinel()
+        own = {name.encode(): os.fsencode(value) for name, value in member.environment.items()}
+        own[ACTIVE_VARIABLE.encode()] = os.fsencode(self._identity.active_mark)
+        self.tell(f"began {index}")
+        if self.is_stopping:
+            return
+        try:
+            job = fork_job(self._options.command, self._environment | own, self._received)
+        except OSError as error:
+            say(f"no process could be started ({error.strerror})")
+            self.tell(f"unbegun {index}")
+            self.is_stopping = True
+            return
+        for number in _signal.sigpending() & TOLD_TO_END:
+            os.kill(job.pid, number)  # it came before the job, and the sentinel got it
+        try:
+            wrapper = GroupedWrapper(self, self._options, self._identity, job, member.seconds)
+        except Exception as error:
+            say(f"this job is not measured ({type(error).__name__}: {error})")
+            _, code = wait_only(job)
+            self.tell(f"ended {index} {code} {job.begin_time!r} {time.time()!r} 0 0")
+            return
+        _, code = wrapper.run()
+        try:
+            self._record(index, wrapper, code)
+        except Exception as error:
+            say(f"the exit record is lost ({type(error).__name__}: {error})")
+        if wrapper.is_watched:
+            self._take_over(wrapper)
+
+    def _may_begin(self) -> bool:
+        """Whether the runner hears this process, and answers."""
+        self.tell("ready")
+        poll = select.poll()
+        poll.register(self._lifeline, select.POLLIN)
+        return bool(poll.poll(GO_SECONDS * 1000)) and os.read(self._lifeline, 64) == b"go\n"
+
+    def _enter(self, member: Member) -> str:
+        """Open the job's output files as ours, and go to its directory; returns why that cannot be."""
+        flags = _FLAGS | (os.O_APPEND if member.stdout == member.stderr else 0)
+        path = member.stdout
+        try:
+            for descriptor, path in ((1, member.stdout), (2, member.stderr)):
+                opened = os.open(path, flags, 0o666)
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        except OSError as error:
+            return f"its output cannot be written to {path}: {error.strerror}"
+        try:
+            os.chdir(member.working_dir)
+        except OSError as error:
+            return f"its working directory {member.working_dir} cannot be entered: {error.strerror}"
+        return ""
+
+    def _is_told_to_stop(self) -> bool:
+        while _signal.sigtimedwait(TOLD_TO_END, 0):
+            self.is_stopping = True
+        poll = select.poll()
+        poll.register(self._lifeline, select.POLLIN)
+        if poll.poll(0) and not os.read(self._lifeline, 4096):
+            self.is_stopping = True
+        return self.is_stopping
+
+    def tell(self, text: str) -> None:
+        """One line for the runner."""
+        try:
+            words = " ".join(text.split()).encode("utf-8", "backslashreplace")
+            os.write(self._report, b"torc-group " + words[:_MOST_LINE_BYTES] + b"\n")
+        except OSError:
+            self.is_stopping = True  # nobody listens any more
+
+    def _end_leftovers(self) -> None:
+        """What a job left behind ends with it, as at a step's end: it must not be measured as the next one's."""
+        me, give_up = os.getpid(), time.monotonic() + _LEFTOVERS_SECONDS
+        ours = {self.sentinel_pid, self.recorder_pid} | self.helpers
+        while (left := set(self._tree.children_of(me)) - ours) and time.monotonic() < give_up:
+            for pid in left:
+                try:
+                    os.kill(pid, _signal.SIGKILL)
+                except OSError:
+                    pass  # it runs as another user
+            time.sleep(0.001)
+            for pid in left:
+                kernel.has_ended(pid)
+        self.helpers = {pid for pid in self.helpers if not kernel.has_ended(pid)}
+
+    # --- the helpers ---------------------------------------------------------------------------------------------
+
+    def _start_sentinel(self) -> None:
+        if self.sentinel_pid:
+            return
+        pipe_read, pipe_write = os.pipe()
+        try:
+            self.sentinel_pid = sentinel.start_bare_sentinel(pipe_write)
+            self.reports = sentinel.SignalReports(pipe_read, self.sentinel_pid)
+        except OSError:
+            os.close(pipe_read)  # a limit on processes: each signal counts as meant for the wrapper alone
+        os.close(pipe_write)
+
+    def _take_over(self, wrapper: GroupedWrapper) -> None:
+        """A monitor was the sentinel of the last job: the next one gets a bare one again."""
+        self.helpers |= wrapper.ended_helpers
+        self.sentinel_pid = 0
+        self._end_sentinel()
+
+    def _end_sentinel(self) -> None:
+        if self.sentinel_pid:
+            os.kill(self.sentinel_pid, _signal.SIGKILL)
+            self.helpers.add(self.sentinel_pid)
+            self.sentinel_pid = 0
+        if self.reports is not None:
+            self.reports.close()
+            self.reports = None
+
+    def _start_recorder(self) -> None:
+        self._socket, theirs = link.pair()
+        try:
+            self.recorder_pid = os.fork()
+        except OSError as error:
+            theirs.close()
+            say(f"the recorder could not be started ({error.strerror})")
+            self.is_stopping = True
+            return
+        if self.recorder_pid == 0:
+            try:
+                os.setsid()  # not in the group of processes that ends with this one: it writes what it has
+                os.dup2(self._own_stderr, 2)
+                kernel.let_go_of_files(keep=(2, theirs.fileno(), self._report))
+                kernel.keep_files_usable()
+                from torc_slurm.step.group_recorder import Recorder
+
+                Recorder(self._options, self._identity, self._members, theirs, self.tell).run()
+            except BaseException as error:
+                say(f"records of the group are lost ({type(error).__name__}: {error})")
+            finally:
+                os._exit(0)
+        theirs.close()
+        self._socket.settimeout(RECORDER_WAIT_SECONDS)
+
+    def _end_recorder(self) -> None:
+        """It ends when it has written all."""
+        if self._socket is not None:
+            self._socket.close()
+        give_up = time.monotonic() + RECORDER_WAIT_SECONDS
+        while self.recorder_pid > 0 and not kernel.has_ended(self.recorder_pid) and time.monotonic() < give_up:
+            _signal.sigtimedwait({_signal.SIGCHLD}, 0.1)
+
+    def _record(self, index: int, wrapper: GroupedWrapper, code: int) -> None:
+        """Have the job's end recorded, and then told to the runner."""
+        end, oom_kills = wrapper.exit, 0
+        if end is None:
+            self.tell(f"ended {index} {code} {wrapper.begin.begin_time!r} {time.time()!r} 0 0")
+            return
+        if end.return_code and self._cgroup is not None:
+            before, self._oom_kills = self._oom_kills, self._cgroup.oom_kills() or 0
+            oom_kills = max(0, self._oom_kills - before)
+        over_time = int(wrapper.is_over_time)
+        # The recorder may be killed: the runner knows at once, and waits for the record.
+        self.tell(f"exited {index} {code} {end.begin_time!r} {end.end_time!r} {over_time} {oom_kills}")
+        facts = (index, wrapper.begin.wrapper_rss_bytes, int(wrapper.is_watched), over_time, oom_kills)
+        text = b"%d %d %d %d %d|" % facts + link.encode(wrapper.begin) + b"|" + link.encode(end)
+        for _ in range(2):
+            if self._socket is not None and link.send(self._socket, text):
+                return
+            self._end_recorder()  # it was killed
+            self._start_recorder()
+
+
+def _aside(descriptor: int) -> int:
+    """A copy that no job inherits."""
+    copy = os.dup(descriptor)
+    os.set_inheritable(copy, False)
+    return copy
