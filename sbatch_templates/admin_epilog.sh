@@ -16,6 +16,7 @@ note() {
     node=${SLURMD_NODENAME:-$(uname -n)}
     case "$node" in '' | *[!A-Za-z0-9._-]*) return ;; esac
     case "$(ls -ldn "$directory")" in d????-??-?*) ;; *) return ;; esac
+    # shellcheck disable=SC3067  # not POSIX, but dash, bash and busybox have -O
     [ -O "$directory" ] || return
     new=$directory/.$SLURM_JOB_ID.$node.$$
     set -C

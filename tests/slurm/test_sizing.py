@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -138,3 +139,63 @@ def test_a_correction_is_bounded_by_what_the_nodes_have_and_recovery_by_its_runs
     assert parse_memory(str(told["new"])) <= node_mib * 2**20
     wrong = user.torc("correct", "--partition", "nowhere", check=False)
     assert (wrong.returncode, "no partition 'nowhere'" in wrong.stderr) == (2, True)
+
+
+MIXED = """\
+name: mixed
+resource_requirements: [{name: r, num_cpus: 1, memory: 100m, runtime: PT2M}]
+jobs:
+  - {name: eater, resource_requirements: r, command: "python3 -c 'x = bytearray(150_000_000)'"}
+  - {name: bug, resource_requirements: r, command: exit 3}
+  - {name: after_bug, resource_requirements: r, command: "true", depends_on: [bug]}
+"""
+
+
+def test_recovery_runs_only_what_another_run_helps(lab: Lab) -> None:
+    user = User(lab, "mixed")
+    spec = user.directory / "mixed.yaml"
+    spec.write_text(MIXED)
+    shutil.chown(spec, lab.user)
+    user.torc("submit", "mixed.yaml")
+    assert user.wait() == {"eater": "oom", "bug": "failed", "after_bug": "cancelled"}
+    user.answer("recover", "--write-spec", schema="recover")
+    assert user.wait() == {"eater": "completed", "bug": "failed", "after_bug": "cancelled"}
+    written = re.search(r"memory: (\d+)m", spec.read_text())
+    assert written is not None
+    assert 200 <= int(written[1]) <= 250  # twice what it had when it was killed: 100m, and room for the monitor
+    ran = {each["job_name"]: each["run_id"] for each in user.answer("results", "list")["items"]}
+    assert ran == {"eater": 2, "bug": 1}
+    assert user.torc("recover", check=False).returncode == 1
+    user.answer("recover", "--retry-failed", schema="recover")
+    user.wait()
+    ran = {each["job_name"]: each["run_id"] for each in user.answer("results", "list")["items"]}
+    assert ran == {"eater": 2, "bug": 3}
+
+
+SIZED = """\
+#!/bin/bash
+#SBATCH --job-name=sized --array=1-8 --mem=600M
+size=$((SLURM_ARRAY_TASK_ID * 7 % 11))
+srun torc-step --note size=$size -- python3 -c "x = bytearray($size * 40_000_000)"
+"""
+
+
+def test_memory_of_an_array_follows_its_note(lab: Lab) -> None:
+    user = User(lab, "sized")
+    script = user.directory / "sized.sh"
+    script.write_text(SIZED)
+    job = int(lab.run(["sbatch", "--parsable", str(script)], user=lab.user, cwd=user.directory).stdout)
+    lab.wait_ended(job)
+    items = user.answer("stats", "--slurm-job-id", job)["items"]
+    noted = {item["slurm_array"]: json.loads(item["user_notes"]) for item in items}
+    assert noted == {f"{job}_{task}": {"size": task * 7 % 11} for task in range(1, 9)}
+
+    def trends() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = user.answer("check", "--slurm-job-id", job, "--explain")["trends"]
+        return found
+
+    lab.wait_for(trends, "Slurm's accounting of the array")
+    (found,) = trends()
+    assert (found["resource_type"], found["key"], found["number"]) == ("Memory", "size", 8)
+    assert 38_000_000 < found["slope"] < 42_000_000
+    assert "memory ≈" in user.torc("correct", "--slurm-job-id", job, "--explain", "--dry-run").stdout
