@@ -36,6 +36,7 @@ _OF_THE_STEP = {
     "begin_time",
     "end_time",
     "last_flush_time",
+    "last_half",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,8 +98,11 @@ def _item(row: JobRow, waits_for: dict[int, list[int]]) -> Item:
     """A job with its lists and mappings, which become JSON texts in CSV."""
     item: dict[str, object] = {**row, "depends_on": waits_for.get(row["job_id"], [])}
     for name in ("env", "srun_options"):
-        item[name] = json.loads(str(item[name]))
+        item[name] = _loaded(str(item[name]))
     return {name: item[name] for name in _KEYS}
+
+
+_loaded = functools.lru_cache(maxsize=64)(json.loads)  # most jobs have the same, or none
 
 
 def _columns() -> list[Column]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torc_slurm.database.rows import Row, Value, insert
@@ -18,11 +20,6 @@ AND run_id = :run_id AND attempt_id = :attempt_id
 _LOCAL = """
 SELECT id FROM results WHERE workflow_id IS NULL AND slurm_job_id IS NULL AND local_host = :local_host
 AND run_id = :run_id AND job_id = :job_id AND attempt_id = :attempt_id
-"""
-_INSERT = """
-INSERT INTO results (workflow_id, job_id, run_id, attempt_id, slurm_job_id, step_id, local_host, status,
-measured_node_count, recorded_task_count)
-VALUES (:workflow_id, :job_id, :run_id, :attempt_id, :slurm_job_id, :step_id, :local_host, 'running', 0, 0)
 """
 
 
@@ -62,6 +59,19 @@ def find_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int | None:
 def find_or_create_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int:
     """The ``results.id`` of the attempt; a new row has no figures yet."""
     found = find_attempt(connection, key)
-    if found is not None:
-        return found
-    return insert(connection, _INSERT, key._asdict())
+    return create_attempt(connection, key) if found is None else found
+
+
+def create_attempt(connection: sqlite3.Connection, key: AttemptKey, description: Mapping[str, Value] = {}) -> int:
+    """The ``results.id`` of a new row without figures. ``description``: more columns of it."""
+    values = {**key._asdict(), **description}
+    return insert(connection, _insert(tuple(values)), tuple(values.values()))
+
+
+@functools.cache
+def _insert(columns: tuple[str, ...]) -> str:
+    marks = ", ".join("?" for _ in columns)
+    return f"""
+    INSERT INTO results (status, measured_node_count, recorded_task_count, {", ".join(columns)})
+    VALUES ('running', 0, 0, {marks})
+    """  # noqa: S608 - names of columns

@@ -1,46 +1,75 @@
-"""Finds the attempts that hung, in the time series of their node files. Reads only private copies."""
+"""Finds the attempts that hung, in the time series of their node files. Reads only private copies.
+
+Each node file is read for this only once, mostly when it is collected: ``step_nodes.last_half`` keeps what was found.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import groupby
+from operator import itemgetter
 
-from torc_slurm.database.sizing import AttemptId, Span
-from torc_slurm.database.snapshot import snapshot
+from torc_slurm.database.last_half import BUSY, NOT_KNOWN, Span, last_halves
+from torc_slurm.database.main import is_full, transaction
+from torc_slurm.database.snapshot import private_directory, snapshot
 from torc_slurm.errors import DatabaseError
-from torc_slurm.sizing.idleness import was_idle_in_last_half
 
-_SAMPLES = """
-SELECT timestamp, cpu_percent FROM job_resource_samples WHERE job_id = ? AND timestamp BETWEEN ? AND ?
-AND typeof(timestamp) IN ('real', 'integer') ORDER BY timestamp
+_MAY_HAVE_HUNG = """
+SELECT r.job_id, r.run_id, r.attempt_id, n.id, n.last_half, n.node_file, n.begin_time,
+coalesce(n.end_time, n.last_flush_time)
+FROM results r JOIN step_nodes n ON n.result = r.id
+WHERE r.workflow_id = ? AND r.granularity = 'time_series' AND r.status IN ('timeout', 'failed', 'cancelled')
+ORDER BY n.node_file
 """
+_KEEP = "UPDATE step_nodes SET last_half = ? WHERE id = ?"
 
 
-def hung_attempts(output_dir: str, spans: Iterable[Span]) -> dict[AttemptId, bool]:
+def hung_attempts(
+    connection: sqlite3.Connection, output_dir: str, workflow_id: int
+) -> dict[tuple[int, int, int], bool]:
     """Whether each attempt used no CPU on any node in the last half of its time. Unknown ones are left out.
 
-    Copies each node file once, and skips files that cannot be read.
+    By (job_id, run_id, attempt_id). Copies each node file with a new attempt once, and skips files that cannot be read.
     """
-    by_attempt: dict[AttemptId, list[bool | None]] = {}
-    for node_file, group in groupby(spans, key=lambda span: span.node_file):
-        members = list(group)
-        for span, idle in zip(members, _idle(os.path.join(output_dir, node_file), members), strict=True):
-            by_attempt.setdefault(span.attempt, []).append(idle)
-    return {attempt: all(found) for attempt, found in by_attempt.items() if None not in found or False in found}
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    by_attempt: defaultdict[tuple[int, int, int], list[str]] = defaultdict(list)
+    new: list[tuple[str, int]] = []
+    rows = cursor.execute(_MAY_HAVE_HUNG, (workflow_id,)).fetchall()
+    with private_directory() as copies:
+        for node_file, group in groupby(rows, key=itemgetter(5)):
+            members = list(group)
+            unknown = {row[3]: Span(row[0], row[6], row[7]) for row in members if row[4] is None}
+            path = os.path.join(output_dir, node_file)
+            found = _looked_at(path, copies, list(unknown.values())) if unknown else []
+            verdicts = dict(zip(unknown, found, strict=False))
+            new += [(verdict, number) for number, verdict in verdicts.items()]
+            for row in members:
+                by_attempt[row[:3]].append(row[4] or verdicts.get(row[3], NOT_KNOWN))
+    if new:
+        _keep(connection, new)
+    known = {attempt: set(verdicts) for attempt, verdicts in by_attempt.items()}
+    return {attempt: BUSY not in each for attempt, each in known.items() if BUSY in each or NOT_KNOWN not in each}
 
 
-def _idle(path: str, spans: list[Span]) -> list[bool | None]:
+def _keep(connection: sqlite3.Connection, verdicts: Sequence[tuple[str, int]]) -> None:
+    """Keep what was found for the next time, unless the disk is full."""
     try:
-        with snapshot(path) as (copy, _), closing(sqlite3.connect(copy)) as connection:
-            return [_is_idle(connection, span) for span in spans]
+        with transaction(connection):
+            connection.executemany(_KEEP, verdicts)
+    except sqlite3.OperationalError as error:
+        if not is_full(error):
+            raise
+
+
+def _looked_at(path: str, copies: str, spans: Sequence[Span]) -> list[str]:
+    """What the samples say of each span; empty if the file cannot be read, which may change."""
+    try:
+        with snapshot(path, copies) as (copy, _), closing(sqlite3.connect(copy)) as connection:
+            return last_halves(connection, spans)
     except (OSError, DatabaseError, sqlite3.Error):
-        return [None] * len(spans)
-
-
-def _is_idle(connection: sqlite3.Connection, span: Span) -> bool | None:
-    rows = connection.execute(_SAMPLES, (span.attempt[0], span.begin_time, span.end_time)).fetchall()
-    numbers = [percent if isinstance(percent, (int, float)) else None for _, percent in rows]
-    return was_idle_in_last_half([time for time, _ in rows], numbers, span.begin_time, span.end_time)
+        return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from torc_slurm.database.attempts import AttemptKey, find_or_create_attempt
@@ -40,11 +41,11 @@ WHERE id = :id AND job_name IS NULL
 # The latest attempt of every job in its latest run: the journal's state, and the result's status. A killed runner may
 # have left a result but no journal row.
 _LATEST = """
-SELECT s.job_id AS job_id, s.run_id AS run_id, s.attempt_id AS attempt_id, s.state AS state, r.status AS status
+SELECT s.job_id AS job_id, s.run_id AS run_id, s.attempt_id AS attempt_id, coalesce(r.status, s.state)
 FROM job_states s LEFT JOIN results r ON r.workflow_id = s.workflow_id AND r.job_id = s.job_id AND r.run_id = s.run_id
 AND r.attempt_id = s.attempt_id WHERE s.workflow_id = :workflow_id
 UNION ALL
-SELECT r.job_id, r.run_id, r.attempt_id, NULL, r.status FROM results r
+SELECT r.job_id, r.run_id, r.attempt_id, r.status FROM results r
 WHERE r.workflow_id = :workflow_id AND NOT EXISTS (SELECT 1 FROM job_states s WHERE s.workflow_id = r.workflow_id
 AND s.job_id = r.job_id AND s.run_id = r.run_id AND s.attempt_id = r.attempt_id)
 ORDER BY job_id, run_id, attempt_id
@@ -160,14 +161,16 @@ def unfinished_workflows(connection: sqlite3.Connection) -> list[int]:
 
 def refresh_job_statuses(connection: sqlite3.Connection, workflow_id: int, active_run: int | None) -> None:
     """Update the status of every job of a workflow, from its attempts and the active run (None: there is none)."""
-    rows = connection.execute(_JOBS, (workflow_id,)).fetchall()
-    jobs = {row["job_id"]: str(row["status"]) for row in rows}
-    counts_from = {row["job_id"]: int(row["counts_from_run_id"]) for row in rows}
-    latest = {row["job_id"]: row for row in connection.execute(_LATEST, {"workflow_id": workflow_id})}
-    words = {job: (int(row["run_id"]), str(row["status"] or row["state"])) for job, row in latest.items()}
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    rows = cursor.execute(_JOBS, (workflow_id,)).fetchall()
+    jobs = {job: sys.intern(status) for job, status, _ in rows}
+    counts_from = {job: run_id for job, _, run_id in rows if run_id > 1}
+    latest = cursor.execute(_LATEST, {"workflow_id": workflow_id})
+    words = {job: (run_id, sys.intern(word)) for job, run_id, _, word in latest}
     words = {job: word for job, word in words.items() if word[0] >= counts_from.get(job, 1)}
     waits_for: dict[int, list[int]] = {}
-    for job, other in connection.execute(_DEPENDENCIES, (workflow_id,)):
+    for job, other in cursor.execute(_DEPENDENCIES, (workflow_id,)):
         waits_for.setdefault(job, []).append(other)
     statuses = job_statuses(jobs, waits_for, words, active_run)
     changed = [(status, job) for job, status in statuses.items() if status != jobs[job]]

@@ -243,4 +243,6 @@ MAIN_SCHEMA: Schema = (
     ),
     # attempts of a job in runs before this one had another command
     ("completed jobs that run again", ("ALTER TABLE jobs ADD COLUMN counts_from_run_id INTEGER NOT NULL DEFAULT 1",)),
+    # of a step with a time series: 'idle', 'busy' or 'not known'; NULL: not examined
+    ("whether a step was idle in its last half", ("ALTER TABLE step_nodes ADD COLUMN last_half TEXT",)),
 )

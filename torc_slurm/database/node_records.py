@@ -6,6 +6,7 @@ The file may be broken, foreign, half written or of another version; then the er
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import sqlite3
@@ -14,9 +15,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
+from torc_slurm.database.last_half import Span, last_halves
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.database.rows import Row, Value, number
+from torc_slurm.database.rows import Row, Value, mappings, number
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.errors import DatabaseError
 from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
@@ -82,11 +84,15 @@ _NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node",
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step on one node: its row of ``steps`` with the usage, the exits of its tasks, its notes."""
+    """One step on one node: its row of ``steps`` with the usage, the exits of its tasks, its notes.
+
+    ``last_half`` says whether it was idle then, in the words of `torc_slurm.database.last_half`; None: not examined.
+    """
 
     step: Row
     exits: tuple[Row, ...]
     notes: tuple[tuple[float, str], ...]
+    last_half: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class NodeRecords:
     job_states: tuple[Row, ...] = ()
 
 
-def read_node_file(path: str) -> NodeRecords:
+def read_node_file(path: str, directory: str | None = None) -> NodeRecords:
     """Read a private copy of the node file at ``path``. SQLite does not open the original.
 
     Raises:
@@ -111,14 +117,32 @@ def read_node_file(path: str) -> NodeRecords:
         DatabaseError: it is not a node file, is damaged, or of a newer version.
         OSError: it cannot be read or copied.
     """
-    with copied_node_file(path) as (connection, fingerprint):
+    with copied_node_file(path, directory) as (connection, fingerprint):
         if connection is None:
             return NodeRecords(path, fingerprint, (), ())
-        return read_records(connection, path, fingerprint)
+        records = read_records(connection, path, fingerprint)
+        return dataclasses.replace(records, steps=tuple(_with_last_half(connection, records.steps)))
+
+
+def _with_last_half(connection: sqlite3.Connection, steps: Sequence[StepRecord]) -> Iterator[StepRecord]:
+    """Examine the series of those that may have hung until they were ended, while the copy is there."""
+    spans = {
+        place: Span(*columns_of(record.step, ("job_id", "begin_time", "end_time")))  # type: ignore[arg-type]
+        for place, record in enumerate(steps)
+        if _may_have_hung(record)
+    }
+    found = dict(zip(spans, last_halves(connection, list(spans.values())), strict=True)) if spans else {}
+    for place, record in enumerate(steps):
+        yield dataclasses.replace(record, last_half=found[place]) if place in found else record
+
+
+def _may_have_hung(record: StepRecord) -> bool:
+    is_over = record.step["granularity"] == "time_series" and record.step["end_time"] is not None
+    return is_over and (not record.exits or any(each["return_code"] for each in record.exits))
 
 
 @contextlib.contextmanager
-def copied_node_file(path: str) -> Iterator[tuple[sqlite3.Connection | None, str]]:
+def copied_node_file(path: str, directory: str | None = None) -> Iterator[tuple[sqlite3.Connection | None, str]]:
     """A checked connection to a private copy of the node file; None if its writer has only just created it.
 
     Also yields the original's fingerprint. The body may change the copy, which is removed at the end.
@@ -126,7 +150,7 @@ def copied_node_file(path: str) -> Iterator[tuple[sqlite3.Connection | None, str
     Raises:
         NodeFileBusy, DatabaseError, OSError: as `read_node_file`; also for what the body finds in it.
     """
-    with snapshot(path) as (copy, fingerprint), closing(connect_to_copy(copy)) as connection:
+    with snapshot(path, directory) as (copy, fingerprint), closing(connect_to_copy(copy)) as connection:
         try:
             yield (connection if is_checked(connection, copy, path) else None), fingerprint
         except (sqlite3.Error, UnicodeDecodeError, ValueError, LookupError) as error:
@@ -205,9 +229,9 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:
-    exits = _by_step(connection.execute(_EXITS))
-    notes = _by_step(connection.execute(_NOTES))
-    for row in connection.execute(_STEPS):
+    exits = _by_step(mappings(connection, _EXITS))
+    notes = _by_step(mappings(connection, _NOTES))
+    for row in mappings(connection, _STEPS):
         yield StepRecord(
             step=_checked(row, path),
             exits=tuple(_checked(record, path) for record in exits.get(row["id"], ())),
@@ -215,8 +239,8 @@ def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:
         )
 
 
-def _by_step(rows: Iterable[sqlite3.Row]) -> dict[Value, list[sqlite3.Row]]:
-    found: dict[Value, list[sqlite3.Row]] = {}
+def _by_step(rows: Iterable[Row]) -> dict[Value, list[Row]]:
+    found: dict[Value, list[Row]] = {}
     for row in rows:
         found.setdefault(row["step"], []).append(row)
     return found
@@ -227,16 +251,15 @@ def _note(row: Row) -> tuple[float, str]:
 
 
 def _rows(connection: sqlite3.Connection, query: str, path: str) -> tuple[Row, ...]:
-    return tuple(_checked(row, path) for row in connection.execute(query).fetchall())
+    return tuple(_checked(row, path) for row in list(mappings(connection, query)))
 
 
-def _checked(row: sqlite3.Row, path: str) -> Row:
+def _checked(values: Row, path: str) -> Row:
     """The row as a mapping. SQLite accepts any type in any column, but the readers of the row do not.
 
     Raises:
         DatabaseError: text or bytes instead of a number, or NULL in a required column.
     """
-    values: dict[str, Value] = dict(row)
     cells = tuple(values.values())
     kinds = (tuple(values), tuple(map(type, cells)))
     if kinds in _GOOD_KINDS and math.inf not in cells and -math.inf not in cells:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torc_slurm.errors import DatabaseError
 
@@ -47,3 +47,14 @@ def insert(connection: sqlite3.Connection, statement: str, values: Mapping[str, 
     row_id = connection.execute(statement, values).lastrowid
     assert row_id is not None, statement
     return row_id
+
+
+def mappings(
+    connection: sqlite3.Connection, query: str, parameters: Mapping[str, object] | Sequence[object] = ()
+) -> Iterator[dict[str, Value]]:
+    """Each row of the answer, as it is read. Much faster than ``dict(sqlite3.Row)``, which searches for each name."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    cursor.execute(query, parameters)
+    names = [column[0] for column in cursor.description]
+    return (dict(zip(names, values, strict=True)) for values in cursor)

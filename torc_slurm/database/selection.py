@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torc_slurm.database.rows import Row, Value
+from torc_slurm.database.rows import Row, Value, mappings
 from torc_slurm.errors import InputError
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.units import LARGEST_INTEGER
@@ -24,15 +24,12 @@ LAST_FLUSH_COLUMN = "last_flush_time"
 MONITOR_CPU_COLUMN = "monitor_cpu_seconds"
 _SLURM_COLUMNS = ", ".join(f"s.{name} AS {SLURM_PREFIX}{name}" for name in COLUMN_NAMES)
 
+# Stands in a statement for the condition of a `Selection`: see `Selection.within`.
+ATTEMPT_IS_SELECTED = "<the attempt is selected>"
 # An array's number selects all of its tasks.
-ATTEMPT_IS_SELECTED = """
-(:slurm_jobs IS NULL OR r.slurm_job_id IN (SELECT value FROM json_each(:slurm_jobs))
+_OF_SLURM_JOBS = """(r.slurm_job_id IN (SELECT value FROM json_each(:slurm_jobs))
 OR CAST(r.slurm_array AS INTEGER) IN (SELECT value FROM json_each(:slurm_jobs))
-OR r.slurm_array IN (SELECT value FROM json_each(:slurm_jobs))) AND (:workflow_id IS NULL OR r.workflow_id =
-:workflow_id) AND (:run_id IS NULL OR r.run_id = :run_id) AND (:job_id IS NULL OR r.job_id = :job_id) AND
-(:attempt_id IS NULL OR r.attempt_id = :attempt_id) AND (:local_host IS NULL OR r.local_host = :local_host)
-AND (NOT :local OR r.slurm_job_id IS NULL)
-"""
+OR r.slurm_array IN (SELECT value FROM json_each(:slurm_jobs)))"""
 # '12_3' is 12 as a number; the last task of an array has the array's own number as its job id
 _ARRAY_ORDER = """coalesce(CAST(r.slurm_array AS INTEGER), r.slurm_job_id),
 CAST(substr(r.slurm_array, instr(r.slurm_array, '_') + 1) AS INTEGER), r.slurm_job_id"""
@@ -124,6 +121,16 @@ class Selection:
         """Whether nothing is selected: then the latest record is meant."""
         return self.slurm_job is None and self.workflow_id is None and not self.local
 
+    def within(self, statement: str) -> str:
+        """The statement with the condition in place of `ATTEMPT_IS_SELECTED`: only what is given, so indexes serve."""
+        names = ("workflow_id", "run_id", "job_id", "attempt_id", "local_host")
+        conditions = [f"r.{name} = :{name}" for name in names if getattr(self, name) is not None]
+        if self.slurm_job is not None:
+            conditions.append(_OF_SLURM_JOBS)
+        if self.local:
+            conditions.append("r.slurm_job_id IS NULL")
+        return statement.replace(ATTEMPT_IS_SELECTED, " AND ".join(conditions) or "TRUE")
+
     def parameters(self) -> dict[str, Value]:
         """The parameters of this module's statements."""
         jobs = self.slurm_jobs
@@ -135,7 +142,6 @@ class Selection:
             "job_id": self.job_id,
             "attempt_id": self.attempt_id,
             "local_host": self.local_host,
-            "local": self.local,
         }
 
 
@@ -182,19 +188,19 @@ def attempt_ids(
     """``results.id`` of the selected attempts: by job, then attempt, or by one of `SORTS`; at most ``limit``."""
     order = _NATURAL_ORDER if sort is None else f"{SORTS[sort]}, {_NATURAL_ORDER}"
     most = {"most": -1 if limit is None else limit}
-    return [row[0] for row in connection.execute(_ATTEMPT_IDS % order, selection.parameters() | most)]
+    return [row[0] for row in connection.execute(selection.within(_ATTEMPT_IDS % order), selection.parameters() | most)]
 
 
 def count_attempts(connection: sqlite3.Connection, selection: Selection) -> int:
     """The number of selected attempts."""
-    return int(connection.execute(_COUNT, selection.parameters()).fetchone()[0])
+    return int(connection.execute(selection.within(_COUNT), selection.parameters()).fetchone()[0])
 
 
 def attempt_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> Iterator[Row]:
     """The rows of `select_attempts` for these ids, in this order, a few at a time."""
     for begin in range(0, len(ids), _AT_ONCE):
         some = {"ids": json.dumps(ids[begin : begin + _AT_ONCE])}
-        yield from (dict(row) for row in connection.execute(_ATTEMPTS, some))
+        yield from mappings(connection, _ATTEMPTS, some)
 
 
 def attempt_values(
@@ -211,7 +217,7 @@ def attempt_values(
 
 def selected_jobs(connection: sqlite3.Connection, selection: Selection) -> set[str]:
     """The Slurm jobs of the selected attempts, in the form that a user types: ``12``, ``12_3``."""
-    rows = connection.execute(_JOBS, selection.parameters()).fetchall()
+    rows = connection.execute(selection.within(_JOBS), selection.parameters()).fetchall()
     found = {str(job) for job, _ in rows} | {str(array) for _, array in rows if array is not None}
     return found | {job.partition("_")[0] for job in found}
 
@@ -221,7 +227,7 @@ def select_unmeasured(connection: sqlite3.Connection, selection: Selection) -> l
 
     Leaves out a step that was asked for and does not exist (batch of an salloc).
     """
-    return [dict(row) for row in connection.execute(_UNMEASURED, selection.parameters())]
+    return list(mappings(connection, selection.within(_UNMEASURED), selection.parameters()))
 
 
 class NotRecorded(NamedTuple):
@@ -237,7 +243,7 @@ def first_not_recorded(connection: sqlite3.Connection, selection: Selection) -> 
     all.
     """
     anything = dataclasses.replace(selection, run_id=None, job_id=None, attempt_id=None)
-    left = connection.execute(_IDS, anything.parameters()).fetchall()
+    left = connection.execute(anything.within(_IDS), anything.parameters()).fetchall()
     for kind in ("run", "job", "attempt") if left else ():
         given = getattr(selection, f"{kind}_id")
         recorded = sorted({row[f"{kind}_id"] for row in left})
@@ -249,4 +255,4 @@ def first_not_recorded(connection: sqlite3.Connection, selection: Selection) -> 
 
 def select_notes(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
     """``result`` (a ``results.id``), ``node`` and ``note``: what the nodes lost or could not measure."""
-    return [dict(row) for row in connection.execute(_NOTES, selection.parameters())]
+    return list(mappings(connection, selection.within(_NOTES), selection.parameters()))

@@ -7,31 +7,47 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from torc_slurm.database.rows import Row, Value, whole
 from torc_slurm.errors import DatabaseError
+from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT, Decision
 from torc_slurm.sizing.evidence import Evidence, Resource
-from torc_slurm.sizing.facts import Attempt, Facts, Job, Request, Requirement
+from torc_slurm.sizing.facts import NO_NUMBERS, Attempt, Facts, Job, Request, Requirement
 from torc_slurm.sizing.idleness import was_idle_throughout
 from torc_slurm.sizing.trends import numbers_in
 
 _ENFORCES = "SELECT enforce_runtime FROM workflows WHERE workflow_id = ?"
 _REQUIREMENTS = "SELECT * FROM resource_requirements WHERE workflow_id = ? ORDER BY resource_requirements_id"
 _JOBS = "SELECT job_id, name, resource_requirements_id, parameters FROM jobs WHERE workflow_id = ? ORDER BY job_id"
-_ATTEMPTS = "SELECT * FROM results WHERE workflow_id = ? ORDER BY job_id, run_id, attempt_id"
+# These columns of results stand side by side in an `Attempt`.
+_FIGURES = (
+    "return_code",
+    "return_signal",
+    "exec_time_seconds",
+    "peak_memory_bytes",
+    "peak_memory_source",
+    "memory_limit_bytes",
+    "oom_kills",
+    "peak_cpu_percent",
+    "avg_cpu_percent",
+    "cpu_seconds",
+    "cpu_wait_seconds",
+)
+_ATTEMPTS = f"""
+SELECT job_id, run_id, attempt_id, status, user_notes, cpu_seconds, last_half_cpu_seconds, exec_time_seconds,
+measured_node_count < coalesce(node_count, 0), all_nodes_cpu_seconds, all_nodes_avg_memory_bytes, {", ".join(_FIGURES)}
+FROM results WHERE workflow_id = ? ORDER BY job_id, run_id, attempt_id
+"""  # noqa: S608 - constants
 _CHANGES = "SELECT * FROM resource_changes WHERE workflow_id = ? ORDER BY change_id"
-_SPANS = """
-SELECT r.job_id, r.run_id, r.attempt_id, n.node_file, n.begin_time, coalesce(n.end_time, n.last_flush_time) AS end_time,
-n.node FROM results r JOIN step_nodes n ON n.result = r.id
-WHERE r.workflow_id = ? AND r.granularity = 'time_series' AND r.status IN ('timeout', 'failed', 'cancelled')
-ORDER BY n.node_file, r.job_id, n.begin_time
-"""
 _LAST_RUN = "SELECT coalesce(max(run_id), 0) FROM runs WHERE workflow_id = ?"
 _INSERT = """
 INSERT INTO resource_changes (workflow_id, resource_requirements_id, name, changed_at, changed_by, after_run_id,
@@ -46,21 +62,10 @@ _UPDATES = {
     for resource, column in _COLUMNS.items()
 }
 
-_MOST_EVIDENCE = 20
-
 AttemptId = tuple[int, int, int]
 
 
-class Span(NamedTuple):
-    """The location of an attempt's samples of one node: the node file (relative), and begin and end (Unix times)."""
-
-    attempt: AttemptId
-    node_file: str
-    node: str
-    begin_time: float
-    end_time: float
-
-
+@no_search_for_cycles()
 def facts_of(connection: sqlite3.Connection, workflow_id: int, hung: Mapping[AttemptId, bool] | None = None) -> Facts:
     """Everything that right-sizing needs to know about a workflow.
 
@@ -72,36 +77,30 @@ def facts_of(connection: sqlite3.Connection, workflow_id: int, hung: Mapping[Att
     }
     past = _past_requests(requirements, change_rows(connection, workflow_id))
     enforced = bool(connection.execute(_ENFORCES, (workflow_id,)).fetchone()[0])
-    attempts: defaultdict[int, list[Row]] = defaultdict(list)
-    for row in connection.execute(_ATTEMPTS, (workflow_id,)):
-        attempts[row["job_id"]].append(row)
+    attempts = _attempts(connection, workflow_id)
+    known = hung or {}
+    job, made = next(attempts, (None, iter(())))
     jobs = []
-    for row in connection.execute(_JOBS, (workflow_id,)):
-        number = row["resource_requirements_id"]
-        given = numbers_in(row["parameters"])
-        made = tuple(
-            _attempt(each, past.at(number, whole(each, "run_id")), hung or {}, given)
-            for each in attempts[row["job_id"]]
-        )
-        jobs.append(
-            Job(row["job_id"], row["name"], number, tuple(replace(each, runtime_enforced=enforced) for each in made))
-        )
+    for job_id, name, number, parameters in _tuples(connection, _JOBS, workflow_id):
+        while job is not None and job < job_id:
+            job, made = next(attempts, (None, iter(())))
+        rows = made if job == job_id else ()
+        given = NO_NUMBERS if parameters is None else numbers_in(parameters)
+        tried = tuple(_attempt(row, past.at(number, row[1]), known, given, enforced=enforced) for row in rows)
+        jobs.append(Job(job_id, name, number, tried))
     return Facts(workflow_id, tuple(requirements.values()), tuple(jobs))
 
 
-def spans_of(connection: sqlite3.Connection, workflow_id: int) -> list[Span]:
-    """The samples of those attempts that may have hung, by node file."""
-    rows = connection.execute(_SPANS, (workflow_id,))
-    return [
-        Span(
-            (row["job_id"], row["run_id"], row["attempt_id"]),
-            row["node_file"],
-            row["node"],
-            row["begin_time"],
-            row["end_time"],
-        )
-        for row in rows
-    ]
+def _attempts(
+    connection: sqlite3.Connection, workflow_id: int
+) -> Iterator[tuple[int | None, Iterator[tuple[Any, ...]]]]:
+    return groupby(_tuples(connection, _ATTEMPTS, workflow_id), key=itemgetter(0))
+
+
+def _tuples(connection: sqlite3.Connection, query: str, workflow_id: int) -> Iterator[tuple[Any, ...]]:
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute(query, (workflow_id,))
 
 
 def change_rows(connection: sqlite3.Connection, workflow_id: int) -> list[Row]:
@@ -154,14 +153,14 @@ def _change(decision: Decision) -> dict[str, Value]:
         "original": str(decision.original),
         "new": str(decision.new),
         "reason": decision.reason,
-        "evidence": json.dumps(_evidence(decision.evidence)),
+        "evidence": json.dumps(_evidence(decision)),
     }
 
 
-def _evidence(found: Sequence[Evidence]) -> dict[str, object]:
+def _evidence(decision: Decision) -> dict[str, object]:
     """The number of attempts, and the most demanding of them."""
-    most = sorted(found, key=lambda each: each.used, reverse=True)[:_MOST_EVIDENCE]
-    return {"attempts": len(found), "most_demanding": [_attempt_evidence(each) for each in most]}
+    most = [_attempt_evidence(each) for each in decision.evidence]
+    return {"attempts": decision.evidence_count, "most_demanding": most}
 
 
 def _attempt_evidence(evidence: Evidence) -> dict[str, Value]:
@@ -225,29 +224,31 @@ def _requirement(row: Row) -> Requirement:
     return Requirement(whole(row, "resource_requirements_id"), str(row["name"]), request)
 
 
-def _attempt(row: Row, request: Request, hung: Mapping[AttemptId, bool], given: Mapping[str, float]) -> Attempt:
-    names = (name for name in Attempt.__dataclass_fields__ if name in row.keys())  # noqa: SIM118 - a sqlite3.Row
-    values = {name: row[name] for name in names}
-    return Attempt(
-        **values,  # type: ignore[arg-type]  # columns of results have the types of the fields of the same name
-        request=request,
-        hung=_hung(row, hung),
-        numbers={**given, **numbers_in(row["user_notes"])},
-        is_lower_bound=row["node_count"] is not None and whole(row, "measured_node_count") < whole(row, "node_count"),
-    )
+def _attempt(
+    row: tuple[Any, ...],
+    request: Request,
+    hung: Mapping[AttemptId, bool],
+    given: Mapping[str, float],
+    *,
+    enforced: bool,
+) -> Attempt:
+    """Of a row of `_ATTEMPTS`. There may be very many, so nothing else is made of a row."""
+    job_id, run_id, attempt_id, status, notes, cpu, last_half, elapsed, is_lower_bound, *rest = row
+    cpu_total, mean_memory, *figures = rest
+    numbers = given if notes is None else {**given, **numbers_in(notes)}
+    by_series = hung.get((job_id, run_id, attempt_id))
+    is_hung = _hung(cpu, last_half, elapsed) if by_series is None else by_series
+    known = (sys.intern(status), request, *figures, is_hung, bool(is_lower_bound), enforced)
+    return Attempt(run_id, attempt_id, *(*known, cpu_total, mean_memory, numbers))
 
 
-def _hung(row: Row, known: Mapping[AttemptId, bool]) -> bool | None:
-    """From its series; else from the CPU time of its last half; else from its whole CPU time, if that is too little."""
-    key = (whole(row, "job_id"), whole(row, "run_id"), whole(row, "attempt_id"))
-    if key in known:
-        return known[key]
-    cpu_seconds, elapsed = row["cpu_seconds"], row["exec_time_seconds"]
+def _hung(cpu_seconds: float | None, last_half: float | None, elapsed: float | None) -> bool | None:
+    """Without a series: from the CPU time of its last half; else from its whole CPU time, if that is too little."""
     if cpu_seconds is None or elapsed is None:
         return None
-    if row["last_half_cpu_seconds"] is not None:
-        return was_idle_throughout(float(row["last_half_cpu_seconds"]), float(elapsed))
-    return True if was_idle_throughout(float(cpu_seconds), float(elapsed)) else None
+    if last_half is not None:
+        return was_idle_throughout(last_half, elapsed)
+    return True if was_idle_throughout(cpu_seconds, elapsed) else None
 
 
 def _text(value: Value) -> str | None:

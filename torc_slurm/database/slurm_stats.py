@@ -108,11 +108,11 @@ def adopt_slurm_stats(connection: sqlite3.Connection, attempt: Row) -> None:
 
 def steps_without_final_row(connection: sqlite3.Connection, selection: Selection) -> list[UnaccountedStep]:
     """Selected measured steps, latest allocation first, that may still get a (better) row."""
-    rows = connection.execute(_WITHOUT_FINAL_ROW, selection.parameters())
+    rows = connection.execute(selection.within(_WITHOUT_FINAL_ROW), selection.parameters())
     return [UnaccountedStep(*row) for row in rows]
 
 
 def unmeasured_without_final_row(connection: sqlite3.Connection, selection: Selection) -> list[UnaccountedStep]:
     """The batch step of each selected allocation with an unmeasured step that may still get a (better) row."""
-    rows = connection.execute(_UNMEASURED_WITHOUT_FINAL_ROW, selection.parameters())
+    rows = connection.execute(selection.within(_UNMEASURED_WITHOUT_FINAL_ROW), selection.parameters())
     return [UnaccountedStep(*row) for row in rows]

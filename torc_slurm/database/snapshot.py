@@ -44,7 +44,7 @@ def has_open_transaction(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def snapshot(path: str) -> Iterator[tuple[str, str]]:
+def snapshot(path: str, directory: str | None = None) -> Iterator[tuple[str, str]]:
     """Copy the file and its journal to a private local directory, removed at the end.
 
     Yields:
@@ -54,9 +54,23 @@ def snapshot(path: str) -> Iterator[tuple[str, str]]:
         NodeFileBusy: it changed during each of a few attempts.
         OSError, DatabaseError: as ``fingerprint``; also if the local disk is full.
     """
-    with tempfile.TemporaryDirectory(prefix="torc-collect-") as directory:
+    with contextlib.ExitStack() as stack:
+        if directory is None:
+            directory = stack.enter_context(private_directory())
+        else:
+            stack.callback(_empty, directory)
         copy = os.path.join(directory, "copy.db")
         yield copy, _copy_unchanged(path, copy)
+
+
+def private_directory() -> tempfile.TemporaryDirectory[str]:
+    """A directory for copies, which is removed at the end: one for many of them, because to remove one costs much."""
+    return tempfile.TemporaryDirectory(prefix="torc-collect-")
+
+
+def _empty(directory: str) -> None:
+    for entry in list(os.scandir(directory)):
+        os.unlink(entry)
 
 
 def _copy_unchanged(path: str, copy: str) -> str:

@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.database.attempts import AttemptKey, attempt_key, find_or_create_attempt
+from torc_slurm.database.attempts import AttemptKey, attempt_key, create_attempt, find_attempt
 from torc_slurm.database.job_states import store_job_states
 from torc_slurm.database.node_records import EXIT_COLUMNS, NodeRecords, StepRecord, columns_of
-from torc_slurm.database.rows import Row, Value, number, whole
+from torc_slurm.database.rows import Row, Value, mappings, number, whole
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stats
 from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord
@@ -60,8 +60,8 @@ FROM step_nodes n JOIN results r ON r.id = n.result WHERE n.node_file = ?
 """
 _DELETE_NODE = "DELETE FROM step_nodes WHERE id = ?"  # its exits and notes go with it
 _INSERT_NODE = f"""
-INSERT INTO step_nodes (result, node_file, {", ".join(_NODE_COLUMNS)})
-VALUES (?, ?, {", ".join("?" for _ in _NODE_COLUMNS)})
+INSERT INTO step_nodes (result, node_file, last_half, {", ".join(_NODE_COLUMNS)})
+VALUES (?, ?, ?, {", ".join("?" for _ in _NODE_COLUMNS)})
 """  # noqa: S608 - constants
 _INSERT_EXIT = f"""
 INSERT INTO task_exits (step_node, {", ".join(EXIT_COLUMNS)}) VALUES (?, {", ".join("?" for _ in EXIT_COLUMNS)})
@@ -147,10 +147,10 @@ def evidence_of(connection: sqlite3.Connection, attempts: Sequence[int]) -> Iter
     """
     chosen = {"ids": json.dumps(sorted(attempts))}
     ids = {row["id"]: row for row in connection.execute(_CHOSEN, chosen)}
-    nodes = _by_result(connection.execute(_NODES, chosen))
-    exits = _by_result(connection.execute(_EXITS, chosen))
-    journal: dict[Value, Row] = {row["result"]: dict(row) for row in connection.execute(_JOURNAL, chosen)}
-    accounting: dict[Value, Row] = {row["result"]: dict(row) for row in connection.execute(_ACCOUNTING, chosen)}
+    nodes = _by_result(mappings(connection, _NODES, chosen))
+    exits = _by_result(mappings(connection, _EXITS, chosen))
+    journal: dict[Value, Row] = {row["result"]: row for row in mappings(connection, _JOURNAL, chosen)}
+    accounting: dict[Value, Row] = {row["result"]: row for row in mappings(connection, _ACCOUNTING, chosen)}
     for attempt_id, attempt in ids.items():
         slurm = accounting.get(attempt_id)
         if slurm is not None and (slurm["attempt_id"] is None or slurm["attempt_id"] > attempt["attempt_id"]):
@@ -214,14 +214,18 @@ def _known_of_file(connection: sqlite3.Connection, node_file: str) -> dict[tuple
 
 def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: str) -> set[int]:
     """Store one step of one node. Returns its attempt, or nothing if another file already had as much."""
-    attempt = find_or_create_attempt(connection, attempt_key(record.step))
-    known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
-    if known is not None:
-        if not _is_newer(record, known):
-            return set()
-        connection.execute(_DELETE_NODE, (known["id"],))
+    key = attempt_key(record.step)
     description = {name: record.step[name] for name in _DESCRIPTION}
-    connection.execute(_DESCRIBE, description | {"id": attempt})
+    attempt = find_attempt(connection, key)
+    if attempt is None:
+        attempt = create_attempt(connection, key, description)
+    else:
+        known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
+        if known is not None:
+            if not _is_newer(record, known):
+                return set()
+            connection.execute(_DELETE_NODE, (known["id"],))
+        connection.execute(_DESCRIBE, description | {"id": attempt})
     _insert_node(connection, attempt, record, node_file)
     return {attempt}
 
@@ -238,6 +242,6 @@ def _is_newer(record: StepRecord, known: Row) -> bool:
 
 def _insert_node(connection: sqlite3.Connection, attempt: int, record: StepRecord, node_file: str) -> None:
     values = columns_of(record.step, _NODE_COLUMNS)
-    step_node = connection.execute(_INSERT_NODE, (attempt, node_file, *values)).lastrowid
+    step_node = connection.execute(_INSERT_NODE, (attempt, node_file, record.last_half, *values)).lastrowid
     connection.executemany(_INSERT_EXIT, [(step_node, *columns_of(row, EXIT_COLUMNS)) for row in record.exits])
     connection.executemany(_INSERT_NOTE, [(step_node, time, note) for time, note in record.notes])

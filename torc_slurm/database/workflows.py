@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from torc_slurm.database.rows import insert
+from torc_slurm.database.rows import insert, mappings
 from torc_slurm.errors import InputError
 from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
@@ -269,7 +269,7 @@ def job_rows(
         "statuses": None if statuses is None else json.dumps(list(statuses)),
         "most": -1 if limit is None else limit,
     }
-    return (cast(JobRow, dict(row)) for row in connection.execute(_JOBS, chosen))
+    return (cast(JobRow, row) for row in mappings(connection, _JOBS, chosen))
 
 
 def redefine_job(connection: sqlite3.Connection, job_id: int, job: Job, working_dir: str) -> None:

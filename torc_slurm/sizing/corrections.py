@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torc_slurm.errors import InputError
+from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.sizing.decision import DOWN, UP, Decision, Options, decide
 from torc_slurm.sizing.evidence import Resource
 from torc_slurm.sizing.facts import Facts, Job, Requirement
@@ -48,6 +49,7 @@ class Corrections:
         return sum(len(each.jobs) for each in self.adjustments if each.direction == direction and each.of(resource))
 
 
+@no_search_for_cycles()
 def correct(
     facts: Facts, options: Options, job_ids: Collection[int] = (), resources: Collection[Resource] = tuple(Resource)
 ) -> Corrections:

@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
+from heapq import nlargest
+from operator import attrgetter
 
 from torc_slurm.errors import InputError
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, is_sure, measured, show_used
-from torc_slurm.sizing.facts import Attempt, AttemptEnd, Job, Requirement
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Job, Request, Requirement
 from torc_slurm.sizing.guards import Bounded, Guards, bounded, round_up, write_amount
 from torc_slurm.sizing.waiting import wait_factor, wait_words
 from torc_slurm.units import exact, format_memory, format_run_time, scaled
@@ -26,6 +28,7 @@ UP, DOWN, KEPT = "upscale", "downscale", "kept"
 _LARGEST_MULTIPLIER = 100
 _AFTER_A_KILL = Decimal(2)
 _MOST_NAMED = 3
+_MOST_EVIDENCE = 20
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ class Decision:
     """What to do about one resource of one requirement.
 
     ``jobs`` share the requirement; ``direction`` is UP, DOWN or KEPT; ``original`` and ``new`` are as in a workflow
-    file (``original`` is None if nothing was requested); ``evidence`` is all evidence, and ``max_measured`` the largest
-    measured use in bytes, seconds or percent of a core (None: nothing was measured).
+    file (``original`` is None if nothing was requested); ``evidence`` is the most demanding of the
+    ``evidence_count`` that were examined, and ``max_measured`` the largest measured use in bytes, seconds or percent of
+    a core (None: nothing was measured).
     """
 
     requirement: Requirement
@@ -73,6 +77,7 @@ class Decision:
     new: str | int | None
     reason: str
     evidence: tuple[Evidence, ...] = ()
+    evidence_count: int = 0
     max_measured: Decimal | None = None
 
 
@@ -85,7 +90,8 @@ def decide(
         jobs: all that share it, in the order of their ids.
         num_cpus: the new number of CPUs; None: the current one. Nodes with fewer CPUs are not considered.
     """
-    evidence = tuple(each for job in jobs for each in _evidence(job, resource))
+    found = (evidence_of(job, attempt, resource) for job in jobs for attempt in job.in_order)
+    evidence = tuple(each for each in found if each is not None)
     case = _Case(requirement, tuple(jobs), resource, options, evidence, num_cpus or requirement.request.num_cpus)
     if asked(requirement.request, resource) is None:
         return case.kept("nothing is requested")
@@ -94,11 +100,8 @@ def decide(
     return case.decide()
 
 
-def _evidence(job: Job, resource: Resource) -> Iterator[Evidence]:
-    for attempt in sorted(job.attempts, key=lambda each: (each.run_id, each.attempt_id)):
-        found = evidence_of(job, attempt, resource)
-        if found is not None:
-            yield found
+def _is_last(evidence: Evidence) -> bool:
+    return evidence.attempt is evidence.job.last_informative()
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,8 @@ class _Case:
     def decide(self) -> Decision:
         request = dataclasses.replace(self.requirement.request, num_cpus=self.num_cpus)
         need = max(scaled(each.used, self._multiplier(each)) for each in self.evidence)
-        had = max((each for each in map(self._had, self.evidence) if each is not None), default=None)
+        requests = {id(each.attempt.request): each.attempt.request for each in self.evidence}.values()
+        had = max((each for each in map(self._had, requests) if each is not None), default=None)
         used = self._completed_use
         result = bounded(need, self.resource, request=request, had=had, used=used, guards=self.options.guards)
         if round_up(need, self.resource, request) > self.now:
@@ -135,10 +139,10 @@ class _Case:
         causes = sorted(filter(self._is_cause, self.evidence), key=lambda each: each.used, reverse=True)
         if not causes:
             return self.kept(self._fits())
-        helped = [each for each in causes if self._would_help(result.amount, each)]
-        if result.amount <= self.now or not helped:
+        helped = next(self._helped(result.amount, causes), None)
+        if result.amount <= self.now or helped is None:
             return self.kept(f"{self._told(causes[0])}, but {'; '.join(result.notes)}: it cannot be requested")
-        return self._changed(UP, result.amount, self._told(helped[0]), result.notes, self._multiplier(helped[0]))
+        return self._changed(UP, result.amount, self._told(helped), result.notes, self._multiplier(helped))
 
     def _multiplier(self, evidence: Evidence) -> Decimal:
         """What a use is multiplied by: at least 2 after a kill for memory, which leaves the need unknown."""
@@ -147,23 +151,26 @@ class _Case:
         is_last = evidence.attempt is evidence.job.last_informative()
         return max(multiplier, _AFTER_A_KILL) if is_unknown and is_last else multiplier
 
-    def _would_help(self, amount: int, cause: Evidence) -> bool:
-        """Whether this amount covers every completed attempt and exceeds what the killed job had."""
-        covers = amount >= self._round(self._completed_use)
-        return covers and (not cause.needs_more or amount >= self._round(cause.used))
+    def _helped(self, amount: int, causes: Iterable[Evidence]) -> Iterator[Evidence]:
+        """The causes that this amount removes: it covers every completed attempt, and what the killed job had."""
+        if amount >= self._round(self._completed_use):
+            yield from (each for each in causes if not each.needs_more or amount >= self._round(each.used))
 
     def _is_cause(self, evidence: Evidence) -> bool:
-        is_last = evidence.attempt is evidence.job.last_informative()
         if evidence.needs_more:
-            return is_last and not self._was_answered(evidence)
+            return _is_last(evidence) and not self._was_answered(evidence)
         if evidence.attempt.end is not AttemptEnd.completed:
             return False
-        limits = [self.requirement.request, *([evidence.attempt.request] if is_last else [])]
-        allowed = [asked(limit, self.resource) for limit in limits]
-        return any(limit is not None and is_over(evidence.used, limit, self.resource) for limit in allowed)
+        if self._is_over(evidence, self.requirement.request):
+            return True
+        return self._is_over(evidence, evidence.attempt.request) and _is_last(evidence)
+
+    def _is_over(self, evidence: Evidence, request: Request) -> bool:
+        allowed = asked(request, self.resource)
+        return allowed is not None and is_over(evidence.used, allowed, self.resource)
 
     def _was_answered(self, evidence: Evidence) -> bool:
-        had = self._had(evidence)
+        had = self._had(evidence.attempt.request)
         return self.options.answer_failures_once and had is not None and had < self.now
 
     def _told(self, cause: Evidence) -> str:
@@ -238,10 +245,19 @@ class _Case:
         return self._decision(KEPT, self._original(), reason)
 
     def _decision(self, direction: str, new: str | int | None, reason: str) -> Decision:
-        figures = [measured(each.attempt, self.resource) for each in self.evidence]
+        figures = (measured(each.attempt, self.resource) if each.needs_more else each.used for each in self.evidence)
         most = max((figure for figure in figures if figure is not None), default=None)
         return Decision(
-            self.requirement, self.jobs, self.resource, direction, self._original(), new, reason, self.evidence, most
+            self.requirement,
+            self.jobs,
+            self.resource,
+            direction,
+            self._original(),
+            new,
+            reason,
+            tuple(nlargest(_MOST_EVIDENCE, self.evidence, key=attrgetter("used"))),
+            len(self.evidence),
+            most,
         )
 
     def _original(self) -> str | int | None:
@@ -262,8 +278,8 @@ class _Case:
         done = [each.used for each in self.evidence if each.attempt.end is AttemptEnd.completed]
         return max(done, default=None)
 
-    def _had(self, evidence: Evidence) -> int | None:
-        return _amount(asked(evidence.attempt.request, self.resource), self.resource)
+    def _had(self, request: Request) -> int | None:
+        return _amount(asked(request, self.resource), self.resource)
 
     def _round(self, used: Decimal | None) -> int:
         return 0 if used is None else round_up(used, self.resource, self.requirement.request)

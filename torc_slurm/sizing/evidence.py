@@ -5,9 +5,9 @@ Memory in bytes, run time in seconds, CPU in percent of one core.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from typing import NamedTuple
 
 from torc_slurm.sizing.facts import Attempt, AttemptEnd, Figure, Job, Request
 from torc_slurm.units import exact, format_cpu_count, format_cpu_percent, format_memory, format_run_time
@@ -25,8 +25,7 @@ class Resource(Enum):
     runtime = "Runtime"
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """``used`` is what the attempt used. With ``needs_more`` it was ended for that and would have used more."""
 
     job: Job
@@ -47,7 +46,7 @@ def measured(attempt: Attempt, resource: Resource) -> Decimal | None:
     if resource is Resource.cpu:
         return _largest(attempt.peak_cpu_percent, attempt.avg_cpu_percent)
     figure = attempt.peak_memory_bytes if resource is Resource.memory else attempt.exec_time_seconds
-    return _largest(figure)
+    return None if figure is None else exact(figure)
 
 
 def evidence_of(job: Job, attempt: Attempt, resource: Resource, *, even_if_hung: bool = False) -> Evidence | None:
@@ -59,14 +58,15 @@ def evidence_of(job: Job, attempt: Attempt, resource: Resource, *, even_if_hung:
     Args:
         even_if_hung: ask what it used, not what it needs.
     """
-    if attempt.end is AttemptEnd.silent:
+    end = attempt.end
+    if end is AttemptEnd.silent:
         return None
     used = measured(attempt, resource)
-    if resource is Resource.memory and attempt.end is AttemptEnd.out_of_memory:
+    if resource is Resource.memory and end is AttemptEnd.out_of_memory:
         return _bound(job, attempt, _memory_bound(attempt, used))
-    if resource is Resource.runtime and _hung(attempt) and not even_if_hung:
+    if resource is Resource.runtime and attempt.hung and end is not AttemptEnd.completed and not even_if_hung:
         return None
-    if resource is Resource.runtime and attempt.end is AttemptEnd.out_of_time:
+    if resource is Resource.runtime and end is AttemptEnd.out_of_time:
         limit = attempt.request.runtime_seconds if attempt.ran_to_its_limit else None
         return _bound(job, attempt, _largest(used, limit))
     return None if used is None else Evidence(job, attempt, used, needs_more=False)
@@ -107,10 +107,6 @@ def show_used(used: Decimal, resource: Resource) -> str:
     if resource is Resource.runtime:
         return format_run_time(used)
     return format_memory(used)
-
-
-def _hung(attempt: Attempt) -> bool:
-    return bool(attempt.hung) and attempt.end is not AttemptEnd.completed
 
 
 def _bound(job: Job, attempt: Attempt, used: Decimal | None) -> Evidence | None:

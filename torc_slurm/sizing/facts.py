@@ -6,15 +6,19 @@ CPU are those of the attempt's largest node, because requests are per node.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
+from functools import cached_property
+from typing import NamedTuple
 
 from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, OOM, TIMEOUT
 from torc_slurm.units import MIB, exact, monitor_allowance_mib, parse_iso_duration, parse_memory, step_memory_mib
 
 Figure = int | float | Decimal
+NO_NUMBERS: Mapping[str, float] = {}
 
 # Slurm ends a step at its time limit or later; the wrapper's clock starts a little after Slurm's.
 NEAR_LIMIT_SECONDS = 5
@@ -46,13 +50,23 @@ class Request:
     num_nodes: int = 1
     ntasks_per_node: int = 1
 
-    @property
+    @cached_property
     def memory_bytes(self) -> int | None:
         return None if self.memory is None else parse_memory(self.memory)
 
-    @property
+    @cached_property
     def runtime_seconds(self) -> int | None:
         return None if self.runtime is None else parse_iso_duration(self.runtime)
+
+    @cached_property
+    def step_limit_bytes(self) -> int | None:
+        """The limit that Slurm sets for a step with this request: the request and the allowance for the monitor."""
+        return None if self.memory is None else step_memory_mib(self.memory) * MIB
+
+    @cached_property
+    def allowance_bytes(self) -> int:
+        """The part of that limit that is for the monitor."""
+        return 0 if self.memory is None else monitor_allowance_mib(self.memory) * MIB
 
 
 @dataclass(frozen=True)
@@ -64,15 +78,7 @@ class Requirement:
     request: Request
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt at a job: what it was given, how it ended, what it used.
-
-    ``cpu_wait_seconds``: how long its threads were ready and had no CPU. ``hung``: whether it used no CPU in the last
-    half of its time; None: unknown. ``is_lower_bound``: some of its nodes did not report. ``numbers``: what its use may
-    follow (sizing.trends). ``all_nodes_cpu_seconds`` and ``all_nodes_avg_memory_bytes`` are only for savings.
-    """
-
+class _AttemptFields(NamedTuple):
     run_id: int
     attempt_id: int
     status: str
@@ -93,9 +99,18 @@ class Attempt:
     runtime_enforced: bool = False
     all_nodes_cpu_seconds: Figure | None = None
     all_nodes_avg_memory_bytes: Figure | None = None
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: Mapping[str, float] = NO_NUMBERS
 
-    @property
+
+class Attempt(_AttemptFields):
+    """One attempt at a job: what it was given, how it ended, what it used.
+
+    ``cpu_wait_seconds``: how long its threads were ready and had no CPU. ``hung``: whether it used no CPU in the last
+    half of its time; None: unknown. ``is_lower_bound``: some of its nodes did not report. ``numbers``: what its use may
+    follow (sizing.trends). ``all_nodes_cpu_seconds`` and ``all_nodes_avg_memory_bytes`` are only for savings.
+    """
+
+    @cached_property
     def end(self) -> AttemptEnd:
         """How it ended, for sizing. A kill for memory or time counts even if Slurm calls it failed or cancelled."""
         if self.status == COMPLETED:
@@ -109,13 +124,10 @@ class Attempt:
     @property
     def own_memory_limit_bytes(self) -> int | None:
         """The limit of this job alone, without the allowance for the monitor; None if only a shared limit is known."""
-        asked, limit = self.request.memory, self.memory_limit_bytes
-        if asked is None or limit is None:
+        step_limit, limit = self.request.step_limit_bytes, self.memory_limit_bytes
+        if step_limit is None or limit is None or limit > step_limit * _OWN_LIMIT_FACTOR:
             return None
-        step_limit = step_memory_mib(asked) * MIB
-        if limit > step_limit * _OWN_LIMIT_FACTOR:
-            return None
-        return limit - monitor_allowance_mib(asked) * MIB if limit == step_limit else limit
+        return limit - self.request.allowance_bytes if limit == step_limit else limit
 
     @property
     def ran_to_its_limit(self) -> bool:
@@ -155,13 +167,22 @@ class Job:
 
     def last_informative(self, run_id: int | None = None) -> Attempt | None:
         """The latest informative attempt (of one run, if given); None if there is none."""
-        told = [each for each in self.informative_attempts if run_id in (None, each.run_id)]
-        return max(told, key=lambda each: (each.run_id, each.attempt_id), default=None)
+        told = (
+            self.informative_attempts
+            if run_id is None
+            else [each for each in self.informative_attempts if each.run_id == run_id]
+        )
+        return max(told, key=_number, default=None)
 
-    @property
+    @cached_property
     def informative_attempts(self) -> tuple[Attempt, ...]:
         """The attempts that say what the job needs."""
         return tuple(each for each in self.attempts if each.end is not AttemptEnd.silent)
+
+    @property
+    def in_order(self) -> Sequence[Attempt]:
+        """All attempts, the first one first."""
+        return self.attempts if len(self.attempts) < 2 else sorted(self.attempts, key=_number)
 
 
 @dataclass(frozen=True)
@@ -174,10 +195,20 @@ class Facts:
 
     def sharing(self, requirement: Requirement) -> tuple[Job, ...]:
         """The jobs that share a requirement, by their ids."""
-        wanted = requirement.resource_requirements_id
-        return tuple(job for job in by_id(self.jobs) if job.resource_requirements_id == wanted)
+        return self._by_requirement.get(requirement.resource_requirements_id, ())
+
+    @cached_property
+    def _by_requirement(self) -> dict[int | None, tuple[Job, ...]]:
+        found: defaultdict[int | None, list[Job]] = defaultdict(list)
+        for job in by_id(self.jobs):
+            found[job.resource_requirements_id].append(job)
+        return {number: tuple(jobs) for number, jobs in found.items()}
 
 
 def by_id(jobs: Iterable[Job]) -> Sequence[Job]:
     """Jobs in the order of their ids."""
     return sorted(jobs, key=lambda job: job.job_id)
+
+
+def _number(attempt: Attempt) -> tuple[int, int]:
+    return attempt.run_id, attempt.attempt_id

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
+from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.records.statuses import RUNNING
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
@@ -39,6 +40,7 @@ class Amount(NamedTuple):
 
 
 NOTHING = Amount(Decimal(0), Decimal(0))
+_NOT_KNOWN = Amount(None, None)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Saving:
     reserved_after: Amount
 
 
+@no_search_for_cycles()
 def savings(facts: Facts, corrections: Corrections, run_id: int | None = None) -> tuple[Saving, ...]:
     """One entry per requirement that a job uses, in the order of ids, then the sum.
 
@@ -98,54 +101,76 @@ def _changed(request: Request, resource: Resource, new: str | int | None) -> Req
 
 def _saving(requirement: Requirement, jobs: Iterable[Job], after: Request, run_id: int | None) -> Saving:
     jobs = tuple(jobs)
-    attempts = [each for job in jobs for each in job.attempts if run_id in (None, each.run_id)]
-    pairs = [(_asked(each.request, each), _used(each)) for each in attempts]
-    ended_badly = [each for each in attempts if each.end is not AttemptEnd.completed and each.status != RUNNING]
+    count = unmeasured = 0
+    asked_sum, used_sum, wasted_sum, lost_sum, after_sum = (_Sum() for _ in range(5))
+    for attempt in (each for job in jobs for each in job.attempts if run_id in (None, each.run_id)):
+        seconds = None if attempt.exec_time_seconds is None else exact(attempt.exec_time_seconds)
+        asked, used = _held(attempt.request, seconds), _used(attempt, seconds)
+        count += 1
+        unmeasured += used.core_seconds is None or used.byte_seconds is None
+        asked_sum.add(asked)
+        used_sum.add(used)
+        wasted_sum.add(_less(asked, used))
+        after_sum.add(_held(after, seconds))
+        if attempt.status != RUNNING and attempt.end is not AttemptEnd.completed:
+            lost_sum.add(asked)
     return Saving(
         requirement=requirement,
         jobs=len(jobs),
-        attempts=len(attempts),
-        unmeasured_attempts=sum(used.core_seconds is None or used.byte_seconds is None for _, used in pairs),
-        asked=_add(asked for asked, _ in pairs),
-        used=_add(used for _, used in pairs),
-        wasted=_add(_less(asked, used) for asked, used in pairs),
-        lost=_add(_asked(each.request, each) for each in ended_badly),
-        asked_after=_add(_asked(after, each) for each in attempts),
+        attempts=count,
+        unmeasured_attempts=unmeasured,
+        asked=asked_sum.amount,
+        used=used_sum.amount,
+        wasted=wasted_sum.amount,
+        lost=lost_sum.amount,
+        asked_after=after_sum.amount,
         reserved=_times(_reserved(requirement.request), len(jobs)),
         reserved_after=_times(_reserved(after), len(jobs)),
     )
 
 
-def _asked(request: Request, attempt: Attempt) -> Amount:
-    if attempt.exec_time_seconds is None:
-        return Amount(None, None)
-    return _held(request, exact(attempt.exec_time_seconds))
+class _Sum:
+    """The sum of what is known; None if there are several amounts and nothing is known."""
+
+    def __init__(self) -> None:
+        self.amount = NOTHING
+        self._is_empty = True
+
+    def add(self, more: Amount) -> None:
+        self.amount = more if self._is_empty else Amount(*map(_known_sum, self.amount, more))
+        self._is_empty = False
+
+
+def _known_sum(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    return other if one is None else one if other is None else one + other
 
 
 def _reserved(request: Request) -> Amount:
     runtime = request.runtime_seconds
-    return Amount(None, None) if runtime is None else _held(request, Decimal(runtime))
+    return _held(request, None if runtime is None else Decimal(runtime))
 
 
-def _held(request: Request, seconds: Decimal) -> Amount:
+def _held(request: Request, seconds: Decimal | None) -> Amount:
+    if seconds is None:
+        return _NOT_KNOWN
     held = seconds * request.num_nodes
     memory = request.memory_bytes
     return Amount(held * request.num_cpus, None if memory is None else held * memory)
 
 
-def _used(attempt: Attempt) -> Amount:
-    cpu, memory, elapsed = attempt.all_nodes_cpu_seconds, attempt.all_nodes_avg_memory_bytes, attempt.exec_time_seconds
+def _used(attempt: Attempt, seconds: Decimal | None) -> Amount:
+    cpu, memory = attempt.all_nodes_cpu_seconds, attempt.all_nodes_avg_memory_bytes
     return Amount(
-        None if cpu is None else exact(cpu),
-        None if memory is None or elapsed is None else exact(memory) * exact(elapsed),
+        None if cpu is None else exact(cpu), None if memory is None or seconds is None else exact(memory) * seconds
     )
 
 
 def _less(asked: Amount, used: Amount) -> Amount:
-    def difference(more: Decimal | None, less: Decimal | None) -> Decimal | None:
-        return None if more is None or less is None else more - less
+    return Amount(*map(_difference, asked, used))
 
-    return Amount(*(difference(more, less) for more, less in zip(asked, used, strict=True)))
+
+def _difference(more: Decimal | None, less: Decimal | None) -> Decimal | None:
+    return None if more is None or less is None else more - less
 
 
 def _times(amount: Amount, count: int) -> Amount:
@@ -153,14 +178,10 @@ def _times(amount: Amount, count: int) -> Amount:
 
 
 def _add(amounts: Iterable[Amount]) -> Amount:
-    """The sum of the known values; None if there are amounts but none is known."""
-    found = list(amounts)
-
-    def total(values: Iterable[Decimal | None]) -> Decimal | None:
-        known = [value for value in values if value is not None]
-        return sum(known, Decimal(0)) if known or not found else None
-
-    return Amount(total(each.core_seconds for each in found), total(each.byte_seconds for each in found))
+    total = _Sum()
+    for each in amounts:
+        total.add(each)
+    return total.amount
 
 
 def _sum(rows: Sequence[Saving]) -> Saving:

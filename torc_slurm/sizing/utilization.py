@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, show_asked, show_used
-from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, by_id
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request, by_id
 from torc_slurm.sizing.violating_jobs import violating_jobs
 from torc_slurm.units import format_change
 
@@ -49,6 +51,7 @@ class Utilization:
     left_out: int = 0
 
 
+@no_search_for_cycles()
 def check(
     facts: Facts,
     *,
@@ -66,15 +69,26 @@ def check(
     """
     attempts = list(_attempts(facts, run_id))
     chosen = [each for each in attempts if include_failed or each[1].end is not AttemptEnd.failed]
-    found = [use for job, attempt in chosen for use in _uses(job, attempt, min_over_percent)]
-    violations = sum(use.is_violation for use in found)
-    shown = tuple(use for use in found if show_all or use.is_violation)
-    unmeasured = sum(any(True for _ in _missing(job, attempt)) for job, attempt in chosen)
+    shown: list[Use] = []
+    unmeasured = violations = 0
+    for job, attempt in chosen:
+        is_complete = True
+        for resource, allowed in _asked(attempt.request):
+            # a job that hung until it was ended broke its run time all the same
+            evidence = evidence_of(job, attempt, resource, even_if_hung=True)
+            if evidence is None:
+                is_complete = False
+                continue
+            is_violation = _is_violation(evidence, resource, allowed, min_over_percent)
+            violations += is_violation
+            if show_all or is_violation:
+                shown.append(_use(evidence, resource, allowed, is_violation=is_violation))
+        unmeasured += not is_complete
     jobs = None
     if include_failed:
-        jobs = tuple(violating_jobs(chosen, [(use.job_id, use.resource_type) for use in found if use.is_violation]))
+        jobs = tuple(violating_jobs(chosen, [(use.job_id, use.resource_type) for use in shown if use.is_violation]))
     return Utilization(
-        facts.workflow_id, run_id, len(chosen), violations, shown, unmeasured, jobs, len(attempts) - len(chosen)
+        facts.workflow_id, run_id, len(chosen), violations, tuple(shown), unmeasured, jobs, len(attempts) - len(chosen)
     )
 
 
@@ -85,20 +99,17 @@ def _attempts(facts: Facts, run_id: int | None) -> Iterator[tuple[Job, Attempt]]
             yield job, attempt
 
 
-def _uses(job: Job, attempt: Attempt, min_over_percent: Decimal | None) -> Iterator[Use]:
-    for resource in Resource:
-        allowed = asked(attempt.request, resource)
-        evidence = _evidence(job, attempt, resource)
-        if allowed is not None and evidence is not None:
-            yield _use(evidence, resource, allowed, min_over_percent)
+@functools.cache
+def _asked(request: Request) -> tuple[tuple[Resource, int], ...]:
+    found = ((resource, asked(request, resource)) for resource in Resource)
+    return tuple((resource, allowed) for resource, allowed in found if allowed is not None)
 
 
-def _evidence(job: Job, attempt: Attempt, resource: Resource) -> Evidence | None:
-    """What it used. A job that hung until it was ended exceeded its run time too."""
-    return evidence_of(job, attempt, resource, even_if_hung=True)
+def _is_violation(evidence: Evidence, resource: Resource, allowed: int, min_over_percent: Decimal | None) -> bool:
+    return _was_killed_at_limit(evidence, resource) or _is_enough(evidence.used, allowed, resource, min_over_percent)
 
 
-def _use(evidence: Evidence, resource: Resource, allowed: int, min_over_percent: Decimal | None) -> Use:
+def _use(evidence: Evidence, resource: Resource, allowed: int, *, is_violation: bool) -> Use:
     attempt, used = evidence.attempt, evidence.used
     return Use(
         job_id=evidence.job.job_id,
@@ -107,7 +118,7 @@ def _use(evidence: Evidence, resource: Resource, allowed: int, min_over_percent:
         specified=show_asked(attempt.request, resource),
         peak_used=show_used(used, resource),
         over_utilization=format_change(used, allowed),
-        is_violation=_was_killed_at_limit(evidence, resource) or _is_enough(used, allowed, resource, min_over_percent),
+        is_violation=is_violation,
         note=_note(evidence, resource),
     )
 
@@ -118,8 +129,9 @@ def _was_killed_at_limit(evidence: Evidence, resource: Resource) -> bool:
 
 
 def _is_enough(used: Decimal, allowed: int, resource: Resource, min_over_percent: Decimal | None) -> bool:
-    over_percent = (used - allowed) * 100 / allowed
-    return is_over(used, allowed, resource) and (min_over_percent is None or over_percent >= min_over_percent)
+    if not is_over(used, allowed, resource):
+        return False
+    return min_over_percent is None or (used - allowed) * 100 / allowed >= min_over_percent
 
 
 def _note(evidence: Evidence, resource: Resource) -> str:
@@ -137,10 +149,3 @@ def _note(evidence: Evidence, resource: Resource) -> str:
             "ended at its time limit" if attempt.ran_to_its_limit else "ended by the allocation's time limit"
         ) + hung
     return f"by {attempt.peak_memory_source}" if resource is Resource.memory and attempt.peak_memory_source else ""
-
-
-def _missing(job: Job, attempt: Attempt) -> Iterator[Resource]:
-    """The resources that were requested but not measured."""
-    for resource in Resource:
-        if asked(attempt.request, resource) is not None and _evidence(job, attempt, resource) is None:
-            yield resource

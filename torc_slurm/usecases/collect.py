@@ -6,11 +6,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import NamedTuple
 
 from torc_slurm.database.known_files import Known, known_node_files, remember_node_file
 from torc_slurm.database.main import MainDatabase, savepoint, transaction
-from torc_slurm.database.node_records import NodeRecords, read_node_file
+from torc_slurm.database.node_records import NodeRecords
+from torc_slurm.database.readers import Read, read_node_files
 from torc_slurm.database.snapshot import JOURNAL_SUFFIX, fingerprint
 from torc_slurm.database.spool import bring_over
 from torc_slurm.database.store import Stored, store_node_records
@@ -77,7 +79,14 @@ def collect_again(database: MainDatabase) -> None:
 def _collect_files(database: MainDatabase, known: dict[str, Known]) -> list[FileOutcome]:
     deleted = deleted_workflows(database.connection)
     paths = [path for path in node_file_paths(database.output_dir) if _workflow_of(path) not in deleted]
-    outcomes = [_collect(database, path, known) for path in paths]
+    found = {path: _unless_changed(database, path, known) for path in paths}
+    changed = {path: condition for path, condition in found.items() if isinstance(condition, str)}
+    with closing(read_node_files(list(changed))) as files:
+        taken = {
+            path: _take_up(database, path, condition, records)
+            for (path, condition), records in zip(changed.items(), files, strict=True)
+        }
+    outcomes = [taken[path] if isinstance(outcome, str) else outcome for path, outcome in found.items()]
     rebuild_results(database.connection, {each for outcome in outcomes for each in outcome.changed_attempts})
     return outcomes
 
@@ -143,22 +152,29 @@ def node_file_paths(output_dir: str) -> list[str]:
         raise DatabaseError(f"{directory} cannot be read: {error.strerror}") from error
 
 
-def _collect(database: MainDatabase, path: str, known: dict[str, Known]) -> FileOutcome:
+def _unless_changed(database: MainDatabase, path: str, known: Mapping[str, Known]) -> FileOutcome | str:
+    """What becomes of a file that need not be read; else the condition that it is in."""
     name = os.path.relpath(path, database.output_dir)
     last = known.get(name)
-    condition = _UNREADABLE
     try:
         condition = fingerprint(path)
-        if last is not None and last.fingerprint == condition:
-            return FileOutcome(path, "skipped" if last.problem else "unchanged", problem=last.problem)
-        records = read_node_file(path)
+    except (DatabaseError, OSError) as error:
+        return _skip(database.connection, path, name, _UNREADABLE, error)
+    if last is not None and last.fingerprint == condition:
+        return FileOutcome(path, "skipped" if last.problem else "unchanged", problem=last.problem)
+    return condition
+
+
+def _take_up(database: MainDatabase, path: str, condition: str, records: Read) -> FileOutcome:
+    name = os.path.relpath(path, database.output_dir)
+    try:
+        if not isinstance(records, NodeRecords):
+            raise records
         stored = _store(database.connection, records, name)
     except NodeFileBusy as error:  # the next collect reads it, whatever its fingerprint is
         return FileOutcome(path, "skipped", problem=str(error))
-    except DatabaseError as error:
-        return _skip(database.connection, path, name, condition, str(error))
-    except OSError as error:
-        return _skip(database.connection, path, name, _UNREADABLE, f"{path} cannot be read: {error.strerror or error}")
+    except (DatabaseError, OSError) as error:
+        return _skip(database.connection, path, name, condition, error)
     return FileOutcome(path, "collected", len(records.steps), stored.attempts, stored.accounting_rows)
 
 
@@ -172,6 +188,11 @@ def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> S
         raise DatabaseError(f"{records.path} contradicts itself: {error}") from error
 
 
-def _skip(connection: sqlite3.Connection, path: str, name: str, condition: str, problem: str) -> FileOutcome:
+def _skip(
+    connection: sqlite3.Connection, path: str, name: str, condition: str, error: DatabaseError | OSError
+) -> FileOutcome:
+    problem = str(error)
+    if isinstance(error, OSError):
+        condition, problem = _UNREADABLE, f"{path} cannot be read: {error.strerror or error}"
     remember_node_file(connection, name, condition, problem, now=time.time())
     return FileOutcome(path, "skipped", problem=problem)

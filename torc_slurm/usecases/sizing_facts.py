@@ -12,7 +12,7 @@ from torc_slurm.database.idle_spans import hung_attempts
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.runs import run_rows
 from torc_slurm.database.selection import Selection
-from torc_slurm.database.sizing import facts_of, spans_of
+from torc_slurm.database.sizing import facts_of
 from torc_slurm.database.workflows import workflow_row
 from torc_slurm.errors import InputError
 from torc_slurm.records.workflows import WorkflowRow
@@ -82,6 +82,6 @@ def sizing_facts(
         connection = database.connection
         with transaction(connection):
             runs = refresh_workflow(database, known)
-        hung = hung_attempts(output_dir, spans_of(connection, known))
+        hung = hung_attempts(connection, output_dir, known)
         row = workflow_row(connection, known)
         yield SizingFacts(database, row, tuple(runs), facts_of(connection, known, hung), collected)

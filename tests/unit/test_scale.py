@@ -1,0 +1,141 @@
+"""The cost of much work, in counts that no load of the machine changes: files copied, statements run, texts made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.scale.node_files import make
+from tests.sizing_cases import attempt, facts, job
+from torc_slurm.database import idle_spans, readers
+from torc_slurm.database.main import MainDatabase, open_main
+from torc_slurm.database.node_records import NodeRecords, read_node_file
+from torc_slurm.errors import DatabaseError
+from torc_slurm.sizing import utilization
+from torc_slurm.usecases import collect
+
+WORKFLOW = 1
+
+
+@contextlib.contextmanager
+def database(output_dir: Path) -> Iterator[MainDatabase]:
+    with open_main(str(output_dir), create_directory=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], list[object]]:
+    """Counts the calls of a function: give the module that calls it, and its name."""
+
+    def count(module: object, name: str) -> list[object]:
+        seen: list[object] = []
+        original = getattr(module, name)
+
+        def counted(*arguments: object, **named: object) -> object:
+            seen.append(arguments)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(module, name, counted)
+        return seen
+
+    return count
+
+
+def statements(output_dir: Path, nodes: int) -> int:
+    """How many statements a collect runs for 10 steps over so many nodes."""
+    make(output_dir, nodes=nodes, attempts=10, samples=3, spread=True)
+    with database(output_dir) as opened:
+        seen: list[str] = []
+        opened.connection.set_trace_callback(seen.append)
+        collect.collect_node_files(opened)
+        opened.connection.set_trace_callback(None)
+    return len(seen)
+
+
+def test_statements_of_a_collect_grow_with_the_nodes_and_no_faster(tmp_path: Path) -> None:
+    ten, twenty, forty = (statements(tmp_path / str(nodes), nodes) for nodes in (10, 20, 40))
+    assert forty - twenty == 2 * (twenty - ten)
+
+
+def test_a_file_that_did_not_change_is_not_read_again(
+    tmp_path: Path, calls: Callable[[Any, str], list[object]]
+) -> None:
+    make(tmp_path, nodes=3, attempts=2, samples=3, spread=False)
+    read = calls(readers, "read_node_file")
+    with database(tmp_path) as opened:
+        collect.collect_node_files(opened)
+        assert len(read) == 3
+        collect.collect_node_files(opened)
+    assert len(read) == 3
+
+
+def test_many_files_are_read_by_other_processes_as_by_this_one(
+    tmp_path: Path, calls: Callable[[Any, str], list[object]]
+) -> None:
+    make(tmp_path, nodes=40, attempts=2, samples=3, spread=False)
+    paths = collect.node_file_paths(str(tmp_path))
+    Path(paths[7]).write_bytes(b"no database")
+    Path(paths[9]).unlink()
+    read = calls(readers, "_read")
+    many = [*readers.read_node_files(paths)]
+    assert read == []
+    few = [*chain.from_iterable(readers.read_node_files([path]) for path in paths)]
+    assert list(map(repr, many)) == list(map(repr, few))
+    assert {type(many[7]), type(many[9])} == {DatabaseError, FileNotFoundError}
+
+
+def test_what_a_killed_reader_did_not_send_is_read_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, nodes=40, attempts=2, samples=3, spread=False)
+    paths = collect.node_file_paths(str(tmp_path))
+    this_process, read = os.getpid(), read_node_file
+
+    def killed_in_a_reader(path: str, directory: str) -> NodeRecords:
+        if os.getpid() != this_process and path == paths[20]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(path, directory)
+
+    monkeypatch.setattr(readers, "read_node_file", killed_in_a_reader)
+    found = [each.path for each in readers.read_node_files(paths) if isinstance(each, NodeRecords)]
+    assert found == paths
+
+
+def test_whether_an_attempt_hung_is_known_from_the_collect(
+    tmp_path: Path, calls: Callable[[Any, str], list[object]]
+) -> None:
+    make(tmp_path, nodes=4, attempts=20, samples=50, spread=False)  # every twentieth attempt fails
+    copied = calls(idle_spans, "snapshot")
+    with database(tmp_path) as opened:
+        collect.collect_node_files(opened)
+        assert idle_spans.hung_attempts(opened.connection, str(tmp_path), WORKFLOW) == {
+            (number, 1, 1): False for number in (20, 40, 60, 80)
+        }
+    assert copied == []
+
+
+def test_a_file_is_copied_once_for_what_an_older_version_did_not_keep(
+    tmp_path: Path, calls: Callable[[Any, str], list[object]]
+) -> None:
+    make(tmp_path, nodes=4, attempts=20, samples=50, spread=False)
+    copied = calls(idle_spans, "snapshot")
+    with database(tmp_path) as opened:
+        collect.collect_node_files(opened)
+        opened.connection.execute("UPDATE step_nodes SET last_half = NULL")
+        first = idle_spans.hung_attempts(opened.connection, str(tmp_path), WORKFLOW)
+        assert len(copied) == 4
+        assert idle_spans.hung_attempts(opened.connection, str(tmp_path), WORKFLOW) == first
+    assert len(copied) == 4
+
+
+def test_a_check_writes_out_only_what_it_shows(calls: Callable[[Any, str], list[object]]) -> None:
+    within = [job(number, attempt()) for number in range(100)]
+    over = [job(100 + number, attempt(peak_memory_bytes=9 * 10**9)) for number in range(3)]
+    written = calls(utilization, "show_used")
+    assert utilization.check(facts(*within, *over)).violations == 3
+    assert len(written) == 3

@@ -1,0 +1,80 @@
+"""Reads many node files at once, in as many processes as there are CPUs, at most `_MOST_READERS`.
+
+A reader process is a fork that sends what it read through a pipe. It waits while the pipe is full, so the files of a
+large collect are never all in memory; and it ends when nobody reads the pipe any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from typing import BinaryIO
+
+from torc_slurm.database.node_records import NodeRecords, read_node_file
+from torc_slurm.database.snapshot import private_directory
+from torc_slurm.errors import DatabaseError
+
+_MOST_READERS = 2  # more would read faster than one process can write
+_WORTH_A_READER = 16  # files: fewer are read before a process has begun
+
+Read = NodeRecords | OSError | DatabaseError
+
+
+def read_node_files(paths: Sequence[str]) -> Generator[Read]:
+    """What `read_node_file` returns or raises for each of these paths, in their order."""
+    with private_directory() as directory, contextlib.ExitStack() as stack:
+        here = tempfile.mkdtemp(dir=directory)
+        count = min(_MOST_READERS, len(os.sched_getaffinity(0)), len(paths) // _WORTH_A_READER)
+        pipes = [stack.enter_context(_reader(paths[index::count], directory)) for index in range(count)]
+        for number, path in enumerate(paths):
+            yield _next(pipes[number % count], path, here) if count else _read(path, here)
+
+
+def _read(path: str, directory: str) -> Read:
+    try:
+        return read_node_file(path, directory)
+    except (OSError, DatabaseError) as error:
+        return error
+
+
+def _next(pipe: BinaryIO, path: str, directory: str) -> Read:
+    """What its reader sends, or what is read here if the reader was killed."""
+    try:
+        found: Read = pickle.load(pipe)  # noqa: S301 - from a fork of this process
+    except (EOFError, pickle.UnpicklingError):
+        return _read(path, directory)
+    return found
+
+
+@contextlib.contextmanager
+def _reader(paths: Sequence[str], directory: str) -> Iterator[BinaryIO]:
+    own = tempfile.mkdtemp(dir=directory)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        _send(paths, own, reading, writing)
+    os.close(writing)
+    try:
+        with open(reading, "rb") as pipe:
+            yield pipe
+    finally:
+        with contextlib.suppress(ChildProcessError):  # its caller waits for all children
+            os.waitpid(pid, 0)
+
+
+def _send(paths: Sequence[str], directory: str, reading: int, writing: int) -> None:
+    """The life of a reader process; never returns. Nothing that it has from its parent may be closed or written."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.close(reading)
+        with open(writing, "wb") as pipe:
+            for path in paths:
+                pickle.dump(_read(path, directory), pipe, pickle.HIGHEST_PROTOCOL)
+                pipe.flush()
+    finally:
+        os._exit(0)
