@@ -1,4 +1,4 @@
-"""``python -m bench.scale``: makes node files of growing size and prints what commands cost for them.
+"""``python -m bench.scale``: makes node files and workflows of growing size and prints what commands cost for them.
 
 Each row has the work, the CPU seconds and peak memory of the command, those of a plain reading for comparison, their
 ratio, and for each series the fitted exponent: 1.0 is linear, 2.0 quadratic.
@@ -7,36 +7,35 @@ ratio, and for each series the fitted exponent: 1.0 is linear, 2.0 quadratic.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.scale.measure import Cost, cost_of, exponent
 from bench.scale.node_files import make
+from bench.scale.workflow import make_workflow
 
-COLLECT = ("-m", "torc_slurm.cli.main", "slurm", "collect", "--no-accounting")
+MAIN = ("-m", "torc_slurm.cli.main")
+PLAIN = ("-m", "bench.scale.plain")
 
 
 class Series(NamedTuple):
-    """A command with growing work; the exponent is fitted over ``size`` of the sizes."""
+    """A collect of growing work; the exponent is fitted over ``size`` of the sizes."""
 
     name: str
-    words: Sequence[str]
-    plain: Sequence[str]
     quick: Sequence[dict[str, int]]
     whole: Sequence[dict[str, int]]
     size: str
     spread: bool
 
 
-SERIES = (
+COLLECTS = (
     Series(
         "collect, attempts",
-        COLLECT,
-        ("-m", "bench.scale.plain"),
         [{"nodes": 10, "attempts": 100, "samples": 100}, {"nodes": 100, "attempts": 100, "samples": 100}],
         [{"nodes": count, "attempts": 100, "samples": 100} for count in (10, 100, 1000)],
         "nodes",
@@ -44,15 +43,29 @@ SERIES = (
     ),
     Series(
         "collect, 20 steps over nodes",
-        COLLECT,
-        ("-m", "bench.scale.plain"),
         [{"nodes": count, "attempts": 20, "samples": 10} for count in (10, 100, 300)],
         [{"nodes": count, "attempts": 20, "samples": 10} for count in (10, 100, 300, 1000)],
         "nodes",
         spread=True,
     ),
 )
-_HEADING = f"{'work':70} {'CPU s':>8} {'MiB':>7} {'plain s':>8} {'ratio':>6}"
+# What is asked of a workflow that was collected.
+REPORTS: dict[str, Sequence[str]] = {
+    "check": ("reports", "check-resource-utilization", "1", "--no-accounting", "-f", "json"),
+    "correct --dry-run": ("workflows", "correct-resources", "1", "--dry-run", "--no-accounting", "-f", "json"),
+    "savings": ("reports", "savings", "1", "--no-accounting", "-f", "json"),
+    "slurm stats, table": ("slurm", "stats", "1", "--no-accounting"),
+    "slurm stats, JSON": ("slurm", "stats", "1", "--no-accounting", "-f", "json"),
+    "results list, table": ("results", "list", "1"),
+    "results list, JSON": ("results", "list", "1", "-f", "json"),
+    "jobs list, table": ("jobs", "list", "1"),
+    "jobs list, JSON": ("jobs", "list", "1", "-f", "json"),
+    "workflows status": ("workflows", "status", "1"),
+}
+_QUICK_ATTEMPTS, _WHOLE_ATTEMPTS = (1_000, 4_000), (1_000, 10_000, 100_000)
+_ATTEMPTS_A_NODE = 100
+_REPOSITORY = str(Path(__file__).parents[2])
+_HEADING = f"{'work':60} {'CPU s':>8} {'MiB':>7} {'plain s':>8} {'ratio':>6}"
 
 
 def main() -> int:
@@ -62,35 +75,59 @@ def main() -> int:
     parser.add_argument("--only", metavar="TEXT", default="", help="the series whose name holds this")
     given = parser.parse_args()
     print(_HEADING)
-    for series in SERIES:
+    for series in COLLECTS:
         if given.only in series.name:
-            _measure(series, series.quick if given.quick else series.whole)
+            _measure_collect(series, series.quick if given.quick else series.whole)
+    reports = {name: words for name, words in REPORTS.items() if given.only in name}
+    if reports:
+        _measure_reports(reports, _QUICK_ATTEMPTS if given.quick else _WHOLE_ATTEMPTS)
     return 0
 
 
-def _measure(series: Series, sizes: Sequence[dict[str, int]]) -> None:
+def _measure_collect(series: Series, sizes: Sequence[dict[str, int]]) -> None:
     costs = []
     for size in sizes:
-        cost, plain = _costs(series, size)
-        costs.append(cost.cpu_seconds)
-        work = f"{series.name}: {', '.join(f'{value} {name}' for name, value in size.items())}"
-        ratio = cost.cpu_seconds / plain.cpu_seconds
-        print(
-            f"{work:50} {cost.cpu_seconds:8.2f} {cost.peak_mib:7.0f} {plain.cpu_seconds:8.2f} {ratio:6.1f}", flush=True
-        )
-    if len(sizes) > 1:
-        fitted = exponent([size[series.size] for size in sizes], costs)
-        print(f"{series.name}: CPU grows with {series.size} to the power of {fitted:.2f}", flush=True)
+        with _place() as output_dir:
+            make(output_dir, **size, spread=series.spread)
+            plain = cost_of([sys.executable, *PLAIN, "collect", str(output_dir)], _REPOSITORY)
+            cost = _torc(("slurm", "collect", "--no-accounting"), output_dir)
+        costs.append(cost)
+        _print_row(f"{series.name}: {', '.join(f'{value} {name}' for name, value in size.items())}", cost, plain)
+    _print_growth(series.name, series.size, [size[series.size] for size in sizes], costs)
 
 
-def _costs(series: Series, size: dict[str, int]) -> tuple[Cost, Cost]:
+def _measure_reports(reports: Mapping[str, Sequence[str]], sizes: Sequence[int]) -> None:
+    costs: dict[str, list[Cost]] = {name: [] for name in reports}
+    for attempts in sizes:
+        with _place() as output_dir:
+            make_workflow(output_dir, attempts=attempts, nodes=attempts // _ATTEMPTS_A_NODE, samples=10)
+            plain = cost_of([sys.executable, *PLAIN, "join", str(output_dir)], _REPOSITORY)
+            for name, words in reports.items():
+                costs[name].append(_torc(words, output_dir))
+                _print_row(f"{name}: {attempts} attempts", costs[name][-1], plain)
+    for name, found in costs.items():
+        _print_growth(name, "attempts", sizes, found)
+
+
+def _torc(words: Sequence[str], output_dir: Path) -> Cost:
+    return cost_of([sys.executable, *MAIN, *words, "--output-dir", str(output_dir)], _REPOSITORY)
+
+
+def _print_row(work: str, cost: Cost, plain: Cost) -> None:
+    ratio = cost.cpu_seconds / plain.cpu_seconds
+    print(f"{work:60} {cost.cpu_seconds:8.2f} {cost.peak_mib:7.0f} {plain.cpu_seconds:8.2f} {ratio:6.1f}", flush=True)
+
+
+def _print_growth(name: str, size: str, sizes: Sequence[int], costs: Sequence[Cost]) -> None:
+    fitted = exponent(sizes, [cost.cpu_seconds for cost in costs])
+    print(f"{name}: CPU grows with {size} to the power of {fitted:.2f}", flush=True)
+
+
+@contextlib.contextmanager
+def _place() -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(prefix="torc-scale-"))
     try:
-        output_dir = place / "torc_output"
-        make(output_dir, **size, spread=series.spread)
-        repository = str(Path(__file__).parents[2])
-        plain = cost_of([sys.executable, *series.plain, str(output_dir)], repository)
-        return cost_of([sys.executable, *series.words, "--output-dir", str(output_dir)], repository), plain
+        yield place / "torc_output"
     finally:
         shutil.rmtree(place)
 

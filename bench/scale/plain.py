@@ -1,7 +1,12 @@
-"""A plain reading for comparison with collect: every step's row of every node file into one table of one database."""
+"""Plain readings for comparison: what sqlite3 alone takes for the same rows. Nothing is checked and nothing merged.
+
+``collect``: every step's row of every node file into one table of one database. ``join``: every attempt with Slurm's
+row from the main database, as JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from contextlib import closing
@@ -9,10 +14,14 @@ from pathlib import Path
 
 _READ = "SELECT s.*, u.* FROM steps s LEFT JOIN step_usage u ON u.step = s.id"
 _EXITS = "SELECT * FROM task_exits"
+_JOIN = """
+SELECT r.*, s.* FROM results r
+LEFT JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
+"""
 
 
-def main(output_dir: str) -> None:
-    """Read all, insert all; nothing is checked and nothing merged."""
+def collect(output_dir: str) -> None:
+    """Read all, insert all."""
     with closing(sqlite3.connect(Path(output_dir) / "plain.db", isolation_level=None)) as target:
         target.execute("BEGIN")
         for path in sorted(Path(output_dir, "resource_utilization").glob("*.db")):
@@ -27,5 +36,12 @@ def main(output_dir: str) -> None:
         target.execute("COMMIT")
 
 
+def join(output_dir: str) -> None:
+    """Read all, write all."""
+    with closing(sqlite3.connect(Path(output_dir) / "torc.db")) as connection:
+        for row in connection.execute(_JOIN):
+            print(json.dumps(row))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    {"collect": collect, "join": join}[sys.argv[1]](sys.argv[2])
