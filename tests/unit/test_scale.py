@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sizing_cases import attempt, facts, job
 
 from bench.scale.node_files import make
-from tests.sizing_cases import attempt, facts, job
 from torc_slurm.database import idle_spans, readers
 from torc_slurm.database.main import MainDatabase, open_main
 from torc_slurm.database.node_records import NodeRecords, read_node_file
