@@ -163,7 +163,9 @@ def at_limits(linuxproc_lab: Lab) -> tuple[Work, Work]:
 
 @pytest.mark.cluster_in_ci
 def test_jobs_fill_both_nodes_at_once_and_no_node_is_overfull(work: Work) -> None:
-    command = 'echo "$SLURMD_NODENAME $SLURM_CPUS_ON_NODE"; sleep 1'
+    # The first jobs wait for a fifth: more than one node's four CPUs can run. A step may take seconds to start.
+    wait = 'for _ in $(seq 300); do [ "$(ls | grep -c ^began_)" -gt 4 ] && break; sleep 0.2; done; sleep 1'
+    command = f'echo "$SLURMD_NODENAME $SLURM_CPUS_ON_NODE"; touch began_{{i}}; {wait}'
     work.spec({"name": "j_{i}", "command": command, "parameters": {"i": "1:16"}})
     job = work.run()
     assert "status=0" in work.lab.output(job)

@@ -1,6 +1,6 @@
-"""The pipes between the runner and a group: its jobs go in, what becomes of each comes out, line by line.
+"""The pipes between the runner and a group: the runner writes the jobs, the group one line per event.
 
-The way in stays open as long as this process lives: that tells the group that its runner is there.
+The pipe to the group stays open as long as the runner lives, so the group notices when the runner ends.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torc_slurm.runner.loop import Loop
 MARK = "torc-group "
 READY = "ready"
 MOST_WORDS = 4000
-# How long what remains to be said may take after the process has ended: its recorder writes what it still has.
+# How long the last lines may take after the process has ended: its recorder still writes records.
 LAST_WORDS_SECONDS = 5.0
 
 
 class GroupChannel:
-    """``hear`` gets the lines that bear the mark, without it; all others are kept as words for the user."""
+    """``hear`` gets each line that begins with `MARK`, without it. All other lines are kept for the user."""
 
     def __init__(self, loop: Loop, hear: Callable[[str], None]) -> None:
         self._loop = loop
@@ -34,7 +34,7 @@ class GroupChannel:
 
     @contextlib.contextmanager
     def begin(self, text: bytes) -> Iterator[None]:
-        """Around the start of the process, which gets ``text``; where that fails all is closed."""
+        """Wrap the start of the process, which gets ``text``. If the start fails, all pipes are closed."""
         try:
             yield
         except BaseException:
@@ -49,7 +49,7 @@ class GroupChannel:
         self._loop.in_background(lambda: _write_all(copy, text), lambda _result: None)
 
     def when_all_is_said(self, then: Callable[[str], None]) -> None:
-        """The process has ended: call ``then``, with the words, once nobody can say any more."""
+        """The process has ended: call ``then`` with the other lines, once no process has the pipe open."""
         self._then = then
         if self._is_open:
             self._read()
@@ -79,7 +79,7 @@ class GroupChannel:
                 self._words = f"{self._words}{text}\n"[-MOST_WORDS:]
 
     def _answer(self) -> None:
-        """It has read its jobs, and begins with them once it has this: so both can hear each other."""
+        """The group has read its jobs. It starts them when it reads this, so each side knows that the other works."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._way_in, b"go\n")
 
@@ -98,7 +98,7 @@ class GroupChannel:
 
 
 def _write_all(descriptor: int, text: bytes) -> None:
-    """In a thread: a step may be long in coming."""
+    """Called in a thread: Slurm may start the step late."""
     try:
         while text:
             text = text[os.write(descriptor, text) :]

@@ -1,6 +1,6 @@
-"""Groups of jobs in one step: which jobs go together, what becomes of each, and what a killed step leaves to be done.
+"""Groups of jobs in one step: which jobs share a step, how each ends, and which must run again if the step is killed.
 
-A job of a group that has not begun is a ready job, as far as the journal and everybody else knows.
+Until a job of a group begins, the journal and all other modules see it as ready.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torc_slurm.runner.outcome import signal_of
 from torc_slurm.runner.placement import Placement
 from torc_slurm.spec.values import MOST_IN_GROUP
 
-# As long as a group of ``group: auto`` should take: its step's cost is little beside that, and its loss no great one.
+# How long a group of ``group: auto`` should take: long beside the cost of its step, short enough to lose.
 AUTO_SECONDS = 30.0
 _SHORTEST_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Hearer:
-    """What is told of the jobs of groups; times are Unix seconds."""
+    """Callbacks for the jobs of groups. Times are Unix seconds."""
 
     began: Callable[[Attempt, Started, int], object]
     ended: Callable[[int, Ended, Evidence | None, ToldToEnd | None, bool], None]
@@ -35,7 +35,7 @@ class Hearer:
 
 
 class Groups:
-    """The groups that run."""
+    """The running groups."""
 
     def __init__(self, jobs: Mapping[int, JobPlan], launcher: Launcher, placement: Placement, hearer: Hearer) -> None:
         self._jobs = jobs
@@ -44,22 +44,22 @@ class Groups:
         self._hearer = hearer
         self._running: dict[int, _Group] = {}
         self._count = 0
-        self._alone: set[int] = set()  # a group of theirs ended before any of its jobs began
+        self._alone: set[int] = set()  # their group ended before any of its jobs began
         self._run_times: dict[object, tuple[int, float]] = {}
 
     @property
     def keys(self) -> frozenset[int]:
-        """What the launcher knows those that run by."""
+        """The launcher's keys of the running groups."""
         return frozenset(self._running)
 
     def learn(self, job: JobPlan, seconds: float) -> None:
-        """A job completed: what ``auto`` goes by for the next of its demand."""
+        """Note the run time of a completed job: ``auto`` uses it for later jobs of the same demand."""
         if job.settings.group == 0:
             count, total = self._run_times.get(self._launcher.demand(job), (0, 0.0))
             self._run_times[self._launcher.demand(job)] = count + 1, total + seconds
 
     def take_along(self, job: JobPlan) -> tuple[int, list[int]]:
-        """A group's key and the jobs that start with this one, which has just been placed; none: it starts alone."""
+        """A group's key and the jobs that share the step of this job, which was just placed; none: it runs alone."""
         key, size = -(self._count + 1), self._size(job)
         if size == 1 or not self._can_be_grouped(job):
             return key, []
@@ -68,7 +68,7 @@ class Groups:
         return key, found
 
     def start(self, key: int, attempts: Sequence[Attempt]) -> None:
-        """Start a group; its jobs begin when it says so."""
+        """Start a group. It reports when each job begins."""
         group = _Group(attempts, self._hearer, key)
         try:
             group.started = self._launcher.start_group(key, attempts, group.hear, lambda *end: self._ended(key, *end))
@@ -109,11 +109,13 @@ class Groups:
             self._hearer.ready_again(again)
             return
         for job_id in again:
-            self._hearer.refused(self._jobs[job_id], "its group's step could not be ended: it may yet begin there")
+            self._hearer.refused(
+                self._jobs[job_id], "the step of its group could not be ended: the job may still start there"
+            )
 
 
 class _Group:
-    """One that runs, and how far it has come."""
+    """A running group and its progress."""
 
     def __init__(self, attempts: Sequence[Attempt], hearer: Hearer, key: int) -> None:
         self.attempts = attempts
@@ -121,15 +123,15 @@ class _Group:
         self.has_settled = False  # any job's end
         self._hearer = hearer
         self._key = key
-        self._open = set(range(len(attempts)))  # whose end is not settled
+        self._open = set(range(len(attempts)))  # their end is not known
         self._begun: list[int] = []
-        self._exits: dict[int, str] = {}  # of those whose record is still being written
+        self._exits: dict[int, str] = {}  # of jobs whose record is still being written
 
     def hear(self, text: str) -> None:
-        """A line of the group's."""
+        """Handle a line from the group."""
         kind, _, rest = text.partition(" ")
         number, _, rest = rest.partition(" ")
-        with contextlib.suppress(ValueError):  # not one of its own
+        with contextlib.suppress(ValueError):  # not a line of ours
             index = int(number)
             if index not in self._open:
                 return
@@ -157,11 +159,11 @@ class _Group:
         if over_time:
             told = ToldToEnd(begin, TIMEOUT, f"it was ended at its run time of {job.runtime_seconds} s")
         known = Evidence((int(code),), int(oom_kills), end)
-        # another began after it, and a group that was told to end begins no more: its end was its own
+        # another job began after it, and a group that is told to end starts no more: so this job ended by itself
         self._hearer.ended(job.job_id, Ended(int(code), begin, end), known, told, index != self._begun[-1])
 
     def end(self, end: Ended) -> list[int]:
-        """The process has ended, and with it the job that ran then; returns those that have not begun."""
+        """The group's process has ended, and its running job too. Returns the jobs that have not begun."""
         for index in [each for each in self._begun if each in self._open]:
             if index in self._exits:
                 self._job_ended(index, *map(float, self._exits[index].split()))
@@ -172,7 +174,7 @@ class _Group:
 
 
 def _in_doubt(end: Ended) -> Ended:
-    """A group's end as that of a job that began, whose end was not told: never one with an exit code of its own."""
+    """The end of a job that began and whose end was not reported: never an exit code of its own."""
     if signal_of(end.status) is not None:
         return end
-    return replace(end, ran=False, status=1, stderr=end.stderr or "how it ended was not told by its group")
+    return replace(end, ran=False, status=1, stderr=end.stderr or "its group did not report how it ended")

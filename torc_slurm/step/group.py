@@ -1,10 +1,10 @@
 """Runs the jobs of a group one after another in one step, each measured by itself.
 
-stdin: one line, what the runner says of all jobs; then its ``go``. Its end means that the runner is gone, and no
-further job starts. stdout: ``ready`` (no job starts before the ``go``: where the two cannot hear each other, none has
-run); then that a job ``began`` (before its fork), was ``refused``, has ``exited``, and, from the recorder, has
-``ended``: its record is written. So whatever is killed, the runner knows of every job whether it began.
-A job of milliseconds costs its fork and one message to the recorder: only what runs longer gets a monitor beside it.
+The runner writes one line with all jobs to stdin, then ``go``. If stdin is closed, the runner has ended and no further
+job starts. This process writes to stdout: ``ready`` (no job starts before ``go``, so if the two cannot communicate, no
+job has run); then for each job ``began`` (before its fork), ``refused`` or ``exited``. The recorder adds ``ended`` when
+the job's record is written. So whichever process is killed, the runner knows for each job whether it began.
+A job of milliseconds costs its fork and one message to the recorder. Only a job that runs longer gets a monitor.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 class Member:
-    """What the runner says of one job; ``seconds``: its time limit, None: none."""
+    """One job, as the runner describes it. ``seconds``: its time limit, None: no limit."""
 
     __slots__ = (
         "attempt_id",
@@ -68,18 +68,18 @@ class Member:
             setattr(self, name, said[name])
 
     def put_into(self, options: Options, identity: StepIdentity) -> None:
-        """Make both this job's."""
+        """Set the command and the identity of this job."""
         options.command = ["bash", "-c", self.command]
         identity.job_id, identity.job_name, identity.attempt_id = self.job_id, self.job_name, self.attempt_id
 
 
 def run_group(options: Options) -> int:
-    """Run what stdin says; returns the exit status of this process, which is no job's: 1 where jobs have not begun.
+    """Run the jobs from stdin. Returns this process's exit status, which is not a job's: 1 if some jobs have not begun.
 
     Raises:
-        InputError: stdin does not say it.
+        InputError: stdin has no jobs.
     """
-    import json  # not before the jobs of those who have no group
+    import json  # not in the start of ungrouped jobs
 
     text = _line()
     try:
@@ -102,7 +102,7 @@ def _line() -> bytes:
 
 
 class Group:
-    """The wrapper of a group, from its jobs' line to the last one's end."""
+    """The wrapper of a group, until its last job has ended."""
 
     def __init__(self, options: Options, members: list[Member], grace_seconds: float) -> None:
         self._options = options
@@ -116,7 +116,7 @@ class Group:
         self._cgroup = own_cgroup() if self._identity.is_in_srun_step else None
         self._oom_kills = self._cgroup.oom_kills() or 0 if self._cgroup else 0
         self.is_stopping = False
-        self.helpers: set[int] = set()  # what was started beside the jobs: their ends are no orphans'
+        self.helpers: set[int] = set()  # processes of torc's own: they are not orphans of a job
         self.sentinel_pid = 0
         self.reports: sentinel.SignalReports | None = None
         self.recorder_pid = 0
@@ -162,7 +162,7 @@ class Group:
             self.is_stopping = True
             return
         for number in _signal.sigpending() & TOLD_TO_END:
-            os.kill(job.pid, number)  # it came before the job, and the sentinel got it
+            os.kill(job.pid, number)  # it arrived before the fork, at the sentinel
         try:
             wrapper = GroupedWrapper(self, self._options, self._identity, job, member.seconds)
         except Exception as error:
@@ -179,14 +179,14 @@ class Group:
             self._take_over(wrapper)
 
     def _may_begin(self) -> bool:
-        """Whether the runner hears this process, and answers."""
+        """Whether the runner answers."""
         self.tell("ready")
         poll = select.poll()
         poll.register(self._lifeline, select.POLLIN)
         return bool(poll.poll(GO_SECONDS * 1000)) and os.read(self._lifeline, 64) == b"go\n"
 
     def _enter(self, member: Member) -> str:
-        """Open the job's output files as ours, and go to its directory; returns why that cannot be."""
+        """Open the job's output files and change to its directory. Returns the reason if that fails."""
         flags = _FLAGS | (os.O_APPEND if member.stdout == member.stderr else 0)
         path = member.stdout
         try:
@@ -212,15 +212,15 @@ class Group:
         return self.is_stopping
 
     def tell(self, text: str) -> None:
-        """One line for the runner."""
+        """Write one line to the runner."""
         try:
             words = " ".join(text.split()).encode("utf-8", "backslashreplace")
             os.write(self._report, b"torc-group " + words[:_MOST_LINE_BYTES] + b"\n")
         except OSError:
-            self.is_stopping = True  # nobody listens any more
+            self.is_stopping = True  # the runner has ended
 
     def _end_leftovers(self) -> None:
-        """What a job left behind ends with it, as at a step's end: it must not be measured as the next one's."""
+        """Kill the processes that a job left, as at a step's end: they must not be measured with the next job."""
         me, give_up = os.getpid(), time.monotonic() + _LEFTOVERS_SECONDS
         ours = {self.sentinel_pid, self.recorder_pid} | self.helpers
         while (left := set(self._tree.children_of(me)) - ours) and time.monotonic() < give_up:
@@ -248,7 +248,7 @@ class Group:
         os.close(pipe_write)
 
     def _take_over(self, wrapper: GroupedWrapper) -> None:
-        """A monitor was the sentinel of the last job: the next one gets a bare one again."""
+        """The monitor was the sentinel of the last job. The next job gets a sentinel of its own."""
         self.helpers |= wrapper.ended_helpers
         self.sentinel_pid = 0
         self._end_sentinel()
@@ -273,7 +273,7 @@ class Group:
             return
         if self.recorder_pid == 0:
             try:
-                os.setsid()  # not in the group of processes that ends with this one: it writes what it has
+                os.setsid()  # a signal to the wrapper's process group must not end it: it still has records to write
                 os.dup2(self._own_stderr, 2)
                 kernel.let_go_of_files(keep=(2, theirs.fileno(), self._report))
                 kernel.keep_files_usable()
@@ -288,7 +288,7 @@ class Group:
         self._socket.settimeout(RECORDER_WAIT_SECONDS)
 
     def _end_recorder(self) -> None:
-        """It ends when it has written all."""
+        """Wait until it has written everything."""
         if self._socket is not None:
             self._socket.close()
         give_up = time.monotonic() + RECORDER_WAIT_SECONDS
@@ -296,7 +296,7 @@ class Group:
             _signal.sigtimedwait({_signal.SIGCHLD}, 0.1)
 
     def _record(self, index: int, wrapper: GroupedWrapper, code: int) -> None:
-        """Have the job's end recorded, and then told to the runner."""
+        """Send the job's end to the runner, and to the recorder."""
         end, oom_kills = wrapper.exit, 0
         if end is None:
             self.tell(f"ended {index} {code} {wrapper.begin.begin_time!r} {time.time()!r} 0 0")
@@ -305,7 +305,7 @@ class Group:
             before, self._oom_kills = self._oom_kills, self._cgroup.oom_kills() or 0
             oom_kills = max(0, self._oom_kills - before)
         over_time = int(wrapper.is_over_time)
-        # The recorder may be killed: the runner knows at once, and waits for the record.
+        # The runner gets the exit code at once, in case the recorder is killed; it waits for the record.
         self.tell(f"exited {index} {code} {end.begin_time!r} {end.end_time!r} {over_time} {oom_kills}")
         facts = (index, wrapper.begin.wrapper_rss_bytes, int(wrapper.is_watched), over_time, oom_kills)
         text = b"%d %d %d %d %d|" % facts + link.encode(wrapper.begin) + b"|" + link.encode(end)
@@ -317,7 +317,7 @@ class Group:
 
 
 def _aside(descriptor: int) -> int:
-    """A copy that no job inherits."""
+    """A copy of a descriptor that no job inherits."""
     copy = os.dup(descriptor)
     os.set_inheritable(copy, False)
     return copy

@@ -1,7 +1,7 @@
-"""Records how the jobs of a group ended, several in one transaction, and then tells the runner; a process of its own.
+"""Records how the jobs of a group ended, several in one transaction, and then reports to the runner.
 
-So a file system that hangs holds this process and no job, and where the group's wrapper is killed, what has come from
-it is written all the same. How a job exited the wrapper tells the runner at once: that does not depend on this process.
+It is a process of its own: a hung file system delays no job, and records are written even if the group's wrapper is
+killed. The runner gets exit codes from the wrapper, not from this process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GATHER_SECONDS = 0.25
 
 
 class Recorder:
-    """Takes in the ends of a group's jobs until its wrapper is gone."""
+    """Receives the ends of a group's jobs until its wrapper has ended."""
 
     def __init__(
         self,

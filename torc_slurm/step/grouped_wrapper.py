@@ -1,4 +1,4 @@
-"""The wrapper of one job of a group: its monitor comes when the job has run for a moment."""
+"""The wrapper of one job of a group. It starts a monitor only if the job runs longer than a moment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLD_TO_END = {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT}
 
 
 class GroupedWrapper(Wrapper):
-    """From the job's start to its end, or to its monitor's answer."""
+    """Waits for one job, and for the answer of its monitor if it has one."""
 
     def __init__(
         self, group: Group, options: Options, identity: StepIdentity, job: Job, limit_seconds: float | None
