@@ -49,7 +49,7 @@ FAILING = {
     ),
     "hangs": ("import time; time.sleep(1000)", CommandTimeout, "pyslurm did not answer within 1 s"),
     "is refused": (REFUSES, CommandError, "RPCError: Unable to connect to database"),
-    "babbles": ("print('hello')\n" + GOOD, ParseError, "not understood"),
+    "babbles": ("print('hello')\n" + GOOD, ParseError, "unexpected"),
 }
 
 

@@ -183,6 +183,20 @@ def test_a_signal_to_the_monitor_alone_does_not_count_as_the_wrappers(counting: 
     assert counting.all_that_arrived() == [signal.SIGTERM]
 
 
+def test_an_old_report_of_the_monitor_does_not_count_while_the_wrapper_is_busy(counting: Counting) -> None:
+    """On a loaded node the wrapper takes one signal after another and is never idle between them."""
+    os.kill(counting.wrapper.pid, signal.SIGSTOP)
+    os.kill(counting.monitor, signal.SIGTERM)
+    await_that(lambda: not signal_mask(counting.monitor, "ShdPnd"), "the signal taken by the monitor")
+    one_by_one = [signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM]
+    for number in one_by_one:  # the wrapper waits 30 ms for a report of each
+        counting.to_wrapper(number)
+    os.kill(counting.wrapper.pid, signal.SIGCONT)
+    assert [counting.next() for _ in one_by_one[:-1]] == one_by_one[:-1]
+    counting.to_wrapper(signal.SIGTERM)
+    assert signal.SIGTERM in counting.all_that_arrived()
+
+
 def test_pkill_by_the_wrappers_name_reaches_the_job(counting: Counting) -> None:
     family = [counting.wrapper.pid, *children_of(counting.wrapper.pid)]
     for pid in (pid for pid in family if Path(f"/proc/{pid}/comm").read_text() == "torc-step\n"):

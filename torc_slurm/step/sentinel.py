@@ -20,6 +20,7 @@ from torc_slurm.step import kernel
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Collection
 else:
     import _signal
 
@@ -119,11 +120,12 @@ class SignalReports:
             else:
                 self._arrived.setdefault(number, []).append(now)
 
-    def forget_old(self) -> None:
-        """Drop old reports: the wrapper is idle, so only the sentinel got those signals."""
+    def forget_old(self, pending: Collection[int] = ()) -> None:
+        """Drop old reports of signals that the wrapper has not got; ``pending``: those that it has yet to take."""
         oldest = time.monotonic() - REPORT_AGE_SECONDS
         for number, times in self._arrived.items():
-            self._arrived[number] = [when for when in times if when >= oldest]
+            if number not in pending:
+                self._arrived[number] = [when for when in times if when >= oldest]
 
     def sentinel_got(self, number: int) -> bool:
         """Whether the sentinel got the signal that the wrapper has just got; waits briefly for the report."""

@@ -198,6 +198,8 @@ class Wrapper:
     def _watch(self) -> None:
         """Pass signals on and reap until the job has ended."""
         while self._exit is None:
+            if self._reports is not None:  # also if one signal follows another and this process is never idle
+                self._reports.forget_old(_signal.sigpending())
             signal = _signal.sigtimedwait(_signal.valid_signals(), 0) or self._wait_for_signal()
             if self._reports is not None:
                 self._reports.take_in()
