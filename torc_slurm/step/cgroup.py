@@ -123,15 +123,21 @@ class StepCgroup:
         return min(limits, default=None)
 
 
-def own_cgroup() -> StepCgroup | None:
-    """The cgroup of this process; None where it is not to be found."""
+def _own_texts() -> tuple[str, str] | None:
+    """The texts of /proc/self/cgroup and /proc/self/mountinfo; None if they cannot be read."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
             cgroup_text = file.read()
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            return find_step_cgroup(cgroup_text, file.read())
+            return cgroup_text, file.read()
     except OSError:
         return None
+
+
+def own_cgroup() -> StepCgroup | None:
+    """The cgroup of this process; None where it is not to be found."""
+    texts = _own_texts()
+    return find_step_cgroup(*texts) if texts else None
 
 
 def find_step_cgroup(cgroup_text: str, mountinfo_text: str) -> StepCgroup | None:
@@ -152,13 +158,8 @@ def find_step_cgroup(cgroup_text: str, mountinfo_text: str) -> StepCgroup | None
 
 def quota_cpus() -> float | None:
     """How many CPUs' time this process's cgroup or one above it gives (``cpu.max``); None where it sets no quota."""
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
-            cgroup_text = file.read()
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            return find_quota(cgroup_text, file.read())
-    except OSError:
-        return None
+    texts = _own_texts()
+    return find_quota(*texts) if texts else None
 
 
 def find_quota(cgroup_text: str, mountinfo_text: str) -> float | None:
