@@ -14,7 +14,7 @@ import pytest
 from measured import Record, program, run, the_record, under_torc_step
 
 READERS = ("procfs", "psutil")
-# A Python that prints its CPU time and then exits uses 3 to 6 ms more; children's times arrive in ticks of 10 ms.
+# A program uses some more after it has printed its CPU time; children's times arrive in ticks of 10 ms.
 AFTER_THE_LAST_WORD = 0.03
 
 
@@ -87,12 +87,18 @@ def test_a_daemon_that_outlives_the_job(reader: str, tmp_path: Path) -> None:
 
 
 def test_several_cores(reader: str, tmp_path: Path) -> None:
-    """100 is one core: the peak is the sum of all processes."""
+    """100 is one core: the peak is the sum of all processes.
+
+    The series adds up to the total, but for what arrived in an interval that was too short for it.
+    """
+    cpus = len(os.sched_getaffinity(0))
     options = (reader, "--sample-interval-seconds=0.2", "--granularity=time_series")
     record, truth = measured(tmp_path, program("burn_in_children", 2, 1.0, "threads"), *options)
     assert_close(record, truth)
-    assert record.figures["peak_cpu_percent"] <= 100 * (os.cpu_count() or 1) * 1.15
-    assert record.series_cpu_seconds == pytest.approx(record.figures["cpu_seconds"], abs=0.001)
+    assert record.figures["peak_cpu_percent"] <= 100 * cpus
+    missing = record.figures["cpu_seconds"] - record.series_cpu_seconds
+    assert missing >= -0.001
+    assert missing <= 0.001 or max(row["cpu_percent"] for row in record.samples) == pytest.approx(100 * cpus)
 
 
 def test_one_cpu_gives_no_more_than_one_cpu(reader: str, tmp_path: Path) -> None:
