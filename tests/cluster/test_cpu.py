@@ -41,7 +41,7 @@ def test_no_interval_exceeds_what_the_cpus_could_give(machines: Machines, tasks:
     body += f"srun --overlap {tasks} torc-step --granularity time_series -- bash -c 'sleep 0.3; {busy(1)}'\n"
     job = machines.run_job(body, "-N2", "--exclusive", "--mem=0")
     samples = machines.rows("SELECT * FROM job_resource_samples ORDER BY id")
-    assert len(samples) > 5
+    assert len(samples) >= 2  # each step has one at its end; how many more depends on how busy the machines are
     assert max(row["cpu_percent"] for row in samples) <= 100.0 * CPUS_PER_MACHINE
     usage = machines.rows("SELECT * FROM step_usage")
     for row in usage:
