@@ -20,7 +20,7 @@ from pathlib import Path
 
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.node_file import write_batch
-from torc_slurm.output_names import node_file_path
+from torc_slurm.files.output_names import node_file_path
 
 BEGIN = 1_750_000_000.0
 _NODES = 2

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- house -->\n", "<!-- /house -->"
 
 
 def package_of(module: str) -> str:
-    """The package below torc_slurm, or the module beside the packages."""
+    """The package below torc_slurm that a module is in."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
 
@@ -54,9 +54,7 @@ def import_list() -> str:
     width = max(map(len, found))
     lines = [f"{package:{width}} <- {', '.join(sorted(found[package])) or '-'}" for package in in_order(found)]
     count = sum(map(len, found.values()))
-    return (
-        "```text\n" + "\n".join(lines) + f"\n\n{len(found)} packages and modules, {count} imports between them\n```\n"
-    )
+    return "```text\n" + "\n".join(lines) + f"\n\n{len(found)} packages, {count} imports between them\n```\n"
 
 
 def page_with_list(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.node_file import write_batch
 from torc_slurm.database.slurm_stats import write_slurm_stats
-from torc_slurm.output_names import node_file_path
+from torc_slurm.files.output_names import node_file_path
 from torc_slurm.records.accounting import COLUMN_NAMES, from_row
 
 BEGIN = 1_700_000_000.0

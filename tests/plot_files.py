@@ -14,7 +14,7 @@ from node_files import BEGIN, STEP, exit_record
 
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.node_file import write_batch
-from torc_slurm.output_names import node_file_path
+from torc_slurm.files.output_names import node_file_path
 
 Sample = tuple[float, float, int, int]
 HOSTILE = (

@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from torc_slurm.common.errors import NodeFileBusy
 from torc_slurm.database.snapshot import snapshot
-from torc_slurm.errors import NodeFileBusy
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 WAIT_LIMIT_SECONDS = 60.0

@@ -21,26 +21,10 @@ PACKAGE = Path(torc_slurm.__file__).parent
 # Lowest first. Modules of one layer may import one another if that makes no cycle.
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("glossary", ("torc_slurm",)),
-    ("errors", ("torc_slurm.errors", "torc_slurm.garbage")),
-    (
-        "words",
-        (
-            "torc_slurm.units",
-            "torc_slurm.identity",
-            "torc_slurm.output_names",
-            "torc_slurm.records.*",
-            "torc_slurm.node_local",
-            "torc_slurm.shared_directory",
-            "torc_slurm.process_name",
-            "torc_slurm.text",
-            "torc_slurm.configuration",
-        ),
-    ),
-    ("processes and files", ("torc_slurm.liveness", "torc_slurm.whole_files")),
-    (
-        "plan",
-        ("torc_slurm.plan", "torc_slurm.spec.*"),
-    ),
+    ("common", ("torc_slurm.common.*",)),
+    ("files", ("torc_slurm.files.*",)),
+    ("records", ("torc_slurm.records.*",)),
+    ("spec and plan", ("torc_slurm.spec.*",)),
     ("sizing", ("torc_slurm.sizing.*",)),
     ("schema", ("torc_slurm.database.migrations", "torc_slurm.database.*_schema")),
     (
@@ -215,7 +199,7 @@ def test_the_wrapper_and_the_slurm_commands_do_not_import_each_other() -> None:
 
 def test_the_wrapper_knows_neither_spec_nor_plan() -> None:
     reached = reachable({name for name in MODULES if name.startswith("torc_slurm.step.")})
-    assert not {name for name in reached if name == "torc_slurm.plan" or name.startswith("torc_slurm.spec")}
+    assert not {name for name in reached if name.startswith("torc_slurm.spec")}
 
 
 def test_the_entry_points_do_not_import_each_other() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torc_slurm.database.migrations import migrate
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.output_names import node_file_path
+from torc_slurm.files.output_names import node_file_path
 
 BEGIN = 1_700_000_000.0
 STEP_SECONDS = 100.0

@@ -14,10 +14,10 @@ import pytest
 from node_files import batch, exit_record
 from runs import TORC, environment
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.main import open_main
 from torc_slurm.database.node_file import write_batch
-from torc_slurm.errors import DatabaseError
-from torc_slurm.output_names import node_file_path
+from torc_slurm.files.output_names import node_file_path
 from torc_slurm.usecases.collect import collect_node_files
 
 DAMAGES = 150

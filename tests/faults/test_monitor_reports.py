@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from measured import the_record
 
-from torc_slurm.identity import identify
+from torc_slurm.common.identity import identify
 from torc_slurm.step import link
 from torc_slurm.step.monitor import Monitor
 from torc_slurm.step.options import parse

@@ -15,7 +15,7 @@ import pytest
 from node_files import BEGIN, accounting_row, batch, write, write_accounting
 
 from torc_slurm.cli.time_limit import given_up_after
-from torc_slurm.errors import TorcError
+from torc_slurm.common.errors import TorcError
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 WITH_BACKEND = [

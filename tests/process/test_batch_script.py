@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.usecases.batch_script import ScriptValues, find_template, render_script, shell
 
 HOSTILE = ["a b", "it's", 'say "x"', "$(touch hacked)", "`touch hacked`", "; touch hacked", "a\nb", "größe", "\\", "*"]

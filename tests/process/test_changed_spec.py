@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from torc_slurm.output_names import plan_path
+from torc_slurm.files.output_names import plan_path
 
 SPEC = """\
 name: demo

@@ -21,9 +21,9 @@ import pytest
 from node_files import BEGIN, accounting_row, batch, exit_record, path_of, write, write_accounting
 from recordings import job_of, sacct_rows, sacct_text
 
+from torc_slurm.common.identity import SPECIAL_STEP_NUMBERS
 from torc_slurm.database.main import open_copy
 from torc_slurm.database.selection import Selection, select_attempts, select_unmeasured
-from torc_slurm.identity import SPECIAL_STEP_NUMBERS
 from torc_slurm.reports.step_stats import stats_report
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]

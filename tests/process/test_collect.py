@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from node_files import BEGIN, accounting_row, batch, dump, exit_record, path_of, write, write_accounting
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.main import main_database_path, open_main
 from torc_slurm.database.migrations import migrate
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.spool import write_to_spool
-from torc_slurm.errors import DatabaseError
 from torc_slurm.usecases.attempt_results import rebuild_results
 from torc_slurm.usecases.collect import FileOutcome, collect_node_files
 

@@ -104,7 +104,7 @@ def test_what_a_spool_is_meant_for_is_not_lost_to_a_disk_that_fills_up(namespace
     namespace.do("mount", "-t", "tmpfs", "-o", "size=8k", "none", str(disk))
     namespace.do("mount", "-t", "tmpfs", "-o", "size=300k,mode=1777", "none", "/tmp")
     code = (
-        "from torc_slurm.database.spool import write_to_spool; from torc_slurm.errors import DatabaseError\n"
+        "from torc_slurm.database.spool import write_to_spool; from torc_slurm.common.errors import DatabaseError\n"
         "from torc_slurm.database.batch import Batch; import sys; sys.path.append(sys.argv[1]); import node_files\n"
         "import os\n"
         f"first = write_to_spool('{disk}/x.db', 'a', node_files.batch())\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from recordings import sacct_text
 
-from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, ParseError
+from torc_slurm.common.errors import CommandError, CommandNotFound, CommandTimeout, ParseError
 from torc_slurm.slurm import sacct
 from torc_slurm.slurm.job_query import JobQuestion, job_rows
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from runs import TORC, environment, kill_quietly, wrappers_below
 
-from torc_slurm.liveness import Life, Process, life_of, process_here, signal_process, this_process
+from torc_slurm.common.liveness import Life, Process, life_of, process_here, signal_process, this_process
 from torc_slurm.usecases.claims import Claim, claim_by, claim_run, read_claim
 
 SPEC = "name: w\njobs: [{name: a, command: sleep 300}]\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from recordings import RECORDED, sacct_text
 
-from torc_slurm.errors import CommandError, CommandTimeout, ParseError
+from torc_slurm.common.errors import CommandError, CommandTimeout, ParseError
 from torc_slurm.slurm import pyslurm_backend, sacct
 from torc_slurm.slurm.accounting import AllocationAccounting, fetch_allocation
 from torc_slurm.slurm.configuration import slurm_facts

@@ -12,7 +12,7 @@ from torc_slurm.database.journal import JOB_STATE_COLUMNS, write_journal
 from torc_slurm.database.main import open_to_write, transaction
 from torc_slurm.database.runs import SUBMITTED, insert_run
 from torc_slurm.database.workflows import create_workflow, job_rows, workflow_row
-from torc_slurm.output_names import node_file_path
+from torc_slurm.files.output_names import node_file_path
 from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.spec.load import parse_workflow
 from torc_slurm.usecases.collect import collect_node_files

@@ -15,7 +15,7 @@ from measured import TORC_STEP, await_that, environment, job_of_a_workflow, prog
 from node_files import batch, path_of
 
 from torc_slurm.database.node_file import write_batch
-from torc_slurm.output_names import node_file_path
+from torc_slurm.files.output_names import node_file_path
 
 HOST = os.uname().nodename.partition(".")[0]
 

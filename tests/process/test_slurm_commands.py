@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from recordings import sacct_text
 
-from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError
+from torc_slurm.common.errors import CommandError, CommandNotFound, CommandTimeout, InputError
 from torc_slurm.slurm import commands, sacct
 from torc_slurm.slurm.accounting import fetch_accounting, fetch_allocation, fetch_runs
 from torc_slurm.slurm.configuration import slurm_facts

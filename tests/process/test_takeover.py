@@ -15,12 +15,12 @@ import pytest
 from node_files import batch, exit_record
 from runs import TORC, environment, kill_quietly, wrappers_below
 
+from torc_slurm.common.errors import DatabaseError
+from torc_slurm.common.liveness import process_here
 from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_journal
 from torc_slurm.database.node_file import write_batch
-from torc_slurm.errors import DatabaseError
-from torc_slurm.liveness import process_here
-from torc_slurm.output_names import node_file_path, plan_path
-from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, create_plan_file, read_plan
+from torc_slurm.files.output_names import node_file_path, plan_path
+from torc_slurm.spec.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, create_plan_file, read_plan
 from torc_slurm.usecases.claims import SUPERSEDED, Claim, claim_of_this_process, claim_run, read_claim
 from torc_slurm.usecases.installation import step_command
 from torc_slurm.usecases.takeover import RunTakenError, take_run

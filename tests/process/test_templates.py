@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.usecases import templates
 
 TRAP = templates.find("epilog_trap.sh")

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 from node_files import BEGIN, batch, dump, exit_record, write
 
+from torc_slurm.common.liveness import process_here
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_journal
-from torc_slurm.liveness import process_here
-from torc_slurm.plan import read_plan
+from torc_slurm.spec.plan import read_plan
 from torc_slurm.usecases.claims import Claim, claim_by, claim_run, read_claim
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
@@ -385,7 +385,7 @@ def test_collecting_a_workflow_again_changes_nothing(place: Place) -> None:
 
 def test_a_run_that_began_by_itself_is_known(place: Place) -> None:
     """A script that is submitted again makes the plan of the next run itself."""
-    from torc_slurm.plan import create_plan_file, next_plan
+    from torc_slurm.spec.plan import create_plan_file, next_plan
 
     place.spec()
     place.torc("slurm", "generate", "w.yaml", "-o", "run.sh")

@@ -32,10 +32,10 @@ from measured import (
 )
 
 import torc_slurm
-from torc_slurm import node_local
 from torc_slurm.database.node_file import take_lock
 from torc_slurm.database.spool import bring_over
-from torc_slurm.output_names import node_file_path
+from torc_slurm.files import node_local
+from torc_slurm.files.output_names import node_file_path
 
 HOST = os.uname().nodename.partition(".")[0]
 

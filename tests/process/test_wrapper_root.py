@@ -138,7 +138,7 @@ HOSTILE = {
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_directory_that_is_not_surely_ours_is_passed_over(what: str, namespace: Namespace) -> None:
     namespace.do("sh", "-c", HOSTILE[what])
-    code = "from torc_slurm import node_local; print(node_local.directory(), node_local.subdirectory('locks'))"
+    code = "from torc_slurm.files import node_local; print(node_local.directory(), node_local.subdirectory('locks'))"
     found = namespace.do(sys.executable, "-c", code, user=USER).split()
     assert found == [f"/dev/shm/torc-{USER}", f"/dev/shm/torc-{USER}/locks"]
     assert namespace.do("find", f"/tmp/torc-{USER}", "-mindepth", "1") == ""
@@ -146,7 +146,7 @@ def test_a_directory_that_is_not_surely_ours_is_passed_over(what: str, namespace
 
 def test_a_part_of_it_that_is_a_link_is_not_followed(namespace: Namespace) -> None:
     """Nobody else can write in the directory, so everything in it is ours."""
-    code = "from torc_slurm import node_local; print(node_local.subdirectory('locks'))"
+    code = "from torc_slurm.files import node_local; print(node_local.subdirectory('locks'))"
     namespace.do(sys.executable, "-c", code, user=USER)
     modes = namespace.do("stat", "-c", "%a %u", f"/tmp/torc-{USER}", f"/tmp/torc-{USER}/locks").split("\n")
     assert modes[:2] == [f"700 {USER}"] * 2

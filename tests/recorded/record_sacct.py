@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from torc_slurm.errors import CommandError
+from torc_slurm.common.errors import CommandError
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm import commands, pyslurm_backend, sacct
 

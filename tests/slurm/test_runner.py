@@ -16,8 +16,8 @@ from cluster_head import on_cluster_head
 from real_slurm import Lab
 from slurm_jobs import PATIENCE_SECONDS
 
+from torc_slurm.common.errors import NodeFileBusy
 from torc_slurm.database.snapshot import snapshot
-from torc_slurm.errors import NodeFileBusy
 
 pytestmark = pytest.mark.slurm
 

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from real_slurm import Lab
 
-from torc_slurm.units import parse_iso_duration, parse_memory
+from torc_slurm.common.units import parse_iso_duration, parse_memory
 
 pytestmark = pytest.mark.slurm
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torc_slurm.common.units import MIB, parse_slurm_size, parse_slurm_time
 from torc_slurm.sizing.advice import LOW, Advice, advise, sbatch_lines, waiting
 from torc_slurm.sizing.job_use import JobUse
-from torc_slurm.units import MIB, parse_slurm_size, parse_slurm_time
 
 GIB = 1024 * MIB
 USED = JobUse(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torc_slurm.errors import ParseError
+from torc_slurm.common.errors import ParseError
 from torc_slurm.slurm.allocation import Allocation, NodeShare, parse_allocation
 from torc_slurm.slurm.node_list import expand_node_list
 

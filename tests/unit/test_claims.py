@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from torc_slurm.errors import ParseError
-from torc_slurm.output_names import claim_path
+from torc_slurm.common.errors import ParseError
+from torc_slurm.files.output_names import claim_path
 from torc_slurm.usecases.claims import Claim, claim_run, read_claim
 
 CLAIM = Claim(1.0, "node1", 5, slurm_job_id=12)

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from torc_slurm.plan import JobPlan
 from torc_slurm.runner.allocation_state import grace_seconds
 from torc_slurm.runner.demands import allocation_demand, misfit
 from torc_slurm.runner.execute import place_text
 from torc_slurm.runner.machine import cgroup_limits, this_machine
 from torc_slurm.runner.placement import Demand, Node
 from torc_slurm.slurm.allocation import Allocation
+from torc_slurm.spec.plan import JobPlan
 
 TWO = (Node("n1", 4, 16384), Node("n2", 4, 8192))
 JOB = JobPlan(1, "train", "./train", "/home/ann")

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.errors import ParseError
-from torc_slurm.plan import JobPlan
+from torc_slurm.common.errors import ParseError
 from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.slurm.submission import (
     Nodes,
@@ -19,6 +18,7 @@ from torc_slurm.slurm.submission import (
     read_answer,
     time_limit_of,
 )
+from torc_slurm.spec.plan import JobPlan
 from torc_slurm.spec.workflow import Scheduler
 from torc_slurm.usecases.fit import misfits, too_few_nodes, too_long
 

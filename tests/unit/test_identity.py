@@ -8,19 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.identity import (
+from torc_slurm.common.identity import (
     ACTIVE_VARIABLE,
     StepIdentity,
     absolute_output_dir,
     identify,
     named_step,
-    node_file_of,
     step_from_cgroup,
     step_from_title,
     step_number,
     tasks_per_node,
 )
-from torc_slurm.output_names import adhoc_node_file_name, node_file_path
+from torc_slurm.files.output_names import adhoc_node_file_name, node_file_of, node_file_path
 
 HOST = os.uname().nodename.partition(".")[0]
 IN_STEP = {

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from node_files import BEGIN, batch, dump, exit_record, path_of
 
-from torc_slurm import node_local
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.node_file import NodeFileWriter, read_batches, release_lock, take_lock, write_batch
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.spool import bring_over, write_to_spool
-from torc_slurm.errors import DatabaseError
+from torc_slurm.files import node_local
 
 REFERENCE_TABLES = {
     "job_resource_samples": [

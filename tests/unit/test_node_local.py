@@ -7,7 +7,7 @@ import os
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.node_local import digest, file_name_of
+from torc_slurm.files.node_local import digest, file_name_of
 
 anything = st.text(max_size=400)
 

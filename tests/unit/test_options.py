@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from measured import TORC_STEP, environment
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.step.options import USAGE, Options, parse, unmeasured_command
 
 WORKFLOW = ["--workflow-id=1", "--run-id=2", "--job-id=3", "--attempt-id=4"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.output_names import (
+from torc_slurm.files.output_names import (
     is_stage_file,
     parse_run_file_name,
     plan_path,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from node_files import batch, exit_record
 
-from torc_slurm import node_local
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.node_records import read_node_file
 from torc_slurm.database.plain_spool import read_plain_spool, write_plain_spool
 from torc_slurm.database.spool import bring_over
-from torc_slurm.errors import DatabaseError
+from torc_slurm.files import node_local
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.errors import ParseError
-from torc_slurm.output_names import claim_path
-from torc_slurm.plan import (
+from torc_slurm.common.errors import ParseError
+from torc_slurm.files.output_names import claim_path
+from torc_slurm.spec.plan import (
     ExecutionPlan,
     JobPlan,
     MonitorPlan,

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from plot_files import HOSTILE
 
+from torc_slurm.common.text import printable
 from torc_slurm.plots.quoting import figure_text, plain
-from torc_slurm.text import printable
 
 
 @given(some.text())

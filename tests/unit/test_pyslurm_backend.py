@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import RECORDED, facts, job_of, sacct_rows
 
-from torc_slurm.errors import ParseError
+from torc_slurm.common.errors import ParseError
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm.accounting import rows_from_records
 from torc_slurm.slurm.job_records import AllocationKey

@@ -6,8 +6,8 @@ import sqlite3
 
 import pytest
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.rows import insert, number, number_or_none, whole, whole_or_none
-from torc_slurm.errors import DatabaseError
 
 
 def test_null_is_no_number() -> None:

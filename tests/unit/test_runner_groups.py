@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from torc_slurm.plan import JobPlan
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started
 from torc_slurm.runner.groups import Groups, Hearer
 from torc_slurm.runner.launcher import Launcher
 from torc_slurm.runner.placement import Demand, Node, Placement
+from torc_slurm.spec.plan import JobPlan
 from torc_slurm.spec.workflow import JobSettings
 
 SMALL = Demand(cpus=1)

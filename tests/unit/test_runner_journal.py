@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from torc_slurm.errors import DatabaseError
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.runner import journal as runner_journal
 from torc_slurm.runner.journal import Journal, Row
 from torc_slurm.runner.loop import Loop

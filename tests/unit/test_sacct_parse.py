@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import CLUSTERS, RECORDED, named, sacct_rows
 
-from torc_slurm.errors import ParseError
+from torc_slurm.common.errors import ParseError
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm.sacct import COLUMNS, OPTIONAL_COLUMNS, parse, parse_stream
 

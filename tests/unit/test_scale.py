@@ -14,10 +14,10 @@ import pytest
 from sizing_cases import attempt, facts, job
 
 from bench.scale.node_files import make
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database import idle_spans, readers
 from torc_slurm.database.main import MainDatabase, open_main
 from torc_slurm.database.node_records import NodeRecords, read_node_file
-from torc_slurm.errors import DatabaseError
 from torc_slurm.sizing import utilization
 from torc_slurm.usecases import collect
 

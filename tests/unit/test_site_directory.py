@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torc_slurm.node_local import make_own_directory
+from torc_slurm.files.node_local import make_own_directory
 
 
 def mode(path: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sizing_cases import ASKED, attempt, ended, facts, job, killed
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.sizing.corrections import Corrections, correct
 from torc_slurm.sizing.decision import DOWN, KEPT, UP, Decision, Options
 from torc_slurm.sizing.documents import corrections_document

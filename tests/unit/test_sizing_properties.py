@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from sizing_cases import facts
 
+from torc_slurm.common.units import MIB
 from torc_slurm.sizing.corrections import Corrections, correct
 from torc_slurm.sizing.decision import DOWN, KEPT, UP, Options
 from torc_slurm.sizing.documents import corrections_document, savings_document, utilization_document
@@ -21,7 +22,6 @@ from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request
 from torc_slurm.sizing.guards import Guards, NodeSize
 from torc_slurm.sizing.savings import savings
 from torc_slurm.sizing.utilization import check
-from torc_slurm.units import MIB
 
 # A slow machine must not fail these tests.
 thorough = settings(max_examples=60)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from torc_slurm.errors import InputError, SpecError
+from torc_slurm.common.errors import InputError, SpecError
 from torc_slurm.spec.load import load_workflow, parse_workflow
 from torc_slurm.spec.workflow import Monitor, Requirement, Workflow
 

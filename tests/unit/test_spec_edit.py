@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.spec.edit import Change, edit_requirements, unified_diff
 from torc_slurm.spec.load import parse_workflow
 

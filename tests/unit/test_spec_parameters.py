@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.spec.document import Plain
 from torc_slurm.spec.parameters import Setting, combinations, settings_of, substitution
 

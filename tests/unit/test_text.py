@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.text import printable, storable
+from torc_slurm.common.text import printable, storable
 
 
 @given(st.text(alphabet=st.characters()), st.none() | st.integers(1, 50))

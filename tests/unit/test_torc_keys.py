@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from torc_slurm.errors import SpecError
+from torc_slurm.common.errors import SpecError
 from torc_slurm.spec.foreign import REFUSED, UNUSED
 from torc_slurm.spec.load import Form, form_of, parse_workflow
 from torc_slurm.spec.model import WorkflowModel

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.slurm.tres import Resources, parse_resources
+from torc_slurm.records.tres import Resources, parse_resources
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm import units
-from torc_slurm.errors import InputError
+from torc_slurm.common import units
+from torc_slurm.common.errors import InputError
 
 MIB = 1024**2
 GIB = 1024**3

@@ -19,7 +19,7 @@ import typer
 
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.table import Table, chosen, lines_of
-from torc_slurm.text import printable
+from torc_slurm.common.text import printable
 
 Item = Mapping[str, object]
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torc_slurm.cli.answer import Answer, Item
 from torc_slurm.cli.table import Column, Table
-from torc_slurm.text import printable
+from torc_slurm.common.text import printable
 from torc_slurm.usecases.collect import FileOutcome
 from torc_slurm.usecases.late_accounting import UpToDate
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torc_slurm.cli.answer import Answer
 from torc_slurm.cli.table import NOT_KNOWN, Column, Table
+from torc_slurm.common.text import printable
 from torc_slurm.records.figures import HEADINGS, format_figure
 from torc_slurm.reports.causes import Cause
 from torc_slurm.reports.compare import (
@@ -18,7 +19,6 @@ from torc_slurm.reports.compare import (
     steps_by_cause,
 )
 from torc_slurm.reports.step_names import slurm_differs, step_label, step_verdict
-from torc_slurm.text import printable
 
 _NAME_WIDTH = 32
 _MOST_NAMED_STEPS = 4

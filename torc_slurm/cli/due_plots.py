@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from torc_slurm.cli.options import say
-from torc_slurm.errors import TorcError
-from torc_slurm.output_names import PLOTS_DIR, run_plots_name
+from torc_slurm.common.errors import TorcError
+from torc_slurm.files.output_names import PLOTS_DIR, run_plots_name
 
 if TYPE_CHECKING:
     from torc_slurm.database.series import DueRun

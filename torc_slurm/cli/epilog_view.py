@@ -38,9 +38,9 @@ def _summary(report: EpilogReport, output_dir: str) -> list[str]:
         TorcError, OSError: its plan or a node file cannot be read.
     """
     from torc_slurm.database.node_records import read_node_file
-    from torc_slurm.output_names import node_files_of_run, plan_path
-    from torc_slurm.plan import read_plan
+    from torc_slurm.files.output_names import node_files_of_run, plan_path
     from torc_slurm.reports.summary import summary_lines, summary_rows
+    from torc_slurm.spec.plan import read_plan
 
     workflow = report.allocation.workflow_id
     runs = [run_id for part, run_id in report.allocation.run_parts(output_dir) if part == str(workflow)]

@@ -15,9 +15,9 @@ from torc_slurm.cli.accounting_options import BackendOption, NoAccountingOption,
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.own_jobs import NameOption, SinceOption, SlurmJobIdsOption
 from torc_slurm.cli.plot import opened_run, progress_bar
-from torc_slurm.errors import InputError, TorcError
-from torc_slurm.identity import step_number
-from torc_slurm.output_names import REPORT_NAME
+from torc_slurm.common.errors import InputError, TorcError
+from torc_slurm.common.identity import step_number
+from torc_slurm.files.output_names import REPORT_NAME
 
 if TYPE_CHECKING:
     import sqlite3
@@ -268,8 +268,8 @@ def _names_in(directory: str) -> list[str]:
 
 def _answer(path: str, size: int) -> Answer:
     from torc_slurm.cli.answer import Answer
-    from torc_slurm.text import printable
-    from torc_slurm.units import format_memory
+    from torc_slurm.common.text import printable
+    from torc_slurm.common.units import format_memory
 
     item = {"path": path, "size_bytes": size}
     return Answer(keys=list(item), items=[item], notes=[f"{printable(path)} ({format_memory(size)})"])

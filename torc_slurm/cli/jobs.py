@@ -11,7 +11,7 @@ import typer
 from torc_slurm.cli.list_options import DEFAULT_LIMIT, LimitOption
 from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, command_group, resolve, say
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,7 +124,7 @@ def _columns() -> list[Column]:
 
 def _cells(row: JobRow, waits_for: dict[int, list[int]]) -> list[str]:
     from torc_slurm.cli.table import NOT_KNOWN
-    from torc_slurm.text import printable
+    from torc_slurm.common.text import printable
 
     others = waits_for.get(row["job_id"], [])
     shown = (row["num_cpus"], row["num_nodes"], row["memory"], row["runtime"])

@@ -35,7 +35,7 @@ from torc_slurm.cli import (
     workflows,
 )
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
-from torc_slurm.errors import TorcError
+from torc_slurm.common.errors import TorcError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
 

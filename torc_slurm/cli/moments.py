@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
-from torc_slurm.errors import InputError
-from torc_slurm.text import printable
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.text import printable
 
 _AGO = re.compile(r"([0-9]{1,6}) ?(m|min|h|d|w)", re.ASCII)
 _SECONDS = {"m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -10,8 +10,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from torc_slurm.identity import absolute_output_dir
-from torc_slurm.text import printable
+from torc_slurm.common.identity import absolute_output_dir
+from torc_slurm.common.text import printable
 
 DEBUG_VARIABLE = "TORC_DEBUG"
 

@@ -14,9 +14,9 @@ import typer
 from torc_slurm.cli.moments import parse_moment
 from torc_slurm.cli.options import say
 from torc_slurm.cli.workflow_options import user_name
-from torc_slurm.configuration import section
-from torc_slurm.errors import InputError
-from torc_slurm.output_names import RESOURCE_DIR
+from torc_slurm.common.configuration import section
+from torc_slurm.common.errors import InputError
+from torc_slurm.files.output_names import RESOURCE_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer

@@ -13,9 +13,9 @@ from torc_slurm.cli import own_jobs
 from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.own_jobs import NameOption, SinceOption, SlurmJobIdsOption
-from torc_slurm.errors import InputError, TorcError
-from torc_slurm.identity import named_step, step_number
-from torc_slurm.output_names import PLOT_PREFIX, PLOTS_DIR
+from torc_slurm.common.errors import InputError, TorcError
+from torc_slurm.common.identity import named_step, step_number
+from torc_slurm.files.output_names import PLOT_PREFIX, PLOTS_DIR
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
@@ -261,8 +261,8 @@ def _item(page: Written) -> dict[str, object]:
 def _answer(written: Sequence[Written]) -> Answer:
     from torc_slurm.cli.answer import Answer
     from torc_slurm.cli.table import Column, Table
-    from torc_slurm.text import printable
-    from torc_slurm.units import format_memory
+    from torc_slurm.common.text import printable
+    from torc_slurm.common.units import format_memory
 
     jobs = [page for page in written if page.kind == "job"]
     shown = jobs[:_MOST_NAMED] + [page for page in written if page.kind != "job"]

@@ -34,7 +34,7 @@ from torc_slurm.cli.workflow_options import (
     WorkflowIdArgument,
     request_for,
 )
-from torc_slurm.errors import TorcError
+from torc_slurm.common.errors import TorcError
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer

@@ -85,9 +85,9 @@ def check_resource_utilization(
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import utilization_answer
+    from torc_slurm.common.units import exact
     from torc_slurm.sizing.trends import trends_of
     from torc_slurm.sizing.utilization import check
-    from torc_slurm.units import exact
     from torc_slurm.usecases.sizing_facts import sizing_facts
 
     chosen_format, directory = resolve(context, format_, output_dir)

@@ -102,7 +102,7 @@ def _columns(*, monitor: bool) -> list[tuple[Column, Callable[[Row], str]]]:
 
 
 def _cell(name: str) -> Callable[[Row], str]:
+    from torc_slurm.common.text import printable
     from torc_slurm.records.figures import format_figure
-    from torc_slurm.text import printable
 
     return lambda row: printable(format_figure(name, row[name]))

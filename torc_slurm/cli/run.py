@@ -11,13 +11,13 @@ from torc_slurm.cli.due_plots import make_due_plots
 from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, resolve, say
 from torc_slurm.cli.run_view import progress_view
 from torc_slurm.cli.workflow_options import SourceArgument
-from torc_slurm.errors import DatabaseError, InputError
+from torc_slurm.common.errors import DatabaseError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torc_slurm.plan import Plan
     from torc_slurm.runner.share import RunResult, Share
+    from torc_slurm.spec.plan import Plan
 
 EXAMPLE = """\b
 Examples:
@@ -160,7 +160,7 @@ def _finish(output_dir: str, plan: Plan, chosen_format: Format, result: RunResul
 def _summary_lines(output_dir: str, plan: Plan, result: RunResult) -> Iterator[str]:
     """Only made when shown, because it reads node files."""
     from torc_slurm.database.node_records import read_node_file
-    from torc_slurm.output_names import node_files_of_run
+    from torc_slurm.files.output_names import node_files_of_run
     from torc_slurm.reports.summary import summary_lines, summary_rows
 
     records = [read_node_file(path) for path in node_files_of_run(output_dir, plan.workflow_id, plan.run_id)]

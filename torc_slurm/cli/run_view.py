@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from torc_slurm.cli.options import say
+from torc_slurm.common.text import printable
 from torc_slurm.records.statuses import COMPLETED
-from torc_slurm.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from torc_slurm.plan import JobPlan
     from torc_slurm.runner.attempts import Attempt, Outcome
+    from torc_slurm.spec.plan import JobPlan
 
 _LINE_EVERY_SECONDS = 60.0
 _MOST_TROUBLE_LINES = 100

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table, coloured, lines_of
+from torc_slurm.common.text import printable
+from torc_slurm.common.units import format_memory, format_run_time
 from torc_slurm.sizing.advice import waiting
 from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE, FAILED, JobUse, StepUse
 from torc_slurm.sizing.thresholds import level_of, level_of_state
 from torc_slurm.slurm.max_rss import MaxRssMeaning
-from torc_slurm.text import printable
-from torc_slurm.units import format_memory, format_run_time
 from torc_slurm.usecases.efficiency import JobGroup
 
 _BAR_WIDTH = 24

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from torc_slurm.cli.answer import Answer
 from torc_slurm.cli.seff_block import block, state_text, with_advice
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table
+from torc_slurm.common.text import printable
+from torc_slurm.common.units import format_memory, format_run_time, parse_slurm_time
 from torc_slurm.sizing.advice import CPUS, TIME, Advice
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.sizing.thresholds import Level, level_of, level_of_state
 from torc_slurm.slurm.max_rss import MaxRssMeaning
-from torc_slurm.text import printable
-from torc_slurm.units import format_memory, format_run_time, parse_slurm_time
 from torc_slurm.usecases.efficiency import JobGroup, group_of, grouped
 
 

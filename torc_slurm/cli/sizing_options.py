@@ -9,7 +9,7 @@ import typer
 
 from torc_slurm.cli.accounting_options import say_which_backend
 from torc_slurm.cli.options import say
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 
 if TYPE_CHECKING:
     from torc_slurm.sizing.decision import Options
@@ -79,8 +79,8 @@ def guards_of(
     Raises:
         InputError: not a size, a duration or a factor.
     """
+    from torc_slurm.common.units import exact, parse_iso_duration, parse_memory
     from torc_slurm.sizing.guards import DEFAULT_LARGEST_FACTOR, DEFAULT_LEAST_MEMORY, Guards
-    from torc_slurm.units import exact, parse_iso_duration, parse_memory
 
     _checked("--max-memory", parse_memory, max_memory)
     _checked("--min-memory", parse_memory, min_memory)
@@ -110,8 +110,8 @@ def options_of(
     Raises:
         InputError: a multiplier is not valid.
     """
+    from torc_slurm.common.units import exact
     from torc_slurm.sizing.decision import Options
-    from torc_slurm.units import exact
 
     return Options(
         memory_multiplier=exact(memory),

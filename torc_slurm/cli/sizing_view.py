@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torc_slurm.cli.answer import Answer, Item
 from torc_slurm.cli.table import NOT_KNOWN, Column, Table
+from torc_slurm.common.text import printable
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import DOWN, KEPT, UP, Decision
 from torc_slurm.sizing.documents import (
@@ -24,7 +25,6 @@ from torc_slurm.sizing.recovery import Unfinished
 from torc_slurm.sizing.savings import Saving
 from torc_slurm.sizing.trends import NO_TRENDS, Trends
 from torc_slurm.sizing.utilization import Utilization
-from torc_slurm.text import printable
 
 if TYPE_CHECKING:
     from torc_slurm.usecases.correct import SpecEdit

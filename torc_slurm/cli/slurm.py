@@ -27,8 +27,8 @@ from torc_slurm.cli.options import (
     say,
 )
 from torc_slurm.cli.time_limit import given_up_after
-from torc_slurm.errors import InputError, TorcError
-from torc_slurm.identity import named_step, step_number
+from torc_slurm.common.errors import InputError, TorcError
+from torc_slurm.common.identity import named_step, step_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

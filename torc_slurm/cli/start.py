@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from torc_slurm.process_name import set_command_line, set_process_name
+from torc_slurm.common.process_name import set_command_line, set_process_name
 
 
 def main() -> int:

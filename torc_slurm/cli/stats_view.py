@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torc_slurm.cli.answer import Answer
 from torc_slurm.cli.table import NOT_KNOWN, Cell, Column, Table
-from torc_slurm.identity import named_step
+from torc_slurm.common.identity import named_step
+from torc_slurm.common.text import printable, shortened
+from torc_slurm.common.units import format_memory, format_run_time
 from torc_slurm.records.figures import HEADINGS, format_figure
 from torc_slurm.records.statuses import RUNNING
 from torc_slurm.reports.differences import Difference
@@ -27,8 +29,6 @@ from torc_slurm.reports.step_stats import (
     has_disk_of_torc_step,
 )
 from torc_slurm.sizing.thresholds import Level, level_of, level_of_state
-from torc_slurm.text import printable, shortened
-from torc_slurm.units import format_memory, format_run_time
 
 _NAME_WIDTH = 32
 _NODES_WIDTH = 24

@@ -23,7 +23,7 @@ from torc_slurm.cli.workflow_options import (
     UpdateOption,
     request_for,
 )
-from torc_slurm.errors import InputError, UnwritableError
+from torc_slurm.common.errors import InputError, UnwritableError
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
@@ -151,7 +151,7 @@ def _written(path: str | None) -> Iterator[list[str]]:
     Raises:
         UnwritableError: the file cannot be written.
     """
-    from torc_slurm.whole_files import new_draft, remove_abandoned_drafts
+    from torc_slurm.files.whole_files import new_draft, remove_abandoned_drafts
 
     parts: list[str] = []
     if path is None:

@@ -1,8 +1,8 @@
 """Tables that fit the terminal: long names lose their middle, then the least useful columns are left out.
 
 `Table` has columns and rows of cells; `lines_of` makes the lines. A cell is a ``str``, or a `Cell` with a colour. Cells
-must be printable (`torc_slurm.text.printable`). If stdout is not a terminal, a table is as wide as it needs to be and
-has no colour. Not made with rich, which takes 30 s for 20,000 rows; this takes half a second.
+must be printable (`common.text.printable`). If stdout is not a terminal, a table is as wide as it needs to be and has
+no colour. Not made with rich, which takes 30 s for 20,000 rows; this takes half a second.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from torc_slurm.common.text import shortened
 from torc_slurm.records.figures import NOT_MEASURED
 from torc_slurm.sizing.thresholds import Level
-from torc_slurm.text import shortened
 
 NOT_KNOWN = NOT_MEASURED
 _GAP = "  "

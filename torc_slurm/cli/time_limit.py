@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import NoReturn
 
-from torc_slurm.errors import TorcError
+from torc_slurm.common.errors import TorcError
 
 
 @contextlib.contextmanager

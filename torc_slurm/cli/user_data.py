@@ -10,8 +10,8 @@ import typer
 
 from torc_slurm.cli.options import Format, FormatOption, OutputDirOption, command_group, resolve
 from torc_slurm.cli.workflow_options import WorkflowIdArgument
-from torc_slurm.errors import InputError
-from torc_slurm.text import printable
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.text import printable
 
 app = command_group("Values that jobs pass on: get, update, list.")
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from torc_slurm.errors import InputError
-from torc_slurm.text import storable
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.text import storable
 
 if TYPE_CHECKING:
     from torc_slurm.spec.workflow import Workflow

@@ -9,11 +9,11 @@ from datetime import datetime
 
 from torc_slurm.cli.answer import Answer, one
 from torc_slurm.cli.table import NOT_KNOWN, Column, Table
+from torc_slurm.common.text import printable
 from torc_slurm.records.statuses import COMPLETED, JOB_STATUSES, RUNNING, SUBMITTED, UNSUCCESSFUL
 from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, RequirementRow, RunRow, WorkflowRow
 from torc_slurm.reports.workflow_status import Value, WorkflowStatus, progress_line, unsuccessful_jobs
 from torc_slurm.spec.workflow import Scheduler
-from torc_slurm.text import printable
 
 _NAME_WIDTH = 40
 _KEPT = ("description", "user_name", "created_at", "spec_file", "working_dir")

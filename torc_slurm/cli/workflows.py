@@ -212,9 +212,9 @@ def delete(
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer
-    from torc_slurm.errors import TorcError
-    from torc_slurm.text import printable
-    from torc_slurm.units import format_memory
+    from torc_slurm.common.errors import TorcError
+    from torc_slurm.common.text import printable
+    from torc_slurm.common.units import format_memory
     from torc_slurm.usecases import delete as deletion
 
     chosen_format, directory = resolve(context, format_, output_dir)

@@ -13,10 +13,10 @@ from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.last_half import BUSY, NOT_KNOWN, Span, last_halves
 from torc_slurm.database.main import is_full, transaction
 from torc_slurm.database.snapshot import private_directory, snapshot
-from torc_slurm.errors import DatabaseError
 
 _MAY_HAVE_HUNG = """
 SELECT r.job_id, r.run_id, r.attempt_id, n.id, n.last_half, n.node_file, n.begin_time,

@@ -5,10 +5,10 @@ Standard library only: the runner writes it on the batch host.
 
 from __future__ import annotations
 
+from torc_slurm.common.text import storable
 from torc_slurm.database.migrations import migrate
 from torc_slurm.database.node_file import LOCK_WAIT_SECONDS, NodeFileWriter
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.text import storable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

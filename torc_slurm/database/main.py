@@ -19,14 +19,14 @@ from contextlib import closing
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
+from torc_slurm.common.errors import DatabaseError, InputError, UnwritableError
 from torc_slurm.database.main_schema import MAIN_SCHEMA
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.database.write_lock import LOCK_SUFFIX, write_lock
-from torc_slurm.errors import DatabaseError, InputError, UnwritableError
-from torc_slurm.output_names import MAIN_DATABASE_NAME, PLANS_DIR, RESOURCE_DIR
-from torc_slurm.shared_directory import make_shared_directory, refuse_foreign_link
-from torc_slurm.whole_files import private_mode, remove_abandoned_drafts
+from torc_slurm.files.output_names import MAIN_DATABASE_NAME, PLANS_DIR, RESOURCE_DIR
+from torc_slurm.files.shared_directory import make_shared_directory, refuse_foreign_link
+from torc_slurm.files.whole_files import private_mode, remove_abandoned_drafts
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)

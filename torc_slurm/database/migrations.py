@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from torc_slurm.errors import DatabaseError
+from torc_slurm.common.errors import DatabaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ import fcntl
 import os
 import time
 
-from torc_slurm import node_local
+from torc_slurm.common.errors import DatabaseError
+from torc_slurm.common.text import storable
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.migrations import migrate_within
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.errors import DatabaseError
-from torc_slurm.shared_directory import make_shared_directory, refuse_foreign_link
-from torc_slurm.text import storable
+from torc_slurm.files import node_local
+from torc_slurm.files.shared_directory import make_shared_directory, refuse_foreign_link
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

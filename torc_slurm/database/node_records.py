@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.last_half import Span, last_halves
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.rows import Row, Value, mappings, number
 from torc_slurm.database.snapshot import snapshot
-from torc_slurm.errors import DatabaseError
 from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
 from torc_slurm.records.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
 

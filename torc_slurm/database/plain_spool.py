@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 
-from torc_slurm import node_local
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.batch import Batch
-from torc_slurm.errors import DatabaseError
+from torc_slurm.files import node_local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from typing import BinaryIO
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.node_records import NodeRecords, read_node_file
 from torc_slurm.database.snapshot import private_directory
-from torc_slurm.errors import DatabaseError
 
 _MOST_READERS = 2  # more would read faster than one process can write
 _WORTH_A_READER = 16  # files: fewer are read before a process has begun

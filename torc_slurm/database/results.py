@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
+from torc_slurm.common.errors import InputError
 from torc_slurm.database.rows import Row
 from torc_slurm.database.selection import SORTS
-from torc_slurm.errors import InputError
 from torc_slurm.records.figures import MONITOR_COLUMNS, MONITOR_FIGURES, RESULT_COLUMNS
 
 _IS_CHOSEN = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 
-from torc_slurm.errors import DatabaseError
+from torc_slurm.common.errors import DatabaseError
 
 Value = int | float | str | None
 Row = Mapping[str, Value]

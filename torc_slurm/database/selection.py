@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.units import LARGEST_INTEGER
 from torc_slurm.database.rows import Row, Value, mappings
-from torc_slurm.errors import InputError
 from torc_slurm.records.accounting import COLUMN_NAMES
-from torc_slurm.units import LARGEST_INTEGER
 
 _SLURM_JOB = re.compile(r"[1-9][0-9]{0,17}(?:_[0-9]{1,18})?", re.ASCII)
 

@@ -13,10 +13,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.node_records import NodeRecords, StepRecord, connect_to_copy, is_checked, read_records
 from torc_slurm.database.snapshot import snapshot
-from torc_slurm.errors import DatabaseError
-from torc_slurm.output_names import output_dir_of_node_file, parse_node_file_name
+from torc_slurm.files.output_names import output_dir_of_node_file, parse_node_file_name
 
 Number = int | float
 Column = list[Number | None]

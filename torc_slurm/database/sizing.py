@@ -15,9 +15,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from torc_slurm.common.errors import DatabaseError
+from torc_slurm.common.garbage import no_search_for_cycles
 from torc_slurm.database.rows import Row, Value, whole
-from torc_slurm.errors import DatabaseError
-from torc_slurm.garbage import no_search_for_cycles
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT, Decision
 from torc_slurm.sizing.evidence import Evidence, Resource

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from torc_slurm.errors import DatabaseError, NodeFileBusy
+from torc_slurm.common.errors import DatabaseError, NodeFileBusy
 
 JOURNAL_SUFFIX = "-journal"
 _CHANGE_COUNTER = slice(24, 28)  # https://www.sqlite.org/fileformat.html: every transaction increments it

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 
-from torc_slurm import node_local
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.batch import Batch
 from torc_slurm.database.journal import move_journal, write_journal
 from torc_slurm.database.node_file import SqliteError, read_batches, release_lock, take_lock, write_batch
 from torc_slurm.database.plain_spool import ENDING, read_plain_spool
-from torc_slurm.errors import DatabaseError
+from torc_slurm.files import node_local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.garbage import no_search_for_cycles
 from torc_slurm.database.rows import insert, mappings
-from torc_slurm.errors import InputError
-from torc_slurm.garbage import no_search_for_cycles
-from torc_slurm.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
+from torc_slurm.files.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
 from torc_slurm.records.statuses import BLOCKED, READY
 from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, RequirementRow, UserDatumRow, WorkflowRow
 from torc_slurm.spec.plan_settings import job_settings_text, workflow_settings

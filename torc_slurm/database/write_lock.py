@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
+from torc_slurm.common.errors import DatabaseError
+from torc_slurm.common.liveness import Life, Process, life_of, this_process
 from torc_slurm.database.node_file import release_lock, take_lock
-from torc_slurm.errors import DatabaseError
-from torc_slurm.liveness import Life, Process, life_of, this_process
-from torc_slurm.whole_files import create_exclusively
+from torc_slurm.files.whole_files import create_exclusively
 
 LOCK_SUFFIX = ".lock"
 _GUARD_SUFFIX = ".takeover"

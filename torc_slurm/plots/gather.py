@@ -7,16 +7,16 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from torc_slurm.common.errors import InputError, ParseError
+from torc_slurm.common.identity import named_step
+from torc_slurm.common.units import MIB
 from torc_slurm.database.node_records import StepRecord
 from torc_slurm.database.rows import Row, Value, number, number_or_none, whole, whole_or_none
 from torc_slurm.database.series import SeriesFile, output_dir_of
-from torc_slurm.errors import InputError, ParseError
-from torc_slurm.identity import named_step
-from torc_slurm.output_names import plan_path
-from torc_slurm.plan import JobPlan, read_plan
+from torc_slurm.files.output_names import plan_path
 from torc_slurm.plots.model import Attempt, Capacity, Figures, Job, Part, Request, Run
-from torc_slurm.slurm.tres import parse_resources
-from torc_slurm.units import MIB
+from torc_slurm.records.tres import parse_resources
+from torc_slurm.spec.plan import JobPlan, read_plan
 from torc_slurm.usecases.attempts_of_files import AttemptRows
 
 _Key = tuple[int, int, int]  # job, run, attempt

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from torc_slurm.common.units import format_cpu_percent, format_memory, format_run_time, largest
 from torc_slurm.plots.encode import encode_series, encode_whole, milliseconds
 from torc_slurm.plots.measured import Measured
 from torc_slurm.plots.model import Attempt, Job, Number
@@ -32,7 +33,6 @@ from torc_slurm.plots.parts import (
 )
 from torc_slurm.plots.quoting import figure_text
 from torc_slurm.records.statuses import OOM
-from torc_slurm.units import format_cpu_percent, format_memory, format_run_time, largest
 
 # Panels from the top: CPU, memory, processes; and below, if recorded, reads and writes.
 _DOMAINS = ((0.70, 1.0), (0.29, 0.62), (0.0, 0.21))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from torc_slurm.common.units import largest
 from torc_slurm.plots.model import Column, Job, Number, Part, Series
 from torc_slurm.plots.reduce import reduced, series_of
-from torc_slurm.units import largest
 
 _NO_IO = Series([], ([], []))
 

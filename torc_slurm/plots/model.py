@@ -11,8 +11,7 @@ from functools import cached_property
 from heapq import nlargest
 
 from torc_slurm.database.series import SeriesFile
-from torc_slurm.records.statuses import COMPLETED, END_WORDS, RUNNING
-from torc_slurm.usecases.attempt_status import signal_name
+from torc_slurm.records.statuses import COMPLETED, END_WORDS, RUNNING, signal_name
 
 MOST_ALONE = 400  # jobs with lines and bars of their own
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torc_slurm.common.units import format_cpu_count, format_memory, format_run_time
 from torc_slurm.plots.encode import milliseconds
 from torc_slurm.plots.model import Attempt, Capacity, Job, Number, Run, notable
 from torc_slurm.plots.packing import Grid, NodeLoad, Placed, first_lanes, lanes
@@ -28,7 +29,6 @@ from torc_slurm.plots.parts import (
     panel_title,
 )
 from torc_slurm.plots.quoting import figure_text
-from torc_slurm.units import format_cpu_count, format_memory, format_run_time
 
 MOST_ALONE = 6  # steps of a node that are drawn individually: as many as there are colours
 MOST_NODES = 16

@@ -21,7 +21,7 @@ from typing import Any
 import jinja2
 
 from torc_slurm import __version__
-from torc_slurm.errors import TorcError
+from torc_slurm.common.errors import TorcError
 from torc_slurm.plots.palette import THEMES
 from torc_slurm.plots.quoting import MOST_CHARACTERS_OF_A_TEXT, plain
 

@@ -7,7 +7,7 @@ looked for tags. jinja2 escapes HTML, and the page's script sets text as text.
 
 from __future__ import annotations
 
-from torc_slurm.text import printable, shortened
+from torc_slurm.common.text import printable, shortened
 
 MOST_CHARACTERS = 80
 MOST_CHARACTERS_OF_A_TICK = 28

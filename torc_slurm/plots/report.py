@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from torc_slurm.common.units import format_run_time
 from torc_slurm.database.rows import Row, Value, number_or_none, whole, whole_or_none
-from torc_slurm.output_names import REPORT_NAME
+from torc_slurm.files.output_names import REPORT_NAME
 from torc_slurm.plots.compare_figure import compare_cpu, compare_memory
 from torc_slurm.plots.encode import Encoded
 from torc_slurm.plots.gather import accounted_request
@@ -33,7 +34,6 @@ from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.facts import Facts
 from torc_slurm.sizing.savings import Saving
 from torc_slurm.sizing.utilization import Utilization
-from torc_slurm.units import format_run_time
 from torc_slurm.usecases.own_jobs import GroupCorrection
 
 _STATES = (COMPLETED, RUNNING, *UNSUCCESSFUL)

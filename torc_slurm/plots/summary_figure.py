@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torc_slurm.common.units import format_run_time, largest
 from torc_slurm.plots.measured import Measured
 from torc_slurm.plots.model import Job, Number
 from torc_slurm.plots.parts import (
@@ -20,7 +21,6 @@ from torc_slurm.plots.parts import (
     panel_title,
 )
 from torc_slurm.plots.quoting import MOST_CHARACTERS_OF_A_TICK
-from torc_slurm.units import format_run_time, largest
 
 _DOMAINS = ((0.72, 1.0), (0.37, 0.64), (0.0, 0.29))
 _HEIGHT = 860

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torc_slurm.common.units import format_memory, format_run_time
 from torc_slurm.plots.measured import Measured
 from torc_slurm.plots.model import Attempt, Job, Run
 from torc_slurm.plots.page import Table
 from torc_slurm.plots.quoting import plain
 from torc_slurm.records.figures import HEADINGS, NOT_MEASURED, format_figure
 from torc_slurm.records.statuses import RUNNING
-from torc_slurm.units import format_memory, format_run_time
 
 HOW_TO_GET_A_SERIES = (
     "write `resource_monitor: {granularity: time_series}` in the workflow file, or `torc-step --granularity "

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError, UnwritableError
-from torc_slurm.identity import named_step
-from torc_slurm.output_names import PLOT_PREFIX
+from torc_slurm.common.errors import InputError, UnwritableError
+from torc_slurm.common.identity import named_step
+from torc_slurm.files.output_names import PLOT_PREFIX
 from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, count_lines, lines_of, points_for_each
 from torc_slurm.plots.job_figure import job_figure
 from torc_slurm.plots.measured import Measured, read_job, unread

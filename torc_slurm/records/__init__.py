@@ -1,1 +1,1 @@
-"""Typed records that the modules that talk to Slurm share with those that store rows."""
+"""What packages hand to one another: statuses, figures, accounting rows and the rows of workflows."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from torc_slurm.units import format_cpu_percent, format_memory, format_run_time
+from torc_slurm.common.units import format_cpu_percent, format_memory, format_run_time
 
 Merge = Literal["largest", "sum", None]
 Value = int | float | str | None

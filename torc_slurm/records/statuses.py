@@ -5,6 +5,8 @@ An *attempt* runs or has ended; a *job* also waits. Slurm's own states are in `t
 
 from __future__ import annotations
 
+import signal as signals
+
 BLOCKED, READY, SUBMITTED, RUNNING = "blocked", "ready", "submitted", "running"
 COMPLETED, FAILED, OOM, TIMEOUT = "completed", "failed", "oom", "timeout"
 CANCELLED, NODE_FAIL, PREEMPTED = "cancelled", "node_fail", "preempted"
@@ -42,3 +44,11 @@ _SLURM_WORDS = {OOM: "OUT_OF_MEMORY"}
 def verdict(status: str) -> str:
     """The status in Slurm's spelling, as reports of jobs and steps show it: ``OUT_OF_MEMORY`` for ``oom``."""
     return _SLURM_WORDS.get(status, status.upper())
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM`` for 15; ``signal 99`` for one without a name."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

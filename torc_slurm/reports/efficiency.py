@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torc_slurm.database.rows import number_or_none
-from torc_slurm.slurm.tres import parse_resources
+from torc_slurm.records.tres import parse_resources
 
 Value = int | float | str | None
 Row = Mapping[str, Value]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from torc_slurm.records.statuses import FAILED, verdict
+from torc_slurm.records.statuses import FAILED, signal_name, verdict
 from torc_slurm.records.step_names import step_name
-from torc_slurm.usecases.attempt_status import signal_name
 
 Value = int | float | str | None
 Row = Mapping[str, Value]

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from torc_slurm.common.identity import named_step
 from torc_slurm.database.selection import LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN, SLURM_PREFIX, attempt_values
-from torc_slurm.identity import named_step
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.records.figures import IDENTITY_COLUMNS, RESULT_COLUMNS
 from torc_slurm.records.statuses import OOM

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from torc_slurm.common.text import printable
+from torc_slurm.common.units import format_change, format_cpu_count, format_cpu_percent, format_memory, format_run_time
 from torc_slurm.database.merge import merge_nodes
 from torc_slurm.database.node_records import NodeRecords, StepRecord
 from torc_slurm.database.rows import Row, number_or_none, whole
-from torc_slurm.plan import JobPlan, Plan
 from torc_slurm.records.statuses import COMPLETED, FAILED, OOM, WORST_FIRST
-from torc_slurm.text import printable
-from torc_slurm.units import format_change, format_cpu_count, format_cpu_percent, format_memory, format_run_time
+from torc_slurm.spec.plan import JobPlan, Plan
 
 MOST_LINES = 15
 _MOST_NAMED = 6

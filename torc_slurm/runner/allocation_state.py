@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import replace
 
-from torc_slurm.errors import TorcError
+from torc_slurm.common.errors import TorcError
 from torc_slurm.runner.attempts import Ended, Evidence
 from torc_slurm.slurm import steps
 from torc_slurm.slurm.allocation import Allocation

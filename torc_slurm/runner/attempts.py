@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torc_slurm.plan import JobPlan
+from torc_slurm.spec.plan import JobPlan
 
 
 @dataclass(frozen=True)

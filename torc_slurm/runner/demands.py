@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torc_slurm.plan import JobPlan
+from torc_slurm.common.units import MIB, format_gb
 from torc_slurm.runner.placement import Demand, Node, fits_empty
-from torc_slurm.units import MIB, format_gb
+from torc_slurm.spec.plan import JobPlan
 
 
 def allocation_demand(job: JobPlan, nodes: Sequence[Node]) -> Demand:

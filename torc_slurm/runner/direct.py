@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from torc_slurm.plan import JobPlan, Plan
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
 from torc_slurm.runner.channel import GroupChannel
 from torc_slurm.runner.children import Children
@@ -23,6 +22,7 @@ from torc_slurm.runner.step_command import (
     step_command,
     step_environment,
 )
+from torc_slurm.spec.plan import JobPlan, Plan
 
 # Inside a step of an allocation (srun --pty bash) the jobs are plain processes too, and not steps.
 _STEP_VARIABLES = ("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_STEP_ID", "SLURM_STEPID")

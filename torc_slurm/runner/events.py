@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from torc_slurm.output_names import action_log_name
-from torc_slurm.plan import Plan
+from torc_slurm.files.output_names import action_log_name
 from torc_slurm.runner.scripts import Script, Scripts
+from torc_slurm.spec.plan import Plan
 from torc_slurm.spec.workflow import Action
 
 

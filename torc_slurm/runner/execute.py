@@ -12,10 +12,10 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 
-from torc_slurm.errors import CommandError, InputError, TorcError
-from torc_slurm.identity import identify
-from torc_slurm.output_names import node_file_path
-from torc_slurm.plan import Plan
+from torc_slurm.common.errors import CommandError, InputError, TorcError
+from torc_slurm.common.identity import identify
+from torc_slurm.common.units import MIB, format_gb
+from torc_slurm.files.output_names import node_file_path
 from torc_slurm.runner.direct import DirectLauncher
 from torc_slurm.runner.journal import Journal
 from torc_slurm.runner.launcher import Launcher
@@ -27,7 +27,7 @@ from torc_slurm.runner.run import Run
 from torc_slurm.runner.share import RunResult, Share
 from torc_slurm.runner.srun import SrunLauncher
 from torc_slurm.slurm.allocation import Allocation, read_allocation
-from torc_slurm.units import MIB, format_gb
+from torc_slurm.spec.plan import Plan
 from torc_slurm.usecases.claims import Claim
 
 _REASONS = {

@@ -9,12 +9,12 @@ import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from torc_slurm.plan import JobPlan
 from torc_slurm.records.statuses import TIMEOUT
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
 from torc_slurm.runner.launcher import Launcher, LaunchError
 from torc_slurm.runner.outcome import signal_of
 from torc_slurm.runner.placement import Placement
+from torc_slurm.spec.plan import JobPlan
 from torc_slurm.spec.values import MOST_IN_GROUP
 
 # How long a group of ``group: auto`` should take: long beside the cost of its step, short enough to lose.

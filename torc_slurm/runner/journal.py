@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from torc_slurm.common.errors import TorcError
 from torc_slurm.database.journal import write_journal
 from torc_slurm.database.spool import write_journal_to_spool
-from torc_slurm.errors import TorcError
 from torc_slurm.runner.loop import Loop
 
 GATHER_SECONDS = 0.5

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from torc_slurm.errors import TorcError
-from torc_slurm.plan import JobPlan
+from torc_slurm.common.errors import TorcError
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
 from torc_slurm.runner.placement import Demand, Node
+from torc_slurm.spec.plan import JobPlan
 
 if TYPE_CHECKING:
     from torc_slurm.runner.children import Children

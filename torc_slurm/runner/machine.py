@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 
+from torc_slurm.common.units import MIB
 from torc_slurm.runner.placement import Node
-from torc_slurm.units import MIB
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup{path}/memory.max", "/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")
 

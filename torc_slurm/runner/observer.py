@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from torc_slurm.plan import JobPlan
 from torc_slurm.runner.attempts import Attempt, Outcome
+from torc_slurm.spec.plan import JobPlan
 
 
 class Observer(Protocol):

@@ -11,8 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from torc_slurm.output_names import recovery_log_name
-from torc_slurm.plan import JobPlan, Plan
+from torc_slurm.files.output_names import recovery_log_name
 from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT
 from torc_slurm.runner.attempts import (
     Attempt,
@@ -37,6 +36,7 @@ from torc_slurm.runner.running import Running, state_row
 from torc_slurm.runner.scripts import Script, Scripts
 from torc_slurm.runner.share import RunResult, Share
 from torc_slurm.runner.step_command import attempt_name, delete_outputs, step_environment
+from torc_slurm.spec.plan import JobPlan, Plan
 from torc_slurm.spec.workflow import Rule
 
 AFTER_KILL_SECONDS = 10.0

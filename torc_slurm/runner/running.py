@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torc_slurm.plan import JobPlan, Plan
 from torc_slurm.runner.attempts import Attempt, Ended, Outcome, Started, ToldToEnd
 from torc_slurm.runner.journal import Row
 from torc_slurm.runner.launcher import Launcher
+from torc_slurm.spec.plan import JobPlan, Plan
 
 
 class Running:

@@ -7,12 +7,12 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torc_slurm.output_names import STDIO_DIR
-from torc_slurm.plan import Plan
+from torc_slurm.files.output_names import STDIO_DIR
+from torc_slurm.files.shared_directory import make_shared_directory
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.launcher import LaunchError
 from torc_slurm.runner.step_command import NOT_INHERITED
-from torc_slurm.shared_directory import make_shared_directory
+from torc_slurm.spec.plan import Plan
 
 
 @dataclass(frozen=True)

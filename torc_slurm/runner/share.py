@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torc_slurm.plan import JobPlan, Plan
 from torc_slurm.records.statuses import COMPLETED
+from torc_slurm.spec.plan import JobPlan, Plan
 
 
 @dataclass(frozen=True)

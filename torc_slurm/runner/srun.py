@@ -17,10 +17,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from torc_slurm.common.errors import CommandNotFound, DatabaseError
 from torc_slurm.database.exit_records import attempt_exits
-from torc_slurm.errors import CommandNotFound, DatabaseError
-from torc_slurm.output_names import group_name, node_file_path
-from torc_slurm.plan import JobPlan, Plan
+from torc_slurm.files.output_names import group_name, node_file_path
 from torc_slurm.runner.allocation_state import AllocationState, grace_seconds, in_doubt
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
 from torc_slurm.runner.channel import GroupChannel
@@ -43,6 +42,7 @@ from torc_slurm.runner.step_command import (
 from torc_slurm.slurm import srun, steps
 from torc_slurm.slurm.allocation import Allocation
 from torc_slurm.slurm.environment import step_environment as srun_environment
+from torc_slurm.spec.plan import JobPlan, Plan
 
 # How many sruns may wait for the controller: it creates steps one after another, so more would only wait.
 MOST_STARTING = 16

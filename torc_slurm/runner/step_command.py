@@ -7,12 +7,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-from torc_slurm import output_names
-from torc_slurm.output_names import STDIO_DIR
-from torc_slurm.plan import Plan
+from torc_slurm.files import output_names
+from torc_slurm.files.output_names import STDIO_DIR
+from torc_slurm.files.shared_directory import make_shared_directory
 from torc_slurm.runner.attempts import Attempt
 from torc_slurm.runner.launcher import LaunchError
-from torc_slurm.shared_directory import make_shared_directory
+from torc_slurm.spec.plan import Plan
 
 # The mark of a measured step around this process, if any: the steps started here are not part of it.
 NOT_INHERITED = ("TORC_STEP_ACTIVE",)

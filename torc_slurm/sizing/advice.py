@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, Decimal
 from typing import NamedTuple
 
+from torc_slurm.common.units import MIB, exact, format_memory, format_run_time, format_slurm_time, largest, scaled
 from torc_slurm.sizing.job_use import (
     COMPLETED,
     ENDED_FROM_OUTSIDE,
@@ -21,7 +22,6 @@ from torc_slurm.sizing.job_use import (
     JobUse,
 )
 from torc_slurm.sizing.waiting import wait_words
-from torc_slurm.units import MIB, exact, format_memory, format_run_time, format_slurm_time, largest, scaled
 
 HEADROOM = Decimal("1.2")
 LEAST_MEMORY_BYTES = 100 * MIB

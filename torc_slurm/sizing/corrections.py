@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from torc_slurm.errors import InputError
-from torc_slurm.garbage import no_search_for_cycles
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.garbage import no_search_for_cycles
 from torc_slurm.sizing.decision import DOWN, UP, Decision, Options, decide
 from torc_slurm.sizing.evidence import Resource
 from torc_slurm.sizing.facts import Facts, Job, Requirement

@@ -17,12 +17,12 @@ from functools import cached_property
 from heapq import nlargest
 from operator import attrgetter
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.units import exact, format_memory, format_run_time, scaled
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, is_sure, measured, show_used
 from torc_slurm.sizing.facts import Attempt, AttemptEnd, Job, Request, Requirement
 from torc_slurm.sizing.guards import Bounded, Guards, bounded, round_up, write_amount
 from torc_slurm.sizing.waiting import wait_factor, wait_words
-from torc_slurm.units import exact, format_memory, format_run_time, scaled
 
 UP, DOWN, KEPT = "upscale", "downscale", "kept"
 _LARGEST_MULTIPLIER = 100

@@ -9,8 +9,8 @@ from decimal import Decimal
 from enum import Enum
 from typing import NamedTuple
 
+from torc_slurm.common.units import exact, format_cpu_count, format_cpu_percent, format_memory, format_run_time
 from torc_slurm.sizing.facts import Attempt, AttemptEnd, Figure, Job, Request
-from torc_slurm.units import exact, format_cpu_count, format_cpu_percent, format_memory, format_run_time
 
 # CPU use comes from two clocks that differ by milliseconds: n cores plus this still count as n cores.
 CPU_TOLERANCE_PERCENT = Decimal(5)

@@ -14,8 +14,8 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple
 
+from torc_slurm.common.units import MIB, exact, monitor_allowance_mib, parse_iso_duration, parse_memory, step_memory_mib
 from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, OOM, TIMEOUT
-from torc_slurm.units import MIB, exact, monitor_allowance_mib, parse_iso_duration, parse_memory, step_memory_mib
 
 Figure = int | float | Decimal
 NO_NUMBERS: Mapping[str, float] = {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from torc_slurm.common.units import format_memory, format_run_time
 from torc_slurm.sizing.advice import CPUS, MEMORY, TIME, Advice, waiting
 from torc_slurm.sizing.job_groups import THIN, Group, Spread, spread, two_clusters
 from torc_slurm.sizing.job_use import JobUse
-from torc_slurm.units import format_memory, format_run_time
 
 NOT_MEASURED = "-"
 

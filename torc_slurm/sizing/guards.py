@@ -9,10 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
-from torc_slurm.errors import InputError
-from torc_slurm.sizing.evidence import Resource, cpu_tolerance
-from torc_slurm.sizing.facts import Request
-from torc_slurm.units import (
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.units import (
     format_iso_duration,
     format_memory,
     format_run_time,
@@ -22,6 +20,8 @@ from torc_slurm.units import (
     scaled,
     step_memory_mib,
 )
+from torc_slurm.sizing.evidence import Resource, cpu_tolerance
+from torc_slurm.sizing.facts import Request
 
 DEFAULT_LARGEST_FACTOR = Decimal(10)
 DEFAULT_LEAST_MEMORY = "100m"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.sizing.job_use import ENDED_FROM_OUTSIDE, JobUse
 
 THIN = 3  # fewer observations say little

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from torc_slurm.garbage import no_search_for_cycles
+from torc_slurm.common.garbage import no_search_for_cycles
+from torc_slurm.common.units import exact
 from torc_slurm.records.statuses import RUNNING
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.evidence import Resource
 from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request, Requirement
-from torc_slurm.units import exact
 
 _SECONDS_PER_HOUR = 3600
 _BYTES_PER_GB = 10**9

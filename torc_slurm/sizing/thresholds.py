@@ -9,8 +9,8 @@ import functools
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from torc_slurm.configuration import section
-from torc_slurm.errors import InputError
+from torc_slurm.common.configuration import section
+from torc_slurm.common.errors import InputError
 from torc_slurm.records.statuses import COMPLETED, RETRIABLE
 from torc_slurm.sizing.job_use import STATUSES
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from torc_slurm.common.units import format_memory, scaled
 from torc_slurm.sizing.evidence import Resource, is_sure, measured, show_used
 from torc_slurm.sizing.facts import AttemptEnd, Facts, Requirement
-from torc_slurm.units import format_memory, scaled
 
 ARRAY_INDEX = "array index"
 NEEDS_NUMPY = (

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from torc_slurm.garbage import no_search_for_cycles
+from torc_slurm.common.garbage import no_search_for_cycles
+from torc_slurm.common.units import format_change
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, show_asked, show_used
 from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request, by_id
 from torc_slurm.sizing.violating_jobs import violating_jobs
-from torc_slurm.units import format_change
 
 
 @dataclass(frozen=True)

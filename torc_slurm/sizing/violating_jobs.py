@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from torc_slurm.common.units import exact, format_change
 from torc_slurm.sizing.evidence import Resource, asked, show_used
 from torc_slurm.sizing.facts import Attempt, AttemptEnd, Job
-from torc_slurm.units import exact, format_change
 
 _SIGKILL_CODE, _TIMEOUT_CODE = 137, 152
 

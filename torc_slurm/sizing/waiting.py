@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from torc_slurm.units import Number, exact, format_run_time
+from torc_slurm.common.units import Number, exact, format_run_time
 
 # Every job waits for less than this share of its CPU time.
 _LEAST_SHARE = Decimal("0.05")

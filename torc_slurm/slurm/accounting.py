@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError, ParseError, TorcError
+from torc_slurm.common.errors import CommandError, CommandNotFound, CommandTimeout, InputError, ParseError, TorcError
 from torc_slurm.records.accounting import INDEX, AccountingRecord
 from torc_slurm.slurm import pyslurm_backend, sacct
 from torc_slurm.slurm.assess import ASK_AGAIN, Assessment, assess_no_record, assess_step

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from torc_slurm.errors import ParseError
-from torc_slurm.identity import tasks_per_node
+from torc_slurm.common.errors import ParseError
+from torc_slurm.common.identity import tasks_per_node
 from torc_slurm.slurm.commands import scontrol
 from torc_slurm.slurm.node_list import expand_node_list
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from torc_slurm.common.units import format_run_time
 from torc_slurm.records.accounting import CPU, ENERGY, INDEX, POLLED, VIRTUAL, AccountingRecord, measured_by
 from torc_slurm.slurm.configuration import SlurmFacts
 from torc_slurm.slurm.job_records import JobRecord, is_final, is_inherited_end, is_provisional
 from torc_slurm.slurm.states import described
-from torc_slurm.units import format_run_time
 
 # After this time, missing records will not come: a restarted slurmdbd had sent its queue after 11 s.
 LATE_SECONDS = 300.0

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
-from torc_slurm.errors import InputError
-from torc_slurm.units import LARGEST_INTEGER, parse_slurm_size, parse_slurm_time
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.units import LARGEST_INTEGER, parse_slurm_size, parse_slurm_time
 
 Value = int | float | str | None
 Reader = Callable[[str], Value]

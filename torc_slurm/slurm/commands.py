@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
-from torc_slurm.errors import CommandError, CommandNotFound, CommandTimeout, InputError
+from torc_slurm.common.errors import CommandError, CommandNotFound, CommandTimeout, InputError
 from torc_slurm.slurm import environment
 
 LOGIN_TIMEOUT_SECONDS = 60.0

@@ -6,9 +6,9 @@ import functools
 import re
 from typing import NamedTuple
 
-from torc_slurm.errors import CommandError
+from torc_slurm.common.errors import CommandError
+from torc_slurm.common.units import exact
 from torc_slurm.slurm import commands
-from torc_slurm.units import exact
 
 NO_GATHERING = "jobacct_gather/none"
 _SETTING = re.compile(r"^(\w+)\s*= ?(.*)$", re.MULTILINE)

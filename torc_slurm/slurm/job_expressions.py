@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
-from torc_slurm.text import printable
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.text import printable
 
 # sacct takes its jobs as one argument, and Linux limits one argument to 128 KiB.
 MOST_JOBS = 10_000

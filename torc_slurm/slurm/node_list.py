@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import product
 
-from torc_slurm.errors import ParseError
+from torc_slurm.common.errors import ParseError
 
 _NODE = re.compile(r"(?:[^\[\],\s]|\[[0-9,\-]+\])+")
 _RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torc_slurm.errors import CommandError, CommandTimeout, ParseError
+from torc_slurm.common.errors import CommandError, CommandTimeout, ParseError
 from torc_slurm.records.accounting import FIELDS, AccountingRecord
 from torc_slurm.slurm import commands
 

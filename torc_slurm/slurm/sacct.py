@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from torc_slurm.errors import CommandError, ParseError
+from torc_slurm.common.errors import CommandError, ParseError
 from torc_slurm.records.accounting import (
     ALWAYS,
     FIELD_NAMES,

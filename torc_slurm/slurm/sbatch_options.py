@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.units import format_slurm_time, parse_iso_duration, parse_slurm_time
 from torc_slurm.spec.workflow import Scheduler
-from torc_slurm.units import format_slurm_time, parse_iso_duration, parse_slurm_time
 
 LONGEST_WARNING_SECONDS = 120
 NO_SCHEDULER = Scheduler("default")

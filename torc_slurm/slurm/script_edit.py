@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 
 _PREFIX = "#SBATCH"
 _WORD = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'#\\]|(?<=\S)#)+""")

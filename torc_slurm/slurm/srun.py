@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from torc_slurm.units import slurm_time_limit
+from torc_slurm.common.units import slurm_time_limit
 
 _STEP = re.compile(r"launching StepId=[0-9]+\.([0-9]+)")
 _RAN = re.compile(r"_task_start|tasks? started|task [0-9,\-]+: ")

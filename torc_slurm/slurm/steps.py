@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Collection, Iterable
 
-from torc_slurm.errors import CommandError, CommandTimeout
+from torc_slurm.common.errors import CommandError, CommandTimeout
 from torc_slurm.slurm.clusters import cluster_arguments, without_headings
 from torc_slurm.slurm.commands import query_environment, run
 from torc_slurm.slurm.states import may_have_processes

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from torc_slurm.errors import CommandError, ParseError
+from torc_slurm.common.errors import CommandError, ParseError
+from torc_slurm.common.text import printable
+from torc_slurm.common.units import parse_slurm_time
 from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments, without_headings
 from torc_slurm.slurm.commands import query_environment, run, run_with_messages
 from torc_slurm.slurm.environment import said_options, sbatch_environment
 from torc_slurm.slurm.states import described, has_ended, is_waiting
-from torc_slurm.text import printable
-from torc_slurm.units import parse_slurm_time
 
 SBATCH_TIMEOUT_SECONDS = 120.0
 QUERY_TIMEOUT_SECONDS = 20.0

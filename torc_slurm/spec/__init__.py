@@ -1,1 +1,1 @@
-"""Workflow files: from text to a checked workflow, each problem with its line."""
+"""Workflow files: from text to a checked workflow, each problem with its line; and the plan of a run."""

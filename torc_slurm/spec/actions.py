@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.spec.dependencies import Names, nearest
 from torc_slurm.spec.model import ActionModel, WorkflowModel
 from torc_slurm.spec.workflow import Action, Pool

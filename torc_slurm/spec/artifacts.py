@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.spec.dependencies import Names, nearest
 from torc_slurm.spec.document import Plain, Value
 from torc_slurm.spec.drafts import JobDraft, NamedPath

@@ -6,7 +6,7 @@ import difflib
 import time
 from collections.abc import Mapping, Sequence
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 
 _MOST_SHOWN = 10
 _MOST_COMPARED = 10_000

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 
 Value = object  # str, Plain, None, Mapping or Items
 Path = Sequence[str | int]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.spec.dependencies import nearest
 from torc_slurm.spec.document import Value
 from torc_slurm.spec.model import DatasetModel, FileModel, JobModel, UserDataModel, WorkflowModel

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import yaml
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.spec.load import Form, parse_workflow
 from torc_slurm.spec.workflow import Requirement, Workflow
 

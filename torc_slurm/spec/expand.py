@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.units import parse_iso_duration
 from torc_slurm.spec.actions import Actions, read_actions
 from torc_slurm.spec.artifacts import DATASETS, FILES, USER_DATA, Artifacts, Found, data_of, names_of
 from torc_slurm.spec.dependencies import Names, describe_cycle, find_cycle, nearest
@@ -27,7 +28,6 @@ from torc_slurm.spec.workflow import (
     UserData,
     Workflow,
 )
-from torc_slurm.units import parse_iso_duration
 
 FEWEST_SAMPLES = 60
 _LAUNCHER = re.compile(r"\s*(?:exec\s+)?(srun|mpirun|mpiexec)(?:\.\w+)?(?=\s|$)")

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from torc_slurm.errors import InputError, SpecError
-from torc_slurm.garbage import no_search_for_cycles
+from torc_slurm.common.errors import InputError, SpecError
+from torc_slurm.common.garbage import no_search_for_cycles
 from torc_slurm.spec.dependencies import nearest, nearest_of
 from torc_slurm.spec.document import DocumentError, Path, Value, line_of, parse_yaml
 from torc_slurm.spec.expand import Problem, check_workflow, warnings_of

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from torc_slurm.common.units import parse_iso_duration, parse_memory
 from torc_slurm.spec.values import (
     AnyText,
     Count,
@@ -32,7 +33,6 @@ from torc_slurm.spec.values import (
     understood,
     wall_time_seconds,
 )
-from torc_slurm.units import parse_iso_duration, parse_memory
 
 Unused = Any
 Parameters = dict[str, Any]

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 
 MOST_STAGES = 100
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.spec.document import Plain
 from torc_slurm.spec.parameters import MOST_JOBS, Combination, Setting, check_name, read_table, setting_of
 

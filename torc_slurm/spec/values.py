@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from torc_slurm.errors import InputError
-from torc_slurm.units import parse_iso_duration, parse_slurm_time, slurm_memory_mib
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.units import parse_iso_duration, parse_slurm_time, slurm_memory_mib
 
 LONGEST_COMMAND_BYTES = 131_071  # the kernel's MAX_ARG_STRLEN without the closing NUL: one word of a command line
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 from torc_slurm.spec.dependencies import nearest_of
 from torc_slurm.spec.document import Items, Mapping, Plain, Value
 from torc_slurm.spec.parameters import check_name

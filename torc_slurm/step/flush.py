@@ -12,19 +12,18 @@ import select
 import sys
 import time
 
-from torc_slurm import node_local
-from torc_slurm.errors import DatabaseError
-from torc_slurm.identity import node_file_of
-from torc_slurm.output_names import RESOURCE_DIR, node_file_path
-from torc_slurm.shared_directory import make_shared_directory
+from torc_slurm.common.errors import DatabaseError
+from torc_slurm.files import node_local
+from torc_slurm.files.output_names import RESOURCE_DIR, node_file_of, node_file_path
+from torc_slurm.files.shared_directory import make_shared_directory
 from torc_slurm.step import kernel, sentinel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.database.batch import Batch
-    from torc_slurm.identity import StepIdentity
 
 _SPOOL_WAIT_SECONDS = 1.0
 _MOST_TRIES = 4  # writers for the last batch, if each is killed

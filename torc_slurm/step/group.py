@@ -13,8 +13,8 @@ import os
 import select
 import time
 
-from torc_slurm.errors import InputError
-from torc_slurm.identity import ACTIVE_VARIABLE, identify
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.identity import ACTIVE_VARIABLE, identify
 from torc_slurm.step import kernel, link, sentinel
 from torc_slurm.step.cgroup import own_cgroup
 from torc_slurm.step.grouped_wrapper import TOLD_TO_END, GroupedWrapper
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import _socket
     import signal as _signal
 
-    from torc_slurm.identity import StepIdentity
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.step.options import Options
 else:
     import _signal

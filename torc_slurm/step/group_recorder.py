@@ -12,7 +12,7 @@ import os
 import select
 import time
 
-from torc_slurm.process_name import set_process_name
+from torc_slurm.common.process_name import set_process_name
 from torc_slurm.step import link
 from torc_slurm.step.flush import Flusher, Target
 from torc_slurm.step.job import say
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable
 
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.database.batch import Batch
-    from torc_slurm.identity import StepIdentity
     from torc_slurm.step.group import Member
     from torc_slurm.step.options import Options
 

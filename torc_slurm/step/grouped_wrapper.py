@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
 
-    from torc_slurm.identity import StepIdentity
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.step.group import Group
     from torc_slurm.step.job import Job
     from torc_slurm.step.options import Options

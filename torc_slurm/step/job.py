@@ -11,7 +11,7 @@ import gc
 import os
 import time
 
-from torc_slurm.identity import ACTIVE_VARIABLE
+from torc_slurm.common.identity import ACTIVE_VARIABLE
 from torc_slurm.step import kernel
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import signal as _signal
     from typing import Any
 
-    from torc_slurm.identity import StepIdentity
+    from torc_slurm.common.identity import StepIdentity
 else:
     import _signal
 

@@ -18,7 +18,7 @@ import fcntl
 import os
 import time
 
-from torc_slurm import node_local
+from torc_slurm.files import node_local
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
 
-    from torc_slurm.identity import StepIdentity
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.step.options import Options
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from torc_slurm.errors import InputError
-from torc_slurm.process_name import set_command_line, set_process_name
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.process_name import set_command_line, set_process_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def load() -> None:
     """Import what is needed until the job runs. If that fails, the launcher's code runs the command alone."""
     import resource  # noqa: F401 - os.wait4 loads it: without a free descriptor for that, the status is lost
 
-    import torc_slurm.identity
+    import torc_slurm.common.identity
     import torc_slurm.step.job
     import torc_slurm.step.options  # noqa: F401
 
@@ -70,7 +70,7 @@ def _run_unmeasured(command: list[str], why: str) -> None:
 
 def _run(options: Options) -> int:
     """Start the job, watch it, and end this process as the job ended. If the step is measured already, exec the job."""
-    from torc_slurm.identity import identify
+    from torc_slurm.common.identity import identify
     from torc_slurm.step.job import become, die, given_environment, is_measured_already, say, start_job, wait_only
 
     for text in options.ignored:

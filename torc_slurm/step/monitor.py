@@ -12,7 +12,7 @@ import os
 import select
 import time
 
-from torc_slurm.identity import proc_is_ours
+from torc_slurm.common.identity import proc_is_ours
 from torc_slurm.step import link
 from torc_slurm.step.cgroup import own_cgroup
 from torc_slurm.step.flush import Flusher, Target
@@ -23,8 +23,8 @@ from torc_slurm.step.schedule import Schedule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.database.batch import Batch
-    from torc_slurm.identity import StepIdentity
     from torc_slurm.step.options import Options
     from torc_slurm.step.readings import TreeReader
 

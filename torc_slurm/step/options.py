@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from torc_slurm.errors import InputError
-from torc_slurm.identity import IDENTITY_NUMBERS, ids_in_environment, whole_number
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.identity import IDENTITY_NUMBERS, ids_in_environment, whole_number
 
 USAGE = """\
 usage: torc-step [options] -- COMMAND [ARG...]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 
+from torc_slurm.common.text import storable
 from torc_slurm.database.batch import Batch
-from torc_slurm.text import storable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from torc_slurm.identity import StepIdentity
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.step.link import Begin, Exit
     from torc_slurm.step.options import Options
 

@@ -13,8 +13,8 @@ import fcntl
 import os
 import time
 
-from torc_slurm.identity import proc_is_ours
-from torc_slurm.process_name import set_command_line, set_process_name
+from torc_slurm.common.identity import proc_is_ours
+from torc_slurm.common.process_name import set_command_line, set_process_name
 from torc_slurm.step import kernel
 
 TYPE_CHECKING = False

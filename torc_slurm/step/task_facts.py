@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import resource
 
-    from torc_slurm.identity import StepIdentity
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.step.job import Job
 
 

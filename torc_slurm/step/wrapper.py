@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import _socket
     import signal as _signal
 
-    from torc_slurm.identity import StepIdentity
+    from torc_slurm.common.identity import StepIdentity
     from torc_slurm.step.job import Job
     from torc_slurm.step.options import Options
 else:

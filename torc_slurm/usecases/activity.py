@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from torc_slurm.common.errors import DatabaseError
+from torc_slurm.common.liveness import Life, Process, life_of, process_here
 from torc_slurm.database.exit_records import run_has_ended
-from torc_slurm.errors import DatabaseError
-from torc_slurm.liveness import Life, Process, life_of, process_here
-from torc_slurm.output_names import claim_path, is_step_of_run, node_files_of_run
+from torc_slurm.files.output_names import claim_path, is_step_of_run, node_files_of_run
 from torc_slurm.slurm import steps
 from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.usecases.claims import SUPERSEDED, Claim

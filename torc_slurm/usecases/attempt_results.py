@@ -7,14 +7,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
+from torc_slurm.common.units import format_run_time
 from torc_slurm.database.job_states import unmeasured_figures, with_journal
 from torc_slurm.database.merge import last_seen, merge_nodes
 from torc_slurm.database.rows import Row, Value, number_or_none, whole_or_none
 from torc_slurm.database.store import evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.records.statuses import FAILED, RUNNING
-from torc_slurm.slurm.tres import parse_resources
-from torc_slurm.units import format_run_time
+from torc_slurm.records.tres import parse_resources
 from torc_slurm.usecases.attempt_status import SlurmView, WrapperView, attempt_status
 
 # Slurm counts whole seconds, and its clock differs from the wrapper's.

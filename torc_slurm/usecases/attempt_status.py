@@ -13,12 +13,11 @@ Which of the two counts, and why:
 
 from __future__ import annotations
 
-import signal as signals
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, NODE_FAIL, OOM, RUNNING
+from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, NODE_FAIL, OOM, RUNNING, signal_name
 from torc_slurm.slurm.states import status_of_end
 
 _FINAL = frozenset({"found", "partial", "missing"})
@@ -150,11 +149,3 @@ def _slurm_exit_text(slurm: SlurmView | None) -> str:
     if slurm.exit_signal:
         return f"{slurm.state}, {signal_name(slurm.exit_signal)}"
     return slurm.state if slurm.exit_code is None else f"{slurm.state}, exit code {slurm.exit_code}"
-
-
-def signal_name(number: int) -> str:
-    """``SIGTERM`` for 15; ``signal 99`` for one without a name."""
-    try:
-        return signals.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

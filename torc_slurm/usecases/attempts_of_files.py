@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.attempts import AttemptKey, attempt_key
 from torc_slurm.database.main_schema import MAIN_SCHEMA
 from torc_slurm.database.merge import last_seen
@@ -30,8 +31,7 @@ from torc_slurm.database.selection import (
 )
 from torc_slurm.database.series import SeriesFile, output_dir_of
 from torc_slurm.database.snapshot import snapshot
-from torc_slurm.errors import DatabaseError
-from torc_slurm.output_names import MAIN_DATABASE_NAME
+from torc_slurm.files.output_names import MAIN_DATABASE_NAME
 from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.usecases.attempt_results import attempt_figures
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import jinja2
 
-from torc_slurm.errors import InputError
-from torc_slurm.text import printable
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.text import printable
 from torc_slurm.usecases import templates
 
 DEFAULT_TEMPLATE = "workflow.sbatch.j2"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from torc_slurm.common.errors import TorcError
+from torc_slurm.common.liveness import Process, signal_process
 from torc_slurm.database.main import transaction
 from torc_slurm.database.runs import ENDED, GENERATED, SUBMITTED, update_run
-from torc_slurm.errors import TorcError
-from torc_slurm.liveness import Process, signal_process
 from torc_slurm.slurm import submission
 from torc_slurm.usecases.claims import Claim, supersede
 from torc_slurm.usecases.current import Current

@@ -11,13 +11,13 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from torc_slurm.common.errors import TorcError
+from torc_slurm.common.text import printable
 from torc_slurm.database.workflows import dependencies, job_rows, redefine_job, rerun_job
-from torc_slurm.errors import TorcError
 from torc_slurm.records.statuses import COMPLETED
 from torc_slurm.records.workflows import JobRow, WorkflowRow
 from torc_slurm.spec.load import load_workflow
 from torc_slurm.spec.workflow import Job
-from torc_slurm.text import printable
 
 _MOST_NAMED = 5
 _NUMBERED = "${user_data."  # has another text in each workflow

@@ -12,10 +12,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torc_slurm.errors import ParseError
-from torc_slurm.liveness import Process, this_process
-from torc_slurm.output_names import claim_path
-from torc_slurm.whole_files import create_exclusively
+from torc_slurm.common.errors import ParseError
+from torc_slurm.common.liveness import Process, this_process
+from torc_slurm.files.output_names import claim_path
+from torc_slurm.files.whole_files import create_exclusively
 
 SUPERSEDED = "superseded"  # the purpose of a claim that only excludes others
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import NamedTuple
 
+from torc_slurm.common.errors import DatabaseError, NodeFileBusy
 from torc_slurm.database.known_files import Known, known_node_files, remember_node_file
 from torc_slurm.database.main import MainDatabase, savepoint, transaction
 from torc_slurm.database.node_records import NodeRecords
@@ -17,8 +18,7 @@ from torc_slurm.database.snapshot import JOURNAL_SUFFIX, fingerprint
 from torc_slurm.database.spool import bring_over
 from torc_slurm.database.store import Stored, store_node_records
 from torc_slurm.database.workflows import deleted_workflows, finish_deletion
-from torc_slurm.errors import DatabaseError, NodeFileBusy
-from torc_slurm.output_names import (
+from torc_slurm.files.output_names import (
     PLANS_DIR,
     RESOURCE_DIR,
     node_file_names,

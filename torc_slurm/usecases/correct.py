@@ -8,10 +8,12 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 
+from torc_slurm.common.errors import DatabaseError, InputError, UnwritableError
+from torc_slurm.common.units import format_run_time, parse_iso_duration
 from torc_slurm.database.main import transaction
 from torc_slurm.database.sizing import change_rows, save_corrections
 from torc_slurm.database.workflows import schedulers
-from torc_slurm.errors import DatabaseError, InputError, UnwritableError
+from torc_slurm.files.whole_files import remove_abandoned_drafts, replace_file
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.evidence import Resource
@@ -19,10 +21,8 @@ from torc_slurm.slurm.sbatch_options import choose_scheduler, limit_seconds
 from torc_slurm.spec.edit import Change, edit_requirements, unified_diff
 from torc_slurm.spec.load import form_of
 from torc_slurm.spec.workflow import Scheduler
-from torc_slurm.units import format_run_time, parse_iso_duration
 from torc_slurm.usecases.partition import Capacity, ask_capacity
 from torc_slurm.usecases.sizing_facts import SizingFacts
-from torc_slurm.whole_files import remove_abandoned_drafts, replace_file
 
 _KEYS = {Resource.memory: "memory", Resource.runtime: "runtime", Resource.cpu: "num_cpus"}
 

@@ -11,11 +11,11 @@ import shutil
 import time
 from collections.abc import Callable
 
+from torc_slurm.common.errors import TorcError
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.runs import GENERATED
 from torc_slurm.database.workflows import delete_workflow, is_recorded, note_deletion, workflow_exists
-from torc_slurm.errors import TorcError
-from torc_slurm.output_names import PLOTS_DIR, workflow_of_run_plots
+from torc_slurm.files.output_names import PLOTS_DIR, workflow_of_run_plots
 from torc_slurm.usecases.activity import active_run_text
 from torc_slurm.usecases.claims import supersede
 from torc_slurm.usecases.collect import remove_deleted

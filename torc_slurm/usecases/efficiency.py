@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from torc_slurm.common.errors import TorcError
 from torc_slurm.database.main import open_main
 from torc_slurm.database.own_records import OwnRecord, own_records
-from torc_slurm.errors import TorcError
 from torc_slurm.sizing.advice import Advice, advise, sbatch_lines
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.slurm.configuration import slurm_facts

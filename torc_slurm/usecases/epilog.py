@@ -14,17 +14,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from torc_slurm.common.errors import InputError, TorcError
 from torc_slurm.database.node_records import read_node_file
 from torc_slurm.database.rows import Row, number
 from torc_slurm.database.slurm_stats import write_slurm_stats
 from torc_slurm.database.spool import bring_over
-from torc_slurm.errors import InputError, TorcError
-from torc_slurm.output_names import RESOURCE_DIR, node_file_path, node_files_of_run
-from torc_slurm.plan import plan_run_ids
+from torc_slurm.files.output_names import RESOURCE_DIR, node_file_path, node_files_of_run
 from torc_slurm.records.accounting import FINAL_STATUSES, AccountingRecord
 from torc_slurm.slurm.accounting import fetch_runs
 from torc_slurm.slurm.commands import EPILOG_TIMEOUT_SECONDS, sacct_timeout_seconds
 from torc_slurm.slurm.job_records import AllocationKey
+from torc_slurm.spec.plan import plan_run_ids
 from torc_slurm.usecases.claims import read_claim
 
 # Read right after 16 steps, 9 to 15 of their rows were final; 0.1 s later all were (22.05).

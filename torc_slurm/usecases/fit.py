@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from torc_slurm.plan import JobPlan
+from torc_slurm.common.units import format_run_time
 from torc_slurm.slurm.submission import Nodes, longest_limit, time_limit_of
+from torc_slurm.spec.plan import JobPlan
 from torc_slurm.spec.workflow import Scheduler
-from torc_slurm.units import format_run_time
 
 _MEBIBYTES = re.compile(r"([0-9]{1,12})M?", re.ASCII)
 

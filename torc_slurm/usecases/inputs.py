@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from torc_slurm.errors import InputError
-from torc_slurm.plan import Plan
+from torc_slurm.common.errors import InputError
+from torc_slurm.spec.plan import Plan
 
 _MOST_NAMED = 5
 

@@ -12,11 +12,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from torc_slurm.common.errors import ParseError
+from torc_slurm.common.units import largest
 from torc_slurm.database.own_records import OwnRecord
-from torc_slurm.errors import ParseError
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.records.statuses import verdict
 from torc_slurm.records.step_names import BATCH, step_name
+from torc_slurm.records.tres import parse_resources
 from torc_slurm.sizing.job_use import (
     CANCELLED,
     COMPLETED,
@@ -33,8 +35,6 @@ from torc_slurm.sizing.trends import ARRAY_INDEX, numbers_in
 from torc_slurm.slurm.max_rss import MaxRssMeaning
 from torc_slurm.slurm.node_list import expand_node_list
 from torc_slurm.slurm.states import has_ended, status_of_end
-from torc_slurm.slurm.tres import parse_resources
-from torc_slurm.units import largest
 
 _EXTERN = "extern"
 # Slurm's figure for a whole batch step may exceed torc-step's for its commands by this: the shell's own memory.

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from torc_slurm.common.text import storable
 from torc_slurm.database.main import MainDatabase, open_prepared, transaction
 from torc_slurm.database.selection import Selection, latest
 from torc_slurm.database.slurm_stats import steps_without_final_row, unmeasured_without_final_row
 from torc_slurm.database.spool import bring_over
 from torc_slurm.database.store import store_accounting
-from torc_slurm.output_names import RESOURCE_DIR
+from torc_slurm.files.output_names import RESOURCE_DIR
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.slurm.accounting import fetch_allocation
 from torc_slurm.slurm.job_records import AllocationKey
-from torc_slurm.text import storable
 from torc_slurm.usecases.attempt_results import rebuild_results
 from torc_slurm.usecases.collect import FileOutcome, collect_node_files
 from torc_slurm.usecases.run_states import refresh_collected

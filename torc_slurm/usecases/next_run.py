@@ -10,15 +10,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from torc_slurm.common.errors import TorcError
+from torc_slurm.common.units import parse_iso_duration, parse_memory, step_memory_mib
 from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.workflows import create_workflow, dependencies, job_rows, user_data_rows, workflow_row
-from torc_slurm.errors import TorcError
-from torc_slurm.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, UserDatum, actions_left
 from torc_slurm.records.statuses import COMPLETED
 from torc_slurm.records.workflows import JobRow, WorkflowRow
+from torc_slurm.spec.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, UserDatum, actions_left
 from torc_slurm.spec.plan_settings import action, job_settings_of
 from torc_slurm.spec.workflow import Action, Workflow
-from torc_slurm.units import parse_iso_duration, parse_memory, step_memory_mib
 from torc_slurm.usecases.activity import active_run_text
 from torc_slurm.usecases.installation import interpreter, step_command
 from torc_slurm.usecases.run_states import RunState, next_run_id, refresh_workflow

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torc_slurm.common.units import MIB, format_iso_duration
 from torc_slurm.records.statuses import RUNNING
 from torc_slurm.sizing.advice import Advice, advise, sbatch_lines
 from torc_slurm.sizing.facts import Attempt, Facts, Job, Request, Requirement
 from torc_slurm.sizing.job_groups import Group
 from torc_slurm.sizing.job_use import STATUSES, JobUse
-from torc_slurm.units import MIB, format_iso_duration
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.errors import CommandError, InputError, ParseError
+from torc_slurm.common.errors import CommandError, InputError, ParseError
 from torc_slurm.sizing.guards import Guards, NodeSize
 from torc_slurm.slurm.submission import Nodes, longest_limit, nodes_of, partition_nodes
 from torc_slurm.spec.workflow import Scheduler

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from torc_slurm.database.main import MainDatabase, open_copy, open_to_write, transaction
 from torc_slurm.database.runs import RUNNING, insert_run
-from torc_slurm.plan import Plan, create_plan_file
+from torc_slurm.spec.plan import Plan, create_plan_file
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.inputs import check_inputs

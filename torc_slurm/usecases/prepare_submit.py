@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torc_slurm import __version__
+from torc_slurm.common.errors import CommandError, InputError, MisfitError, ParseError, TorcError
 from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.runs import GENERATED
 from torc_slurm.database.workflows import schedulers, workflow_of_file
-from torc_slurm.errors import CommandError, InputError, MisfitError, ParseError, TorcError
-from torc_slurm.output_names import allocation_output_name, plan_path, script_path
-from torc_slurm.plan import Plan, without
+from torc_slurm.files.output_names import allocation_output_name, plan_path, script_path
 from torc_slurm.records.workflows import WorkflowRow
 from torc_slurm.slurm import submission
 from torc_slurm.slurm.environment import value_of
@@ -27,6 +26,7 @@ from torc_slurm.slurm.sbatch_options import (
     overridden,
     sbatch_options,
 )
+from torc_slurm.spec.plan import Plan, without
 from torc_slurm.spec.plan_settings import pools_of
 from torc_slurm.spec.workflow import Scheduler, Workflow
 from torc_slurm.usecases import changed_spec

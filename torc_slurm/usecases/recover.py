@@ -6,14 +6,14 @@ import dataclasses
 from dataclasses import dataclass
 from decimal import Decimal
 
+from torc_slurm.common.errors import TorcError
+from torc_slurm.common.units import parse_iso_duration, round_up_to_minute, scaled, slurm_time_limit
 from torc_slurm.database.sizing import last_run_id
 from torc_slurm.database.workflows import dependencies
-from torc_slurm.errors import TorcError
 from torc_slurm.sizing.decision import UP, Options
 from torc_slurm.sizing.evidence import Resource
 from torc_slurm.sizing.recovery import Cause, Recovery, Unfinished, plan_recovery
 from torc_slurm.slurm.sbatch_options import limit_seconds
-from torc_slurm.units import parse_iso_duration, round_up_to_minute, scaled, slurm_time_limit
 from torc_slurm.usecases.activity import active_run_text
 from torc_slurm.usecases.correct import capacity_for, scheduler_of
 from torc_slurm.usecases.partition import Capacity, guarded

@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from torc_slurm.common.errors import CommandError, ParseError
+from torc_slurm.common.liveness import Process
 from torc_slurm.database.job_states import attempts_without_end, refresh_job_statuses, unfinished_workflows
 from torc_slurm.database.main import MainDatabase
 from torc_slurm.database.runs import ENDED, GENERATED, RUNNING, SUBMITTED, insert_run, run_rows, update_run
-from torc_slurm.errors import CommandError, ParseError
-from torc_slurm.liveness import Process
-from torc_slurm.output_names import claim_path
-from torc_slurm.plan import plan_run_ids
+from torc_slurm.files.output_names import claim_path
 from torc_slurm.records.workflows import RunRow
 from torc_slurm.slurm.clusters import SlurmJob
 from torc_slurm.slurm.submission import active_jobs
+from torc_slurm.spec.plan import plan_run_ids
 from torc_slurm.usecases.activity import RunName, activity_of_claim
 from torc_slurm.usecases.attempt_results import rebuild_results
 from torc_slurm.usecases.claims import Claim, read_claim

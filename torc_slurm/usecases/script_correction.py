@@ -7,13 +7,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torc_slurm.errors import InputError, UnwritableError
+from torc_slurm.common.errors import InputError, UnwritableError
+from torc_slurm.common.units import MIB, parse_slurm_size
+from torc_slurm.files.whole_files import replace_file
 from torc_slurm.sizing.advice import CPUS, MEMORY, TIME, Advice, advise, slurm_memory
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.slurm.script_edit import Script, edited, read_options, read_script
 from torc_slurm.spec.edit import unified_diff
-from torc_slurm.units import MIB, parse_slurm_size
-from torc_slurm.whole_files import replace_file
 
 _SIZES = ("mem", "mem-per-cpu", "mem-per-gpu", "cpus-per-task", "ntasks", "ntasks-per-node", "time")
 

@@ -8,13 +8,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from torc_slurm.common.errors import InputError
 from torc_slurm.database.idle_spans import hung_attempts
 from torc_slurm.database.main import MainDatabase, open_main, transaction
 from torc_slurm.database.runs import run_rows
 from torc_slurm.database.selection import Selection
 from torc_slurm.database.sizing import facts_of
 from torc_slurm.database.workflows import workflow_row
-from torc_slurm.errors import InputError
 from torc_slurm.records.workflows import WorkflowRow
 from torc_slurm.sizing.facts import Facts
 from torc_slurm.usecases.late_accounting import UpToDate, up_to_date

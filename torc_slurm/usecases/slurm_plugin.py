@@ -12,7 +12,7 @@ import subprocess
 from typing import NamedTuple
 
 import torc_slurm
-from torc_slurm.errors import CommandError, CommandNotFound, InputError, TorcError
+from torc_slurm.common.errors import CommandError, CommandNotFound, InputError, TorcError
 from torc_slurm.slurm import commands
 from torc_slurm.usecases.installation import interpreter
 

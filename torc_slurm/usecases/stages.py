@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from torc_slurm.errors import ParseError
-from torc_slurm.output_names import is_stage_file, plan_path, run_of_stage_script
-from torc_slurm.plan import PLAN_FORMAT, JobPlan, Plan, read_plan
+from torc_slurm.common.errors import ParseError
+from torc_slurm.files.output_names import is_stage_file, plan_path, run_of_stage_script
+from torc_slurm.files.whole_files import create_exclusively, private_mode
+from torc_slurm.spec.plan import PLAN_FORMAT, JobPlan, Plan, read_plan
 from torc_slurm.spec.stages import stages_of
 from torc_slurm.spec.workflow import Pool
-from torc_slurm.whole_files import create_exclusively, private_mode
 
 
 class PlannedStage(NamedTuple):

@@ -14,15 +14,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torc_slurm.common.errors import CommandError, CommandTimeout, InputError, TorcError
 from torc_slurm.database.job_states import refresh_job_statuses
 from torc_slurm.database.main import open_copy, open_main, open_to_write, transaction
 from torc_slurm.database.runs import GENERATED, SUBMITTED, delete_run, insert_run, update_run
 from torc_slurm.database.workflows import take_back_workflow
-from torc_slurm.errors import CommandError, CommandTimeout, InputError, TorcError
-from torc_slurm.output_names import plan_path
-from torc_slurm.plan import Plan, create_plan_file
+from torc_slurm.files.output_names import plan_path
+from torc_slurm.files.whole_files import private_mode
 from torc_slurm.slurm import submission
 from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments
+from torc_slurm.spec.plan import Plan, create_plan_file
 from torc_slurm.spec.workflow import Workflow
 from torc_slurm.usecases import templates
 from torc_slurm.usecases.activity import active_run_text
@@ -31,7 +32,6 @@ from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.installation import torc_command
 from torc_slurm.usecases.prepare_submit import Prepared, Request, prepare
 from torc_slurm.usecases.stages import write_stage
-from torc_slurm.whole_files import private_mode
 
 _DRY = "nothing is created (--dry-run)"
 

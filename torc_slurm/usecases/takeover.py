@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from torc_slurm.common.errors import DatabaseError, TorcError
 from torc_slurm.database.exit_records import completed_jobs
-from torc_slurm.errors import DatabaseError, TorcError
-from torc_slurm.output_names import node_files_of_run, plan_path
-from torc_slurm.plan import Plan, PlanExistsError, create_plan_file, next_plan, plan_run_ids, read_plan
+from torc_slurm.files.output_names import node_files_of_run, plan_path
 from torc_slurm.slurm import steps
 from torc_slurm.slurm.states import described, may_have_processes
+from torc_slurm.spec.plan import Plan, PlanExistsError, create_plan_file, next_plan, plan_run_ids, read_plan
 from torc_slurm.usecases.activity import Activity, RunName, active_run_text, activity_of_claim, journal_says_ended
 from torc_slurm.usecases.claims import SUPERSEDED, Claim, claim_run, read_claim
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import torc_slurm
-from torc_slurm.errors import InputError, TorcError
+from torc_slurm.common.errors import InputError, TorcError
 
 _DIRECTORY = "sbatch_templates"
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torc_slurm.common.errors import InputError, TorcError
 from torc_slurm.database.main import open_main
 from torc_slurm.database.workflows import user_data_rows, user_datum_row, workflow_row
-from torc_slurm.errors import InputError, TorcError
-from torc_slurm.output_names import plan_path, user_data_path
-from torc_slurm.plan import Plan, read_plan
-from torc_slurm.whole_files import private_mode, replace_file
+from torc_slurm.files.output_names import plan_path, user_data_path
+from torc_slurm.files.whole_files import private_mode, replace_file
+from torc_slurm.spec.plan import Plan, read_plan
 
 LARGEST_BYTES = 16 * 1024**2
 

@@ -14,11 +14,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torc_slurm.errors import ParseError, TorcError
-from torc_slurm.output_names import parse_run_file_name, plan_path, run_file_names
+from torc_slurm.common.errors import ParseError, TorcError
+from torc_slurm.files.output_names import parse_run_file_name, plan_path, run_file_names
+from torc_slurm.files.whole_files import create_exclusively, private_mode
 from torc_slurm.spec.plan_settings import ORDINARY, action, job_settings, said
 from torc_slurm.spec.workflow import Action, JobSettings
-from torc_slurm.whole_files import create_exclusively, private_mode
 
 PLAN_FORMAT = 1
 

@@ -12,9 +12,9 @@ import re
 import tempfile
 import time
 
-from torc_slurm.errors import InputError
-from torc_slurm.liveness import Life, Process, life_of, this_process
-from torc_slurm.shared_directory import make_shared_directory
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.liveness import Life, Process, life_of, this_process
+from torc_slurm.files.shared_directory import make_shared_directory
 
 MODE_VARIABLE = "TORC_FILE_MODE"
 _PRIVATE_MODE = 0o600

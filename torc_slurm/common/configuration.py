@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 
 _NAME = "config.toml"
 

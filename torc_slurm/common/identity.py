@@ -1,4 +1,4 @@
-"""Identifies a step and its node file: from the environment, the cgroup and the parent.
+"""Identifies a step: from the environment, the cgroup and the parent.
 
 Standard library only, and of that only ``os``: ``torc-step`` loads this before the job starts.
 """
@@ -6,8 +6,6 @@ Standard library only, and of that only ``os``: ``torc-step`` loads this before 
 from __future__ import annotations
 
 import os
-
-from torc_slurm.output_names import DEFAULT_OUTPUT_DIR, node_file_path
 
 # The wrapper sets this for the job: a wrapper inside the job sees what is already measured.
 ACTIVE_VARIABLE = "TORC_STEP_ACTIVE"
@@ -112,21 +110,9 @@ def step_number(text: str) -> int | None:
     return SPECIAL_STEP_NUMBERS.get(text) or whole_number(text)
 
 
-def node_file_of(identity: StepIdentity) -> str:
-    """The absolute path of the node file that this step writes; ``run_id`` must be known."""
-    if identity.workflow_id is not None:
-        run_part = str(identity.workflow_id)
-    elif identity.slurm_job_id is not None:
-        run_part = f"slurm{identity.slurm_job_id}"
-    else:
-        run_part = "local"
-    assert identity.run_id is not None
-    return node_file_path(identity.output_dir, identity.node, run_part, identity.run_id)
-
-
 def absolute_output_dir(given: str | None, environ: dict[str, str]) -> str:
     """``--output-dir``, else ``$TORC_OUTPUT_DIR``, else ``torc_output``; absolute."""
-    path = given or environ.get("TORC_OUTPUT_DIR") or DEFAULT_OUTPUT_DIR
+    path = given or environ.get("TORC_OUTPUT_DIR") or "torc_output"
     try:
         return os.path.abspath(path)
     except OSError:  # the working directory was deleted: its last path

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, localcontext
 from typing import TypeVar
 
-from torc_slurm.errors import InputError
+from torc_slurm.common.errors import InputError
 
 Number = int | float | Decimal
 _Amount = TypeVar("_Amount", int, float)

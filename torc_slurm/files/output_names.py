@@ -1,6 +1,6 @@
 """Makes and parses every name under an output directory.
 
-Loads only ``os``: ``torc-step`` uses this before the job starts. The part of a node file's name after the host says
+Loads only ``os``, for the monitor. The part of a node file's name after the host says
 whose run it is: a workflow's id, ``slurm<job id>`` for an ad hoc allocation, or ``local``.
 """
 
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from torc_slurm.common.identity import StepIdentity
+
 MAIN_DATABASE_NAME = "torc.db"
 RESOURCE_DIR = "resource_utilization"
 PLANS_DIR = "plans"
 PLOTS_DIR = "resource_plots"
 STDIO_DIR = "job_stdio"
 _USER_DATA_DIR = "user_data"
-DEFAULT_OUTPUT_DIR = "torc_output"
 PLOT_PREFIX = "resource_plot"
 REPORT_NAME = "resource_report.html"
 
@@ -41,6 +44,18 @@ class NodeFileName:
 def node_file_path(output_dir: str, node: str, run_part: str, run_id: int) -> str:
     """The node file of ``node``; ``run_part`` is the workflow id, ``slurm<job id>`` or ``local``."""
     return os.path.join(output_dir, RESOURCE_DIR, f"{_NODE_PREFIX}{node}_{run_part}_{run_id}{_NODE_SUFFIX}")
+
+
+def node_file_of(identity: StepIdentity) -> str:
+    """The absolute path of the node file that this step writes; ``run_id`` must be known."""
+    if identity.workflow_id is not None:
+        run_part = str(identity.workflow_id)
+    elif identity.slurm_job_id is not None:
+        run_part = f"slurm{identity.slurm_job_id}"
+    else:
+        run_part = "local"
+    assert identity.run_id is not None
+    return node_file_path(identity.output_dir, identity.node, run_part, identity.run_id)
 
 
 def adhoc_node_file_name(hostname: str, slurm_job_id: int, run_id: int) -> str:

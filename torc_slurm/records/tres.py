@@ -6,8 +6,8 @@ import functools
 import re
 from typing import NamedTuple
 
-from torc_slurm.errors import InputError
-from torc_slurm.units import parse_slurm_size
+from torc_slurm.common.errors import InputError
+from torc_slurm.common.units import parse_slurm_size
 
 _COUNT = re.compile(r"[0-9]{1,18}", re.ASCII)
 
