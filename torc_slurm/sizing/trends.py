@@ -20,7 +20,7 @@ from torc_slurm.sizing.facts import AttemptEnd, Facts, Requirement
 ARRAY_INDEX = "array index"
 NEEDS_NUMPY = (
     "whether memory or run time follows a note, a parameter or the array index was not looked at: "
-    "pip install 'torc-slurm[fit]'"
+    "install numpy into torc's environment (pip install numpy)"
 )
 _LEAST_POINTS = 8
 _LEAST_VALUES = 4  # different values of the number
