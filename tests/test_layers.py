@@ -260,7 +260,7 @@ def test_modules_are_short() -> None:
 
 def test_the_picture_in_the_docs_is_that_of_the_code() -> None:
     docs = Path(__file__).parents[1] / "docs"
-    house = docs / "house.py"
-    shown = subprocess.run([sys.executable, house], capture_output=True, text=True, check=True).stdout
+    import_list = docs / "import_list.py"
+    shown = subprocess.run([sys.executable, import_list], capture_output=True, text=True, check=True).stdout
     page = (docs / "architecture.md").read_text(encoding="utf-8")
-    assert shown in page, "run python docs/house.py --write"
+    assert shown in page, "run python docs/import_list.py --write"

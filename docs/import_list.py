@@ -1,5 +1,5 @@
-"""The list of imports between packages in docs/architecture.md: ``python docs/house.py`` prints it, ``--write`` updates
-the page.
+"""The list of imports between packages in docs/architecture.md: ``python docs/import_list.py`` prints it,
+``--write`` updates the page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
-BEGIN, END = "<!-- house -->\n", "<!-- /house -->"
+BEGIN, END = "<!-- imports: python docs/import_list.py --write -->\n", "<!-- /imports -->"
 
 
 def package_of(module: str) -> str:
@@ -52,7 +52,8 @@ def import_list() -> str:
     """One line for each package: what it imports from."""
     found = imports()
     width = max(map(len, found))
-    lines = [f"{package:{width}} <- {', '.join(sorted(found[package])) or '-'}" for package in in_order(found)]
+    lines = [f"{'package':{width}}   imports from"]
+    lines += [f"{package:{width}}   {', '.join(sorted(found[package])) or '(none)'}" for package in in_order(found)]
     count = sum(map(len, found.values()))
     return "```text\n" + "\n".join(lines) + f"\n\n{len(found)} packages, {count} imports between them\n```\n"
 
