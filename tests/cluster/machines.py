@@ -117,9 +117,14 @@ class Machines(SlurmJobs):
         return self.run_as_user(words, check=False).returncode == 0
 
     def rows(self, query: str, output: str = "torc_output", machine: str = "head") -> list[dict[str, Any]]:
-        """Rows of all node files in the test's directory, as `machine` sees them."""
+        """Rows of all node files in the test's directory, as `machine` sees them.
+
+        The directories are listed first: until then, a client with a delegation can remember that one is missing.
+        """
         copies = f"/cluster/copies{next(self._numbers)}"
-        self.shell(f"mkdir {copies} && cp {self.directory}/{output}/resource_utilization/* {copies}/", machine=machine)
+        place = f"{self.directory}/{output}"
+        listing = f"ls {self.directory} {place} {place}/resource_utilization > /dev/null"
+        self.shell(f"{listing}; mkdir {copies} && cp {place}/resource_utilization/* {copies}/", machine=machine)
         found: list[dict[str, Any]] = []
         for path in sorted((self.cluster.share / Path(copies).name).glob("*.db")):
             with closing(sqlite3.connect(path)) as connection:
