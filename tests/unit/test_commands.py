@@ -97,11 +97,12 @@ def test_messages_name_a_command_by_its_short_form() -> None:
     assert not found
 
 
-def test_groups_show_their_commands() -> None:
+def test_groups_show_their_commands_and_whole_sentences() -> None:
     for words, command in COMMANDS.items():
         if hasattr(command, "commands"):
             text = help_of(words)
             assert all(name in text for name in command.commands)
+            assert "..." not in text.partition("Commands:")[2].partition("Example")[0], text
 
 
 def test_the_help_is_not_held_up_by_what_only_commands_need() -> None:

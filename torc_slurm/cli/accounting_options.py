@@ -29,8 +29,7 @@ BackendOption = Annotated[
     Backend | None,
     typer.Option(
         "--accounting-backend",
-        help="How to ask Slurm's accounting.",
-        show_default="$TORC_ACCOUNTING_BACKEND, else sacct",
+        help="How to ask Slurm's accounting; default: $TORC_ACCOUNTING_BACKEND, else sacct.",
     ),
 ]
 

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 _EXAMPLE = """\b
 Examples:
   {command} 3 --dry-run --explain                what it would do, and why
-  {command} 3 --write-spec                       change the workflow file too, and show the difference
+  {command} 3 --write-spec                       also change the workflow file, and show the diff
   {command} --script job.sbatch --dry-run        your own script: from what its jobs used
-  {command} --since 1w --explain                 all your jobs of a week, grouped by name
+  {command} --since 1w --explain                 your jobs of the last week, in groups
   {command} 3 --no-downsize --max-memory 64g     only raise requests, up to 64 GB
 """
 
@@ -73,11 +73,17 @@ def correct_resources(
     largest_factor: LargestFactorOption = 10,
     partition: Annotated[
         str | None,
-        typer.Option("--partition", metavar="NAME", help="Its nodes limit the requests; default: the workflow's."),
+        typer.Option(
+            "--partition",
+            metavar="NAME",
+            help="Request no more than this partition has; default: the workflow's partition.",
+        ),
     ] = None,
     script: Annotated[
         str | None,
-        typer.Option("--script", metavar="FILE", help="Edit the #SBATCH lines of your own script from its jobs."),
+        typer.Option(
+            "--script", metavar="FILE", help="Edit the #SBATCH lines of this script, from what its jobs used."
+        ),
     ] = None,
     slurm_job_id: SlurmJobIdsOption = None,
     since: SinceOption = None,
@@ -88,9 +94,11 @@ def correct_resources(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Correct requests: more for jobs that were killed or used more, less if all completed with less.
+    """Change requests to what the jobs need.
 
-    All runs and attempts count. The next run of the workflow uses the new requests.
+    torc requests more if a job was killed or used more, and less if all jobs completed with less. All attempts of all
+    runs count. The workflow's next run uses the new requests. For your own Slurm jobs torc only prints what to request;
+    with --script it edits the script.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import corrections_answer

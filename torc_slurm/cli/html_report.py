@@ -40,33 +40,37 @@ Examples:
   torc reports html 3 -o report.html
   torc reports html                               the latest workflow, into resource_report.html
   torc reports html --slurm-job-id 1234 -o report.html
-  torc reports html --since 1w --name 'train.*'   my own jobs of a week
+  torc reports html --since 1w --name 'train.*'   your own jobs of the last week
 """
 
 
 def html(
     context: typer.Context,
     workflow_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="A workflow's id; default: the latest.", min=1)
+        int | None, typer.Argument(metavar="ID", help="A workflow's id; default: the latest workflow.", min=1)
     ] = None,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="The page.")] = REPORT_NAME,
-    run_id: Annotated[int | None, typer.Option(metavar="N", help="This run.", show_default="latest")] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Write the page to this file.")
+    ] = REPORT_NAME,
+    run_id: Annotated[
+        int | None, typer.Option(metavar="N", help="Only attempts of this run; default: each job's latest attempt.")
+    ] = None,
     slurm_job_id: SlurmJobIdsOption = None,
     since: SinceOption = None,
     name: NameOption = None,
     plots: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Link to pages of single jobs in this directory.", show_default="beside FILE"),
+        typer.Option(metavar="DIR", help="Link to the plots in this directory; default: the directory of FILE."),
     ] = None,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Write one page about a run: states, violations, corrections and their reasons, savings, figures, all jobs.
+    """Write one page about a workflow.
 
-    The page needs no network and no other file: mail it, or open it from disk. It shows most if there is a time series;
-    without one it draws the figures from averages, and says so.
+    The page shows the jobs and their statuses, violations, corrections and their reasons, savings and plots. It needs
+    no network and no other file: mail it, or open it from disk. Without a time series, plots show averages.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.plots.page import render

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torc_slurm.cli.table import Column
     from torc_slurm.records.workflows import JobRow
 
-app = command_group("The jobs of a workflow.")
+app = command_group("List the jobs of a workflow.")
 
 _LIST_EXAMPLE = """\b
 Examples:
@@ -53,12 +53,14 @@ _NAME_WIDTH = 40
 def list_(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
-    status: Annotated[str | None, typer.Option(metavar="STATUS", help="Only jobs of this status.")] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="Only jobs with this status, such as failed.")
+    ] = None,
     limit: LimitOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show every job of a workflow with its status and what it requires."""
+    """Show every job with its status and its request."""
     from torc_slurm.cli.answer import write
     from torc_slurm.database.main import detached_copy
     from torc_slurm.database.workflows import dependencies, job_rows, status_counts

@@ -22,11 +22,18 @@ class Sort(str, Enum):
 
 
 SortOption = Annotated[
-    Sort | None, typer.Option("--sort", help="Order the rows: the largest, or latest, first.", show_default="by job")
+    Sort | None,
+    typer.Option(
+        "--sort",
+        help="Order of the rows; default: by job. Largest figure or latest start first; names and states by alphabet.",
+    ),
 ]
 LimitOption = Annotated[
     int | None,
     typer.Option(
-        "--limit", metavar="N", min=0, help="At most N rows; 0 for all.", show_default=f"{DEFAULT_LIMIT} in a table"
+        "--limit",
+        metavar="N",
+        min=0,
+        help=f"At most N rows, 0 for all; default: {DEFAULT_LIMIT} in a table, all in JSON and CSV.",
     ),
 ]

@@ -42,9 +42,9 @@ _INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
 _EXAMPLE = """\b
 Examples:
   torc seff 1234                        what a Slurm job used, and what to request next time
-  srun torc-step -- ./a.out             in your own sbatch script: measure a step exactly
+  srun torc-step -- ./a.out             in your own sbatch script: measure a step
   torc stats --slurm-job-id 1234        what its steps really used
-  torc stats                            the latest record here
+  torc stats                            the latest record in the output directory
 """
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    help="What Slurm jobs really used, and what they should ask for.",
+    help="Show what Slurm jobs really used, and what they should request.",
     epilog=_EXAMPLE,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

@@ -31,8 +31,16 @@ FormatOption = Annotated[
         "--format",
         "-f",
         metavar="table|json|csv",
-        help="How to write the answer; some tables also take column names (name,state).",
-        show_default="table",
+        help="Output format; default: table.",
+    ),
+]
+ColumnsFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="table|json|csv|COLUMNS",
+        help="Output format; default: table. Or a table with these columns, such as name,state,memory.",
     ),
 ]
 OutputDirOption = Annotated[
@@ -40,8 +48,7 @@ OutputDirOption = Annotated[
     typer.Option(
         "--output-dir",
         metavar="DIR",
-        help="Directory with the records.",
-        show_default="$TORC_OUTPUT_DIR, else torc_output",
+        help="Directory with the records; default: $TORC_OUTPUT_DIR, else torc_output.",
     ),
 ]
 

@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 SlurmJobIdsOption = Annotated[
     str | None,
-    typer.Option("--slurm-job-id", metavar="IDS", help="Your own Slurm jobs instead of a workflow: 12,15_[1-4]."),
+    typer.Option("--slurm-job-id", metavar="IDS", help="These Slurm jobs instead of a workflow: 12,15_[1-4]."),
 ]
 SinceOption = Annotated[
-    str | None, typer.Option("--since", metavar="TIME", help="Your own Slurm jobs since then: 2d, 1w, 2026-11-01.")
+    str | None, typer.Option("--since", metavar="TIME", help="Your Slurm jobs since then: 2d, 1w, 2026-11-01.")
 ]
 NameOption = Annotated[
-    str | None, typer.Option("--name", metavar="REGEX", help="Only your own Slurm jobs whose whole name matches.")
+    str | None, typer.Option("--name", metavar="REGEX", help="Only those of your Slurm jobs whose whole name matches.")
 ]
 GroupByOption = Annotated[
     str | None,
     typer.Option(
         "--group-by",
         metavar="KEYS",
-        help="Treat jobs as the same if these agree: user,name,partition,memory,cpus,time,array,job.",
-        show_default="user,name,memory,cpus,time",
+        help="Treat jobs as the same if these agree, of user, name, partition, memory, cpus, time, array, job; "
+        "default: user,name,memory,cpus,time.",
     ),
 ]
 _DEFAULT_SINCE = "2w"

@@ -36,7 +36,7 @@ _MOST_NAMED = 12
 def plot_resources(
     context: typer.Context,
     databases: Annotated[
-        list[str] | None, typer.Argument(metavar="DB...", help="Node files of one run, of any number of nodes.")
+        list[str] | None, typer.Argument(metavar="DB", help="Node files of one workflow or allocation.")
     ] = None,
     output: Annotated[
         str | None,
@@ -44,34 +44,40 @@ def plot_resources(
             "--output",
             "-o",
             metavar="DIR",
-            help="Directory for the pages.",
-            show_default="resource_plots in the output dir",
+            help="Directory for the pages; default: resource_plots in the output directory.",
         ),
     ] = None,
     workflow: Annotated[
-        int | None, typer.Option(metavar="ID", help="A workflow instead of node files; collected first.")
+        int | None, typer.Option(metavar="ID", help="A workflow instead of node files; torc collects it first.")
     ] = None,
     run_id: Annotated[
-        int | None, typer.Option(metavar="N", help="With --workflow: this run.", show_default="latest")
+        int | None, typer.Option(metavar="N", help="With --workflow: this run; default: the latest.")
     ] = None,
     slurm_job_id: SlurmJobIdsOption = None,
     since: SinceOption = None,
     name: NameOption = None,
-    job_ids: Annotated[str | None, typer.Option(metavar="N,N", help="Only these jobs, each with its page.")] = None,
-    prefix: Annotated[str, typer.Option(help="Start of the file names.")] = PLOT_PREFIX,
+    job_ids: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N", help="Only these jobs, each with its page; for your own script, step numbers or batch."
+        ),
+    ] = None,
+    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Start of the file names.")] = PLOT_PREFIX,
     all_job_pages: Annotated[
-        bool, typer.Option("--all-job-pages", help="A page for every job, even if there are more than 200.")
+        bool, typer.Option("--all-job-pages", help="Write a page for every job, even if there are more than 200.")
     ] = False,
     self_contained: Annotated[
-        bool, typer.Option("--self-contained", help="Each page contains Plotly (2 MB more), so that you can mail it.")
+        bool,
+        typer.Option("--self-contained", help="Put Plotly into each page (2 MB more), so that you can mail it alone."),
     ] = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Plot measurements over time: a page for each job, and pages for all jobs.
+    """Plot measurements over time, as HTML pages.
 
-    The pages need no network: open them from disk. They share one file, plotly-….js. They need a time series:
-    resource_monitor.granularity: time_series in a workflow file, or torc-step --granularity time_series.
+    Writes a page for each job, and pages for all jobs. They need no network: open them from disk. They share one file,
+    plotly-….js. A plot needs a time series: set granularity: time_series under resource_monitor in a workflow file, or
+    use torc-step --granularity time_series.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.plots.write import Wanted

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 RECOVER_EXAMPLE = """\b
 Examples:
-  torc recover 3 --dry-run                     which jobs another run would help, and what it would request
+  torc recover 3 --dry-run                     which jobs it would submit, and with which requests
   torc recover 3 --max-attempts 5 --max-memory 128g
 """
 _DEFAULT_MULTIPLIER = 1.5
@@ -57,7 +57,8 @@ def recover(
     workflow_id: WorkflowIdArgument = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision; change and submit nothing.")] = False,
     max_attempts: Annotated[
-        int, typer.Option("--max-attempts", metavar="N", help="The largest total number of runs.", min=1)
+        int,
+        typer.Option("--max-attempts", metavar="N", help="The largest total number of runs of the workflow.", min=1),
     ] = _DEFAULT_ATTEMPTS,
     max_memory: MaxMemoryOption = None,
     max_runtime: MaxRuntimeOption = None,
@@ -65,7 +66,7 @@ def recover(
     runtime_multiplier: RuntimeMultiplierOption = _DEFAULT_MULTIPLIER,
     largest_factor: LargestFactorOption = 10,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Also rerun jobs that another run would not help.")
+        bool, typer.Option("--retry-failed", help="Also submit the jobs that torc would leave out.")
     ] = False,
     no_submit: Annotated[bool, typer.Option("--no-submit", help="Only correct; do not submit the next run.")] = False,
     write_spec: WriteSpecOption = False,
@@ -81,10 +82,12 @@ def recover(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Raise memory or time of jobs that were killed for it, and submit all unfinished jobs as the next run.
+    """Raise the requests of killed jobs, and submit them again.
 
-    Refuses if another run would not help: jobs that failed by themselves or hung, or whose request cannot grow any
-    more. A request that was corrected after the job failed stays.
+    torc raises the memory or the run time that a job was killed for; after a kill for memory it at least doubles the
+    request. A request that was corrected after the job failed stays. Then torc submits the unfinished jobs as the next
+    run. It leaves out jobs that another run would not help: their command failed, they hung, or their request cannot
+    grow any more.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases.correct import apply, spec_edit

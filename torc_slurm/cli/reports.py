@@ -30,8 +30,8 @@ app = command_group("Compare what jobs used with what they requested.")
 _CHECK_EXAMPLE = """\b
 Examples:
   {command} 3
-  {command} --since 1w                                     your own Slurm jobs of a week
-  {command} 3 --all -f json                                also jobs within their limits
+  {command} --since 1w                                     your own Slurm jobs of the last week
+  {command} 3 --all -f json                                also jobs within their requests
   {command} --fail-on-violation --min-over-utilization 5   for scripts
 """
 _SAVINGS_EXAMPLE = """\b
@@ -54,22 +54,23 @@ def check_resource_utilization(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
     run_id: RunIdOption = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Also show jobs within their limits.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Also show jobs within their requests.")] = False,
     include_failed: Annotated[
         bool,
-        typer.Option("--include-failed", help="Also check jobs that failed by themselves; killed ones always count."),
+        typer.Option("--include-failed", help="Also check jobs whose command failed; killed jobs always count."),
     ] = False,
     min_over_utilization: Annotated[
         float | None,
-        typer.Option(
-            "--min-over-utilization", metavar="PERCENT", help="Leave out violations by less than this.", min=0
-        ),
+        typer.Option("--min-over-utilization", metavar="PERCENT", help="Hide violations smaller than this.", min=0),
     ] = None,
     fail_on_violation: Annotated[
         bool, typer.Option("--fail-on-violation", help="Exit with 3 if there is a violation.")
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say whether memory or run time follows a parameter or a note.")
+        bool,
+        typer.Option(
+            "--explain", help="Report whether memory or run time depends on a parameter, a note or the array index."
+        ),
     ] = False,
     slurm_job_id: SlurmJobIdsOption = None,
     since: SinceOption = None,
@@ -79,9 +80,10 @@ def check_resource_utilization(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show which jobs used more than they requested, or were killed for it.
+    """Show jobs that used more than they requested.
 
-    Compares each job's latest attempt with its request. Ignores jobs without resource_requirements.
+    Compares each job's latest attempt with its request. Jobs that were killed for memory or time count too. Ignores
+    jobs without resource_requirements.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import utilization_answer
@@ -129,10 +131,10 @@ def savings(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show core-hours and GB-hours requested, used and wasted, and what the same work would request after correction.
+    """Show core-hours and GB-hours used and wasted.
 
-    Asked: the requests for the time that jobs ran, over all runs. Reserved: the requests for their whole run time.
-    Ignores jobs without resource_requirements.
+    Requested: the requests times the time that the jobs ran. After: the same with corrected requests. Reserved: the
+    requests times the whole run time that was requested. Counts all runs. Ignores jobs without resource_requirements.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import savings_answer
@@ -164,7 +166,10 @@ def changes(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show every correction of a workflow's requests that was saved, with its reason and its evidence."""
+    """Show the saved corrections and their reasons.
+
+    JSON and CSV also have the evidence: the most demanding attempts.
+    """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import changes_answer
     from torc_slurm.database.sizing import change_rows

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torc_slurm.cli.table import Column
     from torc_slurm.database.rows import Row
 
-app = command_group("The results of a workflow's jobs.")
+app = command_group("List what each attempt of a workflow used.")
 
 _LIST_EXAMPLE = """\b
 Examples:
@@ -39,7 +39,10 @@ def list_(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show one row per attempt: how it ended and what it used. Slurm's own view is in: torc slurm stats."""
+    """Show how each attempt ended and what it used.
+
+    One row per attempt, with the figures of torc-step. For Slurm's figures, use torc stats.
+    """
     from torc_slurm.cli.answer import write
     from torc_slurm.database.main import detached_copy
     from torc_slurm.database.results import check_ids, count_results, result_rows

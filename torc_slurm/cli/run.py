@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 Examples:
-  torc run examples/quick.yaml          plain processes, as many as this machine holds
+  torc run examples/quick.yaml          plain processes, as many as fit this machine
   torc run 3                            run the unfinished jobs of workflow 3
   salloc -N2 --exclusive torc run workflow.yaml     inside an allocation: steps on its nodes
 """
@@ -32,7 +32,7 @@ def run(
     source: SourceArgument = None,
     plan: Annotated[
         str | None,
-        typer.Option("--plan", metavar="FILE", help="Run this plan; the scripts of torc submit use it."),
+        typer.Option("--plan", metavar="FILE", help="Run this plan; only for the scripts of torc submit."),
     ] = None,
     max_parallel_jobs: Annotated[
         int | None, typer.Option("--max-parallel-jobs", metavar="N", min=1, help="At most N jobs at a time.")
@@ -40,11 +40,11 @@ def run(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Run a workflow on this machine: its unfinished jobs, in the order of their dependencies.
+    """Run a workflow's unfinished jobs here.
 
-    Inside an allocation its jobs are steps, elsewhere plain processes of this machine. Ctrl-C (or SIGTERM) ends the
-    running jobs in order and keeps what was measured; a second one kills them. Exit status 0 only when every job
-    completed.
+    Inside an allocation the jobs are steps, elsewhere plain processes of this machine. They start in the order of their
+    dependencies. The first Ctrl-C (or SIGTERM) asks the running jobs to end, and torc keeps what was measured; the
+    second kills them. The exit status is 0 only if every job completed.
     """
     if plan is not None:
         if source is not None:

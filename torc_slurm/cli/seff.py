@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from torc_slurm.cli.options import OutputDirOption, Settings, resolve_columns, say
+from torc_slurm.cli.options import ColumnsFormatOption, OutputDirOption, Settings, resolve_columns, say
 from torc_slurm.cli.own_jobs import job_filter, nothing_found, output_dirs
 
 EXAMPLE = """\b
@@ -24,36 +24,38 @@ def seff(
     context: typer.Context,
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]...", help="123, 123_4, 123_[1-5,9], 120-125, slurm-123.out, or a directory."),
+        typer.Argument(
+            metavar="JOB", help="123, 123_4, 123_[1-5,9], 120-125, slurm-123.out, or a directory with such files."
+        ),
     ] = None,
     user: Annotated[
-        str | None, typer.Option("--user", "-u", metavar="USER", help="Whose jobs; * for all.", show_default="me")
+        str | None, typer.Option("--user", "-u", metavar="USER", help="Whose jobs, * for all users; default: yours.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="2d, 1w, 2026-11-01, yesterday.", show_default="yesterday")
+        str | None, typer.Option(metavar="TIME", help="Only jobs since then: 2d, 1w, 2026-11-01; default: yesterday.")
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="As --since.", show_default="now")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only jobs until then, as for --since; default: now.")
+    ] = None,
     state: Annotated[
-        str | None, typer.Option("--state", "-s", metavar="STATES", help="FAILED,TIMEOUT,OUT_OF_MEMORY, …")
+        str | None,
+        typer.Option(
+            "--state", "-s", metavar="STATES", help="Only jobs in these states: FAILED,TIMEOUT,OUT_OF_MEMORY."
+        ),
     ] = None,
     partition: Annotated[
-        str | None, typer.Option("--partition", "-p", metavar="NAME", help="Only of this partition.")
+        str | None, typer.Option("--partition", "-p", metavar="NAME", help="Only jobs in this partition.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="REGEX", help="Only jobs whose whole name matches.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most N jobs.")] = None,
     expand: Annotated[bool, typer.Option("--expand", help="One line for each task of an array.")] = False,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format", "-f", metavar="table|json|csv|COLUMNS", help="How to write it, or columns: jobid,name,mem."
-        ),
-    ] = None,
+    format_: ColumnsFormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show what Slurm jobs requested and used, and what to request next time.
+    """Show what Slurm jobs used, and what to request next time.
 
     Works for any job, and calls sacct once for all of them. Needs no output directory. If torc-step recorded a step,
-    its figures replace Slurm's.
+    torc shows its figures instead of Slurm's.
     """
     from torc_slurm.cli import seff_view
     from torc_slurm.cli.answer import write

@@ -21,19 +21,23 @@ _MOST_NAMED_FILES = 10
 
 RunIdOption = Annotated[int | None, typer.Option("--run-id", metavar="N", help="Only this run.", min=1)]
 MemoryMultiplierOption = Annotated[
-    float, typer.Option("--memory-multiplier", metavar="X", help="Memory to request, relative to memory used.")
+    float, typer.Option("--memory-multiplier", metavar="X", help="Request this many times the memory that was used.")
 ]
 CpuMultiplierOption = Annotated[
-    float, typer.Option("--cpu-multiplier", metavar="X", help="CPUs to request, relative to CPUs used.")
+    float, typer.Option("--cpu-multiplier", metavar="X", help="Request this many times the CPUs that were used.")
 ]
 RuntimeMultiplierOption = Annotated[
-    float, typer.Option("--runtime-multiplier", metavar="X", help="Run time to request, relative to run time used.")
+    float, typer.Option("--runtime-multiplier", metavar="X", help="Request this many times the run time that was used.")
 ]
 MaxMemoryOption = Annotated[
-    str | None, typer.Option("--max-memory", metavar="SIZE", help="Never request more memory than this (64g).")
+    str | None,
+    typer.Option(
+        "--max-memory", metavar="SIZE", help="Never request more memory than this: 64g (decimal), 64Gi (binary)."
+    ),
 ]
 MaxRuntimeOption = Annotated[
-    str | None, typer.Option("--max-runtime", metavar="DURATION", help="Never request more run time than this (PT8H).")
+    str | None,
+    typer.Option("--max-runtime", metavar="DURATION", help="Never request more run time than this: PT8H (ISO 8601)."),
 ]
 MaxCpusOption = Annotated[
     int | None, typer.Option("--max-cpus", metavar="N", help="Never request more CPUs than this.", min=1)
@@ -48,11 +52,13 @@ ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Show the reason for every change and for every request that stays.")
 ]
 WriteSpecOption = Annotated[
-    bool, typer.Option("--write-spec", help="Change the workflow file too, and show the difference.")
+    bool, typer.Option("--write-spec", help="Also change the workflow file, and show the diff.")
 ]
 SpecOutputOption = Annotated[
     str | None,
-    typer.Option("-o", "--output", metavar="FILE", help="With --write-spec: write to this file instead."),
+    typer.Option(
+        "-o", "--output", metavar="FILE", help="With --write-spec: write to this file, not to the workflow file."
+    ),
 ]
 
 

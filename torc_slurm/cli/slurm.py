@@ -18,6 +18,7 @@ from torc_slurm.cli.due_plots import make_due_plots
 from torc_slurm.cli.list_options import DEFAULT_LIMIT, LimitOption, SortOption
 from torc_slurm.cli.options import (
     DEBUG_VARIABLE,
+    ColumnsFormatOption,
     Format,
     FormatOption,
     OutputDirOption,
@@ -42,14 +43,14 @@ if TYPE_CHECKING:
 _MOST_NAMED_FILES = 10
 _EPILOG_LIMIT_SECONDS = 90
 
-app = command_group("What Slurm's steps used, and their accounting.")
+app = command_group("Show and collect what steps used; write sbatch scripts.")
 
 _STATS_EXAMPLE = """\b
 Examples:
   {command} --slurm-job-id 1234
   {command} --slurm-job-id 1234 -f json
   {command} 3 --compare  Slurm's figures next to the wrapper's
-  {command}              the latest record here
+  {command}              the latest record in the output directory
   {command} --local      what ran outside Slurm
 """
 _COLLECT_EXAMPLE = """\b
@@ -58,10 +59,10 @@ Examples:
   torc slurm collect --output-dir /scratch/me/torc_output -f json
 """
 _EPILOG_EXAMPLE = """\b
-Example, near the top of your own sbatch script:
+Example, near the top of your own sbatch script, so that it runs however the script ends:
   trap 'torc slurm epilog || :' EXIT
 \b
-Or as its last line:
+Or, as the script's last line, only if the script gets there:
   torc slurm epilog
 """
 
@@ -81,25 +82,29 @@ def _job_id(text: str) -> int:
 @app.command(epilog=stats_example("torc slurm stats"))
 def stats(
     context: typer.Context,
-    workflow_id: Annotated[int | None, typer.Argument(metavar="WORKFLOW_ID", help="A workflow.")] = None,
+    workflow_id: Annotated[int | None, typer.Argument(metavar="WORKFLOW_ID", help="A workflow's id.")] = None,
     slurm_job_id: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Allocations: Slurm job ids, or <array>_<task>.")
+        str | None, typer.Option(metavar="N,N", help="Allocations: Slurm job ids, or ARRAY_TASK.")
     ] = None,
     run_id: Annotated[int | None, typer.Option(metavar="N", help="Only this run.")] = None,
     job_id: Annotated[
         int | None,
-        typer.Option(metavar="N", parser=_job_id, help="Only this job; for a step of your script, 0, 1 or batch."),
+        typer.Option(
+            metavar="N", parser=_job_id, help="Only this job; for a step of your own script, its number or batch."
+        ),
     ] = None,
     attempt_id: Annotated[int | None, typer.Option(metavar="N", help="Only this attempt.")] = None,
-    local: Annotated[bool, typer.Option("--local", help="What ran outside Slurm.")] = False,
+    local: Annotated[bool, typer.Option("--local", help="Show what ran outside Slurm.")] = False,
     all_steps: Annotated[
         bool,
-        typer.Option("--all-steps", help="Also steps that ran without torc-step, if Slurm was asked."),
+        typer.Option("--all-steps", help="Also show steps that ran without torc-step, if accounting was asked."),
     ] = False,
-    all_columns: Annotated[bool, typer.Option("--all-columns", help="Every column, one value per line.")] = False,
+    all_columns: Annotated[bool, typer.Option("--all-columns", help="Show every column, one value per line.")] = False,
     compare: Annotated[
         bool,
-        typer.Option("--compare", help="Compare wrapper, cgroup and Slurm, and say why they differ."),
+        typer.Option(
+            "--compare", help="Compare the figures of torc-step, the cgroup and Slurm, and say why they differ."
+        ),
     ] = False,
     sort: SortOption = None,
     limit: LimitOption = None,
@@ -108,13 +113,13 @@ def stats(
     ] = False,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
-    format_: FormatOption = None,
+    format_: ColumnsFormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
     """Show what each step really used, with Slurm's accounting.
 
-    Collects what the nodes wrote first, and asks sacct once for an allocation whose accounting is not yet
-    complete. Without any id: the latest record in this output directory.
+    First collects what the nodes wrote, and asks accounting once for each allocation whose records are incomplete.
+    Without any id, shows the latest record in the output directory.
     """
     from torc_slurm.cli.answer import Answer, write
     from torc_slurm.cli.stats_view import TABLE_COLUMNS
@@ -184,18 +189,18 @@ def stats(
 def collect(
     context: typer.Context,
     workflow_id: Annotated[
-        int | None, typer.Argument(metavar="WORKFLOW_ID", help="Ask accounting only for this.")
+        int | None, typer.Argument(metavar="WORKFLOW_ID", help="Ask accounting only for this workflow.")
     ] = None,
-    slurm_job_id: Annotated[str | None, typer.Option(metavar="N", help="Ask accounting only for this.")] = None,
+    slurm_job_id: Annotated[str | None, typer.Option(metavar="N", help="Ask accounting only for this job.")] = None,
     no_accounting: NoAccountingOption = False,
     accounting_backend: BackendOption = None,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Collect what the nodes wrote, and late accounting, into the main database.
+    """Collect what the nodes wrote into the main database.
 
-    You can repeat it. Names and skips a node file that is damaged or being written.
-    Exits with 1 only if there were files and none could be read.
+    Also asks accounting for incomplete records. You can repeat it. torc names and skips a node file that is damaged or
+    being written. It exits with 1 only if there were files and it could read none.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.collect_view import files_answer
@@ -224,10 +229,10 @@ def epilog(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Ask Slurm's accounting once, at the end of an sbatch script, and store the answer with the records.
+    """Ask Slurm's accounting once, at the end of an sbatch script.
 
-    Writes into this node's own file, never into the main database. Never disturbs the script: each failure
-    is a line on stderr, and the exit status is 0 (without --strict).
+    Stores the answer in this node's own file, never in the main database. It cannot harm the script: each failure is a
+    line on stderr, and the exit status is 0 (without --strict).
     """
     try:
         with given_up_after(_EPILOG_LIMIT_SECONDS):

@@ -8,7 +8,7 @@ import typer
 
 from torc_slurm.cli.options import FormatOption, OutputDirOption, command_group, resolve, say
 
-app = command_group("For administrators: measure users' steps without a prefix.")
+app = command_group("For administrators: measure steps without a prefix.")
 
 _BUILD_EXAMPLE = """\b
 Examples:
@@ -21,10 +21,12 @@ _COLUMNS = ("plugin", "torc_step_exec", "torc_step", "slurm_version", "plugstack
 @app.command(epilog=_BUILD_EXAMPLE)
 def build(
     context: typer.Context,
-    prefix: Annotated[str, typer.Option(metavar="DIR", help="Install into DIR/lib/torc-slurm.")],
+    prefix: Annotated[
+        str, typer.Option(metavar="DIR", help="Install into DIR/lib/torc-slurm; the path is compiled in.")
+    ],
     torc_step: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="The torc-step that the plugin calls.", show_default="this installation's"),
+        typer.Option(metavar="PATH", help="The torc-step that the plugin calls; default: this installation's."),
     ] = None,
     slurm_include: Annotated[
         str | None, typer.Option(metavar="DIR", help="The directory that contains slurm/spank.h.")
@@ -32,10 +34,10 @@ def build(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Compile the Slurm plugin against this site's Slurm, and say what to write into plugstack.conf.
+    """Compile the Slurm plugin for this site's Slurm.
 
-    Needs a C compiler and slurm/spank.h of the Slurm that will load it. Run it again after an upgrade to another major
-    version of Slurm.
+    Prints the line for plugstack.conf. Needs a C compiler, and slurm/spank.h of the Slurm that will load the plugin.
+    Run it again after an upgrade to another major version of Slurm.
     """
     from torc_slurm.cli.answer import one, write
     from torc_slurm.usecases.slurm_plugin import build_plugin

@@ -41,16 +41,15 @@ Examples:
   torc slurm generate workflow.yaml -o run.sh && sbatch run.sh
   torc slurm generate 3                           the next run of workflow 3, to stdout
 """
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the script; create nothing.")]
 
 
 def submit(
     context: typer.Context,
     source: SourceArgument = None,
     sbatch_arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- SBATCH_ARGS]", help="More options for sbatch.")
+        list[str] | None, typer.Argument(metavar="-- SBATCH_ARGS", help="More options for sbatch.")
     ] = None,
-    dry_run: DryRunOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the script; create nothing.")] = False,
     account: AccountOption = None,
     partition: PartitionOption = None,
     qos: QosOption = None,
@@ -63,9 +62,10 @@ def submit(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Submit the next run of a workflow to Slurm: one allocation for all unfinished jobs.
+    """Submit a workflow's unfinished jobs to Slurm.
 
-    A file becomes a workflow first. If sbatch refuses, torc removes it again.
+    They are the workflow's next run, and share one allocation. From a file, torc first creates a workflow; if sbatch
+    refuses, torc removes that workflow again.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission
@@ -97,9 +97,12 @@ def generate(
     context: typer.Context,
     source: SourceArgument = None,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="FILE", help="File for the script; default: stdout.")
+        str | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the script to this file; default: stdout."),
     ] = None,
-    dry_run: DryRunOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only write the script; create no workflow and no run.")
+    ] = False,
     account: AccountOption = None,
     partition: PartitionOption = None,
     qos: QosOption = None,
@@ -112,9 +115,10 @@ def generate(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Create the workflow and its next run as submit does, and render the script for sbatch, to stdout or a file.
+    """Write the sbatch script of a workflow's next run.
 
-    Prints the ids on stderr. Nothing runs until you submit the script with sbatch.
+    Creates the workflow and its next run as torc submit does, writes the script to stdout or a file, and prints the ids
+    on stderr. Nothing runs until you submit the script with sbatch.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission

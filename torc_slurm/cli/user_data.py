@@ -13,7 +13,7 @@ from torc_slurm.cli.workflow_options import WorkflowIdArgument
 from torc_slurm.common.errors import InputError
 from torc_slurm.common.text import printable
 
-app = command_group("Values that jobs pass on: get, update, list.")
+app = command_group("Get, update and list values that jobs share.")
 
 _GET_EXAMPLE = """\b
 Example:
@@ -29,7 +29,10 @@ Example:
   torc user-data list
 """
 IdArgument = Annotated[
-    int, typer.Argument(metavar="ID", help="Its number, which replaces ${user_data.input.NAME} in a command.", min=1)
+    int,
+    typer.Argument(
+        metavar="ID", help="The value's id; in a command, ${user_data.input.NAME} is replaced by it.", min=1
+    ),
 ]
 
 
@@ -49,7 +52,7 @@ def get(
 def update(
     context: typer.Context,
     user_data_id: IdArgument,
-    data: Annotated[str, typer.Option("--data", "-d", metavar="JSON", help="The new value; - reads it from stdin.")],
+    data: Annotated[str, typer.Option("--data", "-d", metavar="JSON", help="The new value; - for stdin.")],
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:

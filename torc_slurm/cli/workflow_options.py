@@ -16,32 +16,46 @@ if TYPE_CHECKING:
     from torc_slurm.usecases.prepare_submit import Request
 
 WorkflowIdArgument = Annotated[
-    int | None, typer.Argument(metavar="[ID]", help="A workflow's id; default: the latest.", min=1)
+    int | None, typer.Argument(metavar="ID", help="A workflow's id; default: the latest workflow.", min=1)
 ]
 SourceArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[SPEC|ID]", help="A workflow file (YAML, .json, .json5, .kdl), or a workflow's id."),
+    typer.Argument(
+        metavar="SPEC|ID",
+        help="A workflow file (YAML, .json, .json5, .kdl), or a workflow's id; default: the latest workflow.",
+    ),
 ]
 SchedulerOption = Annotated[
-    str | None, typer.Option("--scheduler", metavar="NAME", help="One of slurm_schedulers; the first by default.")
+    str | None,
+    typer.Option(
+        "--scheduler", metavar="NAME", help="Use this one of the file's slurm_schedulers; default: the first."
+    ),
 ]
 TemplateOption = Annotated[
     str | None,
-    typer.Option("--template", metavar="NAME|PATH", help="Another template for the script (see docs/specs.md)."),
+    typer.Option(
+        "--template", metavar="NAME|PATH", help="Render the script from this jinja2 template instead of torc's own."
+    ),
 ]
-AccountOption = Annotated[str | None, typer.Option("-A", "--account", metavar="NAME", help="sbatch's --account.")]
-PartitionOption = Annotated[str | None, typer.Option("-p", "--partition", metavar="NAME", help="sbatch's --partition.")]
-QosOption = Annotated[str | None, typer.Option("-q", "--qos", metavar="NAME", help="sbatch's --qos.")]
-NodesOption = Annotated[int | None, typer.Option("-N", "--nodes", metavar="N", help="sbatch's --nodes.")]
+AccountOption = Annotated[str | None, typer.Option("-A", "--account", metavar="NAME", help="Account, as for sbatch.")]
+PartitionOption = Annotated[
+    str | None, typer.Option("-p", "--partition", metavar="NAME", help="Partition, as for sbatch.")
+]
+QosOption = Annotated[
+    str | None, typer.Option("-q", "--qos", metavar="NAME", help="Quality of service (QOS), as for sbatch.")
+]
+NodesOption = Annotated[int | None, typer.Option("-N", "--nodes", metavar="N", help="Number of nodes, as for sbatch.")]
 UpdateOption = Annotated[
     bool,
-    typer.Option("--update", help="Apply edits of the workflow file to jobs that have not completed."),
+    typer.Option("--update", help="Apply edits of the workflow file to unfinished jobs."),
 ]
 RerunChangedOption = Annotated[
     bool,
-    typer.Option("--rerun-changed", help="With --update: completed jobs whose command changed run again."),
+    typer.Option("--rerun-changed", help="With --update: also run completed jobs again whose command was edited."),
 ]
-TimeOption = Annotated[str | None, typer.Option("-t", "--time", metavar="TIME", help="sbatch's --time.")]
+TimeOption = Annotated[
+    str | None, typer.Option("-t", "--time", metavar="TIME", help="Time limit of the allocation, as for sbatch.")
+]
 
 
 def load(path: str) -> Workflow:

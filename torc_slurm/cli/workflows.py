@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 15.0
 
-app = command_group("Workflows: create, list, show, follow, cancel, delete.")
+app = command_group("Create, list, show, cancel and delete workflows.")
 
 _CREATE_EXAMPLE = """\b
 Example:
@@ -80,9 +80,9 @@ def create(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Check a workflow file and store it as a workflow; nothing runs yet.
+    """Check a workflow file and store it; nothing runs yet.
 
-    Jobs without a working_dir run in the directory where you call this.
+    Jobs without a working_dir will run in the directory where you call this command.
     """
     import os
 
@@ -108,7 +108,7 @@ def create(
 
 @app.command("list", epilog=_LIST_EXAMPLE)
 def list_(context: typer.Context, format_: FormatOption = None, output_dir: OutputDirOption = None) -> None:
-    """Show every workflow of the output directory with its jobs by status."""
+    """Show all workflows with their jobs by status."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import workflows_answer
     from torc_slurm.database.workflows import status_counts, workflow_rows
@@ -130,7 +130,7 @@ def show(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show what a workflow consists of: settings, resource requirements, schedulers, runs."""
+    """Show a workflow's settings, requirements and runs."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import workflow_answer
     from torc_slurm.database.runs import run_rows
@@ -152,12 +152,12 @@ def status(
     context: typer.Context,
     workflow_id: WorkflowIdArgument = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until the run has ended; exit with 1 unless all completed.")
+        bool, typer.Option("--wait", help="Wait until the run has ended; exit with 1 unless every job completed.")
     ] = False,
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show the progress of a workflow: jobs by status, the active run, and which jobs failed."""
+    """Show a workflow's progress and why jobs failed."""
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import status_answer
     from torc_slurm.database.job_states import reasons
@@ -185,7 +185,11 @@ def cancel(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """End a workflow's active run; completed jobs stay completed, and the next run continues from there."""
+    """End a workflow's active run.
+
+    Completed jobs stay completed; the next run takes the unfinished jobs. Also withdraws a generated script that has
+    not started.
+    """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer
     from torc_slurm.usecases.cancel import cancel_runs
@@ -206,9 +210,10 @@ def delete(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Delete a workflow and its records, but not its jobs' output. Refused while a run is active.
+    """Delete a workflow and its records.
 
-    Asks first on a terminal. Names the plots that stay with their size; --purge deletes them too.
+    The output of its jobs stays. On a terminal, torc asks first. It names the directories of plots that stay, and their
+    sizes; --purge deletes them too. It refuses while a run is active.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer

@@ -8,30 +8,40 @@ from torc_slurm.common.errors import InputError
 from torc_slurm.common.identity import IDENTITY_NUMBERS, ids_in_environment, whole_number
 
 USAGE = """\
-usage: torc-step [options] -- COMMAND [ARG...]
+Usage: torc-step [OPTIONS] -- COMMAND [ARG...]
 
-Runs COMMAND as it would run alone and records what it and its children use: CPU, memory, I/O, processes.
-Exits like COMMAND: with the same exit status, or by the same signal.
+  Run COMMAND, and record what it and its children use: CPU, memory, I/O, processes.
 
-  srun torc-step -- ./a.out --input x        measure a step of your own sbatch script
-  torc-step -- make -j8                      the same without Slurm
-  torc stats --slurm-job-id 1234             what the steps of allocation 1234 really used
+  COMMAND behaves as without torc-step. torc-step exits like COMMAND: with the same exit status, or by the same signal.
 
-options (each overrides its environment variable: TORC_OUTPUT_DIR, TORC_SAMPLE_INTERVAL_SECONDS, TORC_JOB_ID, ...):
-  --output-dir DIR                where the records go (default: $TORC_OUTPUT_DIR, else ./torc_output)
+Options:
+  --output-dir DIR             Directory for the records; default: torc_output.
   --granularity summary|time_series
-                                  peaks and averages only (default), or every sample too
-  --sample-interval-seconds S     at least 0.1 (default 10)
-  --flush-interval-seconds S      how often samples are written to the node file, at least 1 (default 60)
-  --reader auto|procfs|psutil     how the process tree is read (default auto)
-  --no-sampling                   record exits only
-  --note KEY=VALUE                a value that describes the input, such as size=123; may be repeated
-  --site-output-dir PATTERN       like --output-dir, if TORC_OUTPUT_DIR is not set: the site's directory for
-                                  this user (%u: name, %U: uid); used only if nobody else can write to it
-  --best-effort                   if an option is wrong, print that and run COMMAND unmeasured
-  --workflow-id N --run-id N --job-id N --job-name NAME --attempt-id N
-                                  which job of a workflow this is; torc sets them
-  --help, --version
+                               Record only peaks and averages, or every sample too; default: summary.
+  --sample-interval-seconds S  Time between two samples, at least 0.1; default: 10.
+  --flush-interval-seconds S   Time between two writes to the node file, at least 1; default: 60.
+  --reader auto|procfs|psutil  How to read the process tree; default: auto.
+  --no-sampling                Take no samples: record only how COMMAND exits.
+  --note KEY=VALUE             Record a value that describes the input, such as size=123. May be repeated.
+  --best-effort                If an option is wrong, say so and run COMMAND unmeasured.
+  -h, --help                   Show this message and exit.
+  --version                    Show the version and exit.
+
+Options that a site's plugin sets:
+  --site-output-dir PATTERN    Directory for the records of each user: %u is the user's name, %U the uid. Ignored if
+                               --output-dir or TORC_OUTPUT_DIR is set. Not used if others can write to it.
+
+Options that torc sets for a workflow's job:
+  --workflow-id N, --run-id N, --job-id N, --job-name NAME, --attempt-id N
+
+  An environment variable sets an option that is not given: TORC_OUTPUT_DIR for --output-dir, and in the same way
+  TORC_GRANULARITY, TORC_SAMPLE_INTERVAL_SECONDS, TORC_FLUSH_INTERVAL_SECONDS, TORC_READER, TORC_WORKFLOW_ID,
+  TORC_RUN_ID, TORC_JOB_ID, TORC_JOB_NAME, TORC_ATTEMPT_ID.
+
+  Examples:
+    srun torc-step -- ./a.out --input x     measure a step of your own sbatch script
+    torc-step -- make -j8                   the same without Slurm
+    torc stats --slurm-job-id 1234          what the steps of allocation 1234 really used
 """
 
 DEFAULT_SAMPLE_INTERVAL_SECONDS = 10.0
