@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import torc_slurm
-from torc_slurm.cli.main import app
+from torc_slurm.cli.main import command_tree
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
 
@@ -25,7 +25,7 @@ def walk(command: object, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, .
         yield from walk(below, (*words, name))
 
 
-COMMANDS = dict(walk(typer.main.get_command(app), ("torc",)))
+COMMANDS = dict(walk(typer.main.get_command(command_tree()), ("torc",)))
 LEAVES = [words for words, command in COMMANDS.items() if not hasattr(command, "commands")]
 
 

@@ -1,13 +1,14 @@
 """The console script ``torc``: the tree of commands, and the only place that turns errors into a line and an exit
 status.
 
-A group of commands is one module with an ``app``; add it here. A command imports what it needs when it runs, so that
-``torc --help`` starts quickly.
+Add a command to `_COMMANDS` or a group to `_GROUPS`. Only the module of the called command is imported, and a command
+imports what it needs when it runs, so that all start quickly.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import os
 import signal
@@ -18,22 +19,6 @@ from typing import Annotated, NoReturn
 import typer
 
 from torc_slurm import __version__
-from torc_slurm.cli import (
-    correct,
-    html_report,
-    jobs,
-    plot,
-    recover,
-    reports,
-    results,
-    run,
-    seff,
-    slurm,
-    slurm_plugin,
-    submit,
-    user_data,
-    workflows,
-)
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
 from torc_slurm.common.errors import TorcError
 
@@ -47,44 +32,77 @@ Examples:
   torc stats                            the latest record in the output directory
 """
 
-app = typer.Typer(
-    name="torc",
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    help="Show what Slurm jobs really used, and what they should request.",
-    epilog=_EXAMPLE,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-slurm.app.command("generate", epilog=submit.GENERATE_EXAMPLE)(submit.generate)
-app.command("seff", epilog=seff.EXAMPLE)(seff.seff)
-app.command("run", epilog=run.EXAMPLE)(run.run)
-app.command("submit", epilog=submit.SUBMIT_EXAMPLE)(submit.submit)
-app.add_typer(workflows.app, name="workflows")
-workflows.app.command("correct-resources", epilog=correct.correct_example("torc workflows correct-resources"))(
-    correct.correct_resources
-)
-workflows.app.command("check-resources", epilog=reports.check_example("torc workflows check-resources"))(
-    reports.check_resource_utilization
-)
-workflows.app.command("get", epilog=workflows.show_example("torc workflows get"))(workflows.show)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(results.app, name="results")
-app.add_typer(user_data.app, name="user-data")
-app.add_typer(reports.app, name="reports")
-reports.app.command("html", epilog=html_report.EXAMPLE)(html_report.html)
-app.add_typer(slurm.app, name="slurm")
-slurm.app.add_typer(slurm_plugin.app, name="plugin")
-app.command("check", epilog=reports.check_example("torc check"))(reports.check_resource_utilization)
-app.command("correct", epilog=correct.correct_example("torc correct"))(correct.correct_resources)
-app.command("recover", epilog=recover.RECOVER_EXAMPLE)(recover.recover)
-app.command("create", epilog=workflows.create_example("torc create"))(workflows.create)
-app.command("status", epilog=workflows.status_example("torc status"))(workflows.status)
-app.command("cancel", epilog=workflows.cancel_example("torc cancel"))(workflows.cancel)
-app.command("delete", epilog=workflows.delete_example("torc delete"))(workflows.delete)
-app.command("stats", epilog=slurm.stats_example("torc stats"))(slurm.stats)
-app.command("plot-resources", epilog=plot.EXAMPLE)(plot.plot_resources)
+# What a user types: the module, the function and its examples, in the help's order.
+_COMMANDS = {
+    "seff": ("seff", "seff", "EXAMPLE"),
+    "run": ("run", "run", "EXAMPLE"),
+    "submit": ("submit", "submit", "SUBMIT_EXAMPLE"),
+    "check": ("reports", "check_resource_utilization", "check_example"),
+    "correct": ("correct", "correct_resources", "correct_example"),
+    "recover": ("recover", "recover", "RECOVER_EXAMPLE"),
+    "create": ("workflows", "create", "create_example"),
+    "status": ("workflows", "status", "status_example"),
+    "cancel": ("workflows", "cancel", "cancel_example"),
+    "delete": ("workflows", "delete", "delete_example"),
+    "stats": ("slurm", "stats", "stats_example"),
+    "plot-resources": ("plot", "plot_resources", "EXAMPLE"),
+    "workflows correct-resources": ("correct", "correct_resources", "correct_example"),
+    "workflows check-resources": ("reports", "check_resource_utilization", "check_example"),
+    "workflows get": ("workflows", "show", "show_example"),
+    "reports html": ("html_report", "html", "EXAMPLE"),
+    "slurm generate": ("submit", "generate", "GENERATE_EXAMPLE"),
+}
+# Modules whose ``app`` has a group's other commands.
+_GROUPS = {
+    "workflows": "workflows",
+    "jobs": "jobs",
+    "results": "results",
+    "user-data": "user_data",
+    "reports": "reports",
+    "slurm": "slurm",
+    "slurm plugin": "slurm_plugin",
+}
+
+
+def command_tree(name: str | None = None) -> typer.Typer:
+    """The program; with the name of a command or group, only that one (all if there is none).
+
+    Typer reads the signature of every command that it has, which takes longer than most commands do.
+    """
+    names = {words.partition(" ")[0] for words in (*_COMMANDS, *_GROUPS)}
+    app = typer.Typer(
+        name="torc",
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        help="Show what Slurm jobs really used, and what they should request.",
+        epilog=_EXAMPLE,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    app.callback()(root)
+    _add_commands(app, "", name if name in names else None)
+    return app
+
+
+def _add_commands(app: typer.Typer, above: str, only: str | None = None) -> None:
+    """Add the commands and groups below the words ``above``."""
+    for words, (module_name, function, example) in _COMMANDS.items():
+        before, _, name = words.rpartition(" ")
+        if before == above and only in (None, name):
+            module = importlib.import_module(f"torc_slurm.cli.{module_name}")
+            text = getattr(module, example)
+            app.command(name, epilog=text if isinstance(text, str) else text(f"torc {words}"))(
+                getattr(module, function)
+            )
+    for words, module_name in _GROUPS.items():
+        before, _, name = words.rpartition(" ")
+        if before == above and only in (None, name):
+            own = importlib.import_module(f"torc_slurm.cli.{module_name}").app
+            group = copy.copy(own)
+            group.registered_commands, group.registered_groups = [*own.registered_commands], [*own.registered_groups]
+            _add_commands(group, words)
+            app.add_typer(group, name=name)
 
 
 def _show_version(wanted: bool) -> None:
@@ -93,7 +111,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     context: typer.Context,
     format_: FormatOption = None,
@@ -115,27 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _end)
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
-        status = _app_for(words)(words, prog_name="torc", standalone_mode=False)
+        status = command_tree(words[0] if words else None)(words, prog_name="torc", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except BaseException as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
         return _report(error)
-
-
-def _app_for(words: Sequence[str]) -> typer.Typer:
-    """The program with only the command that is called.
-
-    Typer reads the signature of every command that it has, which takes longer than most commands do.
-    """
-    name = words[0] if words else None
-    commands = [each for each in app.registered_commands if each.name == name]
-    groups = [each for each in app.registered_groups if each.name == name]
-    if not commands and not groups:
-        return app
-    found = copy.copy(app)
-    found.registered_commands, found.registered_groups = commands, groups
-    return found
 
 
 def _end(number: int, _frame: object) -> NoReturn:
