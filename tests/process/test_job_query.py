@@ -24,9 +24,9 @@ def bin_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sacct.known_columns.cache_clear()
 
 
-def put(directory: Path, script: str, *, knows: str = "") -> None:
+def put(directory: Path, script: str, *, knows: str = "", before: str = "") -> None:
     path = directory / "sacct"
-    path.write_text(f'#!/bin/bash\n[ "$1" = -e ] && {{ echo "{knows}"; exit; }}\n{script}\n')
+    path.write_text(f'#!/bin/bash\n[ "$1" = -e ] && {{ echo "{knows}"; exit; }}\n{before}\n{script}\n')
     path.chmod(0o755)
 
 
@@ -48,14 +48,41 @@ def test_many_jobs_are_one_query(bin_dir: Path) -> None:
     assert ",".join(map(str, range(1, 2001))) in (bin_dir / "asked").read_text().splitlines()
 
 
-def test_list_columns_are_requested_if_sacct_knows_them(bin_dir: Path) -> None:
+def test_all_columns_are_requested_at_once(bin_dir: Path) -> None:
     answering(bin_dir, "22.05-cgroup", "ends")
-    put(bin_dir, (bin_dir / "sacct").read_text().partition("\n[")[2].partition("\n")[2], knows="Partition Suspended")
-    list(job_rows(JobQuestion(jobs=("1",))))
+    put(bin_dir, (bin_dir / "sacct").read_text().partition("\n")[2], before=f"echo $1 >>{bin_dir}/calls")
+    assert len(list(job_rows(JobQuestion(jobs=("1",))))) == 11
+    columns = (bin_dir / "asked").read_text().splitlines()[-1].split(",")
+    assert {"Partition", "Suspended", "SubmitLine"} <= set(columns)
+    assert columns[-1] == "JobName"
+    assert (bin_dir / "calls").read_text() == "-j\n"
+
+
+def test_columns_that_an_older_sacct_refuses_are_left_out(bin_dir: Path) -> None:
+    answering(bin_dir, "22.05-cgroup", "ends")
+    refuse = "case \"$*\" in *SubmitLine*) echo 'sacct: fatal: Invalid field requested: SubmitLine' >&2; exit 1; esac"
+    put(
+        bin_dir,
+        (bin_dir / "sacct").read_text().partition("\n[")[2].partition("\n")[2],
+        knows="Partition Suspended",
+        before=refuse,
+    )
+    assert len(list(job_rows(JobQuestion(jobs=("1",))))) == 11
     columns = (bin_dir / "asked").read_text().splitlines()[-1].split(",")
     assert {"Partition", "Suspended"} <= set(columns)
     assert "SubmitLine" not in columns
-    assert columns[-1] == "JobName"
+    assert (bin_dir / "count").read_text() == "x\n"
+
+
+def test_sacct_runs_before_its_answer_is_read(bin_dir: Path) -> None:
+    """A caller that has other work meanwhile does not wait for Slurm's database afterwards."""
+    started = bin_dir / "started"
+    os.mkfifo(started)
+    answering(bin_dir, "22.05-cgroup", "ends")
+    put(bin_dir, (bin_dir / "sacct").read_text().partition("\n[")[2].partition("\n")[2], before=f"echo x >{started}")
+    records = job_rows(JobQuestion(jobs=("1",)))
+    assert started.read_text() == "x\n"
+    assert len(list(records)) == 11
 
 
 def test_records_come_while_sacct_still_writes(bin_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 from pathlib import Path
@@ -13,6 +14,7 @@ from recordings import sacct_rows, sacct_text
 from torc_slurm.cli import own_jobs
 from torc_slurm.cli.main import main
 from torc_slurm.slurm import sacct
+from torc_slurm.slurm.sacct import parse
 
 
 @pytest.fixture
@@ -68,7 +70,44 @@ def test_what_no_job_fits_is_named(asked: Path, capsys: pytest.CaptureFixture[st
     assert main(["check", "--slurm-job-id", "77", "--name", "x+"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("torc: Slurm's accounting has no job 77 (")
-    assert second.startswith("torc: Slurm's accounting has no job 77 whose name matches 'x+' (")
+    assert second.startswith("torc: Slurm's accounting has no job 77 that also matches the options (")
+
+
+def with_column(text: str, name: str, cell: str) -> str:
+    """sacct's output with one more column, the same in all rows."""
+    head = text.partition("\n")[0]
+    delimiter = head.removeprefix("JobIDRaw").partition("JobID")[0]
+    cells = [name, *[cell] * text.count("\n")]
+    lines = (line.split(delimiter, 2) for line in text.splitlines())
+    return "".join(
+        f"{delimiter.join([first, second, new, rest])}\n"
+        for (first, second, rest), new in zip(lines, cells, strict=False)
+    )
+
+
+def selected(capsys: pytest.CaptureFixture[str], *words: str) -> set[str]:
+    """The ids of the jobs that `torc seff` shows."""
+    assert main(["seff", *words, "-f", "json"]) in (0, 2)
+    return {item["job_id"] for item in json.loads(capsys.readouterr().out)["items"]}
+
+
+def test_options_also_narrow_jobs_named_by_their_ids(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in reportseff; sacct itself ignores them."""
+    text = with_column((asked.parent / "answer").read_text(), "Partition", "debug")
+    (asked.parent / "answer").write_text(text, newline="")
+    jobs = {row.shown_job_id: row for row in parse(text) if row.step_id is None}
+    every, (first, *_) = set(jobs), jobs.values()
+    assert len(every) == 3
+    assert selected(capsys, "1", "-p", f"{first.partition}x") == set()
+    assert selected(capsys, "1", "-p", f"gpu,{first.partition}") == every
+    assert selected(capsys, "1", "--user", f"{first.user_name}x") == set()
+    assert selected(capsys, "1", "--user", str(first.user_name)) == selected(capsys, "1", "--user", "*") == every
+    assert selected(capsys, "1", "--state", "FAILED") == set()
+    assert selected(capsys, "1", "--state", str(first.state)) == every
+    assert selected(capsys, "1", "--since", "2020-01-01") == selected(capsys, "1") == every
+    assert selected(capsys, "1", "--since", "1h") == selected(capsys, "1", "--until", "2020-01-01") == set()
+    assert "-S" not in (words := asked.read_text().splitlines())
+    assert words[words.index("-j") + 1] == "1"
 
 
 # --- pages ------------------------------------------------------------------------------------------------------

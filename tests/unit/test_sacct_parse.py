@@ -12,7 +12,7 @@ from recordings import CLUSTERS, RECORDED, named, sacct_rows
 
 from torc_slurm.common.errors import ParseError
 from torc_slurm.records.accounting import AccountingRecord
-from torc_slurm.slurm.sacct import COLUMNS, OPTIONAL_COLUMNS, parse, parse_stream
+from torc_slurm.slurm.sacct import ALLOCATION_COLUMNS, COLUMNS, parse, parse_stream
 
 ALL_TEXTS = sorted((RECORDED / "sacct").glob("*/*.txt"))
 ALL_TEXTS = [path for path in ALL_TEXTS if path.name != "config.txt"]
@@ -177,7 +177,7 @@ def test_the_memory_that_22_05_prints_without_a_request_is_none() -> None:
 def test_a_record_without_a_readable_id_is_left_out_and_reported(cell: str) -> None:
     problems: list[str] = []
     text = text_of({"JobIDRaw": cell}, {"JobIDRaw": "13", "MaxRSS": "5"})
-    (row,) = parse_stream([text.encode()], problems)
+    (row,) = parse_stream([text.encode()], problems.append)
     assert (row.slurm_job_id, row.max_rss_bytes) == (13, 5)
     (problem,) = problems
     assert f"JobIDRaw {cell!r}" in problem
@@ -379,5 +379,5 @@ def test_every_true_beginning_of_a_text_is_refused_unless_it_ends_with_a_record(
 
 
 def test_optional_columns_are_read_where_they_are() -> None:
-    (row,) = parse(text_of({"Restarts": "2"}, columns=COLUMNS + OPTIONAL_COLUMNS))
+    (row,) = parse(text_of({"Restarts": "2"}, columns=(*COLUMNS, *ALLOCATION_COLUMNS)))
     assert row.restart_count == 2

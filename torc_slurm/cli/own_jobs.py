@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torc_slurm.sizing.facts import Facts
     from torc_slurm.sizing.job_groups import Group
     from torc_slurm.sizing.job_use import JobUse
-    from torc_slurm.usecases.efficiency import JobFilter
+    from torc_slurm.slurm.job_query import JobFilter
 
 SlurmJobIdsOption = Annotated[
     str | None,
@@ -107,7 +107,7 @@ def output_dirs(directory: str, *, is_given: bool) -> list[str]:
 def job_filter(
     jobs: Sequence[str],
     *,
-    since: str,
+    since: str | None,
     until: str | None = None,
     user: str | None = None,
     states: Sequence[str] = (),
@@ -115,20 +115,22 @@ def job_filter(
     name: str | None = None,
     limit: int | None = None,
 ) -> JobFilter:
-    """The selected jobs: those in ``jobs``, else those of ``user`` (default: this user) since then.
+    """The selected jobs: those in ``jobs``, or all of ``user`` (default: this user); of these, what the rest selects.
+
+    Args:
+        since: needed without ``jobs``.
 
     Raises:
         InputError: an option is wrong; no job and no user is named, and this account has no name.
     """
     from torc_slurm.slurm.job_expressions import parse_jobs
-    from torc_slurm.slurm.job_query import JobQuestion
-    from torc_slurm.usecases.efficiency import JobFilter
+    from torc_slurm.slurm.job_query import JobFilter, JobQuestion
 
     named = tuple(map(str, parse_jobs(jobs)))
     now = datetime.fromtimestamp(time.time()).astimezone()
-    begin = parse_moment(since, now, option="--since")
+    begin = None if since is None else parse_moment(since, now, option="--since")
     end = None if until is None else parse_moment(until, now, option="--until")
-    if end is not None and end < begin:
+    if end is not None and begin is not None and end < begin:
         raise InputError(f"--until {until} is before --since {since}; give a later time")
     whose = user or (None if named else me())
     return JobFilter(JobQuestion(named, whose, begin, end, tuple(states), partition), _name_pattern(name), limit)
@@ -141,13 +143,18 @@ def nothing_found(asked: JobFilter) -> str:
     question = asked.question
     late = "one that ended seconds ago may not be there yet"
     if question.jobs:
-        name = "" if asked.name is None else f" whose name matches {asked.name.pattern!r}"
+        matching = " that also matches the options" if _is_narrowed(asked) else ""
         return (
-            f"Slurm's accounting has no job {', '.join(question.jobs[:5])}{name} ({late}); check the id, or the "
+            f"Slurm's accounting has no job {', '.join(question.jobs[:5])}{matching} ({late}); check the id, or the "
             "cluster you are on"
         )
     whose = "no job" if question.user == ALL_USERS else f"no job of {question.user}"
     return f"{whose} matches ({late}); to look further back, give --since 4w"
+
+
+def _is_narrowed(asked: JobFilter) -> bool:
+    question = asked.question
+    return any((asked.name, question.user, question.since, question.until, question.states, question.partition))
 
 
 def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
@@ -156,12 +163,16 @@ def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
     Raises:
         InputError: an option is wrong, or no job matches.
     """
-    from torc_slurm.usecases.efficiency import job_efficiencies
+    from torc_slurm.slurm.job_query import job_rows
 
     named = [] if chosen.slurm_job_id is None else [chosen.slurm_job_id]
-    asked = job_filter(named, since=chosen.since or _DEFAULT_SINCE, name=chosen.name)
-    found, _ = job_efficiencies(asked, output_dirs(directory, is_given=False), on_problem=say)
-    jobs = list(found)
+    since = chosen.since or (None if named else _DEFAULT_SINCE)
+    asked = job_filter(named, since=since, name=chosen.name)
+    rows = job_rows(asked.question, on_problem=say)  # sacct runs during the next import
+
+    from torc_slurm.usecases.efficiency import job_efficiencies
+
+    jobs, _ = job_efficiencies(rows, asked, output_dirs(directory, is_given=False), on_problem=say)
     if not jobs:
         raise InputError(nothing_found(asked))
     return jobs

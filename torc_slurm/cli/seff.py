@@ -57,14 +57,11 @@ def seff(
     Works for any job, and calls sacct once for all of them. Needs no output directory. If torc-step recorded a step,
     torc shows its figures instead of Slurm's.
     """
-    from torc_slurm.cli import seff_view
-    from torc_slurm.cli.answer import write
-    from torc_slurm.usecases.efficiency import job_efficiencies
+    from torc_slurm.slurm.job_query import job_rows
 
-    chosen, columns, directory = resolve_columns(context, format_, output_dir, seff_view.COLUMN_NAMES)
     asked = job_filter(
         jobs or [],
-        since=since or _DEFAULT_SINCE,
+        since=since or (None if jobs else _DEFAULT_SINCE),
         until=until,
         user=user,
         states=[word.strip() for word in (state or "").split(",") if word.strip()],
@@ -72,10 +69,16 @@ def seff(
         name=name,
         limit=limit,
     )
+    rows = job_rows(asked.question, on_problem=say)  # sacct runs during the next imports
+
+    from torc_slurm.cli import seff_view
+    from torc_slurm.cli.answer import write
+    from torc_slurm.usecases.efficiency import job_efficiencies
+
+    chosen, columns, directory = resolve_columns(context, format_, output_dir, seff_view.COLUMN_NAMES)
     before: Settings = context.obj or Settings()
     directories = output_dirs(directory, is_given=bool(output_dir or before.output_dir))
-    found, meaning = job_efficiencies(asked, directories, on_problem=say)
-    uses = list(found)
+    uses, meaning = job_efficiencies(rows, asked, directories, on_problem=say)
     if not uses:
         say(nothing_found(asked))
     answer = seff_view.answer(uses, meaning, columns=columns, expand=expand, is_named=bool(asked.question.jobs))

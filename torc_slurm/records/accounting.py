@@ -19,9 +19,9 @@ POLLED, VIRTUAL, CPU, ENERGY = "polled", "virtual size", "CPU time", "energy"
 LARGEST, SUM, EARLIEST, LATEST, TASK_MEAN = "largest", "sum", "earliest", "latest", "mean over tasks"
 COMMA, PLUS = "joined by commas", "joined by plus signs"
 
-# When to request a column from sacct: always; if this sacct knows it (an unknown one makes it refuse the whole query);
-# or only for lists of many jobs, again if it is known.
-ALWAYS, WHERE_KNOWN, FOR_LISTS = "always", "where known", "for lists"
+# When to request a column from sacct: always; or where sacct knows it (an unknown one makes it refuse the whole query),
+# in any query, for one allocation, or for a list of many jobs.
+ALWAYS, WHERE_KNOWN, FOR_ALLOCATIONS, FOR_LISTS = "always", "where known", "for allocations", "for lists"
 
 
 class Field(NamedTuple):
@@ -135,7 +135,7 @@ class AccountingRecord(NamedTuple):
     shown_job_id: Annotated[str, Field("JobID", column="")] = ""
     user_name: Annotated[str | None, Field("User", column="")] = None
     submit_time: Annotated[float | None, Field("Submit", "moment", column="")] = None
-    restart_count: Annotated[int | None, Field("Restarts", "count", column="", asked=WHERE_KNOWN)] = None
+    restart_count: Annotated[int | None, Field("Restarts", "count", column="", asked=FOR_ALLOCATIONS)] = None
     cluster: Annotated[str | None, Field("Cluster", column="", asked=FOR_LISTS)] = None
     partition: Annotated[str | None, Field("Partition", column="", asked=FOR_LISTS)] = None
     account: Annotated[str | None, Field("Account", column="", asked=FOR_LISTS)] = None

@@ -140,7 +140,7 @@ def _records(allocation: AllocationKey, backend: str, limit: float) -> _Answer:
     problems: list[str] = []
     cut_off: list[str] = []
     pieces = sacct.query(["-j", allocation.job_argument, *other], timeout_seconds=limit)
-    records = job_records(_until_cut_off(sacct.parse_stream(pieces, problems), cut_off), allocation.slurm_job_id)
+    records = job_records(_until_cut_off(sacct.parse_stream(pieces, problems.append), cut_off), allocation.slurm_job_id)
     return _Answer(records, "sacct", "; ".join(filter(None, [note, *problems])) or None, *cut_off)
 
 

@@ -100,16 +100,25 @@ def run_with_messages(
 def stream(
     argv: Sequence[str], *, timeout_seconds: float, environment: Mapping[str, str] | None = None
 ) -> Iterator[bytes]:
-    """Yield a command's stdout in pieces as they come. If the caller stops reading, the command is killed.
+    """Start a command; its stdout comes in pieces. If the caller stops reading, the command is killed.
 
     Raises:
-        CommandNotFound, CommandTimeout, CommandError: as `run_with_messages`, the last two perhaps after some pieces.
+        CommandNotFound, CommandTimeout, CommandError: as `run_with_messages`, the last two while the caller reads,
+            perhaps after some pieces.
     """
+    pieces = _stream(argv, timeout_seconds, environment)
+    next(pieces)
+    return pieces
+
+
+def _stream(argv: Sequence[str], timeout_seconds: float, environment: Mapping[str, str] | None) -> Iterator[bytes]:
+    """An empty piece when the command has started, then its stdout."""
     left = timeout_seconds  # the caller's own time between two pieces does not count
     with tempfile.TemporaryFile() as messages:
         process = _start(list(argv), environment, stderr=messages)
         assert process.stdout is not None
         try:
+            yield b""
             with selectors.DefaultSelector() as ready:
                 ready.register(process.stdout, selectors.EVENT_READ)
                 while True:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.records.statuses import NODE_FAIL, TIMEOUT
@@ -21,6 +23,17 @@ _STATES = {
     "FAILED": ("FAILED", "OUT_OF_MEMORY"),
 }
 _AHEAD_SECONDS = 400 * 86400
+
+
+class JobFilter(NamedTuple):
+    """Which jobs: the query to sacct, and a filter of its answer.
+
+    ``name`` matches the whole job name; ``limit`` is the largest number of jobs.
+    """
+
+    question: JobQuestion
+    name: re.Pattern[str] | None = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +70,15 @@ def _moment(unix_time: float) -> str:
 
 
 def job_rows(
-    question: JobQuestion, *, timeout_seconds: float | None = None, problems: list[str] | None = None
+    question: JobQuestion,
+    *,
+    timeout_seconds: float | None = None,
+    on_problem: Callable[[str], object] = lambda _line: None,
 ) -> Iterator[AccountingRecord]:
-    """The jobs' records as they come, each job's before its steps', in sacct's order, from one query.
+    """Start one query; the jobs' records come as sacct writes them, each job's before its steps', in sacct's order.
 
     Args:
-        problems: receives one line for each record that could not be read.
+        on_problem: receives one line for each record that could not be read.
 
     Raises:
         CommandError: sacct is missing, did not answer in time (60 s, or TORC_SACCT_TIMEOUT_SECONDS), or refused.
@@ -70,4 +86,4 @@ def job_rows(
     """
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     answer = sacct.query(question.arguments(), timeout_seconds=limit, for_list=True)
-    yield from sacct.parse_stream(answer, problems)
+    return sacct.parse_stream(answer, on_problem)

@@ -9,9 +9,9 @@ record. Output without its head or its end is refused as a whole.
 from __future__ import annotations
 
 import functools
+import os
 import re
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from torc_slurm.common.errors import CommandError, ParseError
@@ -19,6 +19,7 @@ from torc_slurm.records.accounting import (
     ALWAYS,
     FIELD_NAMES,
     FIELDS,
+    FOR_ALLOCATIONS,
     FOR_LISTS,
     INDEX,
     WHERE_KNOWN,
@@ -38,8 +39,9 @@ def _columns(asked: str) -> list[str]:
 
 # All of them exist from Slurm 20.11 to 26.05 (`sacct -e`).
 COLUMNS: tuple[str, ...] = (*_FIRST_COLUMNS, *_columns(ALWAYS), _LAST_COLUMN)
-# Requested only if this sacct knows them: an unknown column makes it refuse the whole query.
+# Left out if sacct refuses a query and does not know them.
 OPTIONAL_COLUMNS: tuple[str, ...] = tuple(_columns(WHERE_KNOWN))
+ALLOCATION_COLUMNS: tuple[str, ...] = tuple(_columns(FOR_ALLOCATIONS))
 LIST_COLUMNS: tuple[str, ...] = tuple(_columns(FOR_LISTS))
 
 _JOB_ID_RAW = re.compile(
@@ -58,7 +60,7 @@ _LONGEST_CELL_SHOWN = 40
 
 
 def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = False) -> Iterator[bytes]:
-    """sacct's output for a selection (``["-j", "12"]``), in pieces as they come: one query to Slurm's database.
+    """Start sacct for a selection (``["-j", "12"]``); its output comes in pieces: one query to Slurm's database.
 
     ``-j`` searches from the epoch on, so a job that ran past midnight is found.
 
@@ -68,17 +70,37 @@ def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = 
     Raises:
         CommandError: sacct is missing, did not answer in time, or refused; possibly after some pieces.
     """
-    optional = known_columns()
-    columns = [*COLUMNS[:-1], *(name for name in OPTIONAL_COLUMNS if name in optional)]
-    if for_list:
-        columns += [name for name in LIST_COLUMNS if name in optional]
-    delimiter = f"\x1f{secrets.token_hex(8)}\x1f"
+    optional = [*OPTIONAL_COLUMNS, *(LIST_COLUMNS if for_list else ALLOCATION_COLUMNS)]
+    start = functools.partial(_start, selection, timeout_seconds, for_list)
+    return _or_with_known_columns(start(optional), optional, start)
+
+
+def _start(
+    selection: Sequence[str], timeout_seconds: float, for_list: bool, optional: Sequence[str]
+) -> Iterator[bytes]:
+    delimiter = f"\x1f{os.urandom(8).hex()}\x1f"
     arguments = [*selection, *([] if for_list else ["-D"]), "-p", "--noconvert", f"--delimiter={delimiter}", "-o"]
     return commands.stream(
-        ["sacct", *arguments, ",".join([*columns, _LAST_COLUMN])],
+        ["sacct", *arguments, ",".join([*COLUMNS[:-1], *optional, _LAST_COLUMN])],
         timeout_seconds=timeout_seconds,
         environment=commands.query_environment(),
     )
+
+
+def _or_with_known_columns(
+    pieces: Iterator[bytes], optional: Sequence[str], start: Callable[[Sequence[str]], Iterator[bytes]]
+) -> Iterator[bytes]:
+    """The pieces. If sacct refused before the first one, and does not know all columns, the pieces without those."""
+    try:
+        first = next(pieces, b"")
+    except CommandError as error:
+        known = known_columns() if type(error) is CommandError else frozenset(optional)
+        if known.issuperset(optional):
+            raise
+        pieces = start([name for name in optional if name in known])
+    else:
+        yield first
+    yield from pieces
 
 
 @functools.lru_cache(maxsize=1)
@@ -87,8 +109,8 @@ def known_columns() -> frozenset[str]:
     try:
         listed = commands.sacct(["-e"], timeout_seconds=commands.SCONTROL_TIMEOUT_SECONDS)
     except CommandError:
-        return frozenset()  # the query itself will fail in the same way, and report it
-    return frozenset(listed.split())
+        listed = ""
+    return frozenset(listed.split()) or frozenset(_ALL_COLUMNS)  # no answer: the columns are not why the query failed
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -99,11 +121,13 @@ def parse(text: str) -> list[AccountingRecord]:
     return list(parse_stream([text.encode("utf-8", "surrogateescape")]))
 
 
-def parse_stream(pieces: Iterable[bytes], problems: list[str] | None = None) -> Iterator[AccountingRecord]:
+def parse_stream(
+    pieces: Iterable[bytes], on_problem: Callable[[str], object] = lambda _line: None
+) -> Iterator[AccountingRecord]:
     """The records in the output of `query`, in sacct's order: each job's record before its steps'.
 
     Args:
-        problems: receives one line for each record that was refused because its job or step is not readable.
+        on_problem: receives one line for each record that was refused because its job or step is not readable.
 
     Raises:
         ParseError: the output does not begin with the requested columns, or is cut off at its end.
@@ -116,8 +140,7 @@ def parse_stream(pieces: Iterable[bytes], problems: list[str] | None = None) -> 
         try:
             yield reader.record(cells)
         except ParseError as error:
-            if problems is not None:
-                problems.append(str(error))
+            on_problem(str(error))
 
 
 def _head(source: Iterator[bytes]) -> tuple[bytes, bytes]:
@@ -155,7 +178,7 @@ def _column_names(head: bytes, *, has_end: bool) -> tuple[list[str], bytes]:
     return names, delimiter
 
 
-_ALL_COLUMNS = {*COLUMNS, *OPTIONAL_COLUMNS, *LIST_COLUMNS}
+_ALL_COLUMNS = {*COLUMNS, *OPTIONAL_COLUMNS, *ALLOCATION_COLUMNS, *LIST_COLUMNS}
 
 
 def _cells(rest: bytes, source: Iterator[bytes], delimiter: bytes) -> Iterator[list[str]]:

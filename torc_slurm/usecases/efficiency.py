@@ -6,34 +6,23 @@ directories are optional; those given add their records.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from torc_slurm.common.errors import TorcError
+from torc_slurm.common.garbage import no_search_for_cycles
 from torc_slurm.database.main import open_main
 from torc_slurm.database.own_records import OwnRecord, own_records
+from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.sizing.advice import Advice, advise, sbatch_lines
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.slurm.configuration import slurm_facts
-from torc_slurm.slurm.job_query import JobQuestion, job_rows
+from torc_slurm.slurm.job_query import ALL_USERS, JobFilter
 from torc_slurm.slurm.max_rss import MaxRssMeaning, max_rss_meaning
 from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.job_uses import job_uses
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """Which jobs: the query to sacct, and a filter of its answer.
-
-    ``name`` matches the whole job name; ``limit`` is the largest number of jobs.
-    """
-
-    question: JobQuestion
-    name: re.Pattern[str] | None = None
-    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,40 +54,45 @@ def group_of(jobs: Sequence[JobUse]) -> JobGroup:
 
 
 def job_efficiencies(
-    job_filter: JobFilter, output_dirs: Sequence[str], *, on_problem: Callable[[str], None] = lambda _line: None
-) -> tuple[Iterator[JobUse], MaxRssMeaning]:
+    rows: Iterable[AccountingRecord],
+    job_filter: JobFilter,
+    output_dirs: Sequence[str],
+    *,
+    on_problem: Callable[[str], None] = lambda _line: None,
+) -> tuple[list[JobUse], MaxRssMeaning]:
     """What the jobs requested and used, in the order of their records, and what Slurm's MaxRSS means on this cluster.
 
     Args:
+        rows: the answer to the filter's question (`job_rows`), perhaps still being written.
         output_dirs: directories that may have records of torc-step. Unreadable ones are reported by ``on_problem``.
 
     Raises:
         CommandError, ParseError: as `job_rows`.
     """
     meaning = max_rss_meaning(slurm_facts())
-    return _joined(job_filter, output_dirs, meaning, on_problem), meaning
-
-
-def _joined(
-    job_filter: JobFilter,
-    output_dirs: Sequence[str],
-    meaning: MaxRssMeaning,
-    on_problem: Callable[[str], None],
-) -> Iterator[JobUse]:
-    problems: list[str] = []
-    kept = list(job_rows(job_filter.question, problems=problems))
-    for problem in problems:
-        on_problem(problem)
-    own = _own_records({row.slurm_job_id for row in kept}, output_dirs, on_problem)
-    jobs = (job for job in job_uses(kept, own, meaning) if _fits(job, job_filter))
-    yield from jobs if job_filter.limit is None else islice(jobs, job_filter.limit)
+    with no_search_for_cycles():
+        kept = list(rows)
+        own = _own_records({row.slurm_job_id for row in kept}, output_dirs, on_problem)
+        jobs = (job for job in job_uses(kept, own, meaning) if _fits(job, job_filter))
+        return list(islice(jobs, job_filter.limit)), meaning
 
 
 def _fits(job: JobUse, job_filter: JobFilter) -> bool:
+    """Whether the job passes the filter. sacct ignores all of it for jobs that are named by their ids."""
+    asked = job_filter.question
     if job_filter.name is not None and job_filter.name.fullmatch(job.name or "") is None:
         return False
-    states = job_filter.question.states
-    return not states or bool({job.state, job.slurm_state} & {state.upper() for state in states})
+    if asked.states and not {job.state, job.slurm_state} & {state.upper() for state in asked.states}:
+        return False
+    if not asked.jobs:
+        return True
+    if asked.partition and not set(asked.partition.split(",")) & set((job.partition or "").split(",")):
+        return False
+    if asked.user not in (None, ALL_USERS) and job.user_name not in (asked.user or "").split(","):
+        return False
+    begin = job.submit_time if job.start_time is None else job.start_time
+    is_over = asked.since is not None and job.end_time is not None and job.end_time < asked.since
+    return not is_over and (asked.until is None or begin is None or begin <= asked.until)
 
 
 def _own_records(
