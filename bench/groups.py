@@ -1,7 +1,7 @@
 """``python -m bench.groups [JOBS]``: what many short jobs cost, grouped and not, on this machine or in an allocation.
 
 Outside Slurm: CPU of the whole ``torc run``, in milliseconds a job. In an allocation (``salloc``, ``sbatch``): jobs a
-second, beside as many sruns of ``true``, 8 at once. Every twentieth job fails.
+second, beside as many sruns of ``true``, bare and under torc-step, 8 at once. Every twentieth job fails.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     in_slurm = "SLURM_JOB_ID" in os.environ
     if in_slurm:
-        _print("srun true", count, *_measured(lambda: _bare(count)))
+        _print("srun true", count, *_measured(lambda: _sruns(count, [])))
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+            step = [str(Path(sys.executable).with_name("torc-step")), f"--output-dir={place}/out"]
+            _print("srun torc-step", count, *_measured(partial(_sruns, count, step)))
     for name, group in (("one step a job", None), ("group: 50", 50), ("group: auto", "auto")):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
-            _print(name, count, *_measured(partial(_run, Path(place), count, group)))
+            run = _prepared(Path(place), count, group)
+            _print(name, count, *_measured(run))
+            _check(Path(place), count)
 
 
 def _measured(work: Callable[[], None]) -> tuple[float, float]:
@@ -51,13 +56,14 @@ def _print(name: str, count: int, seconds: float, cpu_seconds: float) -> None:
     )
 
 
-def _bare(count: int) -> None:
-    words = ["srun", "--quiet", "-N1", "-n1", "-c1", "--exact", "--mem=50M", "--input=none", "bash", "-c", "true"]
+def _sruns(count: int, step: list[str]) -> None:
+    options = ["--quiet", "-N1", "-n1", "-c1", "--exact", "--mem=50M", "--input=none"]
+    words = ["srun", *options, *step, "bash", "-c", "true"]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda _number: subprocess.run(words, check=False, capture_output=True), range(count)))
 
 
-def _run(place: Path, count: int, group: int | str | None) -> None:
+def _prepared(place: Path, count: int, group: int | str | None) -> Callable[[], None]:
     jobs: list[dict[str, object]] = [
         {"name": f"j{number}", "command": f"exit {int(number % FAILS_EVERY == 0)}", "resource_requirements": "s"}
         for number in range(1, count + 1)
@@ -68,7 +74,14 @@ def _run(place: Path, count: int, group: int | str | None) -> None:
     document = {"name": "many", "resource_requirements": [requirement], "jobs": jobs}
     (place / "w.json").write_text(json.dumps(document))
     run = [*TORC, "--output-dir", str(place / "out"), "run", "w.json"]
-    subprocess.run(run, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    return lambda: _quietly(run, place)
+
+
+def _quietly(words: list[str], place: Path) -> None:
+    subprocess.run(words, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def _check(place: Path, count: int) -> None:
     listed = [*TORC, "--output-dir", str(place / "out"), "-f", "json", "jobs", "list", "1"]
     found = json.loads(subprocess.run(listed, cwd=place, capture_output=True, check=True).stdout)["items"]
     states = sorted({(row["status"], sum(each["status"] == row["status"] for each in found)) for row in found})

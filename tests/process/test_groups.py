@@ -114,7 +114,7 @@ def test_no_job_begins_where_the_runner_does_not_answer(here: Here) -> None:
     words = ["--workflow-id=1", "--run-id=1", f"--output-dir={here.output_dir}", "--group"]
     done = subprocess.run(
         [sys.executable, "-m", "torc_slurm.step.main", *words],
-        input=json.dumps({"grace_seconds": 1, "jobs": [job]}) + "\n",
+        input=json.dumps({"grace_seconds": 1, "launcher": None, "jobs": [job]}) + "\n",
         capture_output=True,
         text=True,
         env=environment(),

@@ -126,7 +126,8 @@ def group_text(plan: Plan, attempts: Sequence[Attempt], grace_seconds: float) ->
                 "seconds": job.runtime_seconds if plan.execution.enforce_runtime else None,
             }
         )
-    return json.dumps({"grace_seconds": grace_seconds, "jobs": jobs}).encode() + b"\n"
+    launcher = plan.torc_step[0] if len(plan.torc_step) == 1 else None  # else it runs as a module of Python
+    return json.dumps({"grace_seconds": grace_seconds, "launcher": launcher, "jobs": jobs}).encode() + b"\n"
 
 
 def step_environment(plan: Plan, attempt: Attempt, inherited: Mapping[str, str]) -> dict[str, str]:

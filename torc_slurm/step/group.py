@@ -20,6 +20,7 @@ from torc_slurm.step.cgroup import own_cgroup
 from torc_slurm.step.grouped_wrapper import TOLD_TO_END, GroupedWrapper
 from torc_slurm.step.job import fork_job, given_environment, say, take_signals, wait_only
 from torc_slurm.step.process_tree import ProcfsTree
+from torc_slurm.step.spawned_job import Spawner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import signal as _signal
 
     from torc_slurm.common.identity import StepIdentity
+    from torc_slurm.step.job import Job
     from torc_slurm.step.options import Options
 else:
     import _signal
@@ -85,10 +87,10 @@ def run_group(options: Options) -> int:
     try:
         said = json.loads(text)
         members = [Member(each) for each in said["jobs"]]
-        grace_seconds = float(said["grace_seconds"])
+        grace_seconds, launcher = float(said["grace_seconds"]), said["launcher"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"--group is for the runner of torc: stdin has no jobs ({error!r})") from error
-    return Group(options, members, grace_seconds).run()
+    return Group(options, members, grace_seconds, launcher).run()
 
 
 def _line() -> bytes:
@@ -104,7 +106,7 @@ def _line() -> bytes:
 class Group:
     """The wrapper of a group, until its last job has ended."""
 
-    def __init__(self, options: Options, members: list[Member], grace_seconds: float) -> None:
+    def __init__(self, options: Options, members: list[Member], grace_seconds: float, launcher: str | None) -> None:
         self._options = options
         self._members = members
         self.grace_seconds = grace_seconds
@@ -124,7 +126,13 @@ class Group:
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._lifeline, self._report, self._own_stderr = (_aside(descriptor) for descriptor in (0, 1, 2))
         self._received = take_signals()
+        spawner = None if launcher is None else Spawner(launcher, self._received)
+        self._spawner = spawner if spawner is not None and spawner.can_start_jobs() else None
         os.dup2(self._null, 0)
+
+    @property
+    def spawns_jobs(self) -> bool:
+        return self._spawner is not None
 
     def run(self) -> int:
         self._start_recorder()
@@ -155,7 +163,7 @@ class Group:
         if self.is_stopping:
             return
         try:
-            job = fork_job(self._options.command, self._environment | own, self._received)
+            job = self._start(self._options.command, self._environment | own)
         except OSError as error:
             say(f"no process could be started ({error.strerror})")
             self.tell(f"unbegun {index}")
@@ -177,6 +185,11 @@ class Group:
             say(f"the exit record is lost ({type(error).__name__}: {error})")
         if wrapper.is_watched:
             self._take_over(wrapper)
+
+    def _start(self, command: list[str], environment: dict[bytes, bytes]) -> Job:
+        if self._spawner is not None:
+            return self._spawner.start(command, environment)
+        return fork_job(command, environment, self._received)
 
     def _may_begin(self) -> bool:
         """Whether the runner answers."""

@@ -16,7 +16,7 @@ from torc_slurm.common.process_name import set_process_name
 from torc_slurm.step import link
 from torc_slurm.step.flush import Flusher, Target
 from torc_slurm.step.job import say
-from torc_slurm.step.lone_exit import usage_at_exit
+from torc_slurm.step.lone_exit import own_cpus, usage_at_exit
 from torc_slurm.step.monitor import FINAL_WRITE_SECONDS
 from torc_slurm.step.record import exit_row, new_batch, own_invocation
 from torc_slurm.step.sentinel import PROCESS_NAME
@@ -52,6 +52,7 @@ class Recorder:
         self._tell = tell
         name = f"{identity.node}.{os.getpid()}.{time.time_ns()}"
         self._flusher = Flusher(Target(identity, bool(options.site_output_dir)), name, say)
+        self._cpus = own_cpus()
         self._batches: list[Batch] = []
         self._lines: list[str] = []
         set_process_name(PROCESS_NAME)
@@ -94,7 +95,7 @@ class Recorder:
         batch.step |= {"working_dir": member.working_dir, "end_time": end.end_time}
         batch.exits.append(exit_row(end, begin.local_task, wrapper_rss_bytes))
         if self._options.sampling:
-            usage = usage_at_exit(end, wrapper_rss_bytes)
+            usage = usage_at_exit(end, wrapper_rss_bytes, self._cpus)
             batch.usage = {**usage, "peak_cpu_percent": usage["avg_cpu_percent"], "oom_kills": oom_kills}
         return batch
 

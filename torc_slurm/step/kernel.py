@@ -142,6 +142,15 @@ def resident_bytes() -> int:
         return 0
 
 
+def most_resident_bytes() -> int:
+    """The most memory that this process has had resident since its exec, in bytes; 0 without procfs."""
+    try:
+        with open("/proc/self/status", "rb", buffering=0) as file:
+            return int(file.read().partition(b"VmHWM:")[2].split(None, 1)[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def own_io() -> tuple[int, int, int, int]:
     """This process's bytes so far: from storage, to storage, read and written in total; zeros if unknown."""
     try:

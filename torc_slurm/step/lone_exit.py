@@ -45,7 +45,7 @@ def record_exit_alone(
     batch.notes.append((time.time(), f"{why}: unwritten measurements of task {end.task} are lost"))
     if not identity.shares_a_monitor:
         batch.step["end_time"] = end.end_time
-        batch.usage_at_exit = usage_at_exit(end, begin.wrapper_rss_bytes)
+        batch.usage_at_exit = usage_at_exit(end, begin.wrapper_rss_bytes, own_cpus())
     untold: list[str] = []
     target = Target(identity, bool(options.site_output_dir))
     Flusher(target, invocation, untold.append).finish(batch, wait_seconds)
@@ -53,12 +53,18 @@ def record_exit_alone(
         link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
 
 
-def usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
+def own_cpus() -> float:
+    """The CPUs' time that this process can be given."""
+    bound = CpuBound()
+    bound.task_began(os.getpid())
+    return bound.cpus
+
+
+def usage_at_exit(end: link.Exit, wrapper_rss_bytes: int, cpus: float) -> dict[str, object]:
     """What ``wait4`` alone tells of a job."""
     from torc_slurm.step.memory import MemoryFigures
 
-    memory, bound = MemoryFigures(), CpuBound()
-    bound.task_began(os.getpid())
+    memory = MemoryFigures()
     memory.see_exit(end.max_rss_bytes, wrapper_rss_bytes)
     peak_bytes, peak_source = memory.peak()
     cpu_seconds = end.user_cpu_seconds + end.system_cpu_seconds + end.orphans_cpu_seconds
@@ -66,7 +72,7 @@ def usage_at_exit(end: link.Exit, wrapper_rss_bytes: int) -> dict[str, object]:
         "elapsed_seconds": end.elapsed_seconds,
         "cpu_seconds": cpu_seconds,
         "cpu_source": "wait4",
-        "avg_cpu_percent": cpu_percent(cpu_seconds, end.elapsed_seconds, bound.cpus),
+        "avg_cpu_percent": cpu_percent(cpu_seconds, end.elapsed_seconds, cpus),
         "peak_memory_bytes": peak_bytes,
         "peak_memory_source": peak_source,
         "memory_floor_bytes": memory.floor.bytes,

@@ -95,9 +95,14 @@ def _user_name() -> str:
     name = os.environ.get("USER") or os.environ.get("LOGNAME")
     if name:
         return name
-    import pwd
+    if not _names:
+        import pwd
 
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+        try:
+            _names.append(pwd.getpwuid(os.getuid()).pw_name)
+        except KeyError:
+            _names.append(str(os.getuid()))
+    return _names[0]
+
+
+_names: list[str] = []  # the recorder of a group writes many rows
