@@ -30,8 +30,7 @@ def facts(version: str | None, gather: str, plugin: str | None = None, params: s
 def test_what_it_is(known: SlurmFacts, says: str, has_page_cache: bool, is_polled: bool) -> None:
     found = max_rss_meaning(known)
     assert says in found.text
-    assert (found.has_page_cache, found.is_polled) == (has_page_cache, is_polled)
-    assert found.may_size_down is not has_page_cache
+    assert (found.is_known, found.has_page_cache, found.is_polled) == (True, has_page_cache, is_polled)
     assert found.poll_interval_seconds == (30 if is_polled else None)
     assert "\n" not in found.text
 
@@ -50,7 +49,7 @@ def test_where_the_cgroup_version_is_not_known_the_worse_of_both_counts() -> Non
 @pytest.mark.parametrize("known", [SlurmFacts(), facts(None, "cgroup"), SlurmFacts("24.11.1")])
 def test_what_is_not_known_never_sizes_down(known: SlurmFacts) -> None:
     found = max_rss_meaning(known)
-    assert (found.is_known, found.may_size_down) == (False, False)
+    assert not found.is_known
 
 
 def test_the_plugin_is_read_from_the_configuration() -> None:

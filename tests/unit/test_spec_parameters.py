@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from torc_slurm.common.errors import InputError
 from torc_slurm.spec.document import Plain
-from torc_slurm.spec.parameters import Setting, combinations, settings_of, substitution
+from torc_slurm.spec.parameters import Combination, Setting, Template, braces_of, combinations_of
+
+
+def settings_of(name: str, given: object) -> list[Setting]:
+    return [each[name] for each in combinations_of({name: given}, "product")]
+
+
+def substituted(text: str, values: Combination) -> str:
+    return Template(text, braces_of(list(values))).fill(values)
 
 
 def texts(given: object) -> list[str]:
@@ -102,19 +110,19 @@ def settings(**values: str) -> dict[str, Setting]:
 )
 def test_only_declared_braces_are_replaced(text: str, filled: str) -> None:
     values = settings(i="7", x="0.5", word="a")
-    assert substitution(list(values))(text, values) == filled
+    assert substituted(text, values) == filled
 
 
 @pytest.mark.parametrize("text", ["{word:03d}", "{i:zz}", "{i:0999999999d}"])
 def test_a_format_that_does_not_fit_is_refused(text: str) -> None:
     values = settings(i="7", word="a")
     with pytest.raises(InputError, match=re.escape(text)):
-        substitution(list(values))(text, values)
+        substituted(text, values)
 
 
 @given(st.text(st.sampled_from("ab{}$i:0d '\"\\\n"), max_size=30), st.text(max_size=5))
 def test_filling_in_replaces_exactly_the_declared_braces(text: str, value: str) -> None:
-    filled = substitution(["i"])(text, {"i": Setting(value, value)}) if "{i:" not in text else text
+    filled = substituted(text, {"i": Setting(value, value)}) if "{i:" not in text else text
     expected = (
         text
         if "{i:" in text
@@ -124,10 +132,10 @@ def test_filling_in_replaces_exactly_the_declared_braces(text: str, value: str) 
 
 
 def test_product_and_zip() -> None:
-    both = {"a": settings_of("a", "1:2"), "b": settings_of("b", [Plain("x"), Plain("y")])}
+    both = {"a": "1:2", "b": [Plain("x"), Plain("y")]}
 
     def pairs(mode: str) -> list[str]:
-        return [each["a"].text + each["b"].text for each in combinations(both, mode)]
+        return [each["a"].text + each["b"].text for each in combinations_of(both, mode)]
 
     assert pairs("product") == ["1x", "1y", "2x", "2y"]
     assert pairs("zip") == ["1x", "2y"]
@@ -135,10 +143,9 @@ def test_product_and_zip() -> None:
 
 def test_zip_of_different_lengths_names_them() -> None:
     with pytest.raises(InputError, match="a has 2, b has 3"):
-        combinations({"a": settings_of("a", "1:2"), "b": settings_of("b", "1:3")}, "zip")
+        combinations_of({"a": "1:2", "b": "1:3"}, "zip")
 
 
 def test_too_many_combinations_are_refused_before_they_are_made() -> None:
-    large = settings_of("a", "1:2000")
     with pytest.raises(InputError, match="4000000"):
-        combinations({"a": large, "b": large}, "product")
+        combinations_of({"a": "1:2000", "b": "1:2000"}, "product")

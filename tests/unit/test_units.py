@@ -258,11 +258,6 @@ def test_format_cpu_count() -> None:
     assert units.format_cpu_count(1) == "100% (1 core)"
 
 
-@pytest.mark.parametrize(("percent", "cpus"), [(523.4, 6), (600, 6), (600.1, 7), (0, 1), (1, 1), (100, 1)])
-def test_round_up_cpus(percent: units.Number, cpus: int) -> None:
-    assert units.round_up_cpus(percent) == cpus
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_refused(value: float) -> None:
     with pytest.raises(InputError):

@@ -151,7 +151,8 @@ def _identify(environ: dict[str, str], given: dict[str, str | int]) -> StepIdent
     _place_in_slurm(me, environ)
     _place_of_task(me, environ)
     me.output_dir = absolute_output_dir(_text(given.get("output_dir")), environ)
-    me.node = _node_name(me, environ)
+    slurm_name = environ.get("SLURMD_NODENAME") if me.slurm_job_id is not None else None
+    me.node = slurm_name or os.uname().nodename.partition(".")[0]
     inherited = ids_in_environment(environ)
     ids = {name: given.get(name, inherited.get(name)) for name in IDENTITY_NUMBERS}
     me.workflow_id, me.run_id, me.job_id, me.attempt_id = (
@@ -284,11 +285,6 @@ def tasks_per_node(text: str) -> list[int]:
             return []
         counts += [number] * repeated
     return counts
-
-
-def _node_name(me: StepIdentity, environ: dict[str, str]) -> str:
-    slurm_name = environ.get("SLURMD_NODENAME") if me.slurm_job_id is not None else None
-    return slurm_name or os.uname().nodename.partition(".")[0]
 
 
 def _read(path: str) -> str:

@@ -202,11 +202,6 @@ def format_cpu_count(cpus: int) -> str:
     return f"{cpus * 100}% ({cpus} {'core' if cpus == 1 else 'cores'})"
 
 
-def round_up_cpus(percent: Number) -> int:
-    """The smallest number of CPUs for a load: 523.4 % gives 6; never less than 1."""
-    return max(1, _ceiling(exact(percent) / 100))
-
-
 # --- time -----------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +272,20 @@ def parse_slurm_time(text: str) -> Decimal | None:
         weights = {1: (60,), 2: (60, 1), 3: (3600, 60, 1)}[len(parts)]
     total = int(match["days"] or 0) * 86400 + sum(part * weight for part, weight in zip(parts, weights, strict=False))
     return total + Decimal(match["fraction"] or 0)
+
+
+def parse_time_limit(text: str) -> Decimal | int | None:
+    """Seconds of a time limit in Slurm's form or as ISO 8601 (``PT4H``); None: no limit, or the partition's.
+
+    Raises:
+        InputError: neither of the two forms.
+    """
+    return parse_iso_duration(text) if is_iso_duration(text) else parse_slurm_time(text)
+
+
+def is_iso_duration(text: str) -> bool:
+    """Whether a time limit is ISO 8601 (``PT4H``) and not Slurm's (``04:00:00``, ``Partition_Limit``)."""
+    return re.match(r"P[T0-9]", text) is not None
 
 
 def format_slurm_time(seconds: Number) -> str:

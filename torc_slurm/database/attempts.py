@@ -56,12 +56,6 @@ def find_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int | None:
     return None if row is None else int(row[0])
 
 
-def find_or_create_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int:
-    """The ``results.id`` of the attempt; a new row has no figures yet."""
-    found = find_attempt(connection, key)
-    return create_attempt(connection, key) if found is None else found
-
-
 def create_attempt(connection: sqlite3.Connection, key: AttemptKey, description: Mapping[str, Value] = {}) -> int:
     """The ``results.id`` of a new row without figures. ``description``: more columns of it."""
     values = {**key._asdict(), **description}

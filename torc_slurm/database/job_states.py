@@ -11,7 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
-from torc_slurm.database.attempts import AttemptKey, find_or_create_attempt
+from torc_slurm.database.attempts import AttemptKey, create_attempt, find_attempt
 from torc_slurm.database.journal import JOB_STATE_COLUMNS
 from torc_slurm.database.rows import Row, Value
 from torc_slurm.records.statuses import (
@@ -86,7 +86,10 @@ def store_job_states(connection: sqlite3.Connection, rows: Iterable[Row]) -> set
 
 def _attempt_of(connection: sqlite3.Connection, row: Row) -> int:
     identity = {name: row[name] for name in AttemptKey._fields if name != "local_host"}
-    attempt = find_or_create_attempt(connection, AttemptKey(**identity, local_host=None))
+    key = AttemptKey(**identity, local_host=None)
+    attempt = find_attempt(connection, key)
+    if attempt is None:
+        attempt = create_attempt(connection, key)
     connection.execute(_DESCRIBE, dict(row) | {"id": attempt})
     return attempt
 

@@ -58,11 +58,6 @@ def node_file_of(identity: StepIdentity) -> str:
     return node_file_path(identity.output_dir, identity.node, run_part, identity.run_id)
 
 
-def adhoc_node_file_name(hostname: str, slurm_job_id: int, run_id: int) -> str:
-    """The name of an ad hoc node file: ``resource_metrics_<hostname>_slurm<slurm_job_id>_<run_id>.db``."""
-    return os.path.basename(node_file_path("", hostname, f"slurm{slurm_job_id}", run_id))
-
-
 def is_node_file_name(name: str) -> bool:
     """Whether a file of that name is collected. Only its beginning and end count, so a renamed one is too."""
     return name.startswith(_NODE_PREFIX) and name.endswith(_NODE_SUFFIX)

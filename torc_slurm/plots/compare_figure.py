@@ -36,9 +36,9 @@ class Line:
     averages: tuple[Number | None, Number | None]
 
 
-def points_for_each(lines: int) -> int:
-    """The number of points per line, for this number of lines."""
-    return max(_FEWEST_POINTS, MOST_POINTS // max(1, lines))
+def points_for_each(jobs: Iterable[Job]) -> int:
+    """The number of points per line, if each part of these jobs is a line."""
+    return max(_FEWEST_POINTS, MOST_POINTS // max(1, sum(len(job.parts) for job in jobs)))
 
 
 def lines_of(job: Job, measured: Sequence[Measured], most: int) -> list[Line]:
@@ -107,8 +107,3 @@ def _compare(name: str, lines: Sequence[Line], which: int) -> Dictionary:
         "orders": ["highest peak", "highest average", "longest run"],
         "layout": {"hovermode": "closest", "margin": {"t": 24}},
     }
-
-
-def count_lines(jobs: Iterable[Job]) -> int:
-    """The largest possible number of lines."""
-    return sum(len(job.parts) for job in jobs)

@@ -38,18 +38,14 @@ def reduced(series: Series, most: int) -> Series:
     """The series with about ``most`` samples, more if it has many gaps; unchanged if it is not longer than that."""
     if len(series) <= most:
         return series
-    width = _stretch_width(len(series), len(series.columns), most)
+    of_a_stretch = 2 * len(series.columns) + 2  # highest and lowest of each column, first and last; gaps add to this
+    width = -(-len(series) // max(1, most // of_a_stretch))
     kept = positions_to_keep(series, width)
     return Series(
         [series.times[place] for place in kept],
         tuple([column[place] for place in kept] for column in series.columns),
         _breaks_between(kept, series.breaks),
     )
-
-
-def _stretch_width(length: int, columns: int, most: int) -> int:
-    of_a_stretch = 2 * columns + 2  # highest and lowest of each column, first and last; gaps add to this
-    return -(-length // max(1, most // of_a_stretch))
 
 
 def positions_to_keep(series: Series, width: int) -> list[int]:

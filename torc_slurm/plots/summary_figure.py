@@ -40,7 +40,6 @@ class Bar:
     asked_memory_bytes: Number | None
     peak_cpu_percent: Number | None
     avg_cpu_percent: Number | None
-    asked_cpu_percent: Number | None
 
 
 def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
@@ -58,7 +57,6 @@ def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
         asked_memory_bytes=attempt.request.memory_bytes,
         peak_cpu_percent=largest(each.peak_cpu_percent for each in own),
         avg_cpu_percent=largest(each.avg_cpu_percent for each in own),
-        asked_cpu_percent=None if attempt.request.cpus is None else attempt.request.cpus * 100,
     )
 
 

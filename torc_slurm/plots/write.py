@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torc_slurm.common.errors import InputError, UnwritableError
 from torc_slurm.common.identity import named_step
 from torc_slurm.files.output_names import PLOT_PREFIX
-from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, count_lines, lines_of, points_for_each
+from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, lines_of, points_for_each
 from torc_slurm.plots.job_figure import job_figure
 from torc_slurm.plots.measured import Measured, read_job, unread
 from torc_slurm.plots.model import Job, Run, notable
@@ -73,7 +73,7 @@ class Overview:
         self._lines: dict[int, list[Line]] = {}
         self._bars: dict[int, Bar] = {}
         shown = [job for job in self.run.jobs if self.alone is None or job.job_id in self.alone]
-        self._points = points_for_each(count_lines(shown))
+        self._points = points_for_each(shown)
         self.on_nodes = self.over_time or self.run
         self._run_ids = frozenset(self.on_nodes.run_ids)
         self._grid = Grid.over(self.on_nodes.begin_time, self.on_nodes.end_time)

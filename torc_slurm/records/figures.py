@@ -195,12 +195,6 @@ def figures_in(table: str) -> tuple[Figure | MonitorFigure, ...]:
     return tuple(figure for figure in every if table in figure.tables)
 
 
-def unit_of(column: str) -> str:
-    """``bytes``, ``seconds``, ``percent``, or nothing: a count or a text."""
-    end = column.rpartition("_")[2]
-    return end if end in ("bytes", "seconds", "percent") else ""
-
-
 def format_figure(column: str, value: Value) -> str:
     """A value as a table shows it, by its column's unit; a dash if it was not measured."""
     if value is None:
@@ -208,5 +202,5 @@ def format_figure(column: str, value: Value) -> str:
     if not isinstance(value, (int, float)):
         return value
     writers = {"bytes": format_memory, "seconds": format_run_time, "percent": format_cpu_percent}
-    write = writers.get(unit_of(column))
+    write = writers.get(column.rpartition("_")[2])
     return str(value) if write is None else write(value)

@@ -26,8 +26,3 @@ def rule_for(rules: Sequence[Rule], outcome: Outcome, code: int | None) -> Rule 
         ),
         None,
     )
-
-
-def may_retry(rule: Rule, attempt_id: int) -> bool:
-    """Whether another attempt is allowed after this one."""
-    return attempt_id <= rule.max_retries

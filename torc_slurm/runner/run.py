@@ -31,7 +31,7 @@ from torc_slurm.runner.outcome import lost_nodes, outcome_of
 from torc_slurm.runner.output_files import missing_outputs, without_files
 from torc_slurm.runner.placement import Placed, Placement
 from torc_slurm.runner.queue import JobQueue
-from torc_slurm.runner.retries import exit_code_of, may_retry, rule_for
+from torc_slurm.runner.retries import exit_code_of, rule_for
 from torc_slurm.runner.running import Running, state_row
 from torc_slurm.runner.scripts import Script, Scripts
 from torc_slurm.runner.share import RunResult, Share
@@ -263,7 +263,7 @@ class Run:
             outcome, timeout_exit_code=self._plan.timeout_exit_code, oom_exit_code=self._plan.oom_exit_code
         )
         rule = rule_for(job.settings.rules, outcome, code) if self._stopped is None else None
-        if rule is not None and may_retry(rule, running.attempt.attempt_id):
+        if rule is not None and running.attempt.attempt_id <= rule.max_retries:
             self._journal.put_state(row)
             self._recover(running.attempt, outcome, rule, code)
         else:

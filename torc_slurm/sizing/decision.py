@@ -179,7 +179,8 @@ class _Case:
         if self.resource is Resource.memory and cause.needs_more:
             return f"{who} was killed for memory: it needs more than {used}{self._peak_beside(cause)}"
         if cause.needs_more:
-            return f"{who} was ended at its time limit: it needs more than {used}{self._not_known_hung(attempt)}"
+            unsure = " (unknown whether it hung: granularity time_series would show it)" if attempt.hung is None else ""
+            return f"{who} was ended at its time limit: it needs more than {used}{unsure}"
         return f"{who} used {used}{_source(attempt, self.resource)}"
 
     def _peak_beside(self, cause: Evidence) -> str:
@@ -187,9 +188,6 @@ class _Case:
         if peak is None:
             return " (its peak was not measured)"
         return "" if peak == cause.used else f" (measured peak {format_memory(peak)})"
-
-    def _not_known_hung(self, attempt: Attempt) -> str:
-        return "" if attempt.hung is not None else " (unknown whether it hung: granularity time_series would show it)"
 
     # --- less ------------------------------------------------------------------------------------------------------
 

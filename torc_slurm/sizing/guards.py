@@ -77,7 +77,7 @@ def round_up(need: Decimal, resource: Resource, request: Request) -> int:
     if resource is Resource.runtime:
         return max(_LEAST_RUNTIME_SECONDS, round_up_to_minute(need))
     cores = ((need - cpu_tolerance(need)) / 100).to_integral_value(ROUND_CEILING)
-    return _multiple(max(1, int(cores)), request.ntasks_per_node)
+    return -(-max(1, int(cores)) // request.ntasks_per_node) * request.ntasks_per_node
 
 
 def write_amount(amount: int, resource: Resource) -> str | int:
@@ -198,10 +198,6 @@ def _capacity_note(resource: Resource, guards: Guards) -> str:
         return f"no more than {own}, as was given"
     has = "its time limit" if resource is Resource.runtime else "what a node has"
     return f"no more than {has} in partition {guards.partition}"
-
-
-def _multiple(count: int, of: int) -> int:
-    return -(-count // of) * of
 
 
 def _least_of(*values: int | None) -> int | None:

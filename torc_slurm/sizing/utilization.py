@@ -79,7 +79,9 @@ def check(
             if evidence is None:
                 is_complete = False
                 continue
-            is_violation = _is_violation(evidence, resource, allowed, min_over_percent)
+            is_violation = _was_killed_at_limit(evidence, resource) or _is_enough(
+                evidence.used, allowed, resource, min_over_percent
+            )
             violations += is_violation
             if show_all or is_violation:
                 shown.append(_use(evidence, resource, allowed, is_violation=is_violation))
@@ -103,10 +105,6 @@ def _attempts(facts: Facts, run_id: int | None) -> Iterator[tuple[Job, Attempt]]
 def _asked(request: Request) -> tuple[tuple[Resource, int], ...]:
     found = ((resource, asked(request, resource)) for resource in Resource)
     return tuple((resource, allowed) for resource, allowed in found if allowed is not None)
-
-
-def _is_violation(evidence: Evidence, resource: Resource, allowed: int, min_over_percent: Decimal | None) -> bool:
-    return _was_killed_at_limit(evidence, resource) or _is_enough(evidence.used, allowed, resource, min_over_percent)
 
 
 def _use(evidence: Evidence, resource: Resource, allowed: int, *, is_violation: bool) -> Use:

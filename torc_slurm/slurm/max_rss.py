@@ -32,11 +32,6 @@ class MaxRssMeaning(NamedTuple):
     poll_interval_seconds: float | None = None
     is_known: bool = True
 
-    @property
-    def may_size_down(self) -> bool:
-        """Whether the figure allows a smaller request."""
-        return self.is_known and not self.has_page_cache
-
 
 def max_rss_meaning(facts: SlurmFacts) -> MaxRssMeaning:
     """The meaning of MaxRSS with these settings."""

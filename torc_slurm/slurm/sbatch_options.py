@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from torc_slurm.common.errors import InputError
-from torc_slurm.common.units import format_slurm_time, parse_iso_duration, parse_slurm_time
+from torc_slurm.common.units import format_slurm_time, is_iso_duration, parse_iso_duration, parse_time_limit
 from torc_slurm.spec.workflow import Scheduler
 
 LONGEST_WARNING_SECONDS = 120
@@ -38,7 +38,6 @@ _SIZES = frozenset(
     )
 )
 _NEEDS_NO_QUOTES = re.compile(r"[A-Za-z0-9_@%+=:,./\[\]-]*", re.ASCII)
-_IS_ISO = re.compile(r"P[T0-9]")
 
 
 class Overrides(NamedTuple):
@@ -107,7 +106,7 @@ def limit_seconds(walltime: str | None) -> int | None:
     """
     if walltime is None:
         return None
-    seconds = parse_iso_duration(walltime) if _IS_ISO.match(walltime) else parse_slurm_time(walltime)
+    seconds = parse_time_limit(walltime)
     return None if seconds is None else int(seconds)
 
 
@@ -180,7 +179,7 @@ def collector_options(scheduler: Scheduler, defaults: Mapping[str, str | bool], 
 
 def slurm_limit(walltime: str) -> str:
     """A time limit in sbatch's form."""
-    return format_slurm_time(parse_iso_duration(walltime)) if _IS_ISO.match(walltime) else walltime
+    return format_slurm_time(parse_iso_duration(walltime)) if is_iso_duration(walltime) else walltime
 
 
 def _word(name: str, value: str | bool) -> str:

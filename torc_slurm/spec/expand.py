@@ -15,7 +15,6 @@ from torc_slurm.spec.document import Path as DocumentPath
 from torc_slurm.spec.drafts import JobDraft, NamedPath, Shared, job_drafts, merged_jobs, path_drafts, user_data_drafts
 from torc_slurm.spec.foreign import unused_line
 from torc_slurm.spec.model import ExecutionModel, FailureHandlerModel, JobModel, WorkflowModel
-from torc_slurm.spec.parameters import shell_variables
 from torc_slurm.spec.undefined import undefined_braces, undefined_variables
 from torc_slurm.spec.workflow import (
     Execution,
@@ -86,10 +85,11 @@ def warnings_of(model: WorkflowModel, environ: Collection[str] | None = None) ->
                 f"job {job.name!r} begins with {launcher[1]}, inside the srun that starts it; let torc start the "
                 "tasks: give ntasks_per_node (and num_nodes) in its resource requirements",
             )
-        for name in shell_variables(job.command, list(job.parameters or ())):
-            yield Problem(
-                ("jobs", index, "command"), f"${{{name}}} is left to the shell; the parameter is written {{{name}}}"
-            )
+        for name in job.parameters or ():
+            if f"${{{name}}}" in job.command:
+                yield Problem(
+                    ("jobs", index, "command"), f"${{{name}}} is left to the shell; the parameter is written {{{name}}}"
+                )
     named = [*undefined_braces(model), *(() if environ is None else undefined_variables(model, environ))]
     yield from (Problem(("jobs", index, "command"), message) for index, message in named)
     yield from _few_samples(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -43,40 +43,21 @@ class _Range(NamedTuple):
     values: int
 
 
-def settings_of(name: str, given: object) -> list[Setting]:
-    """The values of one parameter.
-
-    Args:
-        given: ``"1:10"`` (with both ends), ``"0:100:10"``, a list of numbers and texts, a list in quotes
-            (``"[0.1, 0.01]"``), ``"@file"`` with a value on each line, or one value.
-
-    Raises:
-        InputError: the name cannot stand in braces, the range is wrong, or there is no value.
-    """
-    return list(_made(_read(name, given)))
-
-
 def combinations_of(given: Mapping[str, object], mode: str) -> Iterator[Combination]:
-    """Every combination of the values of parameters as written; counted before any of them is made.
-
-    Raises:
-        InputError: as `settings_of` and `combinations`.
-    """
-    read = {name: _read(name, each) for name, each in given.items()}
-    check_count({name: each.values if isinstance(each, _Range) else len(each) for name, each in read.items()}, mode)
-    return combinations({name: list(_made(each)) for name, each in read.items()}, mode)
-
-
-def combinations(parameters: Mapping[str, Sequence[Setting]], mode: str) -> Iterator[Combination]:
-    """Every combination of the parameters' values; the last parameter changes fastest.
+    """Every combination of the parameters' values, counted before any is made; the last parameter changes fastest.
 
     Args:
+        given: as written: ``"1:10"`` (with both ends), ``"0:100:10"``, a list of numbers and texts, a list in quotes
+            (``"[0.1, 0.01]"``), ``"@file"`` with a value on each line, or one value.
         mode: ``product``: each with each; ``zip``: the first of each, the second of each, …
 
     Raises:
-        InputError: too many, or lists of different lengths to zip.
+        InputError: a name cannot stand in braces, a range is wrong, or there is no value; too many combinations, or
+            lists of different lengths to zip.
     """
-    check_count({name: len(values) for name, values in parameters.items()}, mode)
+    read = {name: _read(name, each) for name, each in given.items()}
+    check_count({name: each.values if isinstance(each, _Range) else len(each) for name, each in read.items()}, mode)
+    parameters = {name: list(_made(each)) for name, each in read.items()}
     rows = zip(*parameters.values(), strict=True) if mode == ZIP else itertools.product(*parameters.values())
     return (dict(zip(parameters, row, strict=True)) for row in rows)
 
@@ -143,17 +124,6 @@ class Template:
 def braces_of(names: Sequence[str]) -> re.Pattern[str]:
     """The pattern of ``{name}`` and ``{name:format}`` for these names."""
     return re.compile(rf"(?<!\$)\{{({'|'.join(map(re.escape, names))})(?::([^{{}}]*))?\}}", re.ASCII)
-
-
-def substitution(names: Sequence[str]) -> Callable[[str, Combination], str]:
-    """A function that replaces ``{name}`` and ``{name:format}`` in a text by values (see `Template`)."""
-    pattern = braces_of(names)
-    return lambda text, combination: Template(text, pattern).fill(combination)
-
-
-def shell_variables(text: str, names: Sequence[str]) -> list[str]:
-    """The parameters that a text uses as ``${name}``: probably a mistake."""
-    return [name for name in names if f"${{{name}}}" in text]
 
 
 def check_name(name: str, what: str = "parameter") -> None:

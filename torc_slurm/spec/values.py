@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from torc_slurm.common.errors import InputError
-from torc_slurm.common.units import parse_iso_duration, parse_slurm_time, slurm_memory_mib
+from torc_slurm.common.units import parse_time_limit, slurm_memory_mib
 
 LONGEST_COMMAND_BYTES = 131_071  # the kernel's MAX_ARG_STRLEN without the closing NUL: one word of a command line
 
@@ -110,15 +110,10 @@ def wall_time_seconds(value: str) -> object:
     Raises:
         InputError: not a time limit.
     """
-    seconds = parse_iso_duration(value) if is_iso_duration(value) else parse_slurm_time(value)
+    seconds = parse_time_limit(value)
     if seconds == 0:
         raise InputError(f"walltime {value!r} must be more than 0")
     return seconds
-
-
-def is_iso_duration(value: str) -> bool:
-    """Whether a wall time is ISO 8601 (``PT4H``) and not Slurm's (``04:00:00``, ``Partition_Limit``)."""
-    return re.match(r"P[T0-9]", value) is not None
 
 
 def slurm_memory(value: str) -> str:
@@ -183,7 +178,6 @@ Truth = Annotated[bool, BeforeValidator(_truth)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0.1, le=86400, allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(text_)]
 AnyText = Annotated[str, AfterValidator(_no_nul)]
-Words = Annotated[list[Text], BeforeValidator(_words)]
 Options = Annotated[list[Text], BeforeValidator(_words), AfterValidator(_options)]
 Names = Annotated[list[Text], BeforeValidator(one_or_more)]
 Whole = Annotated[int, BeforeValidator(_whole)]

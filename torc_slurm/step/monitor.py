@@ -35,18 +35,11 @@ _LATE_TASK_SECONDS = 1.0  # after the first task's begin; all tasks of a step st
 _LATE_TASK_LOOK_SECONDS = 0.1
 
 
-def run_monitor(
-    options: Options, identity: StepIdentity, socket: _socket.socket, wake: int, listener: _socket.socket | None
-) -> None:
-    """Watch the step on this node until its last task here has ended and everything is written.
+class Monitor:
+    """One step's monitor on one node.
 
     ``socket`` connects to the wrapper that started this process; the step's other tasks connect to ``listener``.
     """
-    Monitor(options, identity, socket, wake, listener).run()
-
-
-class Monitor:
-    """One step's monitor on one node."""
 
     def __init__(
         self,

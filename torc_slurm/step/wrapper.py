@@ -161,9 +161,9 @@ class Wrapper:
             kernel.keep_files_usable()
             listening = () if listener is None else (listener.fileno(),)
             kernel.let_go_of_files(keep=(pipe, socket.fileno(), wake_read, wake_write, *listening))
-            from torc_slurm.step.monitor import run_monitor
+            from torc_slurm.step.monitor import Monitor
 
-            run_monitor(self._options, self._identity, socket, wake_read, listener)
+            Monitor(self._options, self._identity, socket, wake_read, listener).run()
         except BaseException as error:
             link.send(socket, f"failed {type(error).__name__}: {error}".encode("utf-8", "backslashreplace"))
         finally:

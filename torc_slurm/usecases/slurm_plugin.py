@@ -65,7 +65,8 @@ def build_plugin(prefix: str, torc_step: str | None, slurm_include: str | None) 
     directory = os.path.join(os.path.abspath(prefix), "lib", "torc-slurm")
     step = _checked_torc_step(torc_step)
     for given in (directory, step):
-        _check_path(given)
+        if not re.fullmatch(r"/[A-Za-z0-9/._+-]*", given):  # neither a C string nor plugstack.conf could hold it
+            raise InputError(f"{given!r} is not a path of letters, digits and / . _ + -: plugstack.conf cannot hold it")
     version = _header_version(slurm_include)
     _check_version(version)
     environment = os.environ | {"LIBDIR": directory, "TORC_STEP": step, "SLURM_INCLUDE": slurm_include or ""}
@@ -87,12 +88,6 @@ def _checked_torc_step(given: str | None) -> str:
     if not os.access(found, os.X_OK) or os.path.isdir(found):
         raise InputError(f"--torc-step {found!r} cannot be executed; give the path of an installed torc-step")
     return os.path.abspath(found)
-
-
-def _check_path(path: str) -> None:
-    """Refuse a path that does not fit into a C string or a word of plugstack.conf."""
-    if not re.fullmatch(r"/[A-Za-z0-9/._+-]*", path):
-        raise InputError(f"{path!r} is not a path of letters, digits and / . _ + -: plugstack.conf cannot hold it")
 
 
 def _header_version(slurm_include: str | None) -> str:
