@@ -15,7 +15,7 @@ from . import lab as labs
 from .config import Settings
 from .errors import LabError, UsageError
 from .lab import Lab
-from .places import save
+from .places import Running, last_lines, save, stale
 from .sweep import sweep
 from .waiting import wait_until
 
@@ -39,25 +39,7 @@ class Wishes:
     extra_lines: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Running:
-    """A running lab, and the descriptor by which its keepers know that this process lives."""
-
-    lab: Lab
-    caller: int
-
-    def detach(self) -> None:
-        """Let the lab outlive this process."""
-        (self.lab.dir / labs.DETACHED).touch()
-        os.close(self.caller)
-
-    def end(self) -> None:
-        """End the lab, and wait for that."""
-        os.close(self.caller)
-        wait_gone(self.lab)
-
-
-def bring_up(wishes: Wishes) -> Running:
+def bring_up(wishes: Wishes) -> Running[Lab]:
     """Start a lab. If a daemon fails because its port is taken, another block of ports is tried."""
     # Ordinary users must be able to enter, whatever the caller's umask; the command of `run` gets it back.
     umask = os.umask(0o022)
@@ -67,7 +49,7 @@ def bring_up(wishes: Wishes) -> Running:
         os.umask(umask)
 
 
-def _bring_up(wishes: Wishes) -> Running:
+def _bring_up(wishes: Wishes) -> Running[Lab]:
     check_directory(wishes.dir)
     if labs.exists(wishes.dir) and not alive_lock.is_held(wishes.dir):
         sweep(wishes.dir)
@@ -102,7 +84,7 @@ def _is_usable(directory: Path) -> bool:
     return labs.exists(directory) or {path.name for path in directory.iterdir()} <= {alive_lock.ALIVE}
 
 
-def _bring_up_once(wishes: Wishes) -> Running:
+def _bring_up_once(wishes: Wishes) -> Running[Lab]:
     running = _found(wishes)
     try:
         _furnish(running.lab)
@@ -117,7 +99,7 @@ def _bring_up_once(wishes: Wishes) -> Running:
     return running
 
 
-def _found(wishes: Wishes) -> Running:
+def _found(wishes: Wishes) -> Running[Lab]:
     """An empty lab with its keepers: from here on it is always removed."""
     reservation = ports.reserve()
     lab = Lab(_settle(wishes, reservation.first_port), made_dir=not wishes.dir.exists())
@@ -131,7 +113,7 @@ def _found(wishes: Wishes) -> Running:
     reservation.socket.close()
     lab = replace(lab, keepers=kept.pids)
     save(lab, lab.dir / labs.STATE)
-    return Running(lab, kept.caller)
+    return Running(lab, kept.caller, wait_gone)
 
 
 def _settle(wishes: Wishes, first_port: int) -> Settings:
@@ -217,15 +199,7 @@ class LateLabError(LabError):
     def __init__(self, error: LabError) -> None:
         super().__init__(str(error))
         self.exit_status = error.exit_status
-        self.tails = tuple(tail(path) for path in error.logs)
-
-
-def tail(path: Path, lines: int = 40) -> str:
-    try:
-        last = path.read_text(errors="replace").splitlines()[-lines:]
-    except OSError as error:
-        last = [f"(not readable: {error.strerror})"]
-    return "\n".join([f"--- {path.name}, last lines:", *last])
+        self.tails = tuple(last_lines(path) for path in error.logs)
 
 
 def _port_was_taken(error: LabError) -> bool:
@@ -234,11 +208,10 @@ def _port_was_taken(error: LabError) -> bool:
 
 def sweep_stale(base: Path, prefix: str) -> list[Path]:
     """Remove the labs under `base` that lost their keepers; return their directories."""
-    mine = [path for path in base.glob(f"{prefix}*") if path.is_dir() and path.stat().st_uid == os.geteuid()]
-    stale = [path for path in mine if labs.exists(path) and not alive_lock.is_held(path)]
-    for path in stale:
+    found = stale(base, prefix, labs.STATE)
+    for path in found:
         sweep(path)
-    return stale
+    return found
 
 
 def take_down(directory: Path) -> None:

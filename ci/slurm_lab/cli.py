@@ -15,12 +15,12 @@ from typing import NoReturn
 
 from . import alive_lock, bringup, daemons, users
 from . import lab as labs
-from .bringup import LateLabError, Running, Wishes, bring_up, tail, take_down
+from .bringup import LateLabError, Wishes, bring_up, take_down
 from .config import ADDRESS
 from .errors import LabError, UsageError
 from .install import ensure_installed
 from .lab import Lab
-from .places import BASE, absolute, directory_of
+from .places import BASE, Running, absolute, directory_of, last_lines
 from .run import check_command, run_command
 from .sweep import sweep
 
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: LabError) -> None:
     print(f"slurm-lab: {error}", file=sys.stderr)
-    for text in error.tails if isinstance(error, LateLabError) else map(tail, error.logs):
+    for text in error.tails if isinstance(error, LateLabError) else map(last_lines, error.logs):
         print(text, file=sys.stderr)
 
 
@@ -147,7 +147,7 @@ def _up(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bring_up(options: argparse.Namespace, directory: Path) -> Running:
+def _bring_up(options: argparse.Namespace, directory: Path) -> Running[Lab]:
     wishes = _wishes(options, directory)
     _need_root()
     bringup.check_directory(directory)
@@ -261,7 +261,7 @@ def _run(options: argparse.Namespace) -> int:
 def _show_logs(lab: Lab) -> None:
     for daemon in lab.daemons:
         for path in daemons.logs_of(lab, daemon):
-            print(tail(path), file=sys.stderr)
+            print(last_lines(path), file=sys.stderr)
 
 
 def _stop(options: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 from . import cgroups
 from . import lab as labs
 from .lab import Lab
+from .places import DETACHED
 from .processes import stop_signal
 from .sweep import one_at_a_time, take_away
 
@@ -83,7 +84,7 @@ def keep(directory: Path, caller: int, peer: socket.socket) -> None:
     watched = [caller, peer.fileno(), stop]
     while labs.exists(directory):
         ready, _, _ = select.select(watched, [], [], LOOK_SECONDS)
-        if ready == [caller] and (directory / labs.DETACHED).exists():
+        if ready == [caller] and (directory / DETACHED).exists():
             watched.remove(caller)
         elif ready:
             break

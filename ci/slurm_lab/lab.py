@@ -11,7 +11,6 @@ from .config import Settings
 from .errors import LabError
 
 STATE = "lab.json"
-DETACHED = "detached"
 SUBDIRECTORIES = ("conf", "run", "log", "state", "spool", "db", "home")
 
 # In the environment of everything that belongs to a lab, and nowhere else: `slurm-lab env` does not print it.

@@ -8,12 +8,12 @@ import secrets
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from slurm_lab import alive_lock, processes
 from slurm_lab.errors import LabError, UsageError
-from slurm_lab.places import save
+from slurm_lab.places import Running, last_lines, save, stale
 from slurm_lab.waiting import wait_until
 
 from . import config, keeper, state
@@ -27,25 +27,6 @@ PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+-]+")
 HOME_BYTES = 1 << 30
 UP_LIMIT_SECONDS = 300.0  # 10 s on an idle machine
 DOWN_LIMIT_SECONDS = 30.0
-TAIL_LINES = 30
-
-
-@dataclass(frozen=True)
-class Running:
-    """A running cluster, and the descriptor by which its keeper knows that this process lives."""
-
-    cluster: Cluster
-    caller: int
-
-    def detach(self) -> None:
-        """Let the cluster outlive this process."""
-        (self.cluster.dir / state.DETACHED).touch()
-        os.close(self.caller)
-
-    def end(self) -> None:
-        """End the cluster, and wait for that."""
-        os.close(self.caller)
-        wait_gone(self.cluster)
 
 
 class BootError(LabError):
@@ -108,16 +89,16 @@ def _build(what: str) -> dict[str, Path]:
     return {name: Path(path) for name, path in pairs}
 
 
-def bring_up(settings: Settings, image: Image) -> Running:
+def bring_up(settings: Settings, image: Image) -> Running[Cluster]:
     umask = os.umask(0o022)
     try:
         if state.exists(settings.dir) and not alive_lock.is_held(settings.dir):
             sweep(settings.dir)
         running = _start(settings, image)
         try:
-            running = replace(running, cluster=_wait_up(running.cluster))
+            running = replace(running, lab=_wait_up(running.lab))
         except LabError as error:
-            failed = BootError(str(error), tuple(tail(path) for path in error.logs))
+            failed = BootError(str(error), tuple(last_lines(path) for path in error.logs))
             running.end()
             raise failed from error
         except BaseException:
@@ -128,7 +109,7 @@ def bring_up(settings: Settings, image: Image) -> Running:
         os.umask(umask)
 
 
-def _start(settings: Settings, image: Image) -> Running:
+def _start(settings: Settings, image: Image) -> Running[Cluster]:
     """A cluster with its keeper: from here on it is always removed."""
     cluster = Cluster(settings, image, made_dir=not settings.dir.exists())
     settings.dir.mkdir(exist_ok=True)
@@ -139,7 +120,7 @@ def _start(settings: Settings, image: Image) -> Running:
     pid = keeper.start(cluster, read_end, alive)
     os.close(read_end)
     os.close(alive)
-    return Running(replace(cluster, keeper=pid), write_end)
+    return Running(replace(cluster, keeper=pid), write_end, wait_gone)
 
 
 def _furnish(cluster: Cluster) -> None:
@@ -196,14 +177,6 @@ def _failures(cluster: Cluster) -> dict[str, str]:
     return {path.name: path.read_text().strip() for path in (cluster.share / "failed").glob("*")}
 
 
-def tail(path: Path, lines: int = TAIL_LINES) -> str:
-    try:
-        last = path.read_text(errors="replace").splitlines()[-lines:]
-    except OSError as error:
-        last = [f"(not readable: {error.strerror})"]
-    return "\n".join([f"--- {path.parent.name}/{path.name}, last lines:", *last])
-
-
 def sweep(directory: Path) -> None:
     """Remove the directory of a cluster whose keeper was killed."""
     keeper.take_away(directory, state.load(directory).made_dir)
@@ -211,11 +184,10 @@ def sweep(directory: Path) -> None:
 
 def sweep_stale(base: Path, prefix: str) -> list[Path]:
     """Sweep the clusters under `base` that lost their keeper; return their directories."""
-    mine = [path for path in base.glob(f"{prefix}*") if path.is_dir() and path.stat().st_uid == os.geteuid()]
-    stale = [path for path in mine if state.exists(path) and not alive_lock.is_held(path)]
-    for path in stale:
+    found = stale(base, prefix, state.STATE)
+    for path in found:
         sweep(path)
-    return stale
+    return found
 
 
 def take_down(directory: Path) -> None:

@@ -16,11 +16,11 @@ from typing import NoReturn
 
 from slurm_lab import alive_lock
 from slurm_lab.errors import LabError, UsageError
-from slurm_lab.places import BASE, absolute, directory_of
+from slurm_lab.places import BASE, Running, absolute, directory_of, last_lines
 from slurm_lab.users import check_name
 
 from . import bringup, config, faults, state
-from .bringup import BootError, Running, bring_up, build_image, take_down
+from .bringup import BootError, bring_up, build_image, take_down
 from .config import HEAD, Settings
 from .inside import argv
 from .state import Cluster
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return handler(options)
     except LabError as error:
         print(f"cluster: {error}", file=sys.stderr)
-        tails = error.tails if isinstance(error, BootError) else map(bringup.tail, error.logs)
+        tails = error.tails if isinstance(error, BootError) else map(last_lines, error.logs)
         for text in tails:
             print(text, file=sys.stderr)
         return error.exit_status
@@ -162,7 +162,7 @@ def _settings(options: argparse.Namespace, directory: Path) -> Settings:
     )
 
 
-def _bring_up(options: argparse.Namespace, directory: Path) -> Running:
+def _bring_up(options: argparse.Namespace, directory: Path) -> Running[Cluster]:
     settings = _settings(options, directory)
     bringup.check_request(settings)
     if alive_lock.is_held(directory):
@@ -244,17 +244,17 @@ def _run(options: argparse.Namespace) -> int:
     running = _bring_up(options, directory)
     try:
         for fault in wanted:
-            timer = threading.Timer(fault.after_seconds, _make_fault, (running.cluster, fault))
+            timer = threading.Timer(fault.after_seconds, _make_fault, (running.lab, fault))
             timer.daemon = True
             timer.start()
         columns = os.environ.get("COLUMNS", "160")
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        command = argv(running.cluster, options.argv, user=options.user, env={"COLUMNS": columns}, terminal=terminal)
+        command = argv(running.lab, options.argv, user=options.user, env={"COLUMNS": columns}, terminal=terminal)
         status = _wait(command)
         if status and options.verbose:
-            for machine in running.cluster.settings.machines:
-                for path in running.cluster.logs(machine):
-                    print(bringup.tail(path), file=sys.stderr)
+            for machine in running.lab.settings.machines:
+                for path in running.lab.logs(machine):
+                    print(last_lines(path), file=sys.stderr)
         return status
     finally:
         running.end()

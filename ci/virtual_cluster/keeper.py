@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slurm_lab import alive_lock
-from slurm_lab.places import save
+from slurm_lab.places import DETACHED, save
 from slurm_lab.processes import stop_signal
 
 from . import state
@@ -100,7 +100,7 @@ def _wait_for_the_end(cluster: Cluster, namespaces: subprocess.Popen[bytes], cal
     watched = [caller, stop]
     while namespaces.poll() is None and state.exists(cluster.dir):
         ready, _, _ = select.select(watched, [], [], LOOK_SECONDS)
-        if ready == [caller] and (cluster.dir / state.DETACHED).exists():
+        if ready == [caller] and (cluster.dir / DETACHED).exists():
             watched.remove(caller)
         elif ready:
             return

@@ -11,7 +11,6 @@ from slurm_lab.errors import LabError
 from .config import Settings
 
 STATE = "cluster.json"
-DETACHED = "detached"
 KEEPER_LOG = "keeper.log"
 
 
