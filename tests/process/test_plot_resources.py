@@ -185,7 +185,7 @@ def test_steps_of_an_allocation_with_slurm_s_accounting(tmp_path: Path) -> None:
     write_accounting(path, accounting_row(step_id="1", **tres))
     plot(path, "-o", tmp_path / "plots")
     page = (tmp_path / "plots" / "resource_plot_job_1.html").read_text()
-    assert "Asked for 2 CPUs, 524.29 MB" in page
+    assert "Requested: 2 CPUs, 524.29 MB" in page
     titles = str(data_of(tmp_path / "plots" / "resource_plot_allocation.html")["figures"][1]["layout"]["annotations"])
     assert "of 4.0 cores" in titles
     assert "2.15 GB" in titles
@@ -368,7 +368,7 @@ def test_a_real_run_is_plotted_when_it_ends_and_reported(tmp_path: Path) -> None
     made = tmp_path / "out" / "resource_plots" / "wf1_r1"
     assert {"resource_plot_job_1.html", "resource_plot_summary.html"} <= {path.name for path in made.iterdir()}
     asked = data_of(made / "resource_plot_job_1.html")["figures"][0]["layout"]["annotations"]
-    assert any("asked for 500.00 MB" in note["text"] for note in asked)
+    assert any("requested 500.00 MB" in note["text"] for note in asked)
 
     page = made / "report.html"
     report = torc("reports", "html", "-o", page, "--output-dir", tmp_path / "out", "-f", "json")

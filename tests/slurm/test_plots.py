@@ -42,7 +42,7 @@ def test_an_allocation_of_two_nodes(lab: Lab) -> None:
 
     grows = page(lab, "job_1")["figures"][0]
     assert "killed: out of memory" in [trace["name"] for trace in grows["traces"]]
-    assert any("asked for 104.86 MB" in note["text"] for note in grows["layout"]["annotations"])
+    assert any("requested 104.86 MB" in note["text"] for note in grows["layout"]["annotations"])
 
     node = str(page(lab, "allocation")["figures"][1]["layout"]["annotations"])
     assert "available 200% (2 cores)" in node

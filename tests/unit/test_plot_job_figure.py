@@ -74,7 +74,7 @@ def test_attempts_have_short_distinct_labels() -> None:
 
 def test_the_same_run_time_is_drawn_once_where_attempts_lie_over_one_another() -> None:
     drawn = figure(attempt(1, 1, 0.0), attempt(1, 2, 100.0))
-    asked = [note for note in drawn["layout"]["annotations"] if note["text"] == "asked for 1m 0s"]
+    asked = [note for note in drawn["layout"]["annotations"] if note["text"] == "requested 1m 0s"]
     assert [note.get("only") for note in asked] == [None, "wall"]
 
 
@@ -88,11 +88,11 @@ def test_labels_of_ends_do_not_overlap_crosses_or_one_another() -> None:
 
 def test_request_and_limit_far_above_all_data_are_one_note() -> None:
     near = figure(attempt(1, 1, 0.0))
-    assert {"asked for 100 %", "asked for 100.00 MB", "limit 120.00 MB"} <= set(notes(near))
+    assert {"requested 100 %", "requested 100.00 MB", "limit 120.00 MB"} <= set(notes(near))
     far = figure(attempt(1, 1, 0.0, limit=1000 * MB, request=Request(16, 900 * MB, None)))
-    assert "↑ asked for 1600 %, beyond this view" in notes(far)
+    assert "↑ requested 1600 %, beyond this view" in notes(far)
     assert [text for text in notes(far) if "MB" in text and "beyond" in text] == [
-        "↑ asked for 900.00 MB, limit 1.00 GB, beyond this view"
+        "↑ requested 900.00 MB, limit 1.00 GB, beyond this view"
     ]
     assert not [text for text in notes(far) if text.startswith("limit")]
 

@@ -201,7 +201,7 @@ def _sizing_of_own_jobs(chosen: own_jobs.Chosen, directory: str) -> Sizing | Non
     try:
         groups = own_jobs.groups_from(chosen, directory)
     except TorcError as error:
-        say(f"without requests and what to ask for: {error}")
+        say(f"without requests and suggestions: {error}")
         return None
     return dataclasses.replace(_sizing(facts_of_groups(groups), None), own_jobs=corrections_of(groups))
 

@@ -308,7 +308,7 @@ def _why_nothing(jobs: Sequence[JobUse]) -> str:
 
     informative = [job for job in jobs if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
     if not informative:
-        return " (none of its jobs has ended by itself)"
+        return " (its jobs have not ended, or were cancelled, preempted or lost with their node)"
     for job in informative:
         if job.state != COMPLETED:
             return f" (job {job.job_id} is {job.state}, and only completed jobs show that less would be enough)"

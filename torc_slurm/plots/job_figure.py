@@ -231,13 +231,13 @@ def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measu
     tops = [_highest(measured, name) for name in ("peak_cpu_percent", "peak_memory_bytes")]
     if request.cpus is not None:
         percent = request.cpus * 100
-        add(layout, _asked(percent, f"asked for {percent:g} %", 0, tops[0]))
+        add(layout, _asked(percent, f"requested {percent:g} %", 0, tops[0]))
     limits = [part.figures.memory_limit_bytes for part in attempt.parts if part.figures.memory_limit_bytes is not None]
     limit = max(limits, default=0)
     with_limit = limit > (request.memory_bytes or 0) * _HIGHER_BY
     words = f"limit {format_memory(limit)}"
     if request.memory_bytes is not None:
-        label = f"asked for {format_memory(request.memory_bytes)}"
+        label = f"requested {format_memory(request.memory_bytes)}"
         if with_limit and is_beyond(request.memory_bytes, tops[1]):
             label, with_limit = f"{label}, {words}", False
         add(layout, _asked(request.memory_bytes, label, 1, tops[1]))
@@ -277,6 +277,6 @@ def _add_moments(layout: Dictionary, job: Job, domains: Sequence[tuple[float, fl
             add(layout, moment(end, begin, words, "killed", top))
         asked = attempt.request.runtime_seconds
         if asked is not None and end - begin >= asked * _NEAR_RUN_TIME:
-            pieces = moment(begin + asked, begin, f"asked for {format_run_time(asked)}", "request", next_top)
+            pieces = moment(begin + asked, begin, f"requested {format_run_time(asked)}", "request", next_top)
             add(layout, by_the_wall_clock(pieces) if asked in seen else pieces)
             seen.add(asked)

@@ -128,7 +128,7 @@ def _asked(load: NodeLoad, run: Run) -> list[Dictionary]:
         if any(values):
             traces.append(
                 _over_time(load.grid, run, values, axis)
-                | {"name": "asked for", "legendgroup": "asked", "showlegend": axis == 0}
+                | {"name": "requested", "legendgroup": "asked", "showlegend": axis == 0}
                 | {"line": {"width": 1.5, "color": "@request", "dash": "dash", "shape": "hvh"}}
                 | {"hovertemplate": hover + OWN_NAME}
             )

@@ -45,7 +45,7 @@ def job_lead(run: Run, job: Job) -> str:
     ]
     words = ", ".join(filter(None, asked))
     per_node = " on each node" if len(job.last.parts) > 1 else ""
-    return f"{run.title}. " + (f"Asked for {words}{per_node}." if words else "Its request is unknown.")
+    return f"{run.title}. " + (f"Requested: {words}{per_node}." if words else "Its request is unknown.")
 
 
 def attempts_table(measured: Sequence[Measured], job: Job) -> Table:

@@ -127,9 +127,9 @@ class _Outlook:
         if cause is Cause.lost:
             return Unfinished(job, cause, True, f"it was {last.status} from outside")
         if cause is Cause.failed:
-            ended = "by itself" if last.return_code is None else f"with exit code {last.return_code}"
+            ended = "" if last.return_code is None else f" with exit code {last.return_code}"
             again = "it runs again" if self.retry_failed else _NO_HELP
-            return Unfinished(job, cause, self.retry_failed, f"it failed {ended}: {again}")
+            return Unfinished(job, cause, self.retry_failed, f"it failed{ended}: {again}")
         resource = Resource.memory if cause is Cause.memory else Resource.runtime
         return Unfinished(job, cause, *self._raised(job, last, resource))
 

@@ -69,8 +69,8 @@ class Found(NamedTuple):
         quality = f"n {trend.number}, R² {trend.r_squared:.2f}"
         return (
             f"{self.requirement.name}: {word} ≈ {_formula(trend, resource)} ({quality}): "
-            f"times {_SPARE:f} that is {' and '.join(ends)}; the largest use asks for "
-            f"{show_used(scaled(self.most_used, _SPARE), resource)} for all of them"
+            f"times {_SPARE:f} that is {' and '.join(ends)}; one request for all of them "
+            f"needs {show_used(scaled(self.most_used, _SPARE), resource)}"
         )
 
     def document(self) -> dict[str, object]:
