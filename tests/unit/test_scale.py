@@ -15,11 +15,11 @@ from sizing_cases import attempt, facts, job
 
 from bench.scale.node_files import make
 from torc_slurm.common.errors import DatabaseError
-from torc_slurm.database import idle_spans, readers
+from torc_slurm.database import idle_spans, node_records, readers
 from torc_slurm.database.main import MainDatabase, open_main
 from torc_slurm.database.node_records import NodeRecords, read_node_file
 from torc_slurm.sizing import utilization
-from torc_slurm.usecases import collect
+from torc_slurm.usecases import attempt_results, collect
 
 WORKFLOW = 1
 
@@ -139,3 +139,32 @@ def test_a_check_writes_out_only_what_it_shows(calls: Callable[[Any, str], list[
     written = calls(utilization, "show_used")
     assert utilization.check(facts(*within, *over)).violations == 3
     assert len(written) == 3
+
+
+def test_a_file_at_rest_is_not_copied_and_its_series_are_not_read(
+    tmp_path: Path, calls: Callable[[Any, str], list[object]]
+) -> None:
+    make(tmp_path, nodes=3, attempts=20, samples=50, spread=False)  # every twentieth attempt fails
+    copied, examined = calls(node_records, "snapshot"), calls(node_records, "last_halves")
+    with database(tmp_path) as opened:
+        collect.collect_node_files(opened)
+        found = opened.connection.execute("SELECT last_half, count(*) FROM step_nodes GROUP BY 1 ORDER BY 1").fetchall()
+    assert (copied, examined) == ([], [])
+    assert [tuple(row) for row in found] == [(None, 57), ("busy", 3)]
+
+
+def test_an_attempt_on_one_node_is_merged_when_it_is_stored(
+    tmp_path: Path, calls: Callable[[Any, str], list[object]]
+) -> None:
+    make(tmp_path, nodes=3, attempts=20, samples=0, spread=False)
+    merged = calls(attempt_results, "attempt_figures")
+    with database(tmp_path) as opened:
+        collect.collect_node_files(opened)
+        assert len(merged) == 60
+        stored = all_results(opened)
+        attempt_results.rebuild_results(opened.connection, range(1, 61))
+        assert all_results(opened) == stored
+
+
+def all_results(opened: MainDatabase) -> list[tuple[object, ...]]:
+    return [tuple(row) for row in opened.connection.execute("SELECT * FROM results ORDER BY id")]

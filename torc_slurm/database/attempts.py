@@ -9,18 +9,15 @@ from typing import NamedTuple
 
 from torc_slurm.database.rows import Row, Value, insert
 
-_BY_WORKFLOW = """
-SELECT id FROM results WHERE workflow_id = :workflow_id AND job_id = :job_id AND run_id = :run_id
-AND attempt_id = :attempt_id
-"""
+_BY_WORKFLOW = "SELECT id FROM results WHERE workflow_id = ? AND job_id = ? AND run_id = ? AND attempt_id = ?"
 _AD_HOC = """
-SELECT id FROM results WHERE workflow_id IS NULL AND slurm_job_id = :slurm_job_id AND step_id = :step_id
-AND run_id = :run_id AND attempt_id = :attempt_id
+SELECT id FROM results WHERE workflow_id IS NULL AND slurm_job_id = ? AND step_id = ? AND run_id = ? AND attempt_id = ?
 """
 _LOCAL = """
-SELECT id FROM results WHERE workflow_id IS NULL AND slurm_job_id IS NULL AND local_host = :local_host
-AND run_id = :run_id AND job_id = :job_id AND attempt_id = :attempt_id
+SELECT id FROM results WHERE workflow_id IS NULL AND slurm_job_id IS NULL AND local_host = ? AND run_id = ?
+AND job_id = ? AND attempt_id = ?
 """
+_WITHOUT_FIGURES = {"status": "running", "measured_node_count": 0, "recorded_task_count": 0}
 
 
 class AttemptKey(NamedTuple):
@@ -51,21 +48,24 @@ def attempt_key(step: Row) -> AttemptKey:
 
 def find_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int | None:
     """The ``results.id`` of the attempt; None if none of its records was collected yet."""
-    query = _BY_WORKFLOW if key.workflow_id is not None else _LOCAL if key.slurm_job_id is None else _AD_HOC
-    row = connection.execute(query, key._asdict()).fetchone()
+    workflow_id, job_id, run_id, attempt_id, slurm_job_id, step_id, local_host = key
+    if workflow_id is not None:
+        found = connection.execute(_BY_WORKFLOW, (workflow_id, job_id, run_id, attempt_id))
+    elif slurm_job_id is not None:
+        found = connection.execute(_AD_HOC, (slurm_job_id, step_id, run_id, attempt_id))
+    else:
+        found = connection.execute(_LOCAL, (local_host, run_id, job_id, attempt_id))
+    row = found.fetchone()
     return None if row is None else int(row[0])
 
 
-def create_attempt(connection: sqlite3.Connection, key: AttemptKey, description: Mapping[str, Value] = {}) -> int:
-    """The ``results.id`` of a new row without figures. ``description``: more columns of it."""
-    values = {**key._asdict(), **description}
+def create_attempt(connection: sqlite3.Connection, key: AttemptKey, columns: Mapping[str, Value] = {}) -> int:
+    """The ``results.id`` of a new row, without figures unless ``columns`` has them."""
+    values = {**_WITHOUT_FIGURES, **key._asdict(), **columns}
     return insert(connection, _insert(tuple(values)), tuple(values.values()))
 
 
 @functools.cache
 def _insert(columns: tuple[str, ...]) -> str:
     marks = ", ".join("?" for _ in columns)
-    return f"""
-    INSERT INTO results (status, measured_node_count, recorded_task_count, {", ".join(columns)})
-    VALUES ('running', 0, 0, {marks})
-    """  # noqa: S608 - names of columns
+    return f"INSERT INTO results ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - names of columns

@@ -4,17 +4,11 @@ run of a workflow to skip completed jobs.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from typing import NamedTuple
-from urllib.parse import quote
 
-from torc_slurm.database.migrations import schema_version
-from torc_slurm.database.node_records import copied_node_file
-from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.database.snapshot import fingerprint, has_open_transaction
+from torc_slurm.database.node_records import copied_node_file, read_in_place
 from torc_slurm.records.statuses import COMPLETED, RUNNING
 
 _ATTEMPT = """
@@ -101,25 +95,12 @@ def run_has_ended(paths: Iterable[str], workflow_id: int, run_id: int) -> bool:
 
 
 def _look_up(path: str, query: str, values: tuple[int, ...]) -> list[sqlite3.Row]:
-    """Read a few rows of a node file in place if no transaction is open: a copy at each job's end would be slow.
-
-    ``immutable`` makes SQLite take no locks and ignore the journal, so it rolls nothing back. A file that was written
-    meanwhile, or is of an older version, or is not readable this way, is copied and checked.
-    """
+    """Read a few rows of a node file in place if that is safe: a copy at each job's end would be slow."""
     try:
-        before = fingerprint(path)
-        if not has_open_transaction(path):
-            uri = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
-            with closing(sqlite3.connect(uri, uri=True)) as connection:
-                is_current = schema_version(connection) == len(NODE_SCHEMA)
-                rows = connection.execute(query, values).fetchall() if is_current else []
-            if is_current and fingerprint(path) == before:
-                return rows
+        found = read_in_place(path, lambda connection: connection.execute(query, values).fetchall())
     except FileNotFoundError:
         return []
-    except (sqlite3.Error, UnicodeDecodeError):
-        pass  # the copy shows what is wrong with it
-    return _query(path, query, values)
+    return _query(path, query, values) if found is None else found[0]
 
 
 def _query(path: str, query: str, values: tuple[int, ...]) -> list[sqlite3.Row]:

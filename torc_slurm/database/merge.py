@@ -16,6 +16,15 @@ Number = int | float
 _BYTES_PER_GB = 10**9
 
 
+def _copied(figure: Figure) -> list[tuple[str, str, str]]:
+    """What `results` has of the largest node: the name there, the node's column, and the figure that both belong to."""
+    pairs = ((figure.name, figure.name), (figure.source, figure.source), (figure.node, "node"))
+    return [(name, column, figure.name) for name, column in pairs if name is not None and column is not None]
+
+
+_COPIED = [each for figure in LARGEST for each in _copied(figure)]
+
+
 def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
     """The figures of ``results`` for one attempt, apart from its identity and status.
 
@@ -25,20 +34,35 @@ def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
 
     ``end_time`` is None unless all nodes and tasks of the step have written their end.
     """
-    merged: dict[str, Value] = {}
-    for figure in LARGEST:
-        _take_largest(merged, nodes, figure)
-    for name in SUMS:
-        measured = _numbers(nodes, name)
-        merged[name] = sum(measured) if measured else None
     expected = _expected_nodes(nodes)
-    for total, name in TOTALS.items():
-        measured = _numbers(nodes, name)
-        merged[total] = sum(measured) if len(measured) >= expected else None
+    merged = _of_one(nodes[0], expected) if len(nodes) == 1 else _of_many(nodes, expected)
     for name, in_bytes in GIGABYTES.items():
         size_bytes = number_or_none(merged[in_bytes])
         merged[name] = None if size_bytes is None else size_bytes / _BYTES_PER_GB
-    return merged | _extent(nodes, exits) | _worst_exit(exits)
+    merged.update(_extent(nodes, exits, expected))
+    merged.update(_worst_exit(exits))
+    return merged
+
+
+def _of_one(node: Row, expected: int) -> dict[str, Value]:
+    merged = {name: node[column] if node[of] is not None else None for name, column, of in _COPIED}
+    for name in SUMS:
+        merged[name] = node[name]
+    for total, name in TOTALS.items():
+        merged[total] = node[name] if expected == 1 else None
+    return merged
+
+
+def _of_many(nodes: Sequence[Row], expected: int) -> dict[str, Value]:
+    largest = {figure.name: _largest(nodes, figure.name) for figure in LARGEST}
+    merged = {name: node[column] if (node := largest[of]) else None for name, column, of in _COPIED}
+    for name in SUMS:
+        measured = _numbers(nodes, name)
+        merged[name] = sum(measured) if measured else None
+    for total, name in TOTALS.items():
+        measured = _numbers(nodes, name)
+        merged[total] = sum(measured) if len(measured) >= expected else None
+    return merged
 
 
 def is_complete(nodes: Sequence[Row], exits: Sequence[Row]) -> bool:
@@ -53,7 +77,7 @@ def last_seen(nodes: Sequence[Row]) -> float:
     return max(map(float, _numbers(nodes, "last_flush_time")), default=0.0)
 
 
-def _extent(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
+def _extent(nodes: Sequence[Row], exits: Sequence[Row], expected_nodes: int) -> dict[str, Value]:
     begin = min(_numbers(nodes, "begin_time"))
     ends = _numbers(nodes, "end_time") + _numbers(exits, "end_time")
     elapsed = _numbers(nodes, "elapsed_seconds") + _numbers(exits, "elapsed_seconds")
@@ -63,7 +87,7 @@ def _extent(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
         "exec_time_seconds": max(elapsed) if elapsed else None,
         "measured_nodes": ",".join(str(node["node"]) for node in nodes),
         "measured_node_count": len(nodes),
-        "node_count": _expected_nodes(nodes),
+        "node_count": expected_nodes,
         "recorded_task_count": len(exits),
         "task_count": _expected_tasks(nodes),
     }
@@ -75,16 +99,6 @@ def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
         return {"return_code": None, "return_signal": None}
     worst = max(exits, key=lambda record: number(record, "return_code"))
     return {"return_code": worst["return_code"], "return_signal": worst["signal"]}
-
-
-def _take_largest(merged: dict[str, Value], nodes: Sequence[Row], figure: Figure) -> None:
-    """Copy the largest node's value, with its source and the node's name."""
-    largest = nodes[0] if len(nodes) == 1 else _largest(nodes, figure.name)
-    if largest is not None and largest[figure.name] is None:
-        largest = None
-    for name, column in ((figure.name, figure.name), (figure.source, figure.source), (figure.node, "node")):
-        if name is not None and column is not None:
-            merged[name] = None if largest is None else largest[column]
 
 
 def _largest(nodes: Sequence[Row], figure: str) -> Row | None:

@@ -23,7 +23,9 @@ _RECORD = "INSERT INTO schema_migrations (version, name, applied_at) VALUES (?, 
 _COLUMNS = """
 SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c WHERE m.type = 'table'
 """
+_TEXTS = "SELECT sql FROM sqlite_master WHERE type = 'table' ORDER BY name"
 _EXPECTED: dict[Schema, dict[str, set[str]]] = {}
+_COMPLETE: set[tuple[object, ...]] = set()  # the texts of schemas that lack nothing
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -76,6 +78,9 @@ def _apply(connection: sqlite3.Connection, number: int, name: str, statements: t
 
 def missing_column(connection: sqlite3.Connection, schema: Schema) -> str | None:
     """The first table or column that a file of its version lacks, in words; None if it has all."""
+    texts = (len(schema), *(row[0] for row in connection.execute(_TEXTS)))
+    if texts in _COMPLETE:
+        return None
     found = _columns(connection)
     for table, names in _expected_columns(connection, schema).items():
         if table not in found:
@@ -83,6 +88,7 @@ def missing_column(connection: sqlite3.Connection, schema: Schema) -> str | None
         lacking = sorted(names - found[table])
         if lacking:
             return f"table {table} has no column {lacking[0]}"
+    _COMPLETE.add(texts)
     return None
 
 

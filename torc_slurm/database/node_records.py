@@ -9,20 +9,25 @@ import contextlib
 import dataclasses
 import functools
 import math
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import TypeVar
+from urllib.parse import quote
 
 from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
-from torc_slurm.database.last_half import Span, last_halves
+from torc_slurm.database.last_half import BUSY, Span, last_halves
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
 from torc_slurm.database.rows import Row, Value, mappings, number
-from torc_slurm.database.snapshot import snapshot
+from torc_slurm.database.snapshot import fingerprint, has_open_transaction, snapshot
 from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
 from torc_slurm.records.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
+from torc_slurm.sizing.idleness import was_surely_busy
 
 EXIT_COLUMNS = (
     "task",
@@ -47,6 +52,18 @@ LEFT JOIN step_usage u ON u.step = s.id LEFT JOIN monitor_usage m ON m.step = s.
 _EXITS = f"SELECT step, {', '.join(EXIT_COLUMNS)} FROM task_exits ORDER BY step, task"  # noqa: S608 - constants
 _NOTES = "SELECT step, time, note FROM step_notes ORDER BY step, time, note"
 _SLURM_STATS = f"SELECT {', '.join(COLUMN_NAMES)} FROM slurm_stats ORDER BY slurm_job_id, run_id, step_id"  # noqa: S608 - constants
+# All that is read here, so not the series.
+_TABLES_READ = (
+    "steps",
+    "step_usage",
+    "monitor_usage",
+    "task_exits",
+    "step_notes",
+    "slurm_stats",
+    "runs",
+    "job_states",
+)
+_Found = TypeVar("_Found")
 _MAGIC = b"SQLite format 3\0"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
@@ -78,7 +95,7 @@ _TEXT_COLUMNS = (
     | TEXT_COLUMNS
 )
 _GOOD_KINDS: set[tuple[tuple[str, ...], tuple[type, ...]]] = set()  # columns and types that passed the check
-_INFINITE = (math.inf, -math.inf)
+_INFINITE = frozenset((math.inf, -math.inf))
 _NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time"))
 
 
@@ -110,30 +127,67 @@ class NodeRecords:
 
 
 def read_node_file(path: str, directory: str | None = None) -> NodeRecords:
-    """Read a private copy of the node file at ``path``. SQLite does not open the original.
+    """Read the node file at ``path``: in place, without its series, or else from a private copy.
 
     Raises:
         NodeFileBusy: a process is writing it.
         DatabaseError: it is not a node file, is damaged, or of a newer version.
         OSError: it cannot be read or copied.
     """
-    with copied_node_file(path, directory) as (connection, fingerprint):
+
+    def read(connection: sqlite3.Connection) -> NodeRecords:
+        _check_tables(connection, path)
+        return _with_last_halves(connection, read_records(connection, path, ""))
+
+    found = read_in_place(path, read)
+    if found is not None:
+        records, condition = found
+        return dataclasses.replace(records, fingerprint=condition)
+    with copied_node_file(path, directory, with_series=False) as (connection, condition):
         if connection is None:
-            return NodeRecords(path, fingerprint, (), ())
-        records = read_records(connection, path, fingerprint)
-        return dataclasses.replace(records, steps=tuple(_with_last_half(connection, records.steps)))
+            return NodeRecords(path, condition, (), ())
+        return _with_last_halves(connection, read_records(connection, path, condition))
+
+
+def read_in_place(path: str, read: Callable[[sqlite3.Connection], _Found]) -> tuple[_Found, str] | None:
+    """What ``read`` returns for a connection to the file itself, and the file's fingerprint.
+
+    ``immutable`` makes SQLite take no locks and ignore the journal, so it rolls nothing back. None if a transaction is
+    open, if it was written meanwhile, is of another version, or cannot be read: a copy then shows what is wrong.
+
+    Raises:
+        OSError: it cannot be opened.
+        DatabaseError: it is not a regular file.
+    """
+    before = fingerprint(path)
+    if has_open_transaction(path):
+        return None
+    try:
+        uri = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            if schema_version(connection) != len(NODE_SCHEMA):
+                return None
+            found = read(connection)
+    except (sqlite3.Error, DatabaseError, ValueError, LookupError):
+        return None
+    return (found, before) if fingerprint(path) == before else None
+
+
+def _with_last_halves(connection: sqlite3.Connection, records: NodeRecords) -> NodeRecords:
+    return dataclasses.replace(records, steps=tuple(_with_last_half(connection, records.steps)))
 
 
 def _with_last_half(connection: sqlite3.Connection, steps: Sequence[StepRecord]) -> Iterator[StepRecord]:
-    """Examine the series of those that may have hung until they were ended, while the copy is there."""
+    """Examine the series of those that may have hung until they were ended, if their figures do not tell."""
     spans = {
         place: Span(*columns_of(record.step, ("job_id", "begin_time", "end_time")))  # type: ignore[arg-type]
         for place, record in enumerate(steps)
-        if _may_have_hung(record)
+        if _may_have_hung(record) and not was_surely_busy(record.step)
     }
     found = dict(zip(spans, last_halves(connection, list(spans.values())), strict=True)) if spans else {}
     for place, record in enumerate(steps):
-        yield dataclasses.replace(record, last_half=found[place]) if place in found else record
+        verdict = found.get(place, BUSY if _may_have_hung(record) else None)
+        yield record if verdict is None else dataclasses.replace(record, last_half=verdict)
 
 
 def _may_have_hung(record: StepRecord) -> bool:
@@ -142,23 +196,26 @@ def _may_have_hung(record: StepRecord) -> bool:
 
 
 @contextlib.contextmanager
-def copied_node_file(path: str, directory: str | None = None) -> Iterator[tuple[sqlite3.Connection | None, str]]:
+def copied_node_file(
+    path: str, directory: str | None = None, *, with_series: bool = True
+) -> Iterator[tuple[sqlite3.Connection | None, str]]:
     """A checked connection to a private copy of the node file; None if its writer has only just created it.
 
     Also yields the original's fingerprint. The body may change the copy, which is removed at the end.
+    ``with_series``: check these too.
 
     Raises:
         NodeFileBusy, DatabaseError, OSError: as `read_node_file`; also for what the body finds in it.
     """
-    with snapshot(path, directory) as (copy, fingerprint), closing(connect_to_copy(copy)) as connection:
+    with snapshot(path, directory) as (copy, condition), closing(connect_to_copy(copy)) as connection:
         try:
-            yield (connection if is_checked(connection, copy, path) else None), fingerprint
+            yield (connection if is_checked(connection, copy, path, with_series=with_series) else None), condition
         except (sqlite3.Error, UnicodeDecodeError, ValueError, LookupError) as error:
             words = " ".join(str(error).split())
             raise DatabaseError(f"{path} cannot be read as a node file: {words or type(error).__name__}") from error
 
 
-def is_checked(connection: sqlite3.Connection, copy: str, path: str) -> bool:
+def is_checked(connection: sqlite3.Connection, copy: str, path: str, *, with_series: bool = True) -> bool:
     """Check a private copy of the node file at ``path``, and migrate it to this version's schema.
 
     Returns:
@@ -170,7 +227,18 @@ def is_checked(connection: sqlite3.Connection, copy: str, path: str) -> bool:
     """
     if _is_empty(connection, copy, path):
         return False
-    _check(connection, path)
+    if with_series:
+        _check_pages(connection, path, "1")
+    if schema_version(connection) > len(NODE_SCHEMA):
+        raise DatabaseError(
+            f"{path} was written by a newer torc-slurm (schema {schema_version(connection)}, this one knows "
+            f"{len(NODE_SCHEMA)}); collect it with that version"
+        )
+    migrate(connection, NODE_SCHEMA)
+    if with_series:
+        _check_columns(connection, path)
+    else:
+        _check_tables(connection, path)
     return True
 
 
@@ -213,19 +281,23 @@ def _is_empty(connection: sqlite3.Connection, copy: str, path: str) -> bool:
     return not tables
 
 
-def _check(connection: sqlite3.Connection, path: str) -> None:
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise DatabaseError(f"{path} is damaged: {' '.join(str(found).split())}")
-    if schema_version(connection) > len(NODE_SCHEMA):
-        raise DatabaseError(
-            f"{path} was written by a newer torc-slurm (schema {schema_version(connection)}, this one knows "
-            f"{len(NODE_SCHEMA)}); collect it with that version"
-        )
-    migrate(connection, NODE_SCHEMA)
+def _check_tables(connection: sqlite3.Connection, path: str) -> None:
+    """Check the tables that are read here. SQLite before 3.33 checks all of the file at the first of them."""
+    _check_columns(connection, path)
+    for table in _TABLES_READ:
+        _check_pages(connection, path, table)
+
+
+def _check_columns(connection: sqlite3.Connection, path: str) -> None:
     lacking = missing_column(connection, NODE_SCHEMA)
     if lacking is not None:
         raise DatabaseError(f"{path} is damaged: {lacking}")
+
+
+def _check_pages(connection: sqlite3.Connection, path: str, what: str) -> None:
+    found = connection.execute(f"PRAGMA quick_check({what})").fetchone()[0]
+    if found != "ok":
+        raise DatabaseError(f"{path} is damaged: {' '.join(str(found).split())}")
 
 
 def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:
@@ -262,7 +334,7 @@ def _checked(values: Row, path: str) -> Row:
     """
     cells = tuple(values.values())
     kinds = (tuple(values), tuple(map(type, cells)))
-    if kinds in _GOOD_KINDS and math.inf not in cells and -math.inf not in cells:
+    if kinds in _GOOD_KINDS and _INFINITE.isdisjoint(cells):
         return values
     for name, value in values.items():
         if value is None and name not in _NEVER_NULL:
@@ -278,6 +350,10 @@ def _types_of(column: str) -> tuple[type, ...]:
     return (str,) if column in _TEXT_COLUMNS else (int, float)
 
 
-def columns_of(row: Row, names: Sequence[str]) -> tuple[Value, ...]:
-    """The named columns of a row, in that order."""
-    return tuple(row[name] for name in names)
+def columns_of(row: Row, names: tuple[str, ...]) -> tuple[Value, ...]:
+    """The named columns of a row, in that order; at least two."""
+    found: tuple[Value, ...] = _getter(names)(row)
+    return found
+
+
+_getter = functools.cache(lambda names: itemgetter(*names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key, create_attempt, find_attempt
@@ -58,6 +58,10 @@ n.node, n.end_time, n.last_flush_time,
 (SELECT count(*) FROM step_notes t WHERE t.step_node = n.id) AS notes
 FROM step_nodes n JOIN results r ON r.id = n.result WHERE n.node_file = ?
 """
+_KNOWN_OTHERWISE = """
+SELECT EXISTS (SELECT 1 FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?)
+OR EXISTS (SELECT 1 FROM job_states WHERE workflow_id = ? AND job_id = ? AND run_id = ? AND attempt_id = ?)
+"""
 _DELETE_NODE = "DELETE FROM step_nodes WHERE id = ?"  # its exits and notes go with it
 _INSERT_NODE = f"""
 INSERT INTO step_nodes (result, node_file, last_half, {", ".join(_NODE_COLUMNS)})
@@ -98,29 +102,49 @@ _ATTEMPTS_OF_STEP = "SELECT id FROM results WHERE slurm_job_id = ? AND run_id = 
 
 
 class Stored(NamedTuple):
-    """What a node file or a query added: the ``results.id`` of changed attempts, and new accounting rows."""
+    """What a node file or a query added: the ``results.id`` of changed attempts, and new accounting rows.
+
+    ``merged``: those of the attempts whose row has its figures already.
+    """
 
     attempts: frozenset[int]
     accounting_rows: int
+    merged: frozenset[int] = frozenset()
 
 
-def store_node_records(connection: sqlite3.Connection, records: NodeRecords, node_file: str) -> Stored:
+FiguresAlone = Callable[[Row, Sequence[Row]], Mapping[str, Value] | None]
+
+
+def store_node_records(
+    connection: sqlite3.Connection, records: NodeRecords, node_file: str, figures_alone: FiguresAlone
+) -> Stored:
     """Store a node file's new and changed records; must run inside a transaction.
 
     Args:
         node_file: the file's name relative to the output directory.
+        figures_alone: the columns of ``results`` for a step with its exits, if nothing else can say more.
     """
     known = _known_of_file(connection, node_file)
     changed: set[int] = set()
+    merged: set[int] = set()
     for record in records.steps:
-        in_place = known.get((attempt_key(record.step), record.step["node"]))
+        key = attempt_key(record.step)
+        in_place = known.get((key, record.step["node"])) if known else None
         if in_place is None or _is_newer(record, in_place):
-            changed |= _store_step(connection, record, node_file)
+            attempt = find_attempt(connection, key)
+            if attempt is not None:
+                changed |= _store_step(connection, attempt, record, node_file)
+                continue
+            figures = None if _is_known_otherwise(connection, key) else figures_alone(record.step, record.exits)
+            attempt = create_attempt(connection, key, {**_description(record), **(figures or {})})
+            _insert_node(connection, attempt, record, node_file)
+            changed.add(attempt)
+            if figures is not None:
+                merged.add(attempt)
     store_journal_runs(connection, records.runs)
-    changed |= store_job_states(connection, records.job_states)
     new_rows = upsert_slurm_stats(connection, records.slurm_stats)
-    changed |= _attempts_of(connection, new_rows)
-    return Stored(frozenset(changed), len(new_rows))
+    others = store_job_states(connection, records.job_states) | _attempts_of(connection, new_rows)
+    return Stored(frozenset(changed | others), len(new_rows), frozenset(merged - others))
 
 
 def store_accounting(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> Stored:
@@ -212,22 +236,26 @@ def _known_of_file(connection: sqlite3.Connection, node_file: str) -> dict[tuple
     return {(AttemptKey(*row[: len(AttemptKey._fields)]), row["node"]): row for row in rows}
 
 
-def _store_step(connection: sqlite3.Connection, record: StepRecord, node_file: str) -> set[int]:
+def _store_step(connection: sqlite3.Connection, attempt: int, record: StepRecord, node_file: str) -> set[int]:
     """Store one step of one node. Returns its attempt, or nothing if another file already had as much."""
-    key = attempt_key(record.step)
-    description = {name: record.step[name] for name in _DESCRIPTION}
-    attempt = find_attempt(connection, key)
-    if attempt is None:
-        attempt = create_attempt(connection, key, description)
-    else:
-        known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
-        if known is not None:
-            if not _is_newer(record, known):
-                return set()
-            connection.execute(_DELETE_NODE, (known["id"],))
-        connection.execute(_DESCRIBE, description | {"id": attempt})
+    known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
+    if known is not None:
+        if not _is_newer(record, known):
+            return set()
+        connection.execute(_DELETE_NODE, (known["id"],))
+    connection.execute(_DESCRIBE, _description(record) | {"id": attempt})
     _insert_node(connection, attempt, record, node_file)
     return {attempt}
+
+
+def _is_known_otherwise(connection: sqlite3.Connection, key: AttemptKey) -> bool:
+    """Whether Slurm's accounting or the runner's journal has a row of the attempt."""
+    places = (key.slurm_job_id, key.run_id, key.step_id, *key[:4])
+    return bool(connection.execute(_KNOWN_OTHERWISE, places).fetchone()[0])
+
+
+def _description(record: StepRecord) -> dict[str, Value]:
+    return dict(zip(_DESCRIPTION, columns_of(record.step, _DESCRIPTION), strict=True))
 
 
 def _is_newer(record: StepRecord, known: Row) -> bool:
@@ -243,5 +271,7 @@ def _is_newer(record: StepRecord, known: Row) -> bool:
 def _insert_node(connection: sqlite3.Connection, attempt: int, record: StepRecord, node_file: str) -> None:
     values = columns_of(record.step, _NODE_COLUMNS)
     step_node = connection.execute(_INSERT_NODE, (attempt, node_file, record.last_half, *values)).lastrowid
-    connection.executemany(_INSERT_EXIT, [(step_node, *columns_of(row, EXIT_COLUMNS)) for row in record.exits])
-    connection.executemany(_INSERT_NOTE, [(step_node, time, note) for time, note in record.notes])
+    for row in record.exits:
+        connection.execute(_INSERT_EXIT, (step_node, *columns_of(row, EXIT_COLUMNS)))
+    for time, note in record.notes:
+        connection.execute(_INSERT_NOTE, (step_node, time, note))

@@ -34,6 +34,17 @@ def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> 
         update_results(connection, rows)
 
 
+def figures_alone(node: Row, exits: Sequence[Row]) -> dict[str, Value] | None:
+    """The columns of ``results`` for an attempt that ended on its only node, if nothing but this is known of it.
+
+    None for one with more nodes or without an end.
+    """
+    if (whole_or_none(node["node_count"]) or 1) > 1:
+        return None
+    figures = attempt_figures([node], exits, None, None, run_ended=False)
+    return None if figures["status"] == RUNNING else figures
+
+
 def attempt_figures(
     nodes: Sequence[Row], exits: Sequence[Row], accounting: Row | None, journal: Row | None, *, run_ended: bool
 ) -> dict[str, Value]:
@@ -48,7 +59,8 @@ def attempt_figures(
     """
     figures = merge_nodes(nodes, exits) if nodes or journal is None else unmeasured_figures(journal)
     decided = decide_status(figures, nodes, accounting)
-    return without_suspension(figures | with_journal(decided, journal, run_ended=run_ended), accounting)
+    figures.update(with_journal(decided, journal, run_ended=run_ended))
+    return without_suspension(figures, accounting) if accounting is not None else figures
 
 
 def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dict[str, Value]:

@@ -14,7 +14,6 @@ Which of the two counts, and why:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, NODE_FAIL, OOM, RUNNING, signal_name
@@ -23,8 +22,7 @@ from torc_slurm.slurm.states import status_of_end
 _FINAL = frozenset({"found", "partial", "missing"})
 
 
-@dataclass(frozen=True)
-class WrapperView:
+class WrapperView(NamedTuple):
     """What the wrapper recorded of an attempt; None: not recorded."""
 
     return_code: int | None = None
@@ -33,8 +31,7 @@ class WrapperView:
     end_time: float | None = None
 
 
-@dataclass(frozen=True)
-class SlurmView:
+class SlurmView(NamedTuple):
     """The row of ``slurm_stats``, by the names of its columns."""
 
     status: str
@@ -49,7 +46,10 @@ class SlurmView:
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> SlurmView:
         """From a row of ``slurm_stats``."""
-        return cls(**{name: row[name] for name in cls.__dataclass_fields__})  # type: ignore[arg-type] # a table's row
+        return cls(**{name: row[name] for name in cls._fields})  # type: ignore[arg-type] # a table's row
+
+
+_NOT_ASKED = SlurmView("unavailable")
 
 
 class AttemptStatus(NamedTuple):
@@ -66,7 +66,7 @@ def attempt_status(wrapper: WrapperView, slurm: SlurmView | None) -> AttemptStat
         said = "" if slurm is None or slurm.state is None else f"; Slurm says {slurm.state}"
         return AttemptStatus(RUNNING, f"no exit record yet{said}")
     for decide in (_out_of_memory, _ended_with_its_job, _ended_by_slurm):
-        decided = decide(wrapper, slurm if slurm is not None else SlurmView("unavailable"))
+        decided = decide(wrapper, slurm or _NOT_ASKED)
         if decided is not None:
             return decided
     return _by_exit(wrapper, slurm)

@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from torc_slurm.common.errors import DatabaseError, NodeFileBusy
+from torc_slurm.common.garbage import no_search_for_cycles
 from torc_slurm.database.known_files import Known, known_node_files, remember_node_file
 from torc_slurm.database.main import MainDatabase, savepoint, transaction
 from torc_slurm.database.node_records import NodeRecords
@@ -27,7 +28,7 @@ from torc_slurm.files.output_names import (
     run_file_names,
     user_data_files,
 )
-from torc_slurm.usecases.attempt_results import rebuild_results
+from torc_slurm.usecases.attempt_results import figures_alone, rebuild_results
 
 # Errors of a node file's contents; the main database itself is intact.
 WHAT_A_FILE_CAN_DO = (
@@ -43,16 +44,21 @@ _UNREADABLE = ""  # the fingerprint of an unreadable file: never equal to a real
 
 
 class FileOutcome(NamedTuple):
-    """The result for one node file: ``collected``, ``unchanged`` or ``skipped`` (and why)."""
+    """The result for one node file: ``collected``, ``unchanged`` or ``skipped`` (and why).
+
+    ``merged_attempts``: those of the changed ones whose figures need nothing of another file.
+    """
 
     path: str
     outcome: str
     steps: int = 0
     changed_attempts: frozenset[int] = frozenset()
+    merged_attempts: frozenset[int] = frozenset()
     accounting_rows: int = 0
     problem: str | None = None
 
 
+@no_search_for_cycles()
 def collect_node_files(database: MainDatabase) -> list[FileOutcome]:
     """Read every node file of the output directory that is new or has changed.
 
@@ -87,7 +93,10 @@ def _collect_files(database: MainDatabase, known: dict[str, Known]) -> list[File
             for (path, condition), records in zip(changed.items(), files, strict=True)
         }
     outcomes = [taken[path] if isinstance(outcome, str) else outcome for path, outcome in found.items()]
-    rebuild_results(database.connection, {each for outcome in outcomes for each in outcome.changed_attempts})
+    rebuild_results(
+        database.connection,
+        {each for outcome in outcomes for each in outcome.changed_attempts - outcome.merged_attempts},
+    )
     return outcomes
 
 
@@ -175,13 +184,13 @@ def _take_up(database: MainDatabase, path: str, condition: str, records: Read) -
         return FileOutcome(path, "skipped", problem=str(error))
     except (DatabaseError, OSError) as error:
         return _skip(database.connection, path, name, condition, error)
-    return FileOutcome(path, "collected", len(records.steps), stored.attempts, stored.accounting_rows)
+    return FileOutcome(path, "collected", len(records.steps), stored.attempts, stored.merged, stored.accounting_rows)
 
 
 def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> Stored:
     try:
         with savepoint(connection):
-            stored = store_node_records(connection, records, name)
+            stored = store_node_records(connection, records, name, figures_alone)
             remember_node_file(connection, name, records.fingerprint, None, now=time.time())
             return stored
     except WHAT_A_FILE_CAN_DO as error:
