@@ -71,6 +71,22 @@ def test_without_any_record_of_torc_step_the_figures_are_slurms(lab: Lab) -> Non
     assert slurms["cpu_efficiency_percent"] is not None
 
 
+def test_each_component_of_a_heterogeneous_job_has_its_own_peak(lab: Lab) -> None:
+    script = (
+        "#SBATCH hetjob\n#SBATCH -n1 --mem=400M\n"
+        f"srun --het-group=0,1 torc-step -- {hog(50, 1)}\nsrun --het-group=1 torc-step -- {hog(150, 1)}\n"
+    )
+    job = lab.submit(script, "-n1", "--mem=300M", "-J", "het")
+    lab.wait_ended(job)
+    lab.wait_for(lambda: [item["name"] for item in seff(lab, str(job))] == ["het", "het"], "both components' records")
+    first, second = seff(lab, str(job))
+    assert (first["job_id"], second["job_id"]) == (f"{job}+0", f"{job}+1")
+    assert first["peak_memory_bytes"] == pytest.approx(60e6, rel=0.2)
+    assert second["peak_memory_bytes"] == pytest.approx(160e6, rel=0.1)
+    assert "slurm_maxrss" not in (first["peak_memory_source"], second["peak_memory_source"])
+    assert {step["step_id"] for step in second["steps"] if step["is_measured"]} == {"0", "1"}
+
+
 def test_the_table_fits_80_columns_and_an_array_is_one_line(lab: Lab) -> None:
     job = lab.submit("sleep 0.2\n", "-n1", "--mem=100M", "--array=1-3", "-J", "an_array_with_a_rather_long_name" * 2)
     lab.wait_ended(job)

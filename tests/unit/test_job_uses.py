@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from recordings import CLUSTERS, sacct_rows
 
 from torc_slurm.database.own_records import OwnRecord
 from torc_slurm.records.accounting import AccountingRecord
@@ -10,7 +11,7 @@ from torc_slurm.sizing.job_groups import groups_of, spread, two_clusters
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.slurm.configuration import SlurmFacts
 from torc_slurm.slurm.max_rss import MaxRssMeaning, max_rss_meaning
-from torc_slurm.usecases.job_uses import job_use
+from torc_slurm.usecases.job_uses import job_use, job_uses
 
 POLLED: MaxRssMeaning = max_rss_meaning(SlurmFacts("slurm 22.05.8", "jobacct_gather/linux", None, "30"))
 JOB = AccountingRecord(
@@ -165,3 +166,23 @@ def test_spread_and_clusters() -> None:
     assert two_clusters([10, 11, 12, 50, 52, 55]) == ([10, 11, 12], [50, 52, 55])
     assert two_clusters([10, 11, 12, 13, 14, 15]) is None
     assert two_clusters([1, 2, 4, 8, 16, 32]) is None
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_each_component_of_a_heterogeneous_job_has_the_records_of_its_nodes(cluster: str) -> None:
+    """The tasks of all components see the first one's job id; step 0 ran in both components, step 1 in the second."""
+    rows = sacct_rows(cluster, "het")
+    first, second = (row for row in rows if row.step_id is None)
+    assert first.node_list != second.node_list
+    records = [
+        own("0", node=first.node_list, peak_memory_bytes=7_000_000_000, cpu_seconds=10.0),
+        own("0", node=second.node_list, peak_memory_bytes=8_000_000_000, cpu_seconds=20.0),
+        own("1", node=second.node_list, peak_memory_bytes=9_000_000_000, cpu_seconds=40.0, cpu_wait_seconds=3.0),
+    ]
+    one, other = job_uses(rows, {first.slurm_job_id: records}, POLLED)
+    assert (one.slurm_job_id, other.slurm_job_id) == (first.slurm_job_id, first.slurm_job_id + 1)
+    assert {step.step_id: step.peak_memory_bytes for step in one.steps if step.is_measured} == {"0": 7_000_000_000}
+    peaks = {step.step_id: step.peak_memory_bytes for step in other.steps if step.is_measured}
+    assert peaks == {"0": 8_000_000_000, "1": 9_000_000_000}
+    assert (one.cpu_wait_seconds, other.cpu_wait_seconds) == (None, 3.0)
+    assert [sum(step.cpu_seconds or 0 for step in use.steps if step.is_measured) for use in (one, other)] == [10, 60]

@@ -19,8 +19,21 @@ ORDER BY slurm_job_id, step_id, run_id, attempt_id
 """
 
 
+# One row for each node of a command, with that node's figures.
+_RECORDS_BY_NODE = """
+SELECT r.slurm_job_id, r.step_id, r.job_name AS name, r.command, r.status, r.return_code, r.return_signal, n.begin_time
+  AS start_time, n.end_time, n.cpu_seconds, n.peak_cpu_percent, n.peak_memory_bytes, n.peak_memory_source,
+  n.cpu_wait_seconds, r.user_notes,
+  (r.task_count IS NOT NULL AND r.recorded_task_count < r.task_count)
+  OR (r.node_count IS NOT NULL AND r.measured_node_count < r.node_count) AS is_partial,
+  r.workflow_id IS NOT NULL AS is_a_job, n.node
+FROM results AS r JOIN step_nodes AS n ON n.result = r.id WHERE r.slurm_job_id IN ({places}) AND r.step_id IS NOT NULL
+ORDER BY r.slurm_job_id, r.step_id, r.run_id, r.attempt_id, n.node
+"""
+
+
 class OwnRecord(NamedTuple):
-    """torc-step's record of one command of a step: a row of ``results``.
+    """torc-step's record of one command of a step: a row of ``results``, or one ``node``'s part of it.
 
     ``is_partial``: some tasks of the step did not run under it, or some nodes have not reported.
     ``is_a_job``: the step is a job of a workflow.
@@ -43,13 +56,17 @@ class OwnRecord(NamedTuple):
     user_notes: str | None
     is_partial: bool
     is_a_job: bool = False
+    node: str | None = None
 
 
-def own_records(connection: sqlite3.Connection, slurm_job_ids: Iterable[int]) -> Iterator[OwnRecord]:
-    """The records of these jobs, grouped by job."""
+def own_records(
+    connection: sqlite3.Connection, slurm_job_ids: Iterable[int], *, by_node: bool = False
+) -> Iterator[OwnRecord]:
+    """The records of these jobs, grouped by job; with ``by_node`` one for each node of a command."""
     ids = sorted(set(slurm_job_ids))
+    records = _RECORDS_BY_NODE if by_node else _RECORDS
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
-        query = _RECORDS.format(places=", ".join("?" * len(chunk)))
+        query = records.format(places=", ".join("?" * len(chunk)))
         for row in connection.execute(query, chunk):
             yield OwnRecord(**dict(row) | {name: bool(row[name]) for name in ("is_partial", "is_a_job")})

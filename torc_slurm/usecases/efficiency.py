@@ -22,7 +22,7 @@ from torc_slurm.slurm.configuration import slurm_facts
 from torc_slurm.slurm.job_query import ALL_USERS, JobFilter
 from torc_slurm.slurm.max_rss import MaxRssMeaning, max_rss_meaning
 from torc_slurm.usecases.collect import collect_node_files
-from torc_slurm.usecases.job_uses import job_uses
+from torc_slurm.usecases.job_uses import job_uses, leader_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def job_efficiencies(
     meaning = max_rss_meaning(slurm_facts())
     with no_search_for_cycles():
         kept = list(rows)
-        own = _own_records({row.slurm_job_id for row in kept}, output_dirs, on_problem)
+        own = _own_records(kept, output_dirs, on_problem)
         jobs = (job for job in job_uses(kept, own, meaning) if _fits(job, job_filter))
         return list(islice(jobs, job_filter.limit)), meaning
 
@@ -96,16 +96,20 @@ def _fits(job: JobUse, job_filter: JobFilter) -> bool:
 
 
 def _own_records(
-    slurm_job_ids: set[int], output_dirs: Sequence[str], on_problem: Callable[[str], None]
+    rows: Sequence[AccountingRecord], output_dirs: Sequence[str], on_problem: Callable[[str], None]
 ) -> dict[int, list[OwnRecord]]:
-    """torc-step's records by Slurm job id. Collects new node files first."""
+    """torc-step's records by the job id that its tasks saw. Collects new node files first."""
     found: dict[int, list[OwnRecord]] = defaultdict(list)
-    for directory in output_dirs if slurm_job_ids else ():
+    jobs = [row for row in rows if row.step_id is None]
+    leaders = {leader_of(job) for job in jobs if "+" in job.shown_job_id}
+    others = {job.slurm_job_id for job in jobs} - leaders
+    for directory in output_dirs if jobs else ():
         try:
             with open_main(directory) as database:
                 collect_node_files(database)
-                for record in own_records(database.connection, slurm_job_ids):
-                    found[record.slurm_job_id].append(record)
+                for ids, by_node in ((others, False), (leaders, True)):
+                    for record in own_records(database.connection, ids, by_node=by_node):
+                        found[record.slurm_job_id].append(record)
         except TorcError as error:
             on_problem(f"{error}; its records are left out")
     return found

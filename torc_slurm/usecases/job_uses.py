@@ -57,7 +57,7 @@ def job_uses(
     """One `JobUse` per job in sacct's order, as records arrive; a job's record comes before its steps' records.
 
     Args:
-        own: torc-step's records by Slurm job id.
+        own: torc-step's records by Slurm job id; of a heterogeneous job by its first component's, and by node.
     """
     job: AccountingRecord | None = None
     steps: list[AccountingRecord] = []
@@ -66,16 +66,25 @@ def job_uses(
             steps.append(row)
             continue
         if job is not None:
-            yield job_use(job, steps, own.get(job.slurm_job_id, ()), meaning)
+            yield job_use(job, steps, own.get(leader_of(job), ()), meaning)
         job, steps = row, []
     if job is not None:
-        yield job_use(job, steps, own.get(job.slurm_job_id, ()), meaning)
+        yield job_use(job, steps, own.get(leader_of(job), ()), meaning)
+
+
+def leader_of(job: AccountingRecord) -> int:
+    """The job id that its tasks see: in a heterogeneous job (``12+1``) the first component's."""
+    leader, plus, _ = job.shown_job_id.partition("+")
+    return int(leader) if plus and leader.isdecimal() else job.slurm_job_id
 
 
 def job_use(
     job: AccountingRecord, rows: Sequence[AccountingRecord], own: Sequence[OwnRecord], meaning: MaxRssMeaning
 ) -> JobUse:
-    """One job from its record, its steps' records and torc-step's."""
+    """One job from its record, its steps' records and torc-step's, of which some may be of other components' nodes."""
+    if any(record.node is not None for record in own):
+        nodes = _nodes(job.node_list)
+        own = [record for record in own if record.node in nodes]
     records: dict[str, list[OwnRecord]] = defaultdict(list)
     for record in own:
         records[record.step_id].append(record)
@@ -288,8 +297,15 @@ class _Place(NamedTuple):
 
 
 def _places(records: Sequence[OwnRecord], nodes: tuple[str, ...]) -> list[_Place]:
+    everywhere = nodes or ("",)
     return [
-        _Place(record.start_time, record.end_time, nodes or ("",), record.peak_memory_bytes, record.peak_memory_source)
+        _Place(
+            record.start_time,
+            record.end_time,
+            everywhere if record.node is None else (record.node,),
+            record.peak_memory_bytes,
+            record.peak_memory_source,
+        )
         for record in records
         if record.peak_memory_bytes
     ]
