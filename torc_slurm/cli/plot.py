@@ -75,9 +75,9 @@ def plot_resources(
 ) -> None:
     """Plot measurements over time, as HTML pages.
 
-    Writes a page for each job, and pages for all jobs. They need no network: open them from disk. They share one file,
-    plotly-….js. A plot needs a time series: set granularity: time_series under resource_monitor in a workflow file, or
-    use torc-step --granularity time_series.
+    torc writes a page for each job, and pages for all jobs. They need no network: open them from disk. They share one
+    file, plotly-….js. A plot needs a time series: set granularity: time_series under resource_monitor in a workflow
+    file, or use torc-step --granularity time_series.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.plots.write import Wanted

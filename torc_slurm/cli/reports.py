@@ -82,8 +82,8 @@ def check_resource_utilization(
 ) -> None:
     """Show jobs that used more than they requested.
 
-    Compares each job's latest attempt with its request. Jobs that were killed for memory or time count too. Ignores
-    jobs without resource_requirements.
+    torc compares each job's latest attempt with its request. Jobs that were killed for memory or time count too; jobs
+    without resource_requirements do not.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import utilization_answer
@@ -134,7 +134,7 @@ def savings(
     """Show core-hours and GB-hours used and wasted.
 
     Requested: the requests times the time that the jobs ran. After: the same with corrected requests. Reserved: the
-    requests times the whole run time that was requested. Counts all runs. Ignores jobs without resource_requirements.
+    requests times the whole run time that was requested. All runs count. Jobs without resource_requirements do not.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import savings_answer

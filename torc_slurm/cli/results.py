@@ -33,7 +33,7 @@ def list_(
     workflow_id: WorkflowIdArgument = None,
     run_id: Annotated[int | None, typer.Option(metavar="N", help="Only this run.")] = None,
     job_id: Annotated[int | None, typer.Option(metavar="N", help="Only this job.")] = None,
-    monitor: Annotated[bool, typer.Option("--monitor", help="Also what the monitor itself used.")] = False,
+    monitor: Annotated[bool, typer.Option("--monitor", help="Also show what the monitor itself used.")] = False,
     sort: SortOption = None,
     limit: LimitOption = None,
     format_: FormatOption = None,
@@ -41,7 +41,7 @@ def list_(
 ) -> None:
     """Show how each attempt ended and what it used.
 
-    One row per attempt, with the figures of torc-step. For Slurm's figures, use torc stats.
+    There is one row per attempt, with the figures of torc-step. torc stats shows Slurm's figures.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.database.main import detached_copy

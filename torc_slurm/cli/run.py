@@ -32,7 +32,7 @@ def run(
     source: SourceArgument = None,
     plan: Annotated[
         str | None,
-        typer.Option("--plan", metavar="FILE", help="Run this plan; only for the scripts of torc submit."),
+        typer.Option("--plan", metavar="FILE", help="Run this plan; only the scripts of torc submit use this."),
     ] = None,
     max_parallel_jobs: Annotated[
         int | None, typer.Option("--max-parallel-jobs", metavar="N", min=1, help="At most N jobs at a time.")
@@ -42,9 +42,10 @@ def run(
 ) -> None:
     """Run a workflow's unfinished jobs here.
 
-    Inside an allocation the jobs are steps, elsewhere plain processes of this machine. They start in the order of their
-    dependencies. The first Ctrl-C (or SIGTERM) asks the running jobs to end, and torc keeps what was measured; the
-    second kills them. The exit status is 0 only if every job completed.
+    Unfinished jobs are those that are not completed. They start in the order of their dependencies: inside an
+    allocation as steps, elsewhere as plain processes of this machine. The first Ctrl-C (or SIGTERM) asks the running
+    jobs to end, and torc keeps what was measured; the second kills them. The exit status is 0 only if every job
+    completed.
     """
     if plan is not None:
         if source is not None:

@@ -54,7 +54,7 @@ def seff(
 ) -> None:
     """Show what Slurm jobs used, and what to request next time.
 
-    Works for any job, and calls sacct once for all of them. Needs no output directory. If torc-step recorded a step,
+    It works for any job, calls sacct once for all of them, and needs no output directory. If torc-step measured a step,
     torc shows its figures instead of Slurm's.
     """
     from torc_slurm.slurm.job_query import job_rows

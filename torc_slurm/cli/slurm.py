@@ -84,7 +84,7 @@ def stats(
     context: typer.Context,
     workflow_id: Annotated[int | None, typer.Argument(metavar="WORKFLOW_ID", help="A workflow's id.")] = None,
     slurm_job_id: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Allocations: Slurm job ids, or ARRAY_TASK.")
+        str | None, typer.Option(metavar="N,N", help="Allocations, by Slurm job id; 12_3 is a task of an array.")
     ] = None,
     run_id: Annotated[int | None, typer.Option(metavar="N", help="Only this run.")] = None,
     job_id: Annotated[
@@ -118,8 +118,8 @@ def stats(
 ) -> None:
     """Show what each step really used, with Slurm's accounting.
 
-    First collects what the nodes wrote, and asks accounting once for each allocation whose records are incomplete.
-    Without any id, shows the latest record in the output directory.
+    torc first collects what the nodes wrote, and asks accounting once for each allocation whose records are incomplete.
+    Without any id, it shows the latest record in the output directory.
     """
     from torc_slurm.cli.answer import Answer, write
     from torc_slurm.cli.stats_view import TABLE_COLUMNS
@@ -199,8 +199,8 @@ def collect(
 ) -> None:
     """Collect what the nodes wrote into the main database.
 
-    Also asks accounting for incomplete records. You can repeat it. torc names and skips a node file that is damaged or
-    being written. It exits with 1 only if there were files and it could read none.
+    torc also asks accounting for incomplete records. You can repeat this. torc names and skips a node file that is
+    damaged or being written. It exits with 1 only if there were files and it could read none.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.collect_view import files_answer
@@ -231,8 +231,8 @@ def epilog(
 ) -> None:
     """Ask Slurm's accounting once, at the end of an sbatch script.
 
-    Stores the answer in this node's own file, never in the main database. It cannot harm the script: each failure is a
-    line on stderr, and the exit status is 0 (without --strict).
+    torc stores the answer in this node's own file, never in the main database. It cannot harm the script: each failure
+    is a line on stderr, and the exit status is 0 (without --strict).
     """
     try:
         with given_up_after(_EPILOG_LIMIT_SECONDS):

@@ -36,8 +36,8 @@ def build(
 ) -> None:
     """Compile the Slurm plugin for this site's Slurm.
 
-    Prints the line for plugstack.conf. Needs a C compiler, and slurm/spank.h of the Slurm that will load the plugin.
-    Run it again after an upgrade to another major version of Slurm.
+    torc prints the line for plugstack.conf. It needs a C compiler, and slurm/spank.h of the Slurm that will load the
+    plugin. Build it again after an upgrade to another major version of Slurm.
     """
     from torc_slurm.cli.answer import one, write
     from torc_slurm.usecases.slurm_plugin import build_plugin

@@ -64,8 +64,8 @@ def submit(
 ) -> None:
     """Submit a workflow's unfinished jobs to Slurm.
 
-    They are the workflow's next run, and share one allocation. From a file, torc first creates a workflow; if sbatch
-    refuses, torc removes that workflow again.
+    Unfinished jobs are those that are not completed. They are the workflow's next run, and share one allocation. From a
+    file, torc first creates a workflow; if sbatch refuses, torc removes that workflow again.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission
@@ -117,8 +117,8 @@ def generate(
 ) -> None:
     """Write the sbatch script of a workflow's next run.
 
-    Creates the workflow and its next run as torc submit does, writes the script to stdout or a file, and prints the ids
-    on stderr. Nothing runs until you submit the script with sbatch.
+    torc creates the workflow and its next run as torc submit does, writes the script to stdout or a file, and prints
+    the ids on stderr. Nothing runs until you submit the script with sbatch.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission

@@ -187,8 +187,8 @@ def cancel(
 ) -> None:
     """End a workflow's active run.
 
-    Completed jobs stay completed; the next run takes the unfinished jobs. Also withdraws a generated script that has
-    not started.
+    Completed jobs stay completed; the next run takes the unfinished jobs. torc also withdraws a generated script that
+    has not started.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.workflow_view import done_answer
