@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torc_slurm.slurm.environment import query_environment, said_options, sbatch_environment, step_environment, value_of
+from torc_slurm.slurm.environment import (
+    given_options,
+    query_environment,
+    sbatch_environment,
+    step_environment,
+    value_of,
+)
 
 SCRIPT = """#!/bin/bash
 #SBATCH --job-name=wf
@@ -36,7 +42,7 @@ def variables_of(command: str, prefix: str) -> set[str]:
 
 
 def test_what_a_script_says() -> None:
-    said = said_options(SCRIPT, ["-t", "9", "--account=a", "-J", "x"])
+    said = given_options(SCRIPT, ["-t", "9", "--account=a", "-J", "x"])
     assert said == {"job-name", "nodes", "time", "mem", "partition", "account"}
 
 

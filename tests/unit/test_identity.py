@@ -74,7 +74,7 @@ def test_the_tasks_of_a_step_share_a_monitor_with_any_parent() -> None:
 
 def test_a_further_torc_step_in_a_task_stands_alone() -> None:
     me = step_of(**IN_STEP)
-    me.stand_alone()
+    me.make_independent()
     assert not me.shares_a_monitor
     assert (me.task_count, me.node_count) == (1, 1)
 

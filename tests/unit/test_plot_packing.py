@@ -85,7 +85,7 @@ def test_what_is_not_alone_is_counted_among_the_others() -> None:
     assert load.others.cpu_percent == pytest.approx([200] * 4)
     only = job(1, part(1, 3))
     load.ask(only.last, only.last.parts[0])
-    assert load.asked_cpu == [0, 200, 200, 0]
+    assert load.requested_cpu == [0, 200, 200, 0]
 
 
 def test_steps_one_after_another_in_a_stretch_never_ask_for_more_than_one_of_them() -> None:
@@ -93,7 +93,7 @@ def test_steps_one_after_another_in_a_stretch_never_ask_for_more_than_one_of_the
     for first, then in ((0.0, 1.2), (1.2, 1.4), (1.4, 4.0)):
         only = job(1, part(first, then))
         load.ask(only.last, only.last.parts[0])
-    assert load.asked_cpu == pytest.approx([200] * 4)
+    assert load.requested_cpu == pytest.approx([200] * 4)
 
 
 SPANS = some.tuples(some.integers(0, 100), some.integers(1, 30), some.sampled_from("ab"))

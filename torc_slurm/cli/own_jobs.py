@@ -293,7 +293,7 @@ def correct_script(path: str, chosen: Chosen, directory: str, *, dry_run: bool, 
         "notes": list(edit.notes),
         "diff": edit.diff,
     }
-    summary = f"{path}: {said}" if is_changed else f"{path}: nothing to change{_why_nothing(jobs)}"
+    summary = f"{path}: {said}" if is_changed else f"{path}: nothing to change{_why_unchanged(jobs)}"
     return Answer(
         keys=("script", "changed"),
         items=[document],
@@ -302,7 +302,7 @@ def correct_script(path: str, chosen: Chosen, directory: str, *, dry_run: bool, 
     )
 
 
-def _why_nothing(jobs: Sequence[JobUse]) -> str:
+def _why_unchanged(jobs: Sequence[JobUse]) -> str:
     """Why a script stays as it is, if its jobs cannot show that less would be enough."""
     from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE
 

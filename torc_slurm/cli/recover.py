@@ -170,7 +170,7 @@ def _answer(
         document=document,
         csv_items=document["unfinished"],
         tables=[unfinished_table(planned.recovery.unfinished if planned.is_needed else ()), decisions_table(changes)],
-        notes=_said(workflow_id, planned, launched, dry_run=dry_run).splitlines(),
+        notes=_outcome_note(workflow_id, planned, launched, dry_run=dry_run).splitlines(),
         aside=[] if edit is None else edit_lines(edit, dry_run=dry_run),
     )
 
@@ -200,7 +200,7 @@ def _status(planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) 
     return "corrected" if launched is None else "submitted"
 
 
-def _said(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) -> str:
+def _outcome_note(workflow_id: int, planned: RecoveryPlan, launched: Launched | None, *, dry_run: bool) -> str:
     if not planned.is_needed:
         return f"Nothing to recover: every job of workflow {workflow_id} is completed."
     if dry_run:

@@ -45,13 +45,13 @@ def workflows_answer(rows: Sequence[ListedWorkflowRow], statuses: Sequence[Workf
     pairs = list(zip(rows, statuses, strict=True))
     return Answer(
         keys=[*WorkflowStatus(0, "", "", None, None, None, None, {}).as_item(), *_KEPT],
-        items=(status.as_item() | _kept(row) for row, status in pairs),
+        items=(status.as_item() | _list_item(row) for row, status in pairs),
         tables=[Table(_LIST_COLUMNS, (_list_cells(row, status) for row, status in pairs))],
         notes=() if rows else ["No workflow here yet; make one with: torc create SPEC"],
     )
 
 
-def _kept(row: ListedWorkflowRow) -> dict[str, Value]:
+def _list_item(row: ListedWorkflowRow) -> dict[str, Value]:
     values: dict[str, Value] = dict(row)  # type: ignore[arg-type] # every column's value is one
     return {name: values[name] for name in _KEPT}
 
@@ -136,14 +136,14 @@ def _lines(document: Mapping[str, object]) -> list[str]:
     for name, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             lines.append(f"{name}:")
-            lines += [f"  - {_said(each)}" for each in value]
+            lines += [f"  - {_set_values(each)}" for each in value]
         elif value not in (None, [], {}):
-            shown = _moment(value) if name == "created_at" else _said(value) if isinstance(value, dict) else value
+            shown = _moment(value) if name == "created_at" else _set_values(value) if isinstance(value, dict) else value
             lines.append(f"{name}: {printable(str(shown))}")
     return lines
 
 
-def _said(values: Mapping[str, object]) -> str:
+def _set_values(values: Mapping[str, object]) -> str:
     """The values that are set, on one line."""
     set_values = {name: value for name, value in values.items() if value not in (None, [], (), {})}
     return ", ".join(f"{name} {printable(str(value))}" for name, value in set_values.items() if name != "workflow_id")

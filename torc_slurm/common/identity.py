@@ -74,7 +74,7 @@ class StepIdentity:
         """Whether the step's tasks on this node have one monitor: also if a script runs before torc-step."""
         return self.is_in_srun_step and self.local_task_count > 1
 
-    def stand_alone(self) -> None:
+    def make_independent(self) -> None:
         """Make this a further torc-step in a task that has one already: its own record, with one task."""
         self.task_count = self.local_task_count = self.node_count = 1
         self.node_index = 0

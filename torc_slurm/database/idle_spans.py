@@ -45,7 +45,7 @@ def hung_attempts(
             members = list(group)
             unknown = {row[3]: Span(row[0], row[6], row[7]) for row in members if row[4] is None}
             path = os.path.join(output_dir, node_file)
-            found = _looked_at(path, copies, list(unknown.values())) if unknown else []
+            found = _last_halves_in(path, copies, list(unknown.values())) if unknown else []
             verdicts = dict(zip(unknown, found, strict=False))
             new += [(verdict, number) for number, verdict in verdicts.items()]
             for row in members:
@@ -66,7 +66,7 @@ def _keep(connection: sqlite3.Connection, verdicts: Sequence[tuple[str, int]]) -
             raise
 
 
-def _looked_at(path: str, copies: str, spans: Sequence[Span]) -> list[str]:
+def _last_halves_in(path: str, copies: str, spans: Sequence[Span]) -> list[str]:
     """What the samples say of each span; empty if the file cannot be read, which may change."""
     try:
         with snapshot(path, copies) as (copy, _), closing(sqlite3.connect(copy)) as connection:

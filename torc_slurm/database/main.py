@@ -222,7 +222,7 @@ def _named(path: str, connect: Callable[[str], sqlite3.Connection]) -> sqlite3.C
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _unusable(path, error) from error
     except PermissionError as error:
-        raise DatabaseError(f"{path} {_closed_to_us(path)}") from error
+        raise DatabaseError(f"{path} {_no_permission(path)}") from error
     except OSError as error:
         raise DatabaseError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -252,7 +252,7 @@ def _give_to_owner(descriptor: int, directory: str) -> None:
         os.fchown(descriptor, found.st_uid, found.st_gid)
 
 
-def _closed_to_us(path: str) -> str:
+def _no_permission(path: str) -> str:
     try:
         owner = pwd.getpwuid(os.stat(path).st_uid).pw_name
     except KeyError:

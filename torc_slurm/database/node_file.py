@@ -121,7 +121,7 @@ def _put_batch(connection: sqlite3.Connection, batch: Batch, may_be_there: bool)
     for name, (table, columns) in _SERIES.items():
         rows = getattr(batch, name)
         if may_be_there and rows:
-            rows = _without_those_there(connection, table, batch.step["job_id"], rows)
+            rows = _missing_rows(connection, table, batch.step["job_id"], rows)
         _add_series(connection, table, columns, batch.step["job_id"], rows)
 
 
@@ -322,7 +322,7 @@ def _add_series(
     connection.executemany(statement, [(job_id, *row) for row in rows])
 
 
-def _without_those_there(
+def _missing_rows(
     connection: sqlite3.Connection, table: str, job_id: object, rows: list[tuple[float, ...]]
 ) -> list[tuple[float, ...]]:
     """The rows (timestamp first) whose timestamps the table lacks for this job."""

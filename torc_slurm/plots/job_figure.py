@@ -231,7 +231,7 @@ def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measu
     tops = [_highest(measured, name) for name in ("peak_cpu_percent", "peak_memory_bytes")]
     if request.cpus is not None:
         percent = request.cpus * 100
-        add(layout, _asked(percent, f"requested {percent:g} %", 0, tops[0]))
+        add(layout, _request_line(percent, f"requested {percent:g} %", 0, tops[0]))
     limits = [part.figures.memory_limit_bytes for part in attempt.parts if part.figures.memory_limit_bytes is not None]
     limit = max(limits, default=0)
     with_limit = limit > (request.memory_bytes or 0) * _HIGHER_BY
@@ -240,7 +240,7 @@ def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measu
         label = f"requested {format_memory(request.memory_bytes)}"
         if with_limit and is_beyond(request.memory_bytes, tops[1]):
             label, with_limit = f"{label}, {words}", False
-        add(layout, _asked(request.memory_bytes, label, 1, tops[1]))
+        add(layout, _request_line(request.memory_bytes, label, 1, tops[1]))
     if with_limit and is_beyond(limit, tops[1]):
         add(layout, {"annotations": [beyond_note(words, 1, "limit")]})
     elif with_limit:
@@ -249,7 +249,7 @@ def _add_requests(layout: Dictionary, attempt: Attempt, measured: Sequence[Measu
         add(layout, pieces)
 
 
-def _asked(value: Number, label: str, axis: int, top_of_data: Number | None) -> Dictionary:
+def _request_line(value: Number, label: str, axis: int, top_of_data: Number | None) -> Dictionary:
     if is_beyond(value, top_of_data):
         return {"annotations": [beyond_note(label, axis, "request")]}
     return level(value, label, axis, "request", "dash")
@@ -275,8 +275,8 @@ def _add_moments(layout: Dictionary, job: Job, domains: Sequence[tuple[float, fl
             add(layout, by_the_wall_clock(pieces))
         if words is not None:
             add(layout, moment(end, begin, words, "killed", top))
-        asked = attempt.request.runtime_seconds
-        if asked is not None and end - begin >= asked * _NEAR_RUN_TIME:
-            pieces = moment(begin + asked, begin, f"requested {format_run_time(asked)}", "request", next_top)
-            add(layout, by_the_wall_clock(pieces) if asked in seen else pieces)
-            seen.add(asked)
+        requested = attempt.request.runtime_seconds
+        if requested is not None and end - begin >= requested * _NEAR_RUN_TIME:
+            pieces = moment(begin + requested, begin, f"requested {format_run_time(requested)}", "request", next_top)
+            add(layout, by_the_wall_clock(pieces) if requested in seen else pieces)
+            seen.add(requested)

@@ -56,13 +56,13 @@ class NodeLoad:
     uses: dict[str, Use] = field(default_factory=dict)
     others: Use = field(init=False)
     other_count: int = 0
-    asked_cpu: list[float] = field(init=False)
-    asked_memory: list[float] = field(init=False)
+    requested_cpu: list[float] = field(init=False)
+    requested_memory: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing runs yet."""
         self.others = Use(self._nothing(), self._nothing())
-        self.asked_cpu, self.asked_memory = self._nothing(), self._nothing()
+        self.requested_cpu, self.requested_memory = self._nothing(), self._nothing()
 
     def _nothing(self) -> list[float]:
         return [0.0] * self.grid.count
@@ -84,8 +84,8 @@ class NodeLoad:
         """
         cpus, memory = attempt.request.cpus, attempt.request.memory_bytes
         for target, amount in (
-            (self.asked_cpu, None if cpus is None else cpus * 100),
-            (self.asked_memory, memory),
+            (self.requested_cpu, None if cpus is None else cpus * 100),
+            (self.requested_memory, memory),
         ):
             if amount is not None:
                 _spread(target, self.grid, part.begin_time, part.end_time, amount)

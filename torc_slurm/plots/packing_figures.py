@@ -49,7 +49,7 @@ def packing_figures(loads: Sequence[NodeLoad], run: Run) -> list[Dictionary]:
 
 
 def _node_figure(place: int, load: NodeLoad, run: Run) -> Dictionary:
-    capacity = _believed(run.capacity_of(load.node), load)
+    capacity = _plausible_capacity(run.capacity_of(load.node), load)
     tops = _tops(load)
     layout: Dictionary = {"hovermode": "x unified", "hoversubplots": "axis", "margin": {"t": 64}}
     layout["xaxis"] = {"anchor": "y2"}
@@ -69,20 +69,20 @@ def _node_figure(place: int, load: NodeLoad, run: Run) -> Dictionary:
         "height": 460,
         "time": "wall",
         "seconds": run.end_time - run.begin_time,
-        "traces": [*_stack(load, run), *_asked(load, run), *_available(capacity, run, tops)],
+        "traces": [*_stack(load, run), *_request_bands(load, run), *_available(capacity, run, tops)],
         "layout": layout,
     }
 
 
-def _believed(capacity: Capacity, load: NodeLoad) -> Capacity:
+def _plausible_capacity(capacity: Capacity, load: NodeLoad) -> Capacity:
     """The capacity without impossible values: for whole nodes, accounting can say less than the steps were
     allocated.
     """
     cpus, memory = capacity.cpus, capacity.memory_bytes
     return replace(
         capacity,
-        cpus=None if cpus is None or max(load.asked_cpu) > cpus * 100 * _ROUNDING else cpus,
-        memory_bytes=None if not memory or max(load.asked_memory) > memory * _ROUNDING else memory,
+        cpus=None if cpus is None or max(load.requested_cpu) > cpus * 100 * _ROUNDING else cpus,
+        memory_bytes=None if not memory or max(load.requested_memory) > memory * _ROUNDING else memory,
     )
 
 
@@ -122,13 +122,13 @@ def _stack(load: NodeLoad, run: Run) -> list[Dictionary]:
     return traces
 
 
-def _asked(load: NodeLoad, run: Run) -> list[Dictionary]:
+def _request_bands(load: NodeLoad, run: Run) -> list[Dictionary]:
     traces: list[Dictionary] = []
-    for axis, (values, hover) in enumerate(((load.asked_cpu, CPU_HOVER), (load.asked_memory, MEMORY_HOVER))):
+    for axis, (values, hover) in enumerate(((load.requested_cpu, CPU_HOVER), (load.requested_memory, MEMORY_HOVER))):
         if any(values):
             traces.append(
                 _over_time(load.grid, run, values, axis)
-                | {"name": "requested", "legendgroup": "asked", "showlegend": axis == 0}
+                | {"name": "requested", "legendgroup": "requested", "showlegend": axis == 0}
                 | {"line": {"width": 1.5, "color": "@request", "dash": "dash", "shape": "hvh"}}
                 | {"hovertemplate": hover + OWN_NAME}
             )
@@ -138,8 +138,8 @@ def _asked(load: NodeLoad, run: Run) -> list[Dictionary]:
 def _tops(load: NodeLoad) -> tuple[float, float]:
     """The highest use or request on a node: CPU and memory."""
     return (
-        max([*_total(load, "cpu_percent"), *load.asked_cpu]),
-        max([*_total(load, "memory_bytes"), *load.asked_memory]),
+        max([*_total(load, "cpu_percent"), *load.requested_cpu]),
+        max([*_total(load, "memory_bytes"), *load.requested_memory]),
     )
 
 

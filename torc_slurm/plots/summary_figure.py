@@ -37,9 +37,10 @@ class Bar:
     name: str
     peak_memory_bytes: Number | None
     avg_memory_bytes: Number | None
-    asked_memory_bytes: Number | None
+    requested_memory_bytes: Number | None
     peak_cpu_percent: Number | None
     avg_cpu_percent: Number | None
+    requested_cpu_percent: Number | None
 
 
 def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
@@ -54,9 +55,10 @@ def bar_of(job: Job, measured: Sequence[Measured]) -> Bar:
         name=job.name,
         peak_memory_bytes=largest(each.peak_memory_bytes for each in own),
         avg_memory_bytes=largest(each.avg_memory_bytes for each in own),
-        asked_memory_bytes=attempt.request.memory_bytes,
+        requested_memory_bytes=attempt.request.memory_bytes,
         peak_cpu_percent=largest(each.peak_cpu_percent for each in own),
         avg_cpu_percent=largest(each.avg_cpu_percent for each in own),
+        requested_cpu_percent=None if attempt.request.cpus is None else attempt.request.cpus * 100,
     )
 
 
@@ -92,12 +94,12 @@ def _bars(bars: Sequence[Bar], figure: str, axis: int, hover: str) -> list[Dicti
     looks: dict[str, Dictionary] = {
         "peak": {"type": "bar", "name": "peak", "marker": {"color": "@0/0.45"}, "width": 0.8},
         "avg": {"type": "bar", "name": "average", "marker": {"color": "@1"}, "width": 0.4},
-        "asked": {"type": "scatter", "mode": "markers", "name": "requested", "marker": _dash(len(bars))},
+        "requested": {"type": "scatter", "mode": "markers", "name": "requested", "marker": _dash(len(bars))},
     }
     return [
         base | look | {"y": [getattr(bar, f"{name}_{figure}") for bar in bars], "legendgroup": name}
         for name, look in looks.items()
-        if name != "asked" or any(getattr(bar, f"asked_{figure}") is not None for bar in bars)
+        if name != "requested" or any(getattr(bar, f"requested_{figure}") is not None for bar in bars)
     ]
 
 
@@ -111,7 +113,7 @@ def _run_times(bars: Sequence[Bar]) -> list[Dictionary]:
     requested = [bar.requested_seconds for bar in bars]
     if any(value is not None for value in requested):
         look = {"type": "scatter", "mode": "markers", "name": "requested", "marker": _dash(len(bars))}
-        found.append(base | look | {"legendgroup": "asked"} | _minutes(requested))
+        found.append(base | look | {"legendgroup": "requested"} | _minutes(requested))
     return found
 
 
@@ -152,6 +154,6 @@ def _by(values: Sequence[Number | None]) -> list[int]:
 
 
 def _unused(bar: Bar) -> Number | None:
-    if bar.asked_memory_bytes is None or bar.peak_memory_bytes is None:
+    if bar.requested_memory_bytes is None or bar.peak_memory_bytes is None:
         return None
-    return bar.asked_memory_bytes - bar.peak_memory_bytes
+    return bar.requested_memory_bytes - bar.peak_memory_bytes

@@ -38,12 +38,12 @@ def job_heading(run: Run, job: Job) -> str:
 def job_lead(run: Run, job: Job) -> str:
     """The run of the job, and its request."""
     request = job.last.request
-    asked = [
+    requested = [
         f"{request.cpus:g} CPU{'' if request.cpus == 1 else 's'}" if request.cpus is not None else "",
         format_memory(request.memory_bytes) if request.memory_bytes is not None else "",
         format_run_time(request.runtime_seconds) if request.runtime_seconds is not None else "",
     ]
-    words = ", ".join(filter(None, asked))
+    words = ", ".join(filter(None, requested))
     per_node = " on each node" if len(job.last.parts) > 1 else ""
     return f"{run.title}. " + (f"Requested: {words}{per_node}." if words else "Its request is unknown.")
 

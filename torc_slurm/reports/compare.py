@@ -108,17 +108,17 @@ def _apart(item: Item) -> Iterator[Apart]:
         ("max_rss_bytes", max_rss_cause),
     )
     for name, cause in memory:
-        yield from _held_against(figures, name, "peak_memory_bytes", cause, least=0.0)
-    yield from _held_against(figures, "total_cpu_seconds", "wrapper_cpu_seconds", cpu_cause, least=LEAST_CPU_SECONDS)
+        yield from _compare_figures(figures, name, "peak_memory_bytes", cause, least=0.0)
+    yield from _compare_figures(figures, "total_cpu_seconds", "wrapper_cpu_seconds", cpu_cause, least=LEAST_CPU_SECONDS)
     for name, own in (
         ("total_disk_read_bytes", "all_nodes_read_chars"),
         ("total_disk_write_bytes", "all_nodes_written_chars"),
     ):
         if figures[name] is not None and figures[own] is not None:
-            yield from _held_against(figures, name, own, disk_cause, least=LEAST_IO_BYTES)
+            yield from _compare_figures(figures, name, own, disk_cause, least=LEAST_IO_BYTES)
 
 
-def _held_against(
+def _compare_figures(
     item: Row, name: str, base: str, cause: Callable[[Row, float, float], Cause], *, least: float
 ) -> Iterator[Apart]:
     value, own = item[name], item[base]

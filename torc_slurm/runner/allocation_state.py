@@ -50,13 +50,13 @@ class AllocationState:
                 self._asked_at = time.monotonic()
             return self._is_ending
 
-    def see_off(self, end: Ended, step_name: str) -> tuple[Ended, Evidence]:
+    def end_leftover_step(self, end: Ended, step_name: str) -> tuple[Ended, Evidence]:
         """Called from threads. End the step of an srun that failed or was killed, unless Slurm ends the allocation."""
         if self.is_ending():
             return end, Evidence(allocation_is_ending=True)
         return replace(end, is_gone=steps.end_surely(self._slurm_job_id, step_name)), Evidence()
 
 
-def in_doubt(found: tuple[Ended, Evidence] | Exception, end: Ended) -> tuple[Ended, Evidence]:
-    """What `AllocationState.see_off` found out; if it failed, the step may still run."""
+def unless_failed(found: tuple[Ended, Evidence] | Exception, end: Ended) -> tuple[Ended, Evidence]:
+    """What `AllocationState.end_leftover_step` found out; if it failed, the step may still run."""
     return (replace(end, is_gone=False), Evidence()) if isinstance(found, Exception) else found

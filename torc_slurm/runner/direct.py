@@ -74,7 +74,7 @@ class DirectLauncher:
     def room(self) -> int:
         return _NO_BOUND
 
-    def tell_of_room(self, on_room: Callable[[], None]) -> None:
+    def set_room_callback(self, on_room: Callable[[], None]) -> None:
         """There is always room."""
 
     def start(self, attempt: Attempt, on_end: Callable[[Ended], None]) -> Started:

@@ -87,7 +87,7 @@ def execute(
         chosen = Share() if share is None else share
         observer.began(sum(map(chosen.holds, plan.jobs)), place_text(launcher.nodes, launcher.slurm_job_id))
         run = Run(plan, launcher, journal, loop, observer, environ, chosen)
-        _heed_signals(loop, run)
+        _handle_signals(loop, run)
         result = run.go()
         journal.put_run(row | {"end_time": time.time(), "exit_status": exit_status(result), "reason": result.stopped})
         journal.close()
@@ -116,11 +116,11 @@ def _direct(plan: Plan, environ: Mapping[str, str], loop: Loop, observer: Observ
     return launcher
 
 
-def _heed_signals(loop: Loop, run: Run) -> None:
+def _handle_signals(loop: Loop, run: Run) -> None:
     """A signal that was ignored at the start (nohup, a background job's SIGINT) stays ignored."""
     told: list[int] = []
 
-    def heed(number: int) -> None:
+    def handle(number: int) -> None:
         told.append(number)
         if len(told) == 1:
             run.stop(_REASONS[signal.Signals(number)])
@@ -129,7 +129,7 @@ def _heed_signals(loop: Loop, run: Run) -> None:
 
     for number in _REASONS:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.on_signal(number, lambda number=number: heed(number))  # type: ignore[misc]
+            loop.on_signal(number, lambda number=number: handle(number))  # type: ignore[misc]
 
 
 def _journal_path(plan: Plan, environ: Mapping[str, str]) -> str:

@@ -49,7 +49,7 @@ class Launcher(Protocol):
     def room(self) -> int:
         """How many attempts may start at this moment."""
 
-    def tell_of_room(self, on_room: Callable[[], None]) -> None:
+    def set_room_callback(self, on_room: Callable[[], None]) -> None:
         """From now on, call back when `room` has grown."""
 
     def start(self, attempt: Attempt, on_end: Callable[[Ended], None]) -> Started:

@@ -35,11 +35,11 @@ def needs_evidence(ended: Ended, told: ToldToEnd | None) -> bool:
     if not ended.ran:
         return False
     if told is not None:
-        return not is_scancels(ended.status)
-    return is_scancels(ended.status) or (ended.status != 0 and says_out_of_memory(ended))
+        return not is_from_scancel(ended.status)
+    return is_from_scancel(ended.status) or (ended.status != 0 and says_out_of_memory(ended))
 
 
-def is_scancels(status: int) -> bool:
+def is_from_scancel(status: int) -> bool:
     """Whether a signal that scancel sends ended it: SIGTERM or SIGKILL."""
     return status in _SCANCELS
 

@@ -93,7 +93,7 @@ class Run:
         self._given_up = False
         self._has_begun = False
         self._is_ending = False
-        launcher.tell_of_room(self.fill)
+        launcher.set_room_callback(self.fill)
 
     def go(self) -> RunResult:
         """Start what can be started; return when everything that was started has ended."""

@@ -20,14 +20,14 @@ from typing import NamedTuple
 from torc_slurm.common.errors import CommandNotFound, DatabaseError
 from torc_slurm.database.exit_records import attempt_exits
 from torc_slurm.files.output_names import group_name, node_file_path
-from torc_slurm.runner.allocation_state import AllocationState, grace_seconds, in_doubt
+from torc_slurm.runner.allocation_state import AllocationState, grace_seconds, unless_failed
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
 from torc_slurm.runner.channel import GroupChannel
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.demands import allocation_demand, misfit
 from torc_slurm.runner.launcher import LaunchError
 from torc_slurm.runner.loop import Loop, Timer
-from torc_slurm.runner.outcome import is_scancels, needs_evidence
+from torc_slurm.runner.outcome import is_from_scancel, needs_evidence
 from torc_slurm.runner.placement import Demand, Node
 from torc_slurm.runner.step_command import (
     attempt_name,
@@ -132,7 +132,7 @@ class SrunLauncher:
     def room(self) -> int:
         return MOST_STARTING - self._starting
 
-    def tell_of_room(self, on_room: Callable[[], None]) -> None:
+    def set_room_callback(self, on_room: Callable[[], None]) -> None:
         self._on_room = on_room
 
     # --- start ---------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class SrunLauncher:
 
         def ended(end: Ended) -> None:
             channel.when_all_is_said(
-                lambda words: self._see_off(dataclasses.replace(end, stderr=words + end.stderr), name, on_end)
+                lambda words: self._end_leftover_step(dataclasses.replace(end, stderr=words + end.stderr), name, on_end)
             )
 
         with channel.begin(group_text(self._plan, attempts, self._allocation.kill_wait_seconds)):
@@ -187,11 +187,11 @@ class SrunLauncher:
                 stdin=channel.stdin,
             )
 
-    def _see_off(self, end: Ended, name: str, on_end: Callable[[Ended, Evidence], None]) -> None:
+    def _end_leftover_step(self, end: Ended, name: str, on_end: Callable[[Ended, Evidence], None]) -> None:
         """End the step of an srun that was killed: it would go on with the group."""
         if end.status:
             self._loop.in_background(
-                lambda: self._state.see_off(end, name), lambda found: on_end(*in_doubt(found, end))
+                lambda: self._state.end_leftover_step(end, name), lambda found: on_end(*unless_failed(found, end))
             )
         else:
             on_end(end, Evidence())
@@ -265,7 +265,7 @@ class SrunLauncher:
                 signal_name, step.to_be_ended = step.to_be_ended, None
                 self._signal({step.words.step_id}, signal_name)
 
-    def _hear_the_rest(self, step: _Step) -> None:
+    def _read_remaining_output(self, step: _Step) -> None:
         with contextlib.suppress(BlockingIOError):
             while step.pipe >= 0 and (output := os.read(step.pipe, 65536)):
                 step.words.take(output)
@@ -282,7 +282,7 @@ class SrunLauncher:
     # --- end -----------------------------------------------------------------------------------------------------
 
     def _ended(self, step: _Step, status: int) -> None:
-        self._hear_the_rest(step)
+        self._read_remaining_output(step)
         del self._steps[step.key]
         self.waited_for_room += step.words.waited_for_room
         self._has_started(step)
@@ -310,7 +310,7 @@ class SrunLauncher:
 
     def _find_evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Evidence:
         """In a thread: check whether Slurm is ending the allocation; if not, read the exit records."""
-        if told is None and is_scancels(ended.status) and self._state.is_ending():
+        if told is None and is_from_scancel(ended.status) and self._state.is_ending():
             return Evidence(allocation_is_ending=True)
         with self._one_reader:  # each reader copies whole files
             return self._read_exits(attempt)
@@ -344,15 +344,15 @@ class SrunLauncher:
             if step.words.step_id is None:
                 step.to_be_ended = signal_name
         if any(step.words.step_id is None for step in running):
-            self._learn_step_ids(signal_name)
+            self._find_step_ids(signal_name)
         if known:
             self._signal(known, signal_name)
 
-    def _learn_step_ids(self, signal_name: str) -> None:
+    def _find_step_ids(self, signal_name: str) -> None:
         """Ask squeue for the numbers of steps whose srun has not reported them (--quiet, or not yet created)."""
         names = {step.name: step for step in self._steps.values()}
 
-        def learnt(found: dict[str, str] | Exception) -> None:
+        def found_steps(found: dict[str, str] | Exception) -> None:
             if isinstance(found, Exception):
                 self._note(f"cannot list the running steps: {found}")
                 return
@@ -365,7 +365,7 @@ class SrunLauncher:
             if signal_name == "KILL":
                 self._give_up([step for step in names.values() if step.to_be_ended])
 
-        self._loop.in_background(lambda: steps.running_steps(self._allocation.slurm_job_id), learnt)
+        self._loop.in_background(lambda: steps.running_steps(self._allocation.slurm_job_id), found_steps)
 
     def _give_up(self, steps_left: list[_Step]) -> None:
         """The last resort: on SIGTERM, srun kills its step or withdraws its request for one.
@@ -375,9 +375,9 @@ class SrunLauncher:
         """
         for step in steps_left:
             self.children.signal(step.pid, signal.SIGTERM)
-        self._loop.after(_KILLED_SECONDS, lambda: self._leave(steps_left))
+        self._loop.after(_KILLED_SECONDS, lambda: self._kill_sruns(steps_left))
 
-    def _leave(self, steps_left: list[_Step]) -> None:
+    def _kill_sruns(self, steps_left: list[_Step]) -> None:
         """Kill sruns that still wait: Slurm ends their steps without them."""
         for step in steps_left:
             self.children.signal(step.pid, signal.SIGKILL)

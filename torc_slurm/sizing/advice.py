@@ -158,7 +158,7 @@ def _source(job: JobUse) -> str:
 def _rounded_memory(amount_bytes: Decimal) -> int:
     """Rounded up to 100 MiB; above 10 GiB to 1 GiB."""
     step = 100 * MIB if amount_bytes <= 10 * 1024 * MIB else 1024 * MIB
-    return max(LEAST_MEMORY_BYTES, _up(amount_bytes, step))
+    return max(LEAST_MEMORY_BYTES, _round_up(amount_bytes, step))
 
 
 def slurm_memory(amount_bytes: int, *, exactly: bool = False) -> str:
@@ -180,7 +180,7 @@ def _cpus(jobs: Sequence[JobUse]) -> Advice | None:
     suggested = max(need for need in needs if need is not None)
     nodes = largest(job.node_count for job in jobs) or 1
     tasks = largest(job.task_count for job in jobs) or 1
-    suggested = max(_up(Decimal(suggested), tasks), nodes)
+    suggested = max(_round_up(Decimal(suggested), tasks), nodes)
     if suggested > _WORTH_LESS * allocated or any(_is_held_back(job, suggested) for job in jobs):
         return None
     busiest = max(jobs, key=lambda job: job.cpu_efficiency_percent or 0.0)
@@ -216,10 +216,10 @@ def _cores_needed(job: JobUse, factor: Decimal = Decimal(1)) -> int | None:
         return None
     average = scaled(percent, factor) * job.allocated_cpus
     if job.peak_cpu_percent is not None and (job.node_count or 1) == 1:
-        return max(1, _up((max(scaled(job.peak_cpu_percent, factor), average) - _CPU_TOLERANCE_PERCENT) / 100, 1))
+        return max(1, _round_up((max(scaled(job.peak_cpu_percent, factor), average) - _CPU_TOLERANCE_PERCENT) / 100, 1))
     if job.elapsed_seconds < _SHORTEST_FOR_SLURM_CPU_SECONDS:
         return None
-    return max(1, _up((scaled(average, HEADROOM) - _CPU_TOLERANCE_PERCENT) / 100, 1))
+    return max(1, _round_up((scaled(average, HEADROOM) - _CPU_TOLERANCE_PERCENT) / 100, 1))
 
 
 def _cpus_per_task(cpus: int, jobs: Sequence[JobUse]) -> int:
@@ -268,8 +268,8 @@ def rounded_time(seconds: Decimal) -> int:
     """Rounded up to whole minutes; above 10 minutes to 5, above 2 hours to 15, above a day to 60."""
     for bound, minutes in ((600, 1), (7200, 5), (86400, 15)):
         if seconds <= bound:
-            return max(60, _up(seconds, minutes * 60))
-    return _up(seconds, 3600)
+            return max(60, _round_up(seconds, minutes * 60))
+    return _round_up(seconds, 3600)
 
 
 # --- how sure -----------------------------------------------------------------------------------------------------
@@ -296,5 +296,5 @@ def _count(jobs: Sequence[JobUse], word: str) -> str:
     return f"the {word} was" if len(jobs) == 1 else f"{len(jobs)} {word}s were"
 
 
-def _up(value: Decimal, step: int) -> int:
+def _round_up(value: Decimal, step: int) -> int:
     return int((value / step).to_integral_value(ROUND_CEILING)) * step

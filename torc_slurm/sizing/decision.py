@@ -96,7 +96,7 @@ def decide(
     if asked(requirement.request, resource) is None:
         return case.kept("nothing is requested")
     if not evidence:
-        return case.kept(_why_nothing(jobs, resource))
+        return case.kept(_why_unchanged(jobs, resource))
     return case.decide()
 
 
@@ -141,8 +141,8 @@ class _Case:
             return self.kept(self._fits())
         helped = next(self._helped(result.amount, causes), None)
         if result.amount <= self.now or helped is None:
-            return self.kept(f"{self._told(causes[0])}, but {'; '.join(result.notes)}: it cannot be requested")
-        return self._changed(UP, result.amount, self._told(helped), result.notes, self._multiplier(helped))
+            return self.kept(f"{self._cause_text(causes[0])}, but {'; '.join(result.notes)}: it cannot be requested")
+        return self._changed(UP, result.amount, self._cause_text(helped), result.notes, self._multiplier(helped))
 
     def _multiplier(self, evidence: Evidence) -> Decimal:
         """What a use is multiplied by: at least 2 after a kill for memory, which leaves the need unknown."""
@@ -173,17 +173,17 @@ class _Case:
         had = self._had(evidence.attempt.request)
         return self.options.answer_failures_once and had is not None and had < self.now
 
-    def _told(self, cause: Evidence) -> str:
+    def _cause_text(self, cause: Evidence) -> str:
         attempt, used = cause.attempt, show_used(cause.used, self.resource)
         who = f"{_name(cause.job)} (run {attempt.run_id}, attempt {attempt.attempt_id})"
         if self.resource is Resource.memory and cause.needs_more:
-            return f"{who} was killed for memory: it needs more than {used}{self._peak_beside(cause)}"
+            return f"{who} was killed for memory: it needs more than {used}{self._peak_note(cause)}"
         if cause.needs_more:
             unsure = " (unknown whether it hung: granularity time_series would show it)" if attempt.hung is None else ""
             return f"{who} was ended at its time limit: it needs more than {used}{unsure}"
         return f"{who} used {used}{_source(attempt, self.resource)}"
 
-    def _peak_beside(self, cause: Evidence) -> str:
+    def _peak_note(self, cause: Evidence) -> str:
         peak = cause.attempt.peak_memory_bytes
         if peak is None:
             return " (its peak was not measured)"
@@ -207,7 +207,7 @@ class _Case:
                 f"{write_amount(amount, self.resource)} would be enough; downsizing is off (--no-downsize)"
             )
         most = max(self.evidence, key=lambda each: each.used)
-        reason = f"all completed; largest use: {self._told(most)}"
+        reason = f"all completed; largest use: {self._cause_text(most)}"
         return self._changed(DOWN, amount, reason, notes, self.options.multiplier(self.resource))
 
     def _unsure(self) -> Iterator[str]:
@@ -283,7 +283,7 @@ class _Case:
         return 0 if used is None else round_up(used, self.resource, self.requirement.request)
 
 
-def _why_nothing(jobs: Sequence[Job], resource: Resource) -> str:
+def _why_unchanged(jobs: Sequence[Job], resource: Resource) -> str:
     if not jobs:
         return "no job uses it"
     if not any(job.informative_attempts for job in jobs):

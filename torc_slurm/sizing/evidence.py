@@ -92,7 +92,7 @@ def cpu_tolerance(percent: Decimal) -> Decimal:
     return max(CPU_TOLERANCE_PERCENT, percent * _CPU_TOLERANCE_SHARE)
 
 
-def show_asked(request: Request, resource: Resource) -> str:
+def show_requested(request: Request, resource: Resource) -> str:
     """``8.00 GB``, ``400% (4 cores)``, ``4h 0m 0s``."""
     allowed = asked(request, resource)
     if resource is Resource.cpu:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torc_slurm.common.garbage import no_search_for_cycles
 from torc_slurm.common.units import format_change
-from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, show_asked, show_used
+from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, show_requested, show_used
 from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request, by_id
 from torc_slurm.sizing.violating_jobs import violating_jobs
 
@@ -73,7 +73,7 @@ def check(
     unmeasured = violations = 0
     for job, attempt in chosen:
         is_complete = True
-        for resource, allowed in _asked(attempt.request):
+        for resource, allowed in _requested_amounts(attempt.request):
             # a job that hung until it was ended broke its run time all the same
             evidence = evidence_of(job, attempt, resource, even_if_hung=True)
             if evidence is None:
@@ -102,7 +102,7 @@ def _attempts(facts: Facts, run_id: int | None) -> Iterator[tuple[Job, Attempt]]
 
 
 @functools.cache
-def _asked(request: Request) -> tuple[tuple[Resource, int], ...]:
+def _requested_amounts(request: Request) -> tuple[tuple[Resource, int], ...]:
     found = ((resource, asked(request, resource)) for resource in Resource)
     return tuple((resource, allowed) for resource, allowed in found if allowed is not None)
 
@@ -113,7 +113,7 @@ def _use(evidence: Evidence, resource: Resource, allowed: int, *, is_violation: 
         job_id=evidence.job.job_id,
         job_name=evidence.job.name,
         resource_type=resource.value,
-        specified=show_asked(attempt.request, resource),
+        specified=show_requested(attempt.request, resource),
         peak_used=show_used(used, resource),
         over_utilization=format_change(used, allowed),
         is_violation=is_violation,

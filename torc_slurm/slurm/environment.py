@@ -64,7 +64,7 @@ _SETTINGS = frozenset(
 )
 
 
-def said_options(script: str, arguments: Iterable[str]) -> set[str]:
+def given_options(script: str, arguments: Iterable[str]) -> set[str]:
     """The long names of the options in a script's ``#SBATCH`` lines and in sbatch's arguments."""
     words = [line[len("#SBATCH ") :].strip() for line in script.splitlines() if line.startswith("#SBATCH ")]
     names = set()
@@ -92,7 +92,7 @@ def sbatch_environment(inherited: Mapping[str, str], said: Iterable[str]) -> dic
     """The environment for sbatch, without variables that would replace what the user set.
 
     Args:
-        said: long names of options, from `said_options`.
+        said: long names of options, from `given_options`.
     """
     replaced = set(said)
     for group in _GROUPS:

@@ -115,7 +115,7 @@ def warning_seconds(limit: int | None) -> int:
     return LONGEST_WARNING_SECONDS if limit is None else max(1, min(LONGEST_WARNING_SECONDS, limit // 10))
 
 
-def asks_for_whole_nodes(scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> bool:
+def requests_whole_nodes(scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> bool:
     """Whether neither CPUs nor memory are requested: ``-N2`` alone would give one CPU per node."""
     said = (scheduler.ntasks_per_node, scheduler.cpus_per_task, scheduler.mem, scheduler.exclusive)
     return all(value is None for value in said) and not _SIZES & defaults.keys()
@@ -145,7 +145,7 @@ def sbatch_options(
 
 
 def _scheduler_options(scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> dict[str, str | bool]:
-    whole_nodes = asks_for_whole_nodes(scheduler, defaults)
+    whole_nodes = requests_whole_nodes(scheduler, defaults)
     all_memory = whole_nodes or (scheduler.exclusive and not {"mem", "mem-per-cpu", "mem-per-gpu"} & defaults.keys())
     values: dict[str, str | int | bool | None] = {
         "account": scheduler.account,

@@ -15,7 +15,7 @@ from torc_slurm.common.text import printable
 from torc_slurm.common.units import parse_slurm_time
 from torc_slurm.slurm.clusters import SlurmJob, cluster_arguments, without_headings
 from torc_slurm.slurm.commands import query_environment, run, run_with_messages
-from torc_slurm.slurm.environment import said_options, sbatch_environment
+from torc_slurm.slurm.environment import given_options, sbatch_environment
 from torc_slurm.slurm.states import described, has_ended, is_waiting
 
 SBATCH_TIMEOUT_SECONDS = 120.0
@@ -63,7 +63,7 @@ def submit(script: str, arguments: Sequence[str] = (), script_arguments: Sequenc
         CommandError: it refused; the message quotes it.
     """
     with open(script, encoding="utf-8", errors="surrogateescape") as file:
-        said = said_options(file.read(), arguments)
+        said = given_options(file.read(), arguments)
     stdout, messages = run_with_messages(
         ["sbatch", "--parsable", *arguments, script, *script_arguments],
         timeout_seconds=SBATCH_TIMEOUT_SECONDS,

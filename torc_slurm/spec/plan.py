@@ -17,7 +17,7 @@ from typing import Any
 from torc_slurm.common.errors import ParseError, TorcError
 from torc_slurm.files.output_names import parse_run_file_name, plan_path, run_file_names
 from torc_slurm.files.whole_files import create_exclusively, private_mode
-from torc_slurm.spec.plan_settings import ORDINARY, action, job_settings, said
+from torc_slurm.spec.plan_settings import ORDINARY, action, job_settings, non_defaults
 from torc_slurm.spec.workflow import Action, JobSettings
 
 PLAN_FORMAT = 1
@@ -174,7 +174,7 @@ def plan_to_json(plan: Plan) -> str:
     head = {"format": PLAN_FORMAT} | {
         item.name: _plain(getattr(plan, item.name)) for item in dataclasses.fields(plan) if item.name != "jobs"
     }
-    jobs = ",\n  ".join(json.dumps(said(job)) for job in plan.jobs)
+    jobs = ",\n  ".join(json.dumps(non_defaults(job)) for job in plan.jobs)
     return json.dumps(head, indent=1).removesuffix("\n}") + f',\n "jobs": [\n  {jobs}\n ]\n}}\n'
 
 

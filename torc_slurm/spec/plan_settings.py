@@ -16,7 +16,7 @@ ORDINARY = JobSettings()
 
 def job_settings_text(settings: JobSettings) -> str:
     """A job's settings as JSON: only those that differ from the defaults."""
-    return "{}" if settings == ORDINARY else json.dumps(said(settings))
+    return "{}" if settings == ORDINARY else json.dumps(non_defaults(settings))
 
 
 def job_settings_of(text: str) -> JobSettings:
@@ -58,7 +58,7 @@ def pools_of(found: dict[str, Any]) -> dict[str, Pool]:
     return {each["scheduler"]: Pool(**each) for each in found.get("pools", ())}
 
 
-def said(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
+def non_defaults(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
     """A dataclass as an object with the fields that differ from their defaults."""
     return {
         item.name: dataclasses.asdict(found) if dataclasses.is_dataclass(found) else _plain(found)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ class CpuBound:
         """A task that this process started."""
         self._allowed |= kernel.allowed_cpus(pid)
 
-    def look_again(self, pids: list[int]) -> None:
+    def refresh(self, pids: list[int]) -> None:
         """More was used than could be: a process may have widened its affinity, or the quota was raised."""
         self._allowed |= kernel.allowed_cpus_of_threads(pids)
         quota = quota_cpus()

@@ -41,7 +41,7 @@ class CpuLedger:
         ancestor or the wrapper waited: the method then compares with all growth that other processes do not explain.
         """
         alive = {process.pid: process for process in tree.processes}
-        owed, uncertain = _owed(tree.vanished, alive)
+        owed, uncertain = _vanished_by_parent(tree.vanished, alive)
         missing, beyond = 0.0, waited_seconds - self._waited_before
         children_before = {_key(process): process.children_cpu_seconds for process in self._before}
         for process in tree.processes:
@@ -61,7 +61,7 @@ def _clearly_short(seconds: float, count: int) -> float:
     return seconds if seconds > TICK_SLACK_SECONDS * max(1, count) else 0.0
 
 
-def _owed(
+def _vanished_by_parent(
     vanished: list[ProcessReading], alive: dict[int, ProcessReading]
 ) -> tuple[dict[int, tuple[float, int]], tuple[float, int]]:
     """CPU seconds and number of vanished processes: per living parent's pid, and of those without a living parent."""

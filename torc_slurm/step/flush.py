@@ -187,7 +187,7 @@ class Flusher:
         pipe_read = -1
         try:
             pipe_read, pipe_write = os.pipe()
-            pid = sentinel.fork_deaf()
+            pid = sentinel.fork_without_signals()
         except OSError:  # a limit on processes or files: write here, where a hung file system blocks us
             if pipe_read >= 0:
                 os.close(pipe_read)

@@ -111,7 +111,7 @@ class Group:
         self._members = members
         self.grace_seconds = grace_seconds
         self._identity = identify(dict(os.environ), {**options.identity, "job_id": 1, "attempt_id": 1})
-        self._identity.stand_alone()
+        self._identity.make_independent()
         self._identity.is_grouped = True
         self._environment = given_environment()
         self._tree = ProcfsTree()
@@ -124,7 +124,7 @@ class Group:
         self.recorder_pid = 0
         self._socket: _socket.socket | None = None
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self._lifeline, self._report, self._own_stderr = (_aside(descriptor) for descriptor in (0, 1, 2))
+        self._lifeline, self._report, self._own_stderr = (_uninherited_copy(descriptor) for descriptor in (0, 1, 2))
         self._received = take_signals()
         spawner = None if launcher is None else Spawner(launcher, self._received)
         self._spawner = spawner if spawner is not None and spawner.can_start_jobs() else None
@@ -288,7 +288,7 @@ class Group:
             try:
                 os.setsid()  # a signal to the wrapper's process group must not end it: it still has records to write
                 os.dup2(self._own_stderr, 2)
-                kernel.let_go_of_files(keep=(2, theirs.fileno(), self._report))
+                kernel.close_inherited_files(keep=(2, theirs.fileno(), self._report))
                 kernel.keep_files_usable()
                 from torc_slurm.step.group_recorder import Recorder
 
@@ -329,7 +329,7 @@ class Group:
             self._start_recorder()
 
 
-def _aside(descriptor: int) -> int:
+def _uninherited_copy(descriptor: int) -> int:
     """A copy of a descriptor that no job inherits."""
     copy = os.dup(descriptor)
     os.set_inheritable(copy, False)

@@ -168,7 +168,7 @@ def open_descriptors() -> list[int]:
         return list(range(1024))
 
 
-def let_go_of_files(keep: tuple[int, ...]) -> None:
+def close_inherited_files(keep: tuple[int, ...]) -> None:
     """Point stdin and stdout at /dev/null and close every other descriptor except ``keep``.
 
     The reader of a pipe must see its end when the job closes it, and the job's launcher must see its descriptors

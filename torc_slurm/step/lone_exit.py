@@ -36,7 +36,7 @@ def record_exit_alone(
     assert isinstance(end, link.Exit)
     use = link.Use(link.meeting_place(identity.step_key), identity.step_key) if identity.shares_a_monitor else None
     if use is not None and not has_met_a_monitor and begin.local_task in use.tasks:
-        identity.stand_alone()  # another torc-step of this task is in that record: its exit must stay
+        identity.make_independent()  # another torc-step of this task is in that record: its exit must stay
         use = None
     invocation = use.name if use is not None else own_invocation(identity, begin)
     batch = new_batch(options, identity, invocation, begin.begin_time)

@@ -76,9 +76,9 @@ class ProcfsTree:
         thorough = thorough or self._samples % _FULL_READ_EVERY == 0
         self._samples += 1
         if wrappers != self._asked:
-            self._attend_to(wrappers)
+            self._set_wrappers(wrappers)
             thorough = True
-        ran = self._those_that_ran(thorough)
+        ran = self._changed_processes(thorough)
         if not ran:
             self._last.vanished, self._last.is_unchanged = [], True
             return self._last
@@ -92,7 +92,7 @@ class ProcfsTree:
             )
         return self._last
 
-    def _attend_to(self, wrappers: dict[int, frozenset[int]]) -> None:
+    def _set_wrappers(self, wrappers: dict[int, frozenset[int]]) -> None:
         for pid in self._wrappers.keys() - wrappers.keys():
             self._close(self._wrappers.pop(pid))
         for pid in wrappers.keys() - self._wrappers.keys():
@@ -101,7 +101,7 @@ class ProcfsTree:
         self._asked, self._helpers = wrappers, frozenset().union(*wrappers.values())
         self._watched = [*self._wrappers.values(), *self._known.values()]
 
-    def _those_that_ran(self, everything: bool) -> list[_Process]:
+    def _changed_processes(self, everything: bool) -> list[_Process]:
         """The processes that ran since their last reading, and those that have exited."""
         ran = []
         clock_ns_of = time.clock_gettime_ns
@@ -123,7 +123,7 @@ class ProcfsTree:
         for _ in range(_MOST_PASSES):
             known_gone = len(self._gone)
             went_meanwhile = self._read_in_order(ran)
-            ran = self._to_be_read_again(self._gone[known_gone:], ran, went_meanwhile)
+            ran = self._processes_to_reread(self._gone[known_gone:], ran, went_meanwhile)
             if not ran:
                 return
 
@@ -139,7 +139,7 @@ class ProcfsTree:
                 self._has_ended |= process.reading.is_zombie
         return went_meanwhile
 
-    def _to_be_read_again(self, gone: list[_Process], ran: list[_Process], went_meanwhile: bool) -> list[_Process]:
+    def _processes_to_reread(self, gone: list[_Process], ran: list[_Process], went_meanwhile: bool) -> list[_Process]:
         """The processes that may have reaped those in ``gone`` after their own reading, in the order of reading."""
         if not gone:
             return []
@@ -149,7 +149,7 @@ class ProcfsTree:
         if pids.isdisjoint(self._known.keys() | self._wrappers.keys()):
             return []
         self._watched = [*self._wrappers.values(), *self._known.values()]
-        pids |= {process.pid for process in self._those_that_ran(everything=False)}
+        pids |= {process.pid for process in self._changed_processes(everything=False)}
         return [process for process in self._watched if process.pid in pids]
 
     def _has_unknown_child(self, ran: list[_Process]) -> bool:

@@ -178,9 +178,9 @@ class Sampler:
         charged = self._own_cgroup.cpu_seconds() if self._own_cgroup else None
         if charged is None or len(self._tasks) < self._local_task_count:
             return None
-        return charged - sum(self._beside_the_job_seconds(task) for task in self._tasks.values()) - own_cpu_seconds()
+        return charged - sum(self._overhead_cpu_seconds(task) for task in self._tasks.values()) - own_cpu_seconds()
 
-    def _beside_the_job_seconds(self, task: Task) -> float:
+    def _overhead_cpu_seconds(self, task: Task) -> float:
         """CPU of a task's wrapper and sentinel, as last known."""
         if task.exit is not None:
             return task.exit.wrapper_cpu_seconds
@@ -249,7 +249,7 @@ class Sampler:
         when = self.begin_time + (now - self.begin_monotonic)
         counters = Counters(self._ledger.total_seconds, self._charged_seconds, self._cpu_seconds)
         if not self._series.is_possible(now, counters, self._bound.cpus):
-            self._bound.look_again([process.pid for process in tree.processes])
+            self._bound.refresh([process.pid for process in tree.processes])
         shown = self._last_tree or tree  # at the end the tree is empty: use the last one that was not
         self._series.close(
             now,

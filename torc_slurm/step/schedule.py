@@ -19,7 +19,7 @@ class Schedule:
 
     def __init__(self, interval_seconds: float) -> None:
         self.interval_seconds = interval_seconds
-        self._asked_seconds = interval_seconds
+        self._requested_interval_seconds = interval_seconds
         self.next_time = 0.0
         self._begin_time = 0.0
         self._ramp_gap = _FIRST_GAP_SECONDS
@@ -72,7 +72,7 @@ class Schedule:
         wanted = min(self._mean_cost / _MOST_SHARE_OF_INTERVAL, _LONGEST_BACKED_OFF_SECONDS)
         was = self.interval_seconds
         if wanted > was or wanted * _HEADROOM * 2 < was:
-            self.interval_seconds = max(self._asked_seconds, wanted * _HEADROOM)
+            self.interval_seconds = max(self._requested_interval_seconds, wanted * _HEADROOM)
         if self.interval_seconds == was:
             return ""
         how = "backed off" if self.interval_seconds > was else "came back"

@@ -57,7 +57,7 @@ def report_signals(pipe: int, wake: int = -1) -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, _FAULTS | {_signal.SIGPIPE})
 
 
-def fork_deaf() -> int:
+def fork_without_signals() -> int:
     """``os.fork`` for a helper of the sentinel: no signal stops it, and it does not report signals."""
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())
     pid = -1
@@ -83,7 +83,7 @@ def start_bare_sentinel(pipe: int) -> int:
         return pid
     try:
         kernel.die_with_parent(_signal.SIGKILL)
-        kernel.let_go_of_files(keep=(pipe,))
+        kernel.close_inherited_files(keep=(pipe,))
         report_signals(pipe)
         while os.getppid() == parent:
             _signal.pause()

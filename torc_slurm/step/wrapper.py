@@ -80,7 +80,7 @@ class Wrapper:
 
     def _start(self) -> None:
         """Start the monitor or, if another task of the step starts it, only a sentinel."""
-        kernel.let_go_of_files(keep=(2,))
+        kernel.close_inherited_files(keep=(2,))
         if not self._identity.shares_a_monitor:
             self._start_monitor(None)
         elif self._identity.local_task != 0 or not self._claim_the_monitor():
@@ -140,7 +140,7 @@ class Wrapper:
         if self._monitor_pid == 0:
             os.close(pipe_read)
             ours.close()
-            self._be_the_monitor(theirs, pipe_write, listener)
+            self._run_as_monitor(theirs, pipe_write, listener)
         theirs.close()
         ours.settimeout(END_WAIT_SECONDS)
         self._socket = ours
@@ -153,14 +153,14 @@ class Wrapper:
             say(f"the {what} could not be started ({error.strerror}); this task is not measured")
             return -1
 
-    def _be_the_monitor(self, socket: _socket.socket, pipe: int, listener: _socket.socket | None) -> None:
+    def _run_as_monitor(self, socket: _socket.socket, pipe: int, listener: _socket.socket | None) -> None:
         try:
             wake_read, wake_write = os.pipe()
             os.set_blocking(wake_write, False)
             sentinel.report_signals(pipe, wake_write)
             kernel.keep_files_usable()
             listening = () if listener is None else (listener.fileno(),)
-            kernel.let_go_of_files(keep=(pipe, socket.fileno(), wake_read, wake_write, *listening))
+            kernel.close_inherited_files(keep=(pipe, socket.fileno(), wake_read, wake_write, *listening))
             from torc_slurm.step.monitor import Monitor
 
             Monitor(self._options, self._identity, socket, wake_read, listener).run()
@@ -190,7 +190,7 @@ class Wrapper:
             return
         socket.close()
         if answer == b"taken":
-            self._identity.stand_alone()
+            self._identity.make_independent()
             self._start_monitor(None)
 
     # --- while the job runs --------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ class Wrapper:
             ours, theirs = link.pair()
             self._monitor_pid = self._fork_or_warn("recorder")
             if self._monitor_pid == 0:
-                self._be_the_recorder(theirs)
+                self._run_as_recorder(theirs)
             theirs.close()
             self._socket = ours
             answer = self._tell_the_monitor() if self._monitor_pid > 0 else b"done"
@@ -353,9 +353,9 @@ class Wrapper:
             self._try_to_connect()
             self._tell_the_monitor()
 
-    def _be_the_recorder(self, socket: _socket.socket) -> None:
+    def _run_as_recorder(self, socket: _socket.socket) -> None:
         try:
-            kernel.let_go_of_files(keep=(socket.fileno(),))
+            kernel.close_inherited_files(keep=(socket.fileno(),))
             kernel.keep_files_usable()
             from torc_slurm.step.lone_exit import record_exit_alone
 

@@ -146,7 +146,7 @@ def record_accounting(
     """
     limit = sacct_timeout_seconds(EPILOG_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     report = EpilogReport(allocation)
-    with _noting(report):
+    with _errors_in_report(report):
         bring_over(os.path.join(output_dir, RESOURCE_DIR))
     runs = list(_recorded_runs(output_dir, allocation, report))
     if not runs:
@@ -163,7 +163,7 @@ def record_accounting(
 
 
 @contextlib.contextmanager
-def _noting(report: EpilogReport) -> Iterator[None]:
+def _errors_in_report(report: EpilogReport) -> Iterator[None]:
     """Turn an error inside into a line of the report: one bad file does not stop the others."""
     try:
         yield
@@ -184,7 +184,7 @@ def _recorded_runs(output_dir: str, allocation: Allocation, report: EpilogReport
 
 
 def _steps_of(path: str, allocation: Allocation, report: EpilogReport) -> list[Row]:
-    with _noting(report):
+    with _errors_in_report(report):
         records = read_node_file(path)
         return [
             record.step
@@ -211,6 +211,6 @@ def _keep(
 ) -> None:
     """Write the rows of the run's steps, and those of steps that nobody measured."""
     report.rows += rows
-    with _noting(report):
+    with _errors_in_report(report):
         write_slurm_stats(run.node_file, [*rows, *others])
         report.files.append(run.node_file)

@@ -25,15 +25,15 @@ class Room(NamedTuple):
 
 def room_on(nodes: Nodes | None, scheduler: Scheduler) -> Room:
     """What the allocation gets on a node of this kind: the scheduler's request, at most what the node has."""
-    asked_cpus = None
+    requested_cpus = None
     if not scheduler.exclusive and (scheduler.cpus_per_task or scheduler.ntasks_per_node):
-        asked_cpus = (scheduler.cpus_per_task or 1) * (scheduler.ntasks_per_node or 1)
-    asked_memory = _asked_memory(scheduler.mem)
+        requested_cpus = (scheduler.cpus_per_task or 1) * (scheduler.ntasks_per_node or 1)
+    requested_memory = _requested_mib(scheduler.mem)
     if nodes is None:
-        return Room(asked_cpus, asked_memory, None)
+        return Room(requested_cpus, requested_memory, None)
     return Room(
-        nodes.cpus if asked_cpus is None else min(nodes.cpus, asked_cpus),
-        nodes.memory_mib if asked_memory is None else min(nodes.memory_mib, asked_memory),
+        nodes.cpus if requested_cpus is None else min(nodes.cpus, requested_cpus),
+        nodes.memory_mib if requested_memory is None else min(nodes.memory_mib, requested_memory),
         nodes.gpus,
     )
 
@@ -107,7 +107,7 @@ def _sizes(room: Room) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _asked_memory(mem: str | None) -> int | None:
+def _requested_mib(mem: str | None) -> int | None:
     """MiB of a scheduler's ``mem``; None for 0, which means all memory of the node."""
     match = _MEBIBYTES.fullmatch(mem or "")
     return (int(match[1]) or None) if match else None

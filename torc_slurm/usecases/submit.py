@@ -121,7 +121,7 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
         try:
             answers.append(submission.submit(allocation.script_path, [*request.sbatch_arguments, *after]))
         except CommandTimeout as error:
-            raise TorcError(_not_known(plan, error)) from error
+            raise TorcError(_unknown_submission(plan, error)) from error
         except CommandError:
             for job in reversed(jobs):
                 submission.cancel(job)
@@ -190,7 +190,7 @@ def _collector_by_hand(prepared: Prepared) -> tuple[str, ...]:
     return (f"to collect it afterwards: {shlex.join(['sbatch', *options, script, *words])}",)
 
 
-def _not_known(plan: Plan, error: CommandTimeout) -> str:
+def _unknown_submission(plan: Plan, error: CommandTimeout) -> str:
     return (
         f"{error}; unknown whether run {plan.run_id} of workflow {plan.workflow_id} was submitted: check with "
         f"squeue --me; if it was not, run torc cancel {plan.workflow_id}"

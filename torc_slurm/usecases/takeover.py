@@ -56,8 +56,8 @@ def take_run(
         plan = _newest(plan)
         _close_earlier(plan, me, note)
         if claim_run(plan.output_dir, plan.workflow_id, plan.run_id, me):
-            return _without_what_was_done_since(plan)
-        _wait_for_its_end(plan, plan.run_id, me, note)
+            return _without_completed_jobs(plan)
+        _wait_for_end(plan, plan.run_id, me, note)
         number = max(plan.run_id + 1, run_id or 0)
         following = next_plan(plan, _completed(plan, _node_files_until(plan, plan.run_id)), number)
         if not following.jobs:
@@ -77,7 +77,7 @@ def check_free(plan: Plan, me: Claim) -> None:
     """
     for run_id in plan_run_ids(plan.output_dir, plan.workflow_id):
         if run_id < plan.run_id:
-            _wait_for_its_end(plan, run_id, me, lambda _text: None)
+            _wait_for_end(plan, run_id, me, lambda _text: None)
 
 
 def _newest(plan: Plan) -> Plan:
@@ -95,10 +95,10 @@ def _close_earlier(plan: Plan, me: Claim, note: Callable[[str], None]) -> None:
     closing = replace(me, purpose=SUPERSEDED)
     for run_id in plan_run_ids(plan.output_dir, plan.workflow_id):
         if run_id < plan.run_id and not claim_run(plan.output_dir, plan.workflow_id, run_id, closing):
-            _wait_for_its_end(plan, run_id, me, note)
+            _wait_for_end(plan, run_id, me, note)
 
 
-def _wait_for_its_end(plan: Plan, run_id: int, me: Claim, note: Callable[[str], None]) -> None:
+def _wait_for_end(plan: Plan, run_id: int, me: Claim, note: Callable[[str], None]) -> None:
     """Return when a claimed run has ended; waits only if its allocation is ending.
 
     Raises:
@@ -129,7 +129,7 @@ def _activity(run: RunName, claim: Claim, me: Claim) -> Activity:
 # --- what earlier runs left ------------------------------------------------------------------------------------
 
 
-def _without_what_was_done_since(plan: Plan) -> Plan | None:
+def _without_completed_jobs(plan: Plan) -> Plan | None:
     """The plan without the jobs that an earlier run has completed since the plan was made (a generated script)."""
     made_at = os.stat(plan.path).st_mtime
     paths = _node_files_until(plan, plan.run_id - 1)
