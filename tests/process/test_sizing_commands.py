@@ -411,6 +411,8 @@ def test_recover_corrects_what_was_killed_and_nothing_else(place: Place) -> None
     again = place.answer("recover", "--no-submit", schema="recover")  # a correction since then stays
     assert again["adjustments"] == []
     assert "8g -> 18g" in again["unfinished"][0]["reason"]
+    said = place.torc("recover", "--no-submit").stdout
+    assert said.splitlines()[-1] == "Corrected. Run the unfinished jobs here: torc run 1"  # without Slurm
 
 
 def test_recover_writes_the_file_too(place: Place) -> None:

@@ -247,7 +247,8 @@ def test_without_limits_a_step_sees_all_that_the_allocation_has(work: Work) -> N
 def test_inside_salloc_jobs_are_steps_and_inside_a_step_plain_processes(work: Work) -> None:
     work.spec({"name": "j", "command": 'echo "${SLURM_STEP_ID-none}"'})
     words = ["bash", "-c", f"cd {work.directory} && salloc -Q -N1 --mem=1G torc run w.json --output-dir out"]
-    work.lab.run_as_user(words)
+    said = work.lab.run_as_user(words).stderr
+    assert "job 'j' has a runtime of 20m 0s, and this allocation ends in " in said
     assert work.stdio(1) == "0\n"
     assert work.items("slurm", "stats", 1)[0]["step_id"] == "0"
     inside = ["bash", "-c", f"cd {work.directory} && salloc -Q -N1 --mem=1G srun torc run w.json --output-dir in"]

@@ -20,7 +20,7 @@ from torc_slurm.slurm.submission import (
 )
 from torc_slurm.spec.plan import JobPlan
 from torc_slurm.spec.workflow import Scheduler
-from torc_slurm.usecases.fit import misfits, too_few_nodes, too_long
+from torc_slurm.usecases.fit import misfits, too_few_nodes, too_late, too_long
 
 SMALL = Nodes("debug", True, 2, 4, 16384, 0, 86400, 600)
 LARGE = Nodes("debug", True, 1, 64, 4096, 2, 86400, 600)
@@ -150,6 +150,15 @@ def test_a_time_that_cannot_be_had_is_said(
     assert len(lines) == len(said)
     assert all(text in line for text, line in zip(said, lines, strict=True))
     assert not list(too_long([replace(job(), runtime_seconds=10**9)], None, []))
+
+
+def test_a_time_that_a_running_allocation_no_longer_has_is_said() -> None:
+    """A job may be as long as the time limit, though its allocation began some seconds ago."""
+    jobs = [replace(job(), runtime_seconds=seconds) for seconds in (600, 601, 602, None)]
+    (line,) = too_late(jobs, 555.5)
+    assert "job 'big' and 1 more has a runtime of 10m 1s, and this allocation ends in 9m 15s;" in line
+    assert not list(too_late(jobs[:1], 555.5))
+    assert len(list(too_late(jobs[:1], -5.0))) == 1
 
 
 def test_headings_of_other_clusters_are_no_answer() -> None:

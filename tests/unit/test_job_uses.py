@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from recordings import CLUSTERS, sacct_rows
 
+from torc_slurm.cli.seff_block import block
 from torc_slurm.database.own_records import OwnRecord
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.sizing.job_groups import groups_of, spread, two_clusters
 from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.slurm.configuration import SlurmFacts
 from torc_slurm.slurm.max_rss import MaxRssMeaning, max_rss_meaning
+from torc_slurm.usecases.efficiency import group_of
 from torc_slurm.usecases.job_uses import job_use, job_uses
 
 POLLED: MaxRssMeaning = max_rss_meaning(SlurmFacts("slurm 22.05.8", "jobacct_gather/linux", None, "30"))
@@ -166,6 +168,27 @@ def test_spread_and_clusters() -> None:
     assert two_clusters([10, 11, 12, 50, 52, 55]) == ([10, 11, 12], [50, 52, 55])
     assert two_clusters([10, 11, 12, 13, 14, 15]) is None
     assert two_clusters([1, 2, 4, 8, 16, 32]) is None
+
+
+def test_a_job_that_waits_has_used_no_time_and_shows_its_request() -> None:
+    waits = JOB._replace(
+        state="PENDING",
+        start_time=None,
+        end_time=None,
+        elapsed_seconds=0.0,
+        total_cpu_seconds=0.0,
+        allocated_tres=None,
+        requested_tres="billing=4,cpu=4,mem=8G,node=2",
+        node_list=None,
+        pending_reason="Dependency",
+    )
+    use = job_use(waits, [], [], POLLED)
+    assert (use.time_efficiency_percent, use.cpu_efficiency_percent, use.peak_memory_bytes) == (None, None, None)
+    assert [line for line in block(use, group_of([use]), POLLED) if line] == [
+        "Job 7  job  PENDING",
+        "Requests 4.29 GB of memory a node, 10m 0s",
+        "No advice: the job is PENDING (Dependency).",
+    ]
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)

@@ -207,8 +207,9 @@ def _outcome_note(workflow_id: int, planned: RecoveryPlan, launched: Launched | 
         walltime = f" in an allocation of {planned.walltime}" if planned.walltime else ""
         return f"Run {planned.runs_so_far + 1} would be submitted{walltime}. Nothing was changed (--dry-run)."
     if launched is None:
-        walltime = f" -t {planned.walltime}" if planned.walltime else ""
-        return f"Corrected. Submit it: torc submit {workflow_id}{walltime}"
+        if shutil.which("sbatch") is None:
+            return f"Corrected. Run the unfinished jobs here: torc run {workflow_id}"
+        return f"Corrected. Submit the next run: torc recover {workflow_id}"
     others = len(planned.left_out)
     again = f"Left out: {others} that another run would not help (--retry-failed runs them too).\n" if others else ""
     return (

@@ -29,7 +29,8 @@ def state_text(job: JobUse) -> str:
 def block(job: JobUse, group: JobGroup, meaning: MaxRssMeaning) -> list[str]:
     """The lines of one job's block."""
     title = f"Job {printable(job.job_id)}  {printable(job.name or '', 40)}  "
-    lines = [title + coloured(Cell(state_text(job), level_of_state(job.state))), _where(job), "", *_bars(job)]
+    lines = [title + coloured(Cell(state_text(job), level_of_state(job.state))), _where(job)]
+    lines += [_requested(job)] if job.start_time is None else ["", *_bars(job)]
     steps = [step for step in job.steps if step.step_id != "extern"]
     if steps:
         lines += ["", *lines_of(_steps(steps[:_MOST_STEPS]))]
@@ -65,12 +66,24 @@ def _where(job: JobUse) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def _requested(job: JobUse) -> str:
+    """The request of a job that has not started."""
+    per_node = " a node" if (job.node_count or 1) > 1 else ""
+    parts = [
+        ""
+        if job.requested_memory_bytes is None
+        else f"{format_memory(job.requested_memory_bytes)} of memory{per_node}",
+        "" if job.time_limit_seconds is None else format_run_time(job.time_limit_seconds),
+    ]
+    return "Requests " + (", ".join(part for part in parts if part) or "not known")
+
+
 def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _bars(job: JobUse) -> Iterator[str]:
-    if job.start_time is not None and job.elapsed_seconds is not None:
+    if job.elapsed_seconds is not None:
         limit = "no limit" if job.time_limit_seconds is None else format_run_time(job.time_limit_seconds)
         suspended = ""
         if job.suspended_seconds:

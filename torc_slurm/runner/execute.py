@@ -29,6 +29,7 @@ from torc_slurm.runner.srun import SrunLauncher
 from torc_slurm.slurm.allocation import Allocation, read_allocation
 from torc_slurm.spec.plan import Plan
 from torc_slurm.usecases.claims import Claim
+from torc_slurm.usecases.fit import too_late
 
 _REASONS = {
     signal.SIGTERM: "received SIGTERM (the time limit is near, or scancel)",
@@ -74,17 +75,21 @@ def execute(
         TorcError: the allocation cannot be read.
     """
     check_here(plan, environ)
+    chosen = Share() if share is None else share
     allocation = _allocation(environ) if is_in_allocation(environ) else None
     with Loop() as loop:
         launcher: Launcher
         if allocation is not None:
             launcher = SrunLauncher(plan, allocation, environ, loop, note=observer.note)
+            if allocation.end_time is not None:
+                jobs = [job for job in plan.jobs if chosen.holds(job)]
+                for warning in too_late(jobs, allocation.end_time - time.time()):
+                    observer.note(warning)
         else:
             launcher = _direct(plan, environ, loop, observer)
         journal = Journal(_journal_path(plan, environ), loop, observer.note)
         row = _run_row(plan, claim, launcher)
         journal.put_run(row)
-        chosen = Share() if share is None else share
         observer.began(sum(map(chosen.holds, plan.jobs)), place_text(launcher.nodes, launcher.slurm_job_id))
         run = Run(plan, launcher, journal, loop, observer, environ, chosen)
         _handle_signals(loop, run)

@@ -131,8 +131,8 @@ class JobUse:
 
     @property
     def time_efficiency_percent(self) -> float | None:
-        """Run time in percent of the time limit."""
-        return _percent(self.elapsed_seconds, self.time_limit_seconds)
+        """Run time in percent of the time limit; None for a job that has not started."""
+        return None if self.start_time is None else _percent(self.elapsed_seconds, self.time_limit_seconds)
 
 
 def _percent(part: float | None, whole: float | None) -> float | None:

@@ -74,13 +74,27 @@ def too_long(jobs: Sequence[JobPlan], limit: int | None, nodes: Sequence[Nodes])
             f"{format_run_time(longest)}: Slurm refuses such a job, or lets it wait forever"
         )
     ends = time_limit_of(nodes) if limit is None else limit
-    over = [job for job in jobs if ends is not None and (job.runtime_seconds or 0) > ends]
-    if over and ends is not None:
+    if ends is not None:
+        yield from _runtimes_over(jobs, ends, f"its allocation ends after {format_run_time(ends)}")
+
+
+def too_late(jobs: Sequence[JobPlan], seconds: float) -> Iterator[str]:
+    """A warning if the ``runtime`` of a job is above the time that is left of a running allocation.
+
+    Time limits are whole minutes, and a minute may have begun.
+    """
+    ends = math.ceil(seconds / 60) * 60
+    yield from _runtimes_over(jobs, ends, f"this allocation ends in {format_run_time(max(0, int(seconds)))}")
+
+
+def _runtimes_over(jobs: Sequence[JobPlan], seconds: int, what_ends: str) -> Iterator[str]:
+    over = [job for job in jobs if (job.runtime_seconds or 0) > seconds]
+    if over:
         more = f" and {len(over) - 1} more" if len(over) > 1 else ""
         runtime = format_run_time(over[0].runtime_seconds or 0)
         yield (
-            f"warning: job {over[0].name!r}{more} has a runtime of {runtime}, and its allocation ends after "
-            f"{format_run_time(ends)}; give a longer walltime (-t), or a shorter runtime"
+            f"warning: job {over[0].name!r}{more} has a runtime of {runtime}, and {what_ends}; "
+            "give a longer walltime (-t), or a shorter runtime"
         )
 
 
