@@ -25,7 +25,7 @@ SortOption = Annotated[
     Sort | None,
     typer.Option(
         "--sort",
-        help="Order of the rows; default: by job. Largest figure or latest start first; names and states by alphabet.",
+        help="Order of the rows; default: by job. Largest or latest first; names and states alphabetically.",
     ),
 ]
 LimitOption = Annotated[
