@@ -6,6 +6,7 @@ import pytest
 from recordings import CLUSTERS, sacct_rows
 
 from torc_slurm.cli.seff_block import block
+from torc_slurm.cli.seff_view import answer
 from torc_slurm.database.own_records import OwnRecord
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.sizing.job_groups import groups_of, spread, two_clusters
@@ -189,6 +190,44 @@ def test_a_job_that_waits_has_used_no_time_and_shows_its_request() -> None:
         "Requests 4.29 GB of memory a node, 10m 0s",
         "No advice: the job is PENDING (Dependency).",
     ]
+
+
+GPUS = {"allocated_tres": "billing=4,cpu=4,gres/gpu=2,mem=8G,node=1", "node_list": "n1"}
+
+
+@pytest.mark.parametrize(
+    ("figures", "percent", "memory"),
+    [
+        ({"gpu_utilization_percent": 150.0, "gpu_memory_bytes": 3000}, 75.0, 3000),  # one task with two GPUs
+        ({"gpu_utilization_percent": 90.0, "total_gpu_percent": 160.0}, 80.0, None),  # two tasks with one each
+        ({"gpu_utilization_percent": 0.0, "gpu_memory_bytes": 2000, "total_gpu_memory_bytes": 4000}, 0.0, 4000),
+        ({"gpu_utilization_percent": 0.0, "gpu_memory_bytes": 0}, None, None),  # so are GPUs that Slurm cannot measure
+        ({}, None, None),
+    ],
+)
+def test_the_use_of_gpus_is_a_share_of_them(
+    figures: dict[str, float], percent: float | None, memory: int | None
+) -> None:
+    use = job_use(
+        JOB._replace(allocated_tres=GPUS["allocated_tres"], node_list="n1"),
+        [step("0", 100, 200, 1000, **GPUS | figures)],
+        [],
+        POLLED,
+    )
+    assert (use.gpu_count, use.gpu_utilization_percent, use.gpu_memory_bytes) == (2, percent, memory)
+    table = answer([use], POLLED, columns=(), expand=False, is_named=False).tables[0]
+    shown = dict(zip((column.name for column in table.columns), next(iter(table.rows)), strict=True))
+    assert shown["gpu"] == ("2 GPU" if percent is None else f"2 GPU {percent:.0f}%")
+    (line,) = (line for line in block(use, group_of([use]), POLLED) if line.startswith("GPU "))
+    assert ("not known" in line) == (percent is None)
+    assert not [each for each in group_of([use]).advice if "gpu" in each.resource.lower()]
+
+
+def test_without_gpus_there_is_no_column_for_them() -> None:
+    use = job_use(JOB, [step("0", 100, 200, 1000, gpu_utilization_percent=0.0)], [], POLLED)
+    table = answer([use], POLLED, columns=(), expand=False, is_named=False).tables[0]
+    assert "gpu" not in [column.name for column in table.columns]
+    assert not [line for line in block(use, group_of([use]), POLLED) if line.startswith("GPU ")]
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS)

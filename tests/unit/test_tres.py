@@ -17,6 +17,8 @@ from torc_slurm.records.tres import Resources, parse_resources
         ("cpu=4,mem=800M,node=1", Resources(4, 800 * 1024**2, 1)),
         ("billing=8,cpu=8,mem=4096M,node=2", Resources(8, 4 * 1024**3, 2)),
         ("billing=2,cpu=2,gres/gpu=1,mem=1.50G,node=1", Resources(2, 1536 * 1024**2, 1, 1)),
+        ("cpu=2,gres/gpu:a100=2,gres/gpu=2", Resources(2, gpus=2)),
+        ("cpu=2,gres/gpu:a100=2,gres/gpu:v100=1", Resources(2, gpus=3)),
         ("cpu=1", Resources(1)),
         ("", Resources()),
         (None, Resources()),

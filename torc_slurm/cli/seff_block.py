@@ -94,8 +94,8 @@ def _bars(job: JobUse) -> Iterator[str]:
         return
     yield _bar("CPU", "cpu", job.cpu_efficiency_percent, _cpu_words(job))
     yield _bar("Memory", "memory", job.memory_efficiency_percent, _memory_words(job))
-    if job.gpu_count and job.gpu_utilization_percent is not None:
-        yield _bar("GPU", "gpu", job.gpu_utilization_percent, "busy, as Slurm saw it")
+    if job.gpu_count:
+        yield _bar("GPU", "gpu", job.gpu_utilization_percent, _gpu_words(job))
 
 
 def _cpu_words(job: JobUse) -> str:
@@ -103,6 +103,16 @@ def _cpu_words(job: JobUse) -> str:
         return "not known"
     time = f"{job.cpu_seconds:.1f}s" if job.cpu_seconds < 60 else format_run_time(round(job.cpu_seconds))
     return f"{job.cpu_seconds / job.elapsed_seconds:.1f} of {_count(job.allocated_cpus, 'CPU')}, {time} of CPU time"
+
+
+def _gpu_words(job: JobUse) -> str:
+    if job.gpu_utilization_percent is None and job.gpu_memory_bytes is None:
+        return "not known: Slurm recorded no use of a GPU, or cannot measure it here"
+    count = _count(job.gpu_count or 0, "GPU")
+    words = [] if job.gpu_utilization_percent is None else [f"of {count}, when Slurm saw it busiest"]
+    if job.gpu_memory_bytes is not None:
+        words.append(f"{format_memory(job.gpu_memory_bytes)} of GPU memory")
+    return ", ".join(words)
 
 
 def _memory_words(job: JobUse) -> str:

@@ -144,6 +144,8 @@ class AccountingRecord(NamedTuple):
     pending_reason: Annotated[str | None, Field("Reason", column="", asked=FOR_LISTS)] = None
     submit_line: Annotated[str | None, Field("SubmitLine", column="", asked=FOR_LISTS)] = None
     working_dir: Annotated[str | None, Field("WorkDir", column="", asked=FOR_LISTS)] = None
+    total_gpu_percent: Annotated[float | None, Field("TRESUsageInTot", "gres/gpuutil", column="", merge=SUM)] = None
+    total_gpu_memory_bytes: Annotated[int | None, Field("TRESUsageInTot", "gres/gpumem", column="", merge=SUM)] = None
 
     def as_row(self) -> dict[str, int | float | str | None]:
         """Column of ``slurm_stats`` to value."""

@@ -29,8 +29,14 @@ def parse_resources(text: str | None) -> Resources:
         _count(amounts.get("cpu")),
         _size(amounts.get("mem")),
         _count(amounts.get("node")),
-        _count(amounts.get("gres/gpu")),
+        _count(amounts.get("gres/gpu")) or _typed_gpus(amounts),
     )
+
+
+def _typed_gpus(amounts: dict[str, str]) -> int | None:
+    """The GPUs of all types, where the site tracks only those (``gres/gpu:a100=2``)."""
+    counts = [_count(amount) or 0 for name, amount in amounts.items() if name.startswith("gres/gpu:")]
+    return sum(counts) or None
 
 
 def _count(text: str | None) -> int | None:

@@ -173,12 +173,24 @@ def _step(row: AccountingRecord, job: AccountingRecord, records: Sequence[OwnRec
         cpus=allocated.cpus,
         task_count=row.task_count,
         nodes=_nodes(row.node_list),
-        gpu_utilization_percent=row.gpu_utilization_percent,
-        gpu_memory_bytes=row.gpu_memory_bytes,
+        **_gpu_use(row, allocated.gpus or parse_resources(job.allocated_tres).gpus),
     )
     peak, source = _slurm_peak(row, len(use.nodes) or 1)
     use = dataclasses.replace(use, peak_memory_bytes=peak, peak_memory_source=source)
     return _with_own(use, records) if records else use
+
+
+def _gpu_use(row: AccountingRecord, gpu_count: int | None) -> dict[str, Any]:
+    """The step's share of its GPUs and its GPU memory, both summed over tasks; nothing where Slurm wrote only zeros.
+
+    Slurm adds up the percentages of a task's GPUs. It writes zeros for a GPU that it cannot measure, too.
+    """
+    percent = largest((row.gpu_utilization_percent, row.total_gpu_percent))
+    memory = largest((row.gpu_memory_bytes, row.total_gpu_memory_bytes))
+    if not percent and not memory:
+        return {}
+    share = None if percent is None else min(100.0, percent / (gpu_count or 1))
+    return {"gpu_utilization_percent": share, "gpu_memory_bytes": memory or None}
 
 
 def _slurm_verdict(row: AccountingRecord, job: AccountingRecord) -> str | None:
