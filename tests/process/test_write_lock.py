@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.write_lock import (
     LockTimeoutError,
     Owner,
@@ -123,6 +124,27 @@ def test_a_lock_without_an_owner_is_waited_for_and_named(text: str, tmp_path: Pa
     lock = tmp_path / "torc.db.lock"
     lock.write_text(text)
     refused(tmp_path / "torc.db", str(lock))
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "a symbolic link": lambda path: path.symlink_to("nowhere"),
+    "a directory": Path.mkdir,
+    "a special file": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("name", ["torc.db.lock", "torc.db.lock.takeover"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_refused_at_once(kind: str, name: str, tmp_path: Path) -> None:
+    """Somebody put it there: nobody will remove it, so nothing is waited for."""
+    path = tmp_path / "torc.db"
+    if name.endswith(".takeover"):
+        leave_lock(path, replace(current_owner(), pid=dead_pid()))
+    KINDS[kind](tmp_path / name)
+    lock = write_lock(str(path), timeout_seconds=3600)
+    with pytest.raises(DatabaseError, match=f"{name} is {kind} instead.*; remove it"), lock:
+        pass
+    assert os.path.lexists(tmp_path / name)
 
 
 def test_an_interrupted_takeover_is_named(tmp_path: Path) -> None:

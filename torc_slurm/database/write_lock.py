@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import pwd
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -75,6 +76,7 @@ def write_lock(
 
     Raises:
         LockTimeoutError: it was not free within ``timeout_seconds``; the message names owner, file and remedy.
+        DatabaseError: a link, a directory or a special file has the lock's name.
         OSError: the directory cannot be written (PermissionError, EROFS, ENOSPC…).
     """
     lock = path + LOCK_SUFFIX
@@ -99,6 +101,8 @@ def _acquire(lock: str, owner: Owner, timeout_seconds: float, on_wait: Callable[
     while not _create(lock, owner):
         if _remove_if_dead(lock):
             continue
+        for path in (lock, lock + _GUARD_SUFFIX):
+            _refuse_other_kinds(path)
         waited = time.monotonic() - begin
         if waited >= timeout_seconds:
             raise LockTimeoutError(_describe(lock, waited))
@@ -107,6 +111,21 @@ def _acquire(lock: str, owner: Owner, timeout_seconds: float, on_wait: Callable[
             on_wait(f"waiting for {_holder(lock)} (lock {lock})")
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _refuse_other_kinds(path: str) -> None:
+    """A lock is always a regular file, so nobody will remove a link or a directory with its name.
+
+    Raises:
+        DatabaseError: there is something else; the message names it and the remedy.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return  # it has just been removed
+    if not stat.S_ISREG(mode):
+        kind = "a symbolic link" if stat.S_ISLNK(mode) else "a directory" if stat.S_ISDIR(mode) else "a special file"
+        raise DatabaseError(f"{path} is {kind} instead of a lock that torc wrote; remove it and try again")
 
 
 def _create(path: str, owner: Owner) -> bool:
