@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from control_groups import ControlGroup, control_group
+from fault_harness import IS_LONG
 from measured import (
     PROGRAMS,
     WAIT_LIMIT_SECONDS,
@@ -74,6 +75,27 @@ def test_a_storm_of_processes(how: str, crowd: Path, tmp_path: Path) -> None:
     most = len(os.sched_getaffinity(0)) * 100
     assert 0 < figures["avg_cpu_percent"] <= figures["peak_cpu_percent"] <= most
     assert record.series_cpu_seconds <= figures["cpu_seconds"] + 0.001
+
+
+@pytest.mark.parametrize("seconds", [60 if IS_LONG else 2])
+def test_two_thousand_forks_a_second(seconds: int, crowd: Path, tmp_path: Path) -> None:
+    """The CPU time of all, which the job says itself, is recorded; the series does not have more."""
+    count, pipe = 2000 * seconds, subprocess.PIPE
+    command = [str(crowd), "paced", str(count), "2000"]
+    options = ("--sample-interval-seconds=0.1", "--granularity=time_series", "--flush-interval-seconds=1")
+    job = start(tmp_path, command, *options, stdin=subprocess.DEVNULL, stdout=pipe)
+    said = job.communicate(timeout=WAIT_LIMIT_SECONDS + 10 * seconds)[0].split()
+    assert (job.returncode, int(said[0])) == (7, count)
+    record = the_record(tmp_path)
+    figures, (monitor,) = record.figures, record.monitor
+    print("forks, seconds and CPU seconds of the job:", *map(float, said), "and of the monitor:", monitor)
+    assert record.exit["return_code"] == 7
+    assert figures["elapsed_seconds"] >= float(said[1])
+    assert float(said[2]) <= figures["cpu_seconds"] == pytest.approx(float(said[2]), rel=0.02, abs=0.05)
+    assert record.series_cpu_seconds <= figures["cpu_seconds"] + 0.001
+    assert figures["peak_cpu_percent"] <= len(os.sched_getaffinity(0)) * 100
+    if IS_LONG:  # else its start counts for most
+        assert monitor["cpu_seconds"] < figures["cpu_seconds"] / 4
 
 
 def expect_its_end(bomb: subprocess.Popen[bytes]) -> None:

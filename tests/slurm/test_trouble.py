@@ -92,7 +92,8 @@ def test_two_runs_of_a_workflow_at_once(place: Place) -> None:
     assert place.statuses() == {"j": "completed"}
 
 
-def test_slurmd_is_gone_in_the_middle_of_a_step(place: Place) -> None:
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_slurmd_is_gone_in_the_middle_of_a_step(place: Place, how: str) -> None:
     """Steps that run go on, and what ends meanwhile is recorded; the next step comes when slurmd does."""
     node = place.lab.nodes[0]
     place.spec(
@@ -103,7 +104,8 @@ def test_slurmd_is_gone_in_the_middle_of_a_step(place: Place) -> None:
     held = f"srun --exact -n1 --mem=60M -J held torc-step -- sh -c {shlex.quote(until_told)}"
     job = place.batch(f"{held} &\ntorc run w.json\nwait", "-N1", f"--nodelist={node}", "--exclusive", "--mem=1G")
     place.lab.wait_for(lambda: place.count("begun") and place.count("held"), "both steps")
-    place.lab.stop(f"slurmd-{node}")
+    end = place.lab.stop if how == "SIGTERM" else place.lab.kill
+    end(f"slurmd-{node}")
     (place.directory / "go").touch()
 
     def recorded() -> bool:
@@ -116,9 +118,7 @@ def test_slurmd_is_gone_in_the_middle_of_a_step(place: Place) -> None:
     place.lab.wait_ended(job)
     assert place.count("begun") == 1
     assert place.statuses()["first"] == "completed"
-    if (
-        place.statuses()["second"] != "completed"
-    ):  # its step was refused meanwhile: it is said, and the next run does it
+    if place.statuses()["second"] != "completed":  # its step was refused meanwhile: the next run does it
         assert place.statuses() == {"first": "completed", "second": "failed"}
         place.torc("run", 1)
     assert place.statuses() == {"first": "completed", "second": "completed"}
