@@ -50,7 +50,7 @@ def with_advice(group: JobGroup) -> list[str]:
     if not group.advice:
         return []
     sentences = [f"- {each.reason} Confidence: {each.confidence}." for each in group.advice[:_MOST_ADVICE]]
-    return ["", *sentences, "", "Ask for next time:", *group.sbatch_lines]
+    return ["", *sentences, "", "Request next time:", *group.sbatch_lines]
 
 
 def _where(job: JobUse) -> str:
