@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from node_files import BEGIN, accounting_row, batch, write, write_accounting
 
-from torc_slurm.cli.time_limit import given_up_after
+from torc_slurm.cli.time_limit import fail_after
 from torc_slurm.common.errors import TorcError
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
@@ -86,7 +86,7 @@ def test_the_environment_chooses_for_every_command(output_dir: Path) -> None:
 
 def test_what_takes_too_long_is_given_up() -> None:
     begin = time.monotonic()
-    with pytest.raises(TorcError, match="given up after 1 s"), given_up_after(1):
+    with pytest.raises(TorcError, match="given up after 1 s"), fail_after(1):
         time.sleep(60)
     assert time.monotonic() - begin < 10
 

@@ -27,7 +27,7 @@ from torc_slurm.cli.options import (
     resolve_columns,
     say,
 )
-from torc_slurm.cli.time_limit import given_up_after
+from torc_slurm.cli.time_limit import fail_after
 from torc_slurm.common.errors import InputError, TorcError
 from torc_slurm.common.identity import named_step, step_number
 
@@ -235,7 +235,7 @@ def epilog(
     is a line on stderr, and the exit status is 0 (without --strict).
     """
     try:
-        with given_up_after(_EPILOG_LIMIT_SECONDS):
+        with fail_after(_EPILOG_LIMIT_SECONDS):
             problems = _run_epilog(*resolve(context, format_, output_dir), accounting_backend)
     except OSError as error:
         place = error.filename or "the output directory"

@@ -11,7 +11,7 @@ from torc_slurm.common.errors import TorcError
 
 
 @contextlib.contextmanager
-def given_up_after(seconds: int) -> Iterator[None]:
+def fail_after(seconds: int) -> Iterator[None]:
     """Limit the body's time: after it, raise a TorcError, even if a file system does not answer."""
 
     def give_up(_signal: int, _frame: object) -> NoReturn:

@@ -27,7 +27,7 @@ from torc_slurm.database.rows import Row, Value, mappings, number
 from torc_slurm.database.snapshot import fingerprint, has_open_transaction, snapshot
 from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
 from torc_slurm.records.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
-from torc_slurm.sizing.idleness import was_surely_busy
+from torc_slurm.sizing.idleness import was_certainly_busy
 
 EXIT_COLUMNS = (
     "task",
@@ -182,7 +182,7 @@ def _with_last_half(connection: sqlite3.Connection, steps: Sequence[StepRecord])
     spans = {
         place: Span(*columns_of(record.step, ("job_id", "begin_time", "end_time")))  # type: ignore[arg-type]
         for place, record in enumerate(steps)
-        if _may_have_hung(record) and not was_surely_busy(record.step)
+        if _may_have_hung(record) and not was_certainly_busy(record.step)
     }
     found = dict(zip(spans, last_halves(connection, list(spans.values())), strict=True)) if spans else {}
     for place, record in enumerate(steps):

@@ -34,7 +34,7 @@ def _directories() -> Iterator[str]:
             pass
         except OSError:
             continue
-        if _is_surely_ours(path):
+        if _is_private_and_ours(path):
             yield path
 
 
@@ -60,7 +60,7 @@ def make_own_directory(path: str) -> None:
         raise PermissionError(errno.EPERM, "not a directory of this user that nobody else can write to", path)
 
 
-def _is_surely_ours(path: str) -> bool:
+def _is_private_and_ours(path: str) -> bool:
     try:
         found = os.lstat(path)
     except OSError:
@@ -87,7 +87,7 @@ def subdirectories(name: str) -> Iterator[str]:
 
 def existing_subdirectories(name: str) -> list[str]:
     """The existing ones below each parent: the parent that was used may have been full at another time."""
-    below = [os.path.join(path, name) for path in _candidates() if _is_surely_ours(path)]
+    below = [os.path.join(path, name) for path in _candidates() if _is_private_and_ours(path)]
     return [path for path in below if os.path.isdir(path)]
 
 

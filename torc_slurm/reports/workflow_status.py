@@ -93,5 +93,5 @@ def unsuccessful_jobs(jobs: Sequence[JobRow], evidence: Mapping[int, str], total
 
 
 def _why(job: JobRow, evidence: Mapping[int, str]) -> str:
-    said = evidence.get(job["job_id"])
-    return f" ({said})" if said else ""
+    text = evidence.get(job["job_id"])
+    return f" ({text})" if text else ""

@@ -54,7 +54,7 @@ class AllocationState:
         """Called from threads. End the step of an srun that failed or was killed, unless Slurm ends the allocation."""
         if self.is_ending():
             return end, Evidence(allocation_is_ending=True)
-        return replace(end, is_gone=steps.end_surely(self._slurm_job_id, step_name)), Evidence()
+        return replace(end, is_gone=steps.kill_step_and_wait(self._slurm_job_id, step_name)), Evidence()
 
 
 def unless_failed(found: tuple[Ended, Evidence] | Exception, end: Ended) -> tuple[Ended, Evidence]:

@@ -123,11 +123,11 @@ def _direct(plan: Plan, environ: Mapping[str, str], loop: Loop, observer: Observ
 
 def _handle_signals(loop: Loop, run: Run) -> None:
     """A signal that was ignored at the start (nohup, a background job's SIGINT) stays ignored."""
-    told: list[int] = []
+    received: list[int] = []
 
     def handle(number: int) -> None:
-        told.append(number)
-        if len(told) == 1:
+        received.append(number)
+        if len(received) == 1:
             run.stop(_REASONS[signal.Signals(number)])
         else:
             run.kill()

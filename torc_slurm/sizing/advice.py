@@ -81,8 +81,8 @@ def _is_answered(job: JobUse, now: JobUse) -> bool:
         pair = job.time_limit_seconds, now.time_limit_seconds
     else:
         return False
-    asked, asks_now = pair
-    return asked is not None and asks_now is not None and asked < asks_now
+    asked, requested_now = pair
+    return asked is not None and requested_now is not None and asked < requested_now
 
 
 def sbatch_lines(advice: Iterable[Advice], jobs: Sequence[JobUse]) -> list[str]:

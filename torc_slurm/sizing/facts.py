@@ -167,12 +167,12 @@ class Job:
 
     def last_informative(self, run_id: int | None = None) -> Attempt | None:
         """The latest informative attempt (of one run, if given); None if there is none."""
-        told = (
+        informative = (
             self.informative_attempts
             if run_id is None
             else [each for each in self.informative_attempts if each.run_id == run_id]
         )
-        return max(told, key=_number, default=None)
+        return max(informative, key=_number, default=None)
 
     @cached_property
     def informative_attempts(self) -> tuple[Attempt, ...]:

@@ -151,10 +151,10 @@ def _largest_memory(need: Decimal, request: Request, guards: Guards) -> int | No
     wanted = parse_memory(round_up_memory(max(need, Decimal(1), Decimal(parse_memory(guards.least_memory)))))
     if fits(wanted):
         return wanted
-    return _most_that_fits(-(-int(need.to_integral_value(ROUND_CEILING)) // _MEGABYTE), fits)
+    return _largest_that_fits(-(-int(need.to_integral_value(ROUND_CEILING)) // _MEGABYTE), fits)
 
 
-def _most_that_fits(megabytes: int, fits: Callable[[int], bool]) -> int:
+def _largest_that_fits(megabytes: int, fits: Callable[[int], bool]) -> int:
     """The largest number of whole MB, up to ``megabytes``, that fits, in bytes; 0 if none does."""
     low, high = 0, megabytes
     while low < high:

@@ -14,7 +14,7 @@ def was_idle_throughout(cpu_seconds: float, elapsed_seconds: float) -> bool:
     return elapsed_seconds > 0 and cpu_seconds < IDLE_SHARE * elapsed_seconds / 2
 
 
-def was_surely_busy(step: Mapping[str, object]) -> bool:
+def was_certainly_busy(step: Mapping[str, object]) -> bool:
     """Whether a step's figures alone show that it worked in the last half of its time; False: its series may tell.
 
     ``last_half_cpu_seconds`` counts from a sample before the middle, less than a quarter of the time before it if

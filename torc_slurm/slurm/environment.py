@@ -88,13 +88,13 @@ def value_of(option: str, arguments: Sequence[str]) -> str | None:
     return value or None
 
 
-def sbatch_environment(inherited: Mapping[str, str], said: Iterable[str]) -> dict[str, str]:
+def sbatch_environment(inherited: Mapping[str, str], given: Iterable[str]) -> dict[str, str]:
     """The environment for sbatch, without variables that would replace what the user set.
 
     Args:
-        said: long names of options, from `given_options`.
+        given: long names of options, from `given_options`.
     """
-    replaced = set(said)
+    replaced = set(given)
     for group in _GROUPS:
         if replaced & group:
             replaced |= group
@@ -106,11 +106,11 @@ def sbatch_environment(inherited: Mapping[str, str], said: Iterable[str]) -> dic
     }
 
 
-def _replaces(name: str, said: set[str]) -> bool:
+def _replaces(name: str, given: set[str]) -> bool:
     if not name.startswith("SBATCH_"):
-        return name == "SLURM_CLUSTERS" and "clusters" in said
+        return name == "SLURM_CLUSTERS" and "clusters" in given
     options = _SBATCH_OPTIONS.get(name) or (name.removeprefix("SBATCH_").lower().replace("_", "-"),)
-    return not said.isdisjoint(options)
+    return not given.isdisjoint(options)
 
 
 def _describes_a_job(name: str) -> bool:

@@ -117,8 +117,8 @@ def warning_seconds(limit: int | None) -> int:
 
 def requests_whole_nodes(scheduler: Scheduler, defaults: Mapping[str, str | bool]) -> bool:
     """Whether neither CPUs nor memory are requested: ``-N2`` alone would give one CPU per node."""
-    said = (scheduler.ntasks_per_node, scheduler.cpus_per_task, scheduler.mem, scheduler.exclusive)
-    return all(value is None for value in said) and not _SIZES & defaults.keys()
+    sizes = (scheduler.ntasks_per_node, scheduler.cpus_per_task, scheduler.mem, scheduler.exclusive)
+    return all(value is None for value in sizes) and not _SIZES & defaults.keys()
 
 
 def sbatch_options(

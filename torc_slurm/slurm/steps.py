@@ -17,7 +17,7 @@ from torc_slurm.slurm.commands import query_environment, run
 from torc_slurm.slurm.states import may_have_processes
 
 TIMEOUT_SECONDS = 20.0
-_SURE_SECONDS, _SURE_PAUSE_SECONDS = 60.0, 0.5
+_KILL_WAIT_SECONDS, _KILL_PAUSE_SECONDS = 60.0, 0.5
 _STATE = re.compile(r"[A-Z][A-Z_]+", re.ASCII)
 
 
@@ -76,16 +76,16 @@ def signal_steps(slurm_job_id: int, steps: Collection[str], signal_name: str) ->
             raise
 
 
-def end_surely(slurm_job_id: int, name: str) -> bool:
+def kill_step_and_wait(slurm_job_id: int, name: str) -> bool:
     """Kill the step of that name, if there is one; whether Slurm says within a minute that there is none (any more)."""
-    deadline = time.monotonic() + _SURE_SECONDS
+    deadline = time.monotonic() + _KILL_WAIT_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(CommandError):
             step = running_steps(slurm_job_id).get(name)
             if step is None:
                 return True
             signal_steps(slurm_job_id, [step], "KILL")
-        time.sleep(_SURE_PAUSE_SECONDS)
+        time.sleep(_KILL_PAUSE_SECONDS)
     return False
 
 

@@ -70,10 +70,10 @@ def submit(script: str, arguments: Sequence[str] = (), script_arguments: Sequenc
         environment=sbatch_environment(os.environ, said),
     )
     job, others = read_answer(stdout)
-    told = [messages.strip(), *others]
+    notes = [messages.strip(), *others]
     if job is None:
-        told.append(f"sbatch accepted {script}, and no line of what it printed is a job id: {_UNREAD_REMEDY}")
-    return Submitted(job, "\n".join(filter(None, told)))
+        notes.append(f"sbatch accepted {script}, and no line of what it printed is a job id: {_UNREAD_REMEDY}")
+    return Submitted(job, "\n".join(filter(None, notes)))
 
 
 def read_answer(text: str) -> tuple[SlurmJob | None, list[str]]:

@@ -138,11 +138,11 @@ def _drafts(model: WorkflowModel, shared: Shared, problems: list[Problem]) -> It
 
 def _same_names(model: WorkflowModel, drafts: Sequence[JobDraft]) -> Iterator[Problem]:
     first: dict[str, int] = {}
-    told: set[int] = set()
+    reported: set[int] = set()
     for draft in drafts:
         name, source = draft.name, draft.source
-        if name in first and source not in told:
-            told.add(source)
+        if name in first and source not in reported:
+            reported.add(source)
             has_parameters = model.jobs[source].model_fields_set & {"parameters", "use_parameters", "parameters_file"}
             remedy = "; its name must contain every parameter, in braces" if has_parameters else ""
             yield Problem(("jobs", source, "name"), f"there are two jobs named {name!r}{remedy}")

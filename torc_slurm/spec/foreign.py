@@ -78,10 +78,10 @@ def unused_line(model: WorkflowModel) -> str | None:
     found = dict.fromkeys(_unused(model))
     if not found:
         return None
-    told = [f"{name} ({why})" if why else name for name, why in found]
+    unused = [f"{name} ({why})" if why else name for name, why in found]
     if any(each.runtime is None for each in model.resource_requirements):
-        told.append("a requirement without runtime has no limit (torc's own: PT1H)")
-    return f"changes nothing here: {', '.join(told)}"
+        unused.append("a requirement without runtime has no limit (torc's own: PT1H)")
+    return f"changes nothing here: {', '.join(unused)}"
 
 
 def _unused(model: WorkflowModel) -> Iterator[tuple[str, str]]:

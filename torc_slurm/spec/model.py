@@ -61,7 +61,7 @@ class _Model(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _nothing_said(cls, value: Any) -> Any:  # noqa: ANN401 - any value of a document
+    def _drop_nulls(cls, value: Any) -> Any:  # noqa: ANN401 - any value of a document
         """A key without a value counts as absent."""
         if isinstance(value, dict) and None in value.values():
             return {name: each for name, each in value.items() if each is not None}
@@ -98,7 +98,7 @@ class MonitorModel(_Model):
     compute_node: Unused = None
 
     @model_validator(mode="after")
-    def _said_once(self) -> MonitorModel:
+    def _check_given_once(self) -> MonitorModel:
         if self.jobs is not None and self.model_fields_set & {"enabled", "granularity"}:
             raise ValueError("enabled and granularity must be either in resource_monitor or in its jobs, not in both")
         return self

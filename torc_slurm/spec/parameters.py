@@ -69,8 +69,8 @@ def check_count(lengths: Mapping[str, int], mode: str) -> None:
         InputError: there are too many, or there are lists of different lengths to zip.
     """
     if mode == ZIP and len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} has {count}" for name, count in lengths.items())
-        raise InputError(f"parameter_mode zip needs as many values in each parameter: {said}")
+        lengths_text = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+        raise InputError(f"parameter_mode zip needs as many values in each parameter: {lengths_text}")
     total = 1
     for count in () if mode == ZIP else lengths.values():
         total *= count

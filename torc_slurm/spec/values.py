@@ -97,8 +97,8 @@ def understood(check: Callable[[str], object]) -> Callable[[str], str]:
         try:
             check(value)
         except InputError as error:
-            subject, told, problem = str(error).partition(f"{value!r} ")
-            raise ValueError(problem if told else subject) from None
+            subject, found, problem = str(error).partition(f"{value!r} ")
+            raise ValueError(problem if found else subject) from None
         return value
 
     return validate

@@ -61,7 +61,7 @@ class ProcfsTree:
         self._descriptors = 0
         self._most_descriptors = _may_keep_open()
         self._samples = 0
-        self._asked: dict[int, frozenset[int]] = {}  # the wrappers of the last sample
+        self._last_wrappers: dict[int, frozenset[int]] = {}  # the wrappers of the last sample
         self._helpers: frozenset[int] = frozenset()
         self._watched: list[_Process] = []  # wrappers and known processes
         self._gone: list[_Process] = []  # exited since the last sample
@@ -75,7 +75,7 @@ class ProcfsTree:
         """
         thorough = thorough or self._samples % _FULL_READ_EVERY == 0
         self._samples += 1
-        if wrappers != self._asked:
+        if wrappers != self._last_wrappers:
             self._set_wrappers(wrappers)
             thorough = True
         ran = self._changed_processes(thorough)
@@ -98,7 +98,7 @@ class ProcfsTree:
         for pid in wrappers.keys() - self._wrappers.keys():
             process = self._wrappers[pid] = _Process(pid)
             self._open_files(process)
-        self._asked, self._helpers = wrappers, frozenset().union(*wrappers.values())
+        self._last_wrappers, self._helpers = wrappers, frozenset().union(*wrappers.values())
         self._watched = [*self._wrappers.values(), *self._known.values()]
 
     def _changed_processes(self, everything: bool) -> list[_Process]:

@@ -46,12 +46,12 @@ def _end_processes(run: RunState, claim: Claim) -> str:
     """
     if not run.processes:
         raise TorcError(f"it is process {claim.pid} on {claim.host}; cancel it there")
-    told = [process.pid for process in run.processes if _end(process)]
-    if not told:
+    signalled = [process.pid for process in run.processes if _end(process)]
+    if not signalled:
         return f"process {run.processes[0].pid} has just ended"
-    if len(told) == 1:
-        return f"process {told[0]} was asked to end"
-    return f"processes {', '.join(map(str, told))} were asked to end"
+    if len(signalled) == 1:
+        return f"process {signalled[0]} was asked to end"
+    return f"processes {', '.join(map(str, signalled))} were asked to end"
 
 
 def _end(process: Process) -> bool:

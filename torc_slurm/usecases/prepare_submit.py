@@ -229,8 +229,8 @@ def _script(
 
 def _limit(scheduler: Scheduler, defaults: Mapping[str, str | bool], request: Request) -> int | None:
     """The time limit of an allocation in seconds; None: not given."""
-    told = scheduler.walltime or _text(defaults.get("time")) or request.environ.get("SBATCH_TIMELIMIT")
-    return limit_seconds(told or None)
+    given = scheduler.walltime or _text(defaults.get("time")) or request.environ.get("SBATCH_TIMELIMIT")
+    return limit_seconds(given or None)
 
 
 def _text(value: str | bool | None) -> str | None:
@@ -240,8 +240,8 @@ def _text(value: str | bool | None) -> str | None:
 def _cluster(workflow: WorkflowRow, request: Request) -> str | None:
     """The cluster that sbatch will submit to, if it is given one. With ``a,b`` Slurm chooses."""
     defaults = json.loads(workflow["slurm_defaults"])
-    told = value_of("clusters", request.sbatch_arguments) or _text(defaults.get("clusters"))
-    return told or request.environ.get("SBATCH_CLUSTERS") or request.environ.get("SLURM_CLUSTERS") or None
+    given = value_of("clusters", request.sbatch_arguments) or _text(defaults.get("clusters"))
+    return given or request.environ.get("SBATCH_CLUSTERS") or request.environ.get("SLURM_CLUSTERS") or None
 
 
 def _known_nodes(cluster: str | None) -> list[submission.Nodes]:

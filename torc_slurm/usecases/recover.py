@@ -97,10 +97,10 @@ def _refuse(workflow_id: int, recovery: Recovery, runs: int, max_attempts: int) 
 
 
 def _reasons(jobs: tuple[Unfinished, ...]) -> str:
-    told = sorted(jobs, key=lambda each: each.cause is Cause.not_run)
-    said = "; ".join(f"job {each.job.job_id} {each.job.name}: {each.reason}" for each in told[:_MOST_REASONS])
-    more = len(told) - _MOST_REASONS
-    return f"{said}; and {more} more" if more > 0 else said
+    ordered = sorted(jobs, key=lambda each: each.cause is Cause.not_run)
+    listed = "; ".join(f"job {each.job.job_id} {each.job.name}: {each.reason}" for each in ordered[:_MOST_REASONS])
+    more = len(ordered) - _MOST_REASONS
+    return f"{listed}; and {more} more" if more > 0 else listed
 
 
 def _walltime(found: SizingFacts, recovery: Recovery, capacity: Capacity, scheduler: str | None) -> str | None:

@@ -75,8 +75,8 @@ def write_stage(plan: Plan, number: int, run_id: int) -> str:
         OSError: it cannot be written.
     """
     path = plan_path(plan.output_dir, plan.workflow_id, plan.run_id, number)
-    said = {"format": PLAN_FORMAT, "plan": plan.path, "stage": number, "run_id": run_id}
-    create_exclusively(path, json.dumps(said) + "\n", private_mode())
+    content = {"format": PLAN_FORMAT, "plan": plan.path, "stage": number, "run_id": run_id}
+    create_exclusively(path, json.dumps(content) + "\n", private_mode())
     return path
 
 
