@@ -82,3 +82,36 @@ def test_nothing_is_made_for_another_format(capsys: pytest.CaptureFixture[str]) 
 def test_a_csv_cell_is_no_formula(value: str | int, cell: str | int, capsys: pytest.CaptureFixture[str]) -> None:
     write(Answer(items=iter([{"value": value}]), keys=("value",)), Format.csv)
     assert list(csv.reader(io.StringIO(capsys.readouterr().out)))[1] == [str(cell)]
+
+
+_VALUES: list[object] = [
+    None,
+    0,
+    -(2**70),
+    1.5,
+    -0.0,
+    1e300,
+    1e-7,
+    True,
+    False,
+    "",
+    'é"\\\n\x7f100%s: inf',
+    [],
+    {},
+    [1, None],
+    {"a": {"b": ": nan"}},
+]
+
+
+def test_many_items_are_written_as_json_writes_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """The keys may differ, and contain what a template would take for its own."""
+    items = [{f"a{number % 3}%": value, '"%s': value} for number, value in enumerate(_VALUES * 20)]
+    write(Answer(items=iter(items)), Format.json)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ['{"items": [', *(json.dumps(item) + "," for item in items[:-1]), json.dumps(items[-1]), "]}"]
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_many_items_never_hold_what_is_no_json(number: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write(Answer(items=[{"a": number}] * 201), Format.json)

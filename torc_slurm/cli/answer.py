@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from json.encoder import encode_basestring_ascii
 from typing import NamedTuple, TypeVar
 
 import typer
@@ -28,6 +29,9 @@ _SIGNED_NUMBER = re.compile(r"[+-][0-9.,]+ ?%?")
 BROKEN_PIPE_EXIT_STATUS = 141  # what a shell shows after SIGPIPE
 _MOST_INDENTED = 200
 _AT_ONCE = 500
+_NUMBERS = frozenset((int, float))  # JSON writes them as Python does, except these:
+_NO_JSON = (": inf", ": -inf", ": nan")
+_dumps = json.JSONEncoder(allow_nan=False).encode
 
 
 class Answer(NamedTuple):
@@ -93,12 +97,35 @@ def _write_items(items: Iterable[Item]) -> None:
     if len(first) <= _MOST_INDENTED:
         emit(json.dumps({"items": first}, indent=2, allow_nan=False) + "\n")
         return
-    lines = (json.dumps(item, allow_nan=False) for item in chain(first, rest))  # ten times as fast as with an indent
     before = '{"items": [\n'
-    for some in _batches(lines):
+    for some in _batches(_json_lines(chain(first, rest))):  # ten times as fast as with an indent
         emit(before + ",\n".join(some))
         before = ",\n"
     emit("\n]}\n")
+
+
+def _json_lines(items: Iterable[Item]) -> Iterator[str]:
+    """What `json.dumps` makes of each item, in half the time: most have the same keys and plain values."""
+    keys: tuple[str, ...] = ()
+    template = "{}"
+    for item in items:
+        if tuple(item) != keys:
+            keys = tuple(item)
+            names = [encode_basestring_ascii(key).replace("%", "%%") for key in keys]
+            template = "{" + ", ".join(f"{name}: %s" for name in names) + "}"
+        line = template % tuple(
+            [
+                "null" if value is None else value if value.__class__ in _NUMBERS else _json_text(value)
+                for value in item.values()
+            ]
+        )
+        yield _dumps(item) if any(number in line for number in _NO_JSON) else line
+
+
+def _json_text(value: object) -> str:
+    if isinstance(value, str):
+        return encode_basestring_ascii(value)
+    return "[]" if value == [] else "{}" if value == {} else _dumps(value)
 
 
 def _write_csv(keys: Sequence[str], items: Iterable[Item]) -> None:

@@ -54,6 +54,8 @@ def exact(value: Number) -> Decimal:
     Raises:
         InputError: not a finite number.
     """
+    if value.__class__ is int:
+        return Decimal(value)
     number = value if isinstance(value, Decimal) else Decimal(str(value))
     if not number.is_finite():
         raise InputError(f"{value} is not a finite number")

@@ -124,7 +124,7 @@ class _Case:
 
     def decide(self) -> Decision:
         request = dataclasses.replace(self.requirement.request, num_cpus=self.num_cpus)
-        need = max(scaled(each.used, self._multiplier(each)) for each in self.evidence)
+        need = self._need()
         requests = {id(each.attempt.request): each.attempt.request for each in self.evidence}.values()
         had = max((each for each in map(self._had, requests) if each is not None), default=None)
         used = self._completed_use
@@ -132,6 +132,15 @@ class _Case:
         if round_up(need, self.resource, request) > self.now:
             return self._more(result)
         return self._less(max(result.amount, self._round(used)), result.notes)
+
+    def _need(self) -> Decimal:
+        """The largest product of a use and its multiplier. Only the largest use of each multiplier is multiplied."""
+        largest: dict[Decimal, Decimal] = {}
+        for each in self.evidence:
+            multiplier = self._multiplier(each)
+            if multiplier not in largest or each.used > largest[multiplier]:
+                largest[multiplier] = each.used
+        return max(scaled(used, multiplier) for multiplier, used in largest.items())
 
     # --- more ------------------------------------------------------------------------------------------------------
 
@@ -146,10 +155,12 @@ class _Case:
 
     def _multiplier(self, evidence: Evidence) -> Decimal:
         """What a use is multiplied by: at least 2 after a kill for memory, which leaves the need unknown."""
-        multiplier = self.options.multiplier(self.resource)
-        is_unknown = self.resource is Resource.memory and evidence.needs_more
-        is_last = evidence.attempt is evidence.job.last_informative()
-        return max(multiplier, _AFTER_A_KILL) if is_unknown and is_last else multiplier
+        is_unknown = self.resource is Resource.memory and evidence.needs_more and _is_last(evidence)
+        return max(self._usual_multiplier, _AFTER_A_KILL) if is_unknown else self._usual_multiplier
+
+    @cached_property
+    def _usual_multiplier(self) -> Decimal:
+        return self.options.multiplier(self.resource)
 
     def _helped(self, amount: int, causes: Iterable[Evidence]) -> Iterator[Evidence]:
         """The causes that this amount removes: it covers every completed attempt, and what the killed job had."""
@@ -227,8 +238,7 @@ class _Case:
         for each in self.evidence:
             times = each.attempt.cpu_wait_seconds, each.attempt.cpu_seconds
             factor = wait_factor(*times)
-            need = scaled(each.used, self.options.multiplier(self.resource)) * factor
-            if factor > 1 and self._round(need) > amount:
+            if factor > 1 and self._round(scaled(each.used, self._usual_multiplier) * factor) > amount:
                 yield f"{_name(each.job)} {wait_words(*times)}"
 
     # --- what is said ----------------------------------------------------------------------------------------------

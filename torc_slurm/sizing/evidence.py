@@ -45,8 +45,12 @@ def measured(attempt: Attempt, resource: Resource) -> Decimal | None:
     """The measured use of an attempt; None if it was not measured."""
     if resource is Resource.cpu:
         return _largest(attempt.peak_cpu_percent, attempt.avg_cpu_percent)
-    figure = attempt.peak_memory_bytes if resource is Resource.memory else attempt.exec_time_seconds
+    figure = _figure(attempt, resource)
     return None if figure is None else exact(figure)
+
+
+def _figure(attempt: Attempt, resource: Resource) -> Figure | None:
+    return attempt.peak_memory_bytes if resource is Resource.memory else attempt.exec_time_seconds
 
 
 def evidence_of(job: Job, attempt: Attempt, resource: Resource, *, even_if_hung: bool = False) -> Evidence | None:
@@ -78,7 +82,7 @@ def is_sure(attempt: Attempt, resource: Resource) -> bool:
         return False
     if resource is Resource.cpu:
         return None not in (attempt.peak_cpu_percent, attempt.avg_cpu_percent)
-    return measured(attempt, resource) is not None
+    return _figure(attempt, resource) is not None
 
 
 def is_over(used: Decimal, allowed: int, resource: Resource) -> bool:

@@ -172,7 +172,7 @@ class Job:
             if run_id is None
             else [each for each in self.informative_attempts if each.run_id == run_id]
         )
-        return max(informative, key=_number, default=None)
+        return informative[0] if len(informative) == 1 else max(informative, key=_number, default=None)
 
     @cached_property
     def informative_attempts(self) -> tuple[Attempt, ...]:

@@ -111,7 +111,7 @@ def _saving(requirement: Requirement, jobs: Iterable[Job], after: Request, run_i
         asked_sum.add(asked)
         used_sum.add(used)
         wasted_sum.add(_less(asked, used))
-        after_sum.add(_held(after, seconds))
+        after_sum.add(asked if attempt.request is after else _held(after, seconds))
         if attempt.status != RUNNING and attempt.end is not AttemptEnd.completed:
             lost_sum.add(asked)
     return Saving(
@@ -133,16 +133,23 @@ class _Sum:
     """The sum of what is known; None if there are several amounts and nothing is known."""
 
     def __init__(self) -> None:
-        self.amount = NOTHING
         self._is_empty = True
+        self._core_seconds: Decimal | None = None
+        self._byte_seconds: Decimal | None = None
+
+    @property
+    def amount(self) -> Amount:
+        return NOTHING if self._is_empty else Amount(self._core_seconds, self._byte_seconds)
 
     def add(self, more: Amount) -> None:
-        self.amount = more if self._is_empty else Amount(*map(_known_sum, self.amount, more))
         self._is_empty = False
-
-
-def _known_sum(one: Decimal | None, other: Decimal | None) -> Decimal | None:
-    return other if one is None else one if other is None else one + other
+        core_seconds, byte_seconds = more
+        if core_seconds is not None:
+            known = self._core_seconds
+            self._core_seconds = core_seconds if known is None else known + core_seconds
+        if byte_seconds is not None:
+            known = self._byte_seconds
+            self._byte_seconds = byte_seconds if known is None else known + byte_seconds
 
 
 def _reserved(request: Request) -> Amount:
@@ -166,7 +173,9 @@ def _used(attempt: Attempt, seconds: Decimal | None) -> Amount:
 
 
 def _less(asked: Amount, used: Amount) -> Amount:
-    return Amount(*map(_difference, asked, used))
+    return Amount(
+        _difference(asked.core_seconds, used.core_seconds), _difference(asked.byte_seconds, used.byte_seconds)
+    )
 
 
 def _difference(more: Decimal | None, less: Decimal | None) -> Decimal | None:
