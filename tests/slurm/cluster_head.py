@@ -120,15 +120,26 @@ class ClusterHead(Lab):
         self.wait_for(lambda: self.run(idle, check=False, cwd="/").stdout.strip() == count, "all nodes to be idle")
 
     def stop(self, daemon: str) -> None:
-        self._quietly(ON_HEAD[f"{daemon}-down"])
-        self.stopped.add(daemon)
+        """`slurmd-NODE` is on its node, every other daemon on the head."""
+        self._end(daemon, "TERM")
 
     def start(self, daemon: str) -> None:
-        self._quietly(ON_HEAD[f"{daemon}-up"])
+        name, _, node = daemon.partition("-")
+        if node:
+            self._on_node(node, ["sh", "-c", f"exec >/dev/null 2>&1; {name}"])
+        else:
+            self._quietly(ON_HEAD[f"{daemon}-up"])
         self.stopped.discard(daemon)
 
     def kill(self, daemon: str) -> None:
-        self._quietly(_ending(daemon, "KILL"))
+        self._end(daemon, "KILL")
+
+    def _end(self, daemon: str, signal: str) -> None:
+        name, _, node = daemon.partition("-")
+        if node:
+            self._on_node(node, ["sh", "-c", _ending(name, signal)])
+        else:
+            self._quietly(_ending(name, signal))
         self.stopped.add(daemon)
 
     def empty_spools(self, output_dir: Path) -> None:
@@ -139,7 +150,10 @@ class ClusterHead(Lab):
 
     def on_nodes(self, argv: Sequence[str]) -> None:
         for node in self.nodes:
-            subprocess.run(["ssh", *SSH_OPTIONS, f"root@{node}", shlex.join(argv)], check=False, capture_output=True)
+            self._on_node(node, argv)
+
+    def _on_node(self, node: str, argv: Sequence[str]) -> None:
+        subprocess.run(["ssh", *SSH_OPTIONS, f"root@{node}", shlex.join(argv)], check=False, capture_output=True)
 
     def _quietly(self, script: str) -> None:
         """A daemon would keep the test's pipes open."""

@@ -462,6 +462,11 @@ def test_a_job_that_waited_for_cpus_keeps_them(waited: float | None, new: int) -
         assert "job 1 job_1 waited 2m 30s for a CPU and used 1m 40s of CPU time" in made.reason
 
 
+def test_free_cpus_would_not_have_helped_a_job_that_waited_less_than_a_second() -> None:
+    used = attempt(peak_cpu_percent=80.0, avg_cpu_percent=2.0, cpu_seconds=0.1, cpu_wait_seconds=0.9)
+    assert outcome(CPU, used) == (DOWN, 1)
+
+
 def test_a_job_that_waited_may_still_be_given_more() -> None:
     used = attempt(peak_cpu_percent=700.0, avg_cpu_percent=600.0, cpu_seconds=100.0, cpu_wait_seconds=100.0)
     assert outcome(CPU, used) == (UP, 9)

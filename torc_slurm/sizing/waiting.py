@@ -8,11 +8,13 @@ from torc_slurm.common.units import Number, exact, format_run_time
 
 # Every job waits for less than this share of its CPU time.
 _LEAST_SHARE = Decimal("0.05")
+# Free CPUs would have saved a job at most the time that it waited.
+_LEAST_SECONDS = 1
 
 
 def wait_factor(wait_seconds: Number | None, cpu_seconds: Number | None) -> Decimal:
     """How many times more CPU a job would have used without waiting; 1 if it hardly waited, or if that is unknown."""
-    if wait_seconds is None or not cpu_seconds:
+    if wait_seconds is None or wait_seconds < _LEAST_SECONDS or not cpu_seconds:
         return Decimal(1)
     share = exact(wait_seconds) / exact(cpu_seconds)
     return 1 + share if share >= _LEAST_SHARE else Decimal(1)
