@@ -50,7 +50,7 @@ class Flusher:
         self._was_killed = False  # a writer of these batches was killed: the file may have some of them
         self._told: set[str] = set()
         self._spooled = ""  # where the record stays until it is collected
-        self._is_lost = False
+        self.is_lost = False  # a batch is in no place
 
     @staticmethod
     def load() -> None:
@@ -68,7 +68,7 @@ class Flusher:
     @property
     def written_path(self) -> str | None:
         """The node file's path, once a writer has reported that it committed everything."""
-        is_written = not (self._spooled or self._is_lost or self._unconfirmed)
+        is_written = not (self._spooled or self.is_lost or self._unconfirmed)
         return self._target.path if is_written else None
 
     @property
@@ -141,7 +141,7 @@ class Flusher:
         self._writer = hanging
 
     def _lose(self, text: str) -> None:
-        self._is_lost = True
+        self.is_lost = True
         self._unconfirmed.clear()
         self._tell_once(text)
 
@@ -174,7 +174,7 @@ class Flusher:
         elif kind == "brought":
             self._spooled = ""
         else:
-            self._is_lost = self._is_lost or kind == "lost"
+            self.is_lost = self.is_lost or kind == "lost"
             self._tell_once(text)
 
     def _tell_once(self, text: str) -> None:

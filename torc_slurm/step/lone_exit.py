@@ -1,4 +1,8 @@
-"""Records one task's exit without a monitor, if the step's monitor died or never answered. Runs in its own process."""
+"""Records one task's exit without a monitor, if the step's monitor died or never answered.
+
+`record_exit_alone` runs in its own process, which may hang or be too slow. Then the wrapper itself puts the exit into
+the node's spool, without SQLite and without the shared file system.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     import _socket
 
     from torc_slurm.common.identity import StepIdentity
+    from torc_slurm.database.batch import Batch
     from torc_slurm.step.options import Options
 
 
@@ -27,13 +32,52 @@ def record_exit_alone(
     monitor_end: str,
     has_met_a_monitor: bool,
     wait_seconds: float,
-) -> None:
+) -> bool:
     """Write one task's exit, received through ``socket``, if its monitor died or never answered.
 
-    Spool it if it cannot be written within ``wait_seconds``.
+    Spool it if it cannot be written within ``wait_seconds``. Returns whether it is in one of the two places.
     """
     end = link.decode(link.receive(socket))
     assert isinstance(end, link.Exit)
+    batch = _batch(options, identity, begin, end, monitor_end, has_met_a_monitor)
+    untold: list[str] = []
+    target = Target(identity, bool(options.site_output_dir))
+    flusher = Flusher(target, str(batch.step["invocation"]), untold.append)
+    flusher.finish(batch, wait_seconds)
+    for text in untold if not flusher.is_lost else []:
+        link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
+    return not flusher.is_lost
+
+
+def keep_exit_on_node(
+    options: Options,
+    identity: StepIdentity,
+    begin: link.Begin,
+    end: link.Exit,
+    monitor_end: str,
+    has_met_a_monitor: bool,
+) -> str:
+    """Put one task's exit into the node's spool; returns what to tell the user.
+
+    Raises:
+        DatabaseError: the node has no place for it.
+    """
+    from torc_slurm.database.plain_spool import write_plain_spool
+
+    batch = _batch(options, identity, begin, end, monitor_end, has_met_a_monitor)
+    target = Target(identity, bool(options.site_output_dir))
+    path = write_plain_spool(target.assume(batch), f"exit.{own_invocation(identity, begin)}", [batch])
+    return f"the exit record is kept in {path} until torc slurm collect runs on this node"
+
+
+def _batch(
+    options: Options,
+    identity: StepIdentity,
+    begin: link.Begin,
+    end: link.Exit,
+    monitor_end: str,
+    has_met_a_monitor: bool,
+) -> Batch:
     use = link.Use(link.meeting_place(identity.step_key), identity.step_key) if identity.shares_a_monitor else None
     if use is not None and not has_met_a_monitor and begin.local_task in use.tasks:
         identity.make_independent()  # another torc-step of this task is in that record: its exit must stay
@@ -46,11 +90,7 @@ def record_exit_alone(
     if not identity.shares_a_monitor:
         batch.step["end_time"] = end.end_time
         batch.usage_at_exit = usage_at_exit(end, begin.wrapper_rss_bytes, own_cpus())
-    untold: list[str] = []
-    target = Target(identity, bool(options.site_output_dir))
-    Flusher(target, invocation, untold.append).finish(batch, wait_seconds)
-    for text in untold:
-        link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
+    return batch
 
 
 def own_cpus() -> float:

@@ -183,7 +183,9 @@ class Monitor:
             self._sampler.task_ended(task)
         if self._is_over():
             self._finish()
-            self._answer(descriptor, b"done")
+            # the wrapper then records its exit itself
+            lost = self._flusher is not None and self._flusher.is_lost
+            self._answer(descriptor, b"failed its record could not be written" if lost else b"done")
         else:
             if self._all_have_ended():
                 self._write_now()

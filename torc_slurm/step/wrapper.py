@@ -338,13 +338,14 @@ class Wrapper:
                 self._run_as_recorder(theirs)
             theirs.close()
             self._socket = ours
-            answer = self._tell_the_monitor() if self._monitor_pid > 0 else b"done"
+            answer = self._tell_the_monitor() if self._monitor_pid > 0 else b"gone"
             if answer != b"gone":
                 break
-        if answer == b"late":
-            say("the exit record could not be written in time")
-        elif answer == b"gone":
-            say(f"{_MOST_RECORDERS} processes that should write it were killed: the exit record is lost")
+        if answer in (b"late", b"gone") and self._exit is not None:
+            from torc_slurm.step.lone_exit import keep_exit_on_node
+
+            known = (self._options, self._identity, self._begin, self._exit, self._monitor_end)
+            say(keep_exit_on_node(*known, self._has_met_a_monitor))
 
     def _tell_a_late_monitor(self) -> None:
         """Tell a monitor that starts to listen only now, on a busy node, before slurmstepd kills it."""
@@ -360,7 +361,7 @@ class Wrapper:
             from torc_slurm.step.lone_exit import record_exit_alone
 
             wait_seconds = min(_LONE_WRITE_SECONDS, self._deadline - time.monotonic() - _SPOOL_SECONDS)
-            record_exit_alone(
+            is_kept = record_exit_alone(
                 self._options,
                 self._identity,
                 socket,
@@ -369,13 +370,9 @@ class Wrapper:
                 self._has_met_a_monitor,
                 max(wait_seconds, _LEAST_LONE_WRITE_SECONDS),
             )
-        except BaseException as error:
-            link.send(
-                socket,
-                f"say the exit record is lost ({type(error).__name__}: {error})".encode("utf-8", "backslashreplace"),
-            )
+            if is_kept:
+                link.send(socket, b"done")
         finally:
-            link.send(socket, b"done")
             os._exit(0)
 
     def _end_helpers(self, answer: bytes) -> None:
