@@ -10,8 +10,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from runs import environment, wait_until
@@ -31,9 +32,16 @@ tr '\0' ' ' < /proc/$$/cmdline | cut -c1-8
 class Driven:
     """A group's torc-step, with the test in the place of the runner."""
 
-    def __init__(self, place: Path, *commands: str, launcher: str | None, **more: str) -> None:
-        self.place = place
+    def __init__(
+        self,
+        place: Path,
+        *commands: str,
+        launcher: str | None,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        at_first: Callable[[Path], None] = lambda _place: None,
+    ) -> None:
         place.mkdir(exist_ok=True)
+        at_first(place)
         own = {"OWN": "mine", "LD_OF_JOB": "1", "PYTHONPATH": "/nowhere"}
         jobs = [
             {
@@ -54,7 +62,7 @@ class Driven:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(**more),
+            env=environment(**variables),
             start_new_session=True,
             preexec_fn=self.before,
         )
@@ -85,7 +93,7 @@ class Driven:
 def test_a_job_that_the_launcher_starts_is_given_the_same(tmp_path: Path) -> None:
     variables = {"LD_OF_ALL": "/x", "MALLOC_ARENA_MAX": "2", "PYTHONHOME": "/nowhere", "GLIBC_TUNABLES": ""}
     for name, launcher in (("spawned", LAUNCHER), ("forked", None)):
-        group = Driven(tmp_path / name, FACTS, launcher=launcher, **variables)
+        group = Driven(tmp_path / name, FACTS, launcher=launcher, variables=variables)
         assert [words[:3] for words in group.ended() if words[0] == "ended"] == [["ended", "0", "0"]]
     spawned, forked = ((tmp_path / name / "1.o").read_text().replace(name, "way") for name in ("spawned", "forked"))
     assert spawned == forked
@@ -103,6 +111,28 @@ def test_a_job_dies_with_the_wrapper_of_its_group(launcher: str | None, tmp_path
     group.process.kill()
     wait_until(lambda: not is_alive(pid), "the job's end")
     group.ended()
+
+
+def test_a_signal_between_two_jobs_ends_the_group_before_the_next_begins(tmp_path: Path) -> None:
+    group = Driven(
+        tmp_path / "g", "true", "echo > second", "echo > third", launcher=LAUNCHER, at_first=make_output_wait
+    )
+    assert group.process.stdout
+    for line in iter(group.process.stdout.readline, b""):
+        if line.startswith(b"torc-group exited 0 0"):
+            break
+    waiting = Path(f"/proc/{group.process.pid}/wchan")
+    wait_until(lambda: waiting.read_text() in ("wait_for_partner", "fifo_open"), "the wrapper, which opens an output")
+    group.process.terminate()
+    reader = os.open(tmp_path / "g" / "2.o", os.O_RDONLY | os.O_NONBLOCK)
+    assert not [words for words in group.ended() if words[0] == "began"]
+    os.close(reader)
+    assert group.process.returncode == 1
+
+
+def make_output_wait(place: Path) -> None:
+    """Who opens it for writing waits until another process opens it for reading."""
+    os.mkfifo(place / "2.o")
 
 
 def is_alive(pid: int) -> bool:
@@ -135,7 +165,7 @@ def test_a_launcher_that_cannot_start_jobs_is_not_needed(make: Callable[[Path], 
 
 def test_without_bash_a_job_fails_as_in_a_shell(tmp_path: Path) -> None:
     for name, launcher in (("spawned", LAUNCHER), ("forked", None)):
-        group = Driven(tmp_path / name, "true", launcher=launcher, PATH="/nonexistent")
+        group = Driven(tmp_path / name, "true", launcher=launcher, variables={"PATH": "/nonexistent"})
         assert [words[:3] for words in group.ended() if words[0] == "ended"] == [["ended", "0", "127"]]
         assert (tmp_path / name / "1.e").read_text() == "torc-step: bash: not found on PATH\n"
 

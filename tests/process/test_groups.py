@@ -161,6 +161,25 @@ def test_a_group_starts_nothing_more_once_its_runner_is_gone(here: Here) -> None
     (here.directory / "go").touch()
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in wrappers), "the group's end")
     assert not (here.directory / "second").exists()
+    here.torc("run", "1")
+    assert here.statuses() == {"j1": "completed", "j2": "completed"}
+    assert (here.directory / "second").exists()
+
+
+def test_a_group_that_is_killed_together_with_its_runner_is_done_by_the_next_run(here: Here) -> None:
+    spec(here, grouped("echo >> first", "echo >> begun; test -e again || exec sleep 300", "echo >> third"))
+    run = here.start("w.json")
+    here.wait_for("begun")
+    wait_until(lambda: {row["job_name"]: row["state"] for row in here.journal()}.get("j1") == "completed", "j1's end")
+    ours = wrappers_below(here.directory)  # the recorder has this command line too
+    children = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in ours]
+    assert max(map(len, children)) == 3  # the job, its monitor or sentinel, and the recorder
+    kill_quietly([run.pid, *ours, *(int(pid) for pids in children for pid in pids)])
+    run.communicate()
+    (here.directory / "again").touch()
+    here.torc("run", "1")
+    assert set(here.statuses().values()) == {"completed"}
+    assert [(here.directory / name).read_text() for name in ("first", "begun", "third")] == ["\n", "\n\n", "\n"]
 
 
 def test_auto_groups_once_run_times_are_known(here: Here) -> None:

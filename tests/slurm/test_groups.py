@@ -49,6 +49,24 @@ def test_the_jobs_of_a_group_share_a_step_and_nothing_else(work: Work) -> None:
     assert {row["step_id"] for row in work.items("slurm", "stats", 1)} == {None}
 
 
+def test_groups_run_side_by_side_on_the_cpus_of_an_allocation(work: Work) -> None:
+    wait = 'echo > $TORC_JOB_NAME.begun; until [ "$(ls | grep -c begun)" -ge 4 ]; do sleep 0.1; done; '
+    work.spec(*({**job, "group": 2} for job in grouped(*[wait + "echo $SLURM_STEP_ID"] * 8)))
+    work.run("-N1", "-n1", "--cpus-per-task=4", "--mem=1G")
+    assert set(work.statuses().values()) == {"completed"}
+    assert sorted(work.stdio(number) for number in range(1, 9)) == [f"{step}\n" for step in range(4) for _ in range(2)]
+
+
+def test_a_job_of_a_group_that_is_out_of_memory_ends_alone(work: Work) -> None:
+    eat = "python3 -c 'import time; all = [bytearray(1 << 20) for _ in range(500)]; time.sleep(60)'"
+    work.spec(*grouped("true", f"exec {eat}", "echo after", f"{eat}; exit 5", "echo last"))
+    work.run(*FOUR)
+    assert work.statuses() == {"j0": "completed", "j1": "oom", "j2": "completed", "j3": "oom", "j4": "completed"}
+    assert (work.stdio(3), work.stdio(5)) == ("after\n", "last\n")
+    codes = {row["job_name"]: row["return_code"] for row in work.items("results", "list", 1)}
+    assert codes == {"j0": 0, "j1": 137, "j2": 0, "j3": 5, "j4": 0}
+
+
 def test_a_step_that_is_killed_in_the_middle_of_its_group_loses_only_the_job_that_ran(work: Work) -> None:
     work.spec(*grouped("echo once >> first", "echo $SLURM_JOB_ID.$SLURM_STEP_ID > step; sleep 300", "echo > third"))
     job = work.batch("torc run w.json --output-dir out", *FOUR)

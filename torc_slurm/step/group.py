@@ -140,35 +140,37 @@ class Group:
             self.is_stopping = True
         status = 0
         for index, member in enumerate(self._members):
-            if self.is_stopping or self._is_told_to_stop():
+            if self.is_stopping or self._is_told_to_stop() or not self._run(index, member):
                 status = 1
                 break
-            self._run(index, member)
             self._end_leftovers()
         os.dup2(self._own_stderr, 2)
         self._end_recorder()
         self._end_sentinel()
         return status
 
-    def _run(self, index: int, member: Member) -> None:
+    def _run(self, index: int, member: Member) -> bool:
+        """Run one job. Returns False if the group was told to stop before it began."""
         why = self._enter(member)
         if why:
             self.tell(f"refused {index} {why}")
-            return
+            return True
         member.put_into(self._options, self._identity)
         self._start_sentinel()
         own = {name.encode(): os.fsencode(value) for name, value in member.environment.items()}
         own[ACTIVE_VARIABLE.encode()] = os.fsencode(self._identity.active_mark)
+        if self._is_told_to_stop():  # to open files can take long
+            return False
         self.tell(f"began {index}")
         if self.is_stopping:
-            return
+            return True
         try:
             job = self._start(self._options.command, self._environment | own)
         except OSError as error:
             say(f"no process could be started ({error.strerror})")
             self.tell(f"unbegun {index}")
             self.is_stopping = True
-            return
+            return True
         for number in _signal.sigpending() & TOLD_TO_END:
             os.kill(job.pid, number)  # it arrived before the fork, at the sentinel
         try:
@@ -177,7 +179,7 @@ class Group:
             say(f"this job is not measured ({type(error).__name__}: {error})")
             _, code = wait_only(job)
             self.tell(f"ended {index} {code} {job.begin_time!r} {time.time()!r} 0 0")
-            return
+            return True
         _, code = wrapper.run()
         try:
             self._record(index, wrapper, code)
@@ -185,6 +187,7 @@ class Group:
             say(f"the exit record is lost ({type(error).__name__}: {error})")
         if wrapper.is_watched:
             self._take_over(wrapper)
+        return True
 
     def _start(self, command: list[str], environment: dict[bytes, bytes]) -> Job:
         if self._spawner is not None:
