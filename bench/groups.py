@@ -1,4 +1,4 @@
-"""``python -m bench.groups [JOBS]``: what many short jobs cost, grouped and not, on this machine or in an allocation.
+"""``python -m bench.groups [JOBS [ROUNDS]]``: what many short jobs cost, grouped and not, here or in an allocation.
 
 Outside Slurm: CPU of the whole ``torc run``, in milliseconds a job. In an allocation (``salloc``, ``sbatch``): jobs a
 second, beside as many sruns of ``true``, bare and under torc-step, 8 at once. Every twentieth job fails.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
@@ -24,18 +24,30 @@ AT_ONCE = 8
 
 
 def main() -> None:
-    """Prints a line for each way, as it is done."""
+    """Prints a line for each way, as it is done; with rounds, the medians too."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    in_slurm = "SLURM_JOB_ID" in os.environ
-    if in_slurm:
-        _print("srun true", count, *_measured(lambda: _sruns(count, [])))
-        with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    found: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for name, seconds, cpu_seconds in _ways(count):
+            _print(name, count / seconds, cpu_seconds / count)
+            found.setdefault(name, []).append((count / seconds, cpu_seconds / count))
+    if rounds > 1:
+        print(f"medians of {rounds} rounds", flush=True)
+        for name, figures in found.items():
+            _print(name, *(statistics.median(each) for each in zip(*figures, strict=True)))
+
+
+def _ways(count: int) -> Iterator[tuple[str, float, float]]:
+    """Each way's name, its seconds, and its seconds of CPU."""
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+        if "SLURM_JOB_ID" in os.environ:
+            yield "srun true", *_measured(lambda: _sruns(count, []))
             step = [str(Path(sys.executable).with_name("torc-step")), f"--output-dir={place}/out"]
-            _print("srun torc-step", count, *_measured(partial(_sruns, count, step)))
+            yield "srun torc-step", *_measured(lambda: _sruns(count, step))
     for name, group in (("one step a job", None), ("group: 50", 50), ("group: auto", "auto")):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
-            run = _prepared(Path(place), count, group)
-            _print(name, count, *_measured(run))
+            yield name, *_measured(_prepared(Path(place), count, group))
             _check(Path(place), count)
 
 
@@ -50,10 +62,8 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _print(name: str, count: int, seconds: float, cpu_seconds: float) -> None:
-    print(
-        f"{name:16} {count / seconds:7.1f} jobs/s  {cpu_seconds / count * 1000:6.1f} ms of CPU a job here", flush=True
-    )
+def _print(name: str, rate: float, cpu_seconds: float) -> None:
+    print(f"{name:16} {rate:7.1f} jobs/s  {cpu_seconds * 1000:6.1f} ms of CPU a job here", flush=True)
 
 
 def _sruns(count: int, step: list[str]) -> None:
