@@ -12,7 +12,7 @@ from recordings import CLUSTERS, RECORDED, named, sacct_rows
 
 from torc_slurm.common.errors import ParseError
 from torc_slurm.records.accounting import AccountingRecord
-from torc_slurm.slurm.sacct import ALLOCATION_COLUMNS, COLUMNS, parse, parse_stream
+from torc_slurm.slurm.sacct import COLUMNS, NEW_COLUMNS, parse, parse_stream
 
 ALL_TEXTS = sorted((RECORDED / "sacct").glob("*/*.txt"))
 ALL_TEXTS = [path for path in ALL_TEXTS if path.name != "config.txt"]
@@ -379,5 +379,5 @@ def test_every_true_beginning_of_a_text_is_refused_unless_it_ends_with_a_record(
 
 
 def test_optional_columns_are_read_where_they_are() -> None:
-    (row,) = parse(text_of({"Restarts": "2"}, columns=(*COLUMNS, *ALLOCATION_COLUMNS)))
+    (row,) = parse(text_of({"Restarts": "2"}, columns=(*COLUMNS, *NEW_COLUMNS)))
     assert row.restart_count == 2

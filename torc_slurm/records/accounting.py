@@ -19,9 +19,8 @@ POLLED, VIRTUAL, CPU, ENERGY = "polled", "virtual size", "CPU time", "energy"
 LARGEST, SUM, EARLIEST, LATEST, TASK_MEAN = "largest", "sum", "earliest", "latest", "mean over tasks"
 COMMA, PLUS = "joined by commas", "joined by plus signs"
 
-# When to request a column from sacct: always; or where sacct knows it (an unknown one makes it refuse the whole query),
-# in any query, for one allocation, or for a list of many jobs.
-ALWAYS, WHERE_KNOWN, FOR_ALLOCATIONS, FOR_LISTS = "always", "where known", "for allocations", "for lists"
+# When to request a column from sacct: always, for one allocation, or for a list of jobs.
+ALWAYS, FOR_ALLOCATIONS, FOR_LISTS = "always", "for allocations", "for lists"
 
 
 class Field(NamedTuple):
@@ -30,6 +29,7 @@ class Field(NamedTuple):
     ``sacct`` is sacct's column and ``reads`` how to parse its cell (`torc_slurm.slurm.cells`); ``fs/disk`` and the like
     name an item of a TRES column. ``pyslurm`` is the attribute of a step's statistics. ``goes_with`` names the figure
     whose record it is taken from when components are merged. ``column`` is its name in ``slurm_stats``; "": not stored.
+    ``is_new``: not every sacct since 20.11 knows the column, and an unknown one makes it refuse the whole query.
     """
 
     sacct: str = ""
@@ -40,6 +40,7 @@ class Field(NamedTuple):
     goes_with: str = ""
     column: str | None = None
     asked: str = ALWAYS
+    is_new: bool = False
 
 
 NOT_KEPT = Field(column="")
@@ -71,52 +72,116 @@ class AccountingRecord(NamedTuple):
     elapsed_seconds: Annotated[float | None, Field("ElapsedRaw", "count", merge=LARGEST)] = None
     max_rss_bytes: Annotated[int | None, Field("MaxRSS", "size", "max_resident_memory", POLLED, LARGEST)] = None
     max_rss_node: Annotated[
-        str | None, Field("MaxRSSNode", "text", "max_resident_memory_node", POLLED, goes_with="max_rss_bytes")
+        str | None,
+        Field(
+            "MaxRSSNode", "text", "max_resident_memory_node", POLLED, goes_with="max_rss_bytes", asked=FOR_ALLOCATIONS
+        ),
     ] = None
     max_rss_task: Annotated[
-        int | None, Field("MaxRSSTask", "count", "max_resident_memory_task", POLLED, goes_with="max_rss_bytes")
+        int | None,
+        Field(
+            "MaxRSSTask", "count", "max_resident_memory_task", POLLED, goes_with="max_rss_bytes", asked=FOR_ALLOCATIONS
+        ),
     ] = None
-    max_vm_size_bytes: Annotated[int | None, Field("MaxVMSize", "size", "max_virtual_memory", VIRTUAL, LARGEST)] = None
+    max_vm_size_bytes: Annotated[
+        int | None, Field("MaxVMSize", "size", "max_virtual_memory", VIRTUAL, LARGEST, asked=FOR_ALLOCATIONS)
+    ] = None
     max_vm_size_node: Annotated[
-        str | None, Field("MaxVMSizeNode", "text", "max_virtual_memory_node", VIRTUAL, goes_with="max_vm_size_bytes")
+        str | None,
+        Field(
+            "MaxVMSizeNode",
+            "text",
+            "max_virtual_memory_node",
+            VIRTUAL,
+            goes_with="max_vm_size_bytes",
+            asked=FOR_ALLOCATIONS,
+        ),
     ] = None
     max_vm_size_task: Annotated[
-        int | None, Field("MaxVMSizeTask", "count", "max_virtual_memory_task", VIRTUAL, goes_with="max_vm_size_bytes")
+        int | None,
+        Field(
+            "MaxVMSizeTask",
+            "count",
+            "max_virtual_memory_task",
+            VIRTUAL,
+            goes_with="max_vm_size_bytes",
+            asked=FOR_ALLOCATIONS,
+        ),
     ] = None
     # MaxDiskRead itself is rounded to 0.01 MiB below 1 MiB
     max_disk_read_bytes: Annotated[int | None, Field("TRESUsageInMax", "fs/disk", "max_disk_read", POLLED, LARGEST)] = (
         None
     )
     max_disk_read_node: Annotated[
-        str | None, Field("MaxDiskReadNode", "text", "max_disk_read_node", POLLED, goes_with="max_disk_read_bytes")
+        str | None,
+        Field(
+            "MaxDiskReadNode",
+            "text",
+            "max_disk_read_node",
+            POLLED,
+            goes_with="max_disk_read_bytes",
+            asked=FOR_ALLOCATIONS,
+        ),
     ] = None
     max_disk_read_task: Annotated[
-        int | None, Field("MaxDiskReadTask", "count", "max_disk_read_task", POLLED, goes_with="max_disk_read_bytes")
+        int | None,
+        Field(
+            "MaxDiskReadTask",
+            "count",
+            "max_disk_read_task",
+            POLLED,
+            goes_with="max_disk_read_bytes",
+            asked=FOR_ALLOCATIONS,
+        ),
     ] = None
     max_disk_write_bytes: Annotated[
-        int | None, Field("TRESUsageOutMax", "fs/disk", "max_disk_write", POLLED, LARGEST)
+        int | None, Field("TRESUsageOutMax", "fs/disk", "max_disk_write", POLLED, LARGEST, asked=FOR_ALLOCATIONS)
     ] = None
     max_disk_write_node: Annotated[
-        str | None, Field("MaxDiskWriteNode", "text", "max_disk_write_node", POLLED, goes_with="max_disk_write_bytes")
+        str | None,
+        Field(
+            "MaxDiskWriteNode",
+            "text",
+            "max_disk_write_node",
+            POLLED,
+            goes_with="max_disk_write_bytes",
+            asked=FOR_ALLOCATIONS,
+        ),
     ] = None
     max_disk_write_task: Annotated[
-        int | None, Field("MaxDiskWriteTask", "count", "max_disk_write_task", POLLED, goes_with="max_disk_write_bytes")
+        int | None,
+        Field(
+            "MaxDiskWriteTask",
+            "count",
+            "max_disk_write_task",
+            POLLED,
+            goes_with="max_disk_write_bytes",
+            asked=FOR_ALLOCATIONS,
+        ),
     ] = None
-    ave_cpu_seconds: Annotated[float | None, Field("AveCPU", "duration", "avg_cpu_time", POLLED, TASK_MEAN)] = None
+    ave_cpu_seconds: Annotated[
+        float | None, Field("AveCPU", "duration", "avg_cpu_time", POLLED, TASK_MEAN, asked=FOR_ALLOCATIONS)
+    ] = None
     total_cpu_seconds: Annotated[float | None, Field("TotalCPU", "duration", "total_cpu_time", CPU, SUM)] = None
-    user_cpu_seconds: Annotated[float | None, Field("UserCPU", "duration", "user_cpu_time", CPU, SUM)] = None
-    system_cpu_seconds: Annotated[float | None, Field("SystemCPU", "duration", "system_cpu_time", CPU, SUM)] = None
+    user_cpu_seconds: Annotated[
+        float | None, Field("UserCPU", "duration", "user_cpu_time", CPU, SUM, asked=FOR_ALLOCATIONS)
+    ] = None
+    system_cpu_seconds: Annotated[
+        float | None, Field("SystemCPU", "duration", "system_cpu_time", CPU, SUM, asked=FOR_ALLOCATIONS)
+    ] = None
     total_rss_bytes: Annotated[int | None, Field("TRESUsageInTot", "mem", "", POLLED, SUM)] = None
     total_disk_read_bytes: Annotated[int | None, Field("TRESUsageInTot", "fs/disk", "", POLLED, SUM)] = None
-    total_disk_write_bytes: Annotated[int | None, Field("TRESUsageOutTot", "fs/disk", "", POLLED, SUM)] = None
+    total_disk_write_bytes: Annotated[
+        int | None, Field("TRESUsageOutTot", "fs/disk", "", POLLED, SUM, asked=FOR_ALLOCATIONS)
+    ] = None
     node_list: Annotated[str | None, Field("NodeList", merge=COMMA)] = None
     task_count: Annotated[int | None, Field("NTasks", "count", merge=SUM)] = None
-    requested_memory: Annotated[str | None, Field("ReqMem", "requested memory")] = None
+    requested_memory: Annotated[str | None, Field("ReqMem", "requested memory", asked=FOR_ALLOCATIONS)] = None
     requested_tres: Annotated[str | None, Field("ReqTRES")] = None
     allocated_tres: Annotated[str | None, Field("AllocTRES", merge=PLUS)] = None
     time_limit_seconds: Annotated[float | None, Field("TimelimitRaw", "minutes")] = None
     consumed_energy_joules: Annotated[
-        int | None, Field("ConsumedEnergyRaw", "count", "consumed_energy", ENERGY, SUM)
+        int | None, Field("ConsumedEnergyRaw", "count", "consumed_energy", ENERGY, SUM, asked=FOR_ALLOCATIONS)
     ] = None
     gpu_utilization_percent: Annotated[float | None, Field("TRESUsageInMax", "gres/gpuutil", "", POLLED, LARGEST)] = (
         None
@@ -129,21 +194,18 @@ class AccountingRecord(NamedTuple):
     backend: Annotated[str | None, Field()] = None
     queried_at: Annotated[float | None, Field()] = None
     # elapsed_seconds does not count it
-    suspended_seconds: Annotated[float | None, Field("Suspended", "duration", merge=LARGEST, asked=WHERE_KNOWN)] = None
+    suspended_seconds: Annotated[float | None, Field("Suspended", "duration", merge=LARGEST, is_new=True)] = None
     # What identifies a record, and what a list of jobs shows.
     het_component: Annotated[int | None, NOT_KEPT] = None
     shown_job_id: Annotated[str, Field("JobID", column="")] = ""
     user_name: Annotated[str | None, Field("User", column="")] = None
     submit_time: Annotated[float | None, Field("Submit", "moment", column="")] = None
-    restart_count: Annotated[int | None, Field("Restarts", "count", column="", asked=FOR_ALLOCATIONS)] = None
-    cluster: Annotated[str | None, Field("Cluster", column="", asked=FOR_LISTS)] = None
-    partition: Annotated[str | None, Field("Partition", column="", asked=FOR_LISTS)] = None
-    account: Annotated[str | None, Field("Account", column="", asked=FOR_LISTS)] = None
-    allocated_cpus: Annotated[int | None, Field("AllocCPUS", "count", column="", merge=SUM, asked=FOR_LISTS)] = None
-    node_count: Annotated[int | None, Field("NNodes", "count", column="", asked=FOR_LISTS)] = None
-    pending_reason: Annotated[str | None, Field("Reason", column="", asked=FOR_LISTS)] = None
-    submit_line: Annotated[str | None, Field("SubmitLine", column="", asked=FOR_LISTS)] = None
-    working_dir: Annotated[str | None, Field("WorkDir", column="", asked=FOR_LISTS)] = None
+    restart_count: Annotated[int | None, Field("Restarts", "count", column="", asked=FOR_ALLOCATIONS, is_new=True)] = (
+        None
+    )
+    partition: Annotated[str | None, Field("Partition", column="", asked=FOR_LISTS, is_new=True)] = None
+    pending_reason: Annotated[str | None, Field("Reason", column="", asked=FOR_LISTS, is_new=True)] = None
+    submit_line: Annotated[str | None, Field("SubmitLine", column="", asked=FOR_LISTS, is_new=True)] = None
     total_gpu_percent: Annotated[float | None, Field("TRESUsageInTot", "gres/gpuutil", column="", merge=SUM)] = None
     total_gpu_memory_bytes: Annotated[int | None, Field("TRESUsageInTot", "gres/gpumem", column="", merge=SUM)] = None
 

@@ -86,4 +86,4 @@ def job_rows(
     """
     limit = sacct_timeout_seconds(LOGIN_TIMEOUT_SECONDS) if timeout_seconds is None else timeout_seconds
     answer = sacct.query(question.arguments(), timeout_seconds=limit, for_list=True)
-    return sacct.parse_stream(answer, on_problem)
+    return sacct.parse_stream(answer, on_problem, for_list=True)

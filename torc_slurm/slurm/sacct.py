@@ -22,7 +22,6 @@ from torc_slurm.records.accounting import (
     FOR_ALLOCATIONS,
     FOR_LISTS,
     INDEX,
-    WHERE_KNOWN,
     AccountingRecord,
 )
 from torc_slurm.slurm import commands
@@ -32,17 +31,19 @@ _FIRST_COLUMNS = ("JobIDRaw", "JobID")
 _LAST_COLUMN = "JobName"  # users choose its text
 
 
-def _columns(asked: str) -> list[str]:
-    names = dict.fromkeys(field.sacct for field in FIELDS.values() if field.sacct and field.asked == asked)
-    return [name for name in names if name not in (*_FIRST_COLUMNS, _LAST_COLUMN)]
+def _columns(asked: str, *, are_new: bool) -> tuple[str, ...]:
+    fields = (field for field in FIELDS.values() if field.asked in (ALWAYS, asked) and field.is_new is are_new)
+    names = dict.fromkeys(field.sacct for field in fields if field.sacct)
+    return tuple(name for name in names if name not in (*_FIRST_COLUMNS, _LAST_COLUMN))
 
 
-# All of them exist from Slurm 20.11 to 26.05 (`sacct -e`).
-COLUMNS: tuple[str, ...] = (*_FIRST_COLUMNS, *_columns(ALWAYS), _LAST_COLUMN)
+# All of these exist from Slurm 20.11 to 26.05 (`sacct -e`): the columns for one allocation, and for a list of jobs.
+COLUMNS: tuple[str, ...] = (*_FIRST_COLUMNS, *_columns(FOR_ALLOCATIONS, are_new=False), _LAST_COLUMN)
+LIST_COLUMNS: tuple[str, ...] = (*_FIRST_COLUMNS, *_columns(FOR_LISTS, are_new=False), _LAST_COLUMN)
 # Left out if sacct refuses a query and does not know them.
-OPTIONAL_COLUMNS: tuple[str, ...] = tuple(_columns(WHERE_KNOWN))
-ALLOCATION_COLUMNS: tuple[str, ...] = tuple(_columns(FOR_ALLOCATIONS))
-LIST_COLUMNS: tuple[str, ...] = tuple(_columns(FOR_LISTS))
+NEW_COLUMNS: tuple[str, ...] = _columns(FOR_ALLOCATIONS, are_new=True)
+NEW_LIST_COLUMNS: tuple[str, ...] = _columns(FOR_LISTS, are_new=True)
+_ALL_COLUMNS = frozenset({*COLUMNS, *NEW_COLUMNS, *LIST_COLUMNS, *NEW_LIST_COLUMNS})
 
 _JOB_ID_RAW = re.compile(
     r"(?P<job>[0-9]{1,18})(?:\+[0-9]{1,9})?"
@@ -65,39 +66,38 @@ def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = 
     ``-j`` searches from the epoch on, so a job that ran past midnight is found.
 
     Args:
-        for_list: add the columns that only lists of jobs show, and return only the last run of a requeued job.
+        for_list: ask for the columns that lists of jobs show, and return only the last run of a requeued job.
 
     Raises:
         CommandError: sacct is missing, did not answer in time, or refused; possibly after some pieces.
     """
-    optional = [*OPTIONAL_COLUMNS, *(LIST_COLUMNS if for_list else ALLOCATION_COLUMNS)]
+    new = NEW_LIST_COLUMNS if for_list else NEW_COLUMNS
     start = functools.partial(_start, selection, timeout_seconds, for_list)
-    return _or_with_known_columns(start(optional), optional, start)
+    return _or_with_known_columns(start(new), new, start)
 
 
-def _start(
-    selection: Sequence[str], timeout_seconds: float, for_list: bool, optional: Sequence[str]
-) -> Iterator[bytes]:
-    delimiter = f"\x1f{os.urandom(8).hex()}\x1f"
+def _start(selection: Sequence[str], timeout_seconds: float, for_list: bool, new: Sequence[str]) -> Iterator[bytes]:
+    columns = LIST_COLUMNS if for_list else COLUMNS
+    delimiter = f"\x1f{os.urandom(5).hex()}\x1f"
     arguments = [*selection, *([] if for_list else ["-D"]), "-p", "--noconvert", f"--delimiter={delimiter}", "-o"]
     return commands.stream(
-        ["sacct", *arguments, ",".join([*COLUMNS[:-1], *optional, _LAST_COLUMN])],
+        ["sacct", *arguments, ",".join([*columns[:-1], *new, _LAST_COLUMN])],
         timeout_seconds=timeout_seconds,
         environment=commands.query_environment(),
     )
 
 
 def _or_with_known_columns(
-    pieces: Iterator[bytes], optional: Sequence[str], start: Callable[[Sequence[str]], Iterator[bytes]]
+    pieces: Iterator[bytes], new: Sequence[str], start: Callable[[Sequence[str]], Iterator[bytes]]
 ) -> Iterator[bytes]:
     """The pieces. If sacct refused before the first one, and does not know all columns, the pieces without those."""
     try:
         first = next(pieces, b"")
     except CommandError as error:
-        known = known_columns() if type(error) is CommandError else frozenset(optional)
-        if known.issuperset(optional):
+        known = known_columns() if type(error) is CommandError else frozenset(new)
+        if known.issuperset(new):
             raise
-        pieces = start([name for name in optional if name in known])
+        pieces = start([name for name in new if name in known])
     else:
         yield first
     yield from pieces
@@ -110,7 +110,7 @@ def known_columns() -> frozenset[str]:
         listed = commands.sacct(["-e"], timeout_seconds=commands.SCONTROL_TIMEOUT_SECONDS)
     except CommandError:
         listed = ""
-    return frozenset(listed.split()) or frozenset(_ALL_COLUMNS)  # no answer: the columns are not why the query failed
+    return frozenset(listed.split()) or _ALL_COLUMNS  # no answer: the columns are not why the query failed
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def parse(text: str) -> list[AccountingRecord]:
 
 
 def parse_stream(
-    pieces: Iterable[bytes], on_problem: Callable[[str], object] = lambda _line: None
+    pieces: Iterable[bytes], on_problem: Callable[[str], object] = lambda _line: None, *, for_list: bool = False
 ) -> Iterator[AccountingRecord]:
     """The records in the output of `query`, in sacct's order: each job's record before its steps'.
 
@@ -134,7 +134,7 @@ def parse_stream(
     """
     source = iter(pieces)
     head, rest = _head(source)
-    names, delimiter = _column_names(head, has_end=bool(rest))
+    names, delimiter = _column_names(head, LIST_COLUMNS if for_list else COLUMNS, has_end=bool(rest))
     reader = _RecordReader(names)
     for cells in _records(_cells(rest, source, delimiter), len(names)):
         try:
@@ -163,7 +163,7 @@ def _head(source: Iterator[bytes]) -> tuple[bytes, bytes]:
     return head, newline + rest
 
 
-def _column_names(head: bytes, *, has_end: bool) -> tuple[list[str], bytes]:
+def _column_names(head: bytes, required: Sequence[str], *, has_end: bool) -> tuple[list[str], bytes]:
     first, second = (name.encode() for name in _FIRST_COLUMNS)
     end = head.find(second, len(first))
     if not head.startswith(first) or end <= len(first):
@@ -173,12 +173,9 @@ def _column_names(head: bytes, *, has_end: bool) -> tuple[list[str], bytes]:
         raise ParseError(f"sacct's output is cut off in its first line: …{_shown(head[-40:])}")
     *columns, last = head.split(delimiter)
     names = [name.decode("utf-8", "backslashreplace") for name in columns]
-    if last or set(COLUMNS) - set(names) or set(names) - _ALL_COLUMNS or len(set(names)) != len(names):
+    if last or set(required) - set(names) or set(names) - _ALL_COLUMNS or len(set(names)) != len(names):
         raise ParseError(f"sacct printed other columns than requested: {' '.join(names)[:400]!r}")
     return names, delimiter
-
-
-_ALL_COLUMNS = {*COLUMNS, *OPTIONAL_COLUMNS, *ALLOCATION_COLUMNS, *LIST_COLUMNS}
 
 
 def _cells(rest: bytes, source: Iterator[bytes], delimiter: bytes) -> Iterator[list[str]]:

@@ -13,7 +13,6 @@ from itertools import islice
 
 from torc_slurm.common.errors import TorcError
 from torc_slurm.common.garbage import no_search_for_cycles
-from torc_slurm.database.main import open_main
 from torc_slurm.database.own_records import OwnRecord, own_records
 from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.sizing.advice import Advice, advise, sbatch_lines
@@ -21,7 +20,6 @@ from torc_slurm.sizing.job_use import JobUse
 from torc_slurm.slurm.configuration import slurm_facts
 from torc_slurm.slurm.job_query import ALL_USERS, JobFilter
 from torc_slurm.slurm.max_rss import MaxRssMeaning, max_rss_meaning
-from torc_slurm.usecases.collect import collect_node_files
 from torc_slurm.usecases.job_uses import job_uses, leader_of
 
 
@@ -100,6 +98,11 @@ def _own_records(
 ) -> dict[int, list[OwnRecord]]:
     """torc-step's records by the job id that its tasks saw. Collects new node files first."""
     found: dict[int, list[OwnRecord]] = defaultdict(list)
+    if not output_dirs:
+        return found
+    from torc_slurm.database.main import open_main  # a third of this command's imports
+    from torc_slurm.usecases.collect import collect_node_files
+
     jobs = [row for row in rows if row.step_id is None]
     leaders = {leader_of(job) for job in jobs if "+" in job.shown_job_id}
     others = {job.slurm_job_id for job in jobs} - leaders
