@@ -85,9 +85,9 @@ def recover(
     """Raise the requests of killed jobs, and submit them again.
 
     torc raises the memory or the run time that a job was killed for; after a kill for memory it at least doubles the
-    request. A request that was corrected after the job failed stays. Then torc submits the unfinished jobs as the next
-    run. It leaves out jobs that another run would not help: their command failed, they hung, or their request cannot
-    grow any more.
+    request. It does not change again a request that was corrected since the job failed. Then torc submits the
+    unfinished jobs as the next run. It leaves out jobs that another run would not help: their command failed, they
+    hung, or their request cannot grow any more.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases.correct import apply, spec_edit

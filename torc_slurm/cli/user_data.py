@@ -31,7 +31,7 @@ Example:
 IdArgument = Annotated[
     int,
     typer.Argument(
-        metavar="ID", help="The value's id; in a command, ${user_data.input.NAME} is replaced by it.", min=1
+        metavar="ID", help="The value's id: in a job's command, ${user_data.input.NAME} becomes this id.", min=1
     ),
 ]
 

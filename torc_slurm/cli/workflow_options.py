@@ -51,7 +51,7 @@ UpdateOption = Annotated[
 ]
 RerunChangedOption = Annotated[
     bool,
-    typer.Option("--rerun-changed", help="With --update: also run completed jobs again whose command was edited."),
+    typer.Option("--rerun-changed", help="With --update: also rerun completed jobs whose command was edited."),
 ]
 TimeOption = Annotated[
     str | None, typer.Option("-t", "--time", metavar="TIME", help="Time limit of the allocation, as for sbatch.")
