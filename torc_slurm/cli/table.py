@@ -111,16 +111,12 @@ def fitting(columns: Sequence[Column], needed: Sequence[int], room: int) -> dict
     shortening all names as far as allowed is not enough.
     """
     kept = list(range(len(columns)))
-    while _least_width(columns, needed, kept) > room:
+    while sum(_least(columns[place], needed[place]) + len(_GAP) for place in kept) - len(_GAP) > room:
         least_useful = max(kept, key=lambda place: columns[place].optional)
         if not columns[least_useful].optional:
             break
         kept.remove(least_useful)
     return _shared(columns, needed, kept, room)
-
-
-def _least_width(columns: Sequence[Column], needed: Sequence[int], kept: Sequence[int]) -> int:
-    return sum(_least(columns[place], needed[place]) + len(_GAP) for place in kept) - len(_GAP)
 
 
 def _least(column: Column, needed: int) -> int:

@@ -145,6 +145,7 @@ def _update(connection: sqlite3.Connection, decision: Decision) -> None:
 
 
 def _change(decision: Decision) -> dict[str, Value]:
+    most_demanding = [_attempt_evidence(each) for each in decision.evidence]
     return {
         "resource_requirements_id": decision.requirement.resource_requirements_id,
         "name": decision.requirement.name,
@@ -153,14 +154,8 @@ def _change(decision: Decision) -> dict[str, Value]:
         "original": str(decision.original),
         "new": str(decision.new),
         "reason": decision.reason,
-        "evidence": json.dumps(_evidence(decision)),
+        "evidence": json.dumps({"attempts": decision.evidence_count, "most_demanding": most_demanding}),
     }
-
-
-def _evidence(decision: Decision) -> dict[str, object]:
-    """The number of attempts, and the most demanding of them."""
-    most = [_attempt_evidence(each) for each in decision.evidence]
-    return {"attempts": decision.evidence_count, "most_demanding": most}
 
 
 def _attempt_evidence(evidence: Evidence) -> dict[str, Value]:

@@ -279,13 +279,10 @@ def merge_records(records: Sequence[AccountingRecord], worst: AccountingRecord) 
         if field.merge:
             values[INDEX[name]] = _merged(name, field.merge, records)
         elif field.goes_with:
-            values[INDEX[name]] = getattr(_with_largest(field.goes_with, records), name)
+            largest = max(records, key=lambda record: getattr(record, field.goes_with) or 0)
+            values[INDEX[name]] = getattr(largest, name)
     values[INDEX["reason"]] = "; ".join(dict.fromkeys(each.reason for each in records if each.reason)) or None
     return AccountingRecord._make(values)
-
-
-def _with_largest(name: str, records: Sequence[AccountingRecord]) -> AccountingRecord:
-    return max(records, key=lambda record: getattr(record, name) or 0)
 
 
 def _merged(name: str, rule: str, records: Sequence[AccountingRecord]) -> object:

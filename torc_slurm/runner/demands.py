@@ -20,17 +20,13 @@ def allocation_demand(job: JobPlan, nodes: Sequence[Node]) -> Demand:
 
 
 def share_mib(cpus: int, nodes: Sequence[Node]) -> int:
-    """The share of a node's memory for so many CPUs, on the node where it is smallest; 0: memory is not allocated."""
+    """The share of a node's memory for so many CPUs (whole cores), where it is smallest; 0: memory is not allocated."""
     shares = [
-        node.memory_mib * min(node.cpus, _rounded_to_cores(cpus, node)) // node.cpus
+        node.memory_mib * min(node.cpus, -(-cpus // node.threads_per_core) * node.threads_per_core) // node.cpus
         for node in nodes
         if node.memory_mib is not None
     ]
     return min(shares, default=0)
-
-
-def _rounded_to_cores(cpus: int, node: Node) -> int:
-    return -(-cpus // node.threads_per_core) * node.threads_per_core
 
 
 def misfit(job: JobPlan, demand: Demand, nodes: Sequence[Node], place: str) -> str | None:

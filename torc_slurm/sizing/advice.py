@@ -94,7 +94,8 @@ def sbatch_lines(advice: Iterable[Advice], jobs: Sequence[JobUse]) -> list[str]:
         elif each.resource == TIME:
             lines.append(f"#SBATCH --time={each.suggested}")
         else:
-            lines.append(f"#SBATCH --cpus-per-task={_cpus_per_task(int(each.suggested), jobs)}")
+            tasks = largest(job.task_count for job in jobs) or 1
+            lines.append(f"#SBATCH --cpus-per-task={max(1, int(each.suggested) // tasks)}")
     return lines
 
 
@@ -220,10 +221,6 @@ def _cores_needed(job: JobUse, factor: Decimal = Decimal(1)) -> int | None:
     if job.elapsed_seconds < _SHORTEST_FOR_SLURM_CPU_SECONDS:
         return None
     return max(1, _round_up((scaled(average, HEADROOM) - _CPU_TOLERANCE_PERCENT) / 100, 1))
-
-
-def _cpus_per_task(cpus: int, jobs: Sequence[JobUse]) -> int:
-    return max(1, cpus // (largest(job.task_count for job in jobs) or 1))
 
 
 def _was_idle(job: JobUse) -> bool:

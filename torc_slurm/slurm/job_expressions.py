@@ -71,13 +71,9 @@ def _jobs_of(expression: str) -> Iterator[JobName]:
     if "/" in expression or expression.endswith(_OUTPUT_SUFFIXES):
         yield _job_of_file(expression)
         return
-    pieces = _split_outside_brackets(expression)
-    for piece in pieces:
+    pieces = re.split(r",(?![^\[]*\])", expression.strip())  # at commas outside brackets
+    for piece in [piece for piece in pieces if piece] or [""]:
         yield from _jobs_of_piece(piece, expression)
-
-
-def _split_outside_brackets(text: str) -> list[str]:
-    return [piece for piece in re.split(r",(?![^\[]*\])", text.strip()) if piece] or [""]
 
 
 def _jobs_of_piece(piece: str, whole: str) -> Iterator[JobName]:

@@ -77,9 +77,8 @@ def parse_yaml(text: str) -> Value:
             raise DocumentError(too_deep, TOO_DEEP) from error
         raise DocumentError(_line_of(error), _problem_of(error)) from error
     except yaml.reader.ReaderError as error:
-        raise DocumentError(
-            _reader_line(text, error), f"a character that YAML does not allow: {error.reason}"
-        ) from error
+        line = text.encode("utf-8", "surrogatepass")[: error.position].count(b"\n") + 1
+        raise DocumentError(line, f"a character that YAML does not allow: {error.reason}") from error
 
 
 def line_of(document: Value, path: Path) -> int | None:
@@ -119,10 +118,6 @@ def line_too_deep(text: str) -> int | None:
         if depth > DEEPEST:
             return text.count("\n", 0, match.start()) + 1
     return None
-
-
-def _reader_line(text: str, error: yaml.reader.ReaderError) -> int:
-    return text.encode("utf-8", "surrogatepass")[: error.position].count(b"\n") + 1
 
 
 class _Reader:
