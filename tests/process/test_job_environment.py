@@ -210,7 +210,10 @@ BREAKABLE = (
     "base/lib/python*/encodings/__init__.py",
     "base/lib/python*/encodings/aliases.py",
     "base/lib/python*/encodings/utf_8.py",
-    *(f"moved/lib/python*/site-packages/torc_slurm/{name}.py" for name in ("identity", "process_name", "errors")),
+    *(
+        f"moved/lib/python*/site-packages/torc_slurm/common/{name}.py"
+        for name in ("identity", "process_name", "errors")
+    ),
     *(f"moved/lib/python*/site-packages/torc_slurm/step/{name}.py" for name in ("main", "job", "options", "kernel")),
     *(f"moved/lib/python*/site-packages/torc_slurm/step/{name}.py" for name in ("wrapper", "link", "sentinel")),
 )
