@@ -96,9 +96,9 @@ def correct_resources(
 ) -> None:
     """Change requests to what the jobs need.
 
-    torc requests more if a job was killed or used more, and less if all jobs completed with less. All attempts of all
-    runs count. The workflow's next run uses the new requests. For your own Slurm jobs torc only prints what to request;
-    with --script it edits the script.
+    torc raises a request if a job was killed at that limit or used more than requested, and reduces it if all jobs
+    completed and used less. All attempts of all runs count. The workflow's next run uses the new requests. For your own
+    Slurm jobs torc only prints what to request; with --script it edits the script.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import corrections_answer

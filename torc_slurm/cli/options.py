@@ -40,7 +40,7 @@ ColumnsFormatOption = Annotated[
         "--format",
         "-f",
         metavar="table|json|csv|COLUMNS",
-        help="Output format; default: table. Or a table with these columns, such as name,state,memory.",
+        help="Output format, or the columns of a table, such as name,state,memory; default: table.",
     ),
 ]
 OutputDirOption = Annotated[

@@ -40,7 +40,7 @@ GroupByOption = Annotated[
     typer.Option(
         "--group-by",
         metavar="KEYS",
-        help="Treat jobs as the same if these agree, of user, name, partition, memory, cpus, time, array, job; "
+        help="Jobs that agree in these keys form a group: some of user,name,partition,memory,cpus,time,array,job; "
         "default: user,name,memory,cpus,time.",
     ),
 ]

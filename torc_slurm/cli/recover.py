@@ -58,7 +58,7 @@ def recover(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision; change and submit nothing.")] = False,
     max_attempts: Annotated[
         int,
-        typer.Option("--max-attempts", metavar="N", help="The largest total number of runs of the workflow.", min=1),
+        typer.Option("--max-attempts", metavar="N", help="Refuse if the workflow has had N runs.", min=1),
     ] = _DEFAULT_ATTEMPTS,
     max_memory: MaxMemoryOption = None,
     max_runtime: MaxRuntimeOption = None,
@@ -66,7 +66,7 @@ def recover(
     runtime_multiplier: RuntimeMultiplierOption = _DEFAULT_MULTIPLIER,
     largest_factor: LargestFactorOption = 10,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Also submit the jobs that torc would leave out.")
+        bool, typer.Option("--retry-failed", help="Submit all unfinished jobs, also those that torc would leave out.")
     ] = False,
     no_submit: Annotated[bool, typer.Option("--no-submit", help="Only correct; do not submit the next run.")] = False,
     write_spec: WriteSpecOption = False,
@@ -82,10 +82,10 @@ def recover(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Raise the requests of killed jobs, and submit them again.
+    """Raise requests of killed jobs; submit unfinished jobs.
 
-    torc raises the memory or the run time that a job was killed for; after a kill for memory it at least doubles the
-    request. It does not change again a request that was corrected since the job failed. Then torc submits the
+    torc at least doubles the memory of a job that was killed for memory, and raises the run time of a job that ended at
+    its time limit. It does not change a request that was already corrected after the job failed. Then torc submits the
     unfinished jobs as the next run. It leaves out jobs that another run would not help: their command failed, they
     hung, or their request cannot grow any more.
     """

@@ -69,7 +69,9 @@ def check_resource_utilization(
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Report whether memory or run time depends on a parameter, a note or the array index."
+            "--explain",
+            help="Report whether memory or run time depends on a job's parameter, a torc-step --note, or the array "
+            "index.",
         ),
     ] = False,
     slurm_job_id: SlurmJobIdsOption = None,
@@ -82,8 +84,8 @@ def check_resource_utilization(
 ) -> None:
     """Show jobs that used more than they requested.
 
-    torc compares each job's latest attempt with its request. Jobs that were killed for memory or time count too; jobs
-    without resource_requirements do not.
+    torc compares each job's latest attempt with its request. It also shows jobs that were killed for memory or ended at
+    their time limit. It ignores jobs without resource_requirements.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import utilization_answer
@@ -133,8 +135,9 @@ def savings(
 ) -> None:
     """Show core-hours and GB-hours used and wasted.
 
-    Requested: the requests times the time that the jobs ran. After: the same with corrected requests. Reserved: the
-    requests times the whole run time that was requested. All runs count. Jobs without resource_requirements do not.
+    The column Requested is what was requested, times the time that the jobs ran; After is the same with corrected
+    requests. Reserved is what was requested, times the whole requested run time. All runs count, but only jobs with
+    resource_requirements.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import savings_answer

@@ -231,8 +231,8 @@ def epilog(
 ) -> None:
     """Ask Slurm's accounting once, at the end of an sbatch script.
 
-    torc stores the answer in this node's own file, never in the main database. It cannot harm the script: each failure
-    is a line on stderr, and the exit status is 0 (without --strict).
+    torc stores the answer in the node file of this node, never in the main database. It cannot harm the script: each
+    failure is a line on stderr, and the exit status is 0 (without --strict).
     """
     try:
         with fail_after(_EPILOG_LIMIT_SECONDS):

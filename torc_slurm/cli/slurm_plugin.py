@@ -8,7 +8,7 @@ import typer
 
 from torc_slurm.cli.options import FormatOption, OutputDirOption, command_group, resolve, say
 
-app = command_group("For administrators: measure steps without a prefix.")
+app = command_group("For administrators: measure steps with a Slurm plugin.")
 
 _BUILD_EXAMPLE = """\b
 Examples:

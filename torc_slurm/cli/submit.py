@@ -64,8 +64,9 @@ def submit(
 ) -> None:
     """Submit a workflow's unfinished jobs to Slurm.
 
-    Unfinished jobs are those that are not completed. They are the workflow's next run, and share one allocation. From a
-    file, torc first creates a workflow; if sbatch refuses, torc removes that workflow again.
+    Unfinished jobs are those that are not completed. They are the workflow's next run, in one allocation, or in several
+    if jobs name their own schedulers. From a file, torc first creates a workflow; if sbatch refuses, torc removes that
+    workflow again.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases import submit as submission

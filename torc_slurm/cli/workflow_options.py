@@ -28,7 +28,10 @@ SourceArgument = Annotated[
 SchedulerOption = Annotated[
     str | None,
     typer.Option(
-        "--scheduler", metavar="NAME", help="Use this one of the file's slurm_schedulers; default: the first."
+        "--scheduler",
+        metavar="NAME",
+        help="Run all jobs in one allocation of this scheduler; default: the schedulers that jobs name, else the "
+        "file's first.",
     ),
 ]
 TemplateOption = Annotated[

@@ -21,7 +21,7 @@ Options:
   --sample-interval-seconds S  Time between two samples, at least 0.1; default: 10.
   --flush-interval-seconds S   Time between two writes to the node file, at least 1; default: 60.
   --reader auto|procfs|psutil  How to read the process tree; default: auto.
-  --no-sampling                Take no samples: record only how COMMAND exits.
+  --no-sampling                Take no samples: record only how COMMAND exits and how long it runs.
   --note KEY=VALUE             Record a value that describes the input, such as size=123. May be repeated.
   --best-effort                If an option is wrong, say so and run COMMAND unmeasured.
   -h, --help                   Show this message and exit.
@@ -34,7 +34,7 @@ Options that a site's plugin sets:
 Options that torc sets for a workflow's job:
   --workflow-id N, --run-id N, --job-id N, --job-name NAME, --attempt-id N
 
-  An environment variable sets an option that is not given: TORC_OUTPUT_DIR for --output-dir, and in the same way
+  If an option is not given, torc-step takes it from the environment: --output-dir from TORC_OUTPUT_DIR, and others from
   TORC_GRANULARITY, TORC_SAMPLE_INTERVAL_SECONDS, TORC_FLUSH_INTERVAL_SECONDS, TORC_READER, TORC_WORKFLOW_ID,
   TORC_RUN_ID, TORC_JOB_ID, TORC_JOB_NAME, TORC_ATTEMPT_ID.
 
