@@ -169,8 +169,12 @@ def test_no_cycles() -> None:
         assert module not in reachable(own_imports(module)), f"{module} imports itself through others"
 
 
+def test_every_module_is_in_a_package() -> None:
+    assert not [module for module in MODULES if module.count(".") == 1 and not is_package(module)]
+
+
 def package_of(module: str) -> str:
-    """The package of a module; a module outside the packages counts as one."""
+    """The package of a module."""
     parts = module.split(".")
     return ".".join(parts[:2])
 
