@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from torc_slurm.common.errors import DatabaseError
-from torc_slurm.database.rows import insert, number, number_or_none, whole, whole_or_none
+from torc_slurm.database.rows import compact_row, compact_rows, insert, number, number_or_none, whole, whole_or_none
 
 
 def test_null_is_no_number() -> None:
@@ -23,3 +23,16 @@ def test_an_inserted_row_has_an_id() -> None:
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)")
     assert [insert(connection, "INSERT INTO t (name) VALUES (?)", (name,)) for name in "ab"] == [1, 2]
+
+
+def test_a_compact_row_is_the_same_row() -> None:
+    row = {"a": 1, "b": None, "c": "text"}
+    compact = compact_row(row)
+    assert (compact, list(compact), {**compact}, compact.get("b", 3), compact.get("d", 3)) == (
+        row,
+        list(row),
+        row,
+        None,
+        3,
+    )
+    assert list(compact_rows(("a", "b", "c"), [(1, None, "text")])) == [row]

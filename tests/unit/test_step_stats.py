@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -199,3 +200,10 @@ def test_an_efficiency_needs_both_figures() -> None:
     assert (item["requested_memory_bytes"], item["memory_efficiency_percent"]) == (10, 50.0)
     assert [item[name] for name in ("allocated_cpus", "used_cpus", "cpu_efficiency_percent")] == [None] * 3
     assert item["time_efficiency_percent"] is None
+
+
+def test_a_report_reads_each_attempt_once_and_need_not_keep_it() -> None:
+    rows = [attempt(), attempt(attempt_id=2, end_time_source="last flush")]
+    kept = stats_report(rows, [], [], all_steps=False)
+    assert len(kept.items) == 2
+    assert stats_report(iter(rows), [], [], all_steps=False, keep_items=False) == dataclasses.replace(kept, items=())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from torc_slurm.cli.answer import Answer
-    from torc_slurm.database.rows import Row
+    from torc_slurm.database.rows import Row, Value
     from torc_slurm.database.selection import Selection
     from torc_slurm.plots.report import Requests, Sizing
     from torc_slurm.plots.write import Overview
@@ -207,12 +208,23 @@ def _sizing_of_own_jobs(chosen: own_jobs.Chosen, directory: str) -> Sizing | Non
 
 
 def _rows(connection: sqlite3.Connection, selection: Selection) -> tuple[list[Row], StatsReport]:
-    from torc_slurm.database.selection import select_attempts, select_notes, select_unmeasured
+    """Of all attempts: what a page shows of each, and the report without its items."""
+    from torc_slurm.database.rows import compact_rows
+    from torc_slurm.database.selection import attempt_ids, attempt_rows, select_notes, select_unmeasured
+    from torc_slurm.plots.report import ATTEMPT_COLUMNS
     from torc_slurm.reports.step_stats import stats_report
 
-    attempts = select_attempts(connection, selection)
     unmeasured, notes = select_unmeasured(connection, selection), select_notes(connection, selection)
-    return attempts, stats_report(attempts, unmeasured, notes, all_steps=False)
+    shown: list[tuple[Value, ...]] = []
+    picked = itemgetter(*ATTEMPT_COLUMNS)
+
+    def passing() -> Iterator[Row]:
+        for row in attempt_rows(connection, attempt_ids(connection, selection)):
+            shown.append(picked(row))
+            yield row
+
+    stats = stats_report(passing(), unmeasured, notes, all_steps=False, keep_items=False)
+    return list(compact_rows(ATTEMPT_COLUMNS, shown)), stats
 
 
 def _files_of(connection: sqlite3.Connection, attempts: Sequence[Row], directory: str) -> list[str]:

@@ -216,7 +216,9 @@ def opened_run(
                     on_unreadable(str(error))
                 progress(number, len(paths))
         run = gather(files, attempts_of(files))
-        if needs_series and not any(file.has_samples for file in files):
+        has_series = any(file.has_samples for file in files)
+        files.clear()  # their records take much memory, and everything is in the run
+        if needs_series and not has_series:
             named = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
             raise InputError(f"{named}: no time series there (only summaries); {HOW_TO_GET_A_SERIES}")
         yield run

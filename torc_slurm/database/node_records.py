@@ -23,7 +23,7 @@ from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.last_half import BUSY, Span, last_halves
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.database.rows import Row, Value, mappings, number
+from torc_slurm.database.rows import Row, Value, compact_row, mappings, number
 from torc_slurm.database.snapshot import fingerprint, has_open_transaction, snapshot
 from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
 from torc_slurm.records.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
@@ -242,8 +242,12 @@ def is_checked(connection: sqlite3.Connection, copy: str, path: str, *, with_ser
     return True
 
 
-def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) -> NodeRecords:
+def read_records(
+    connection: sqlite3.Connection, path: str, fingerprint: str, *, are_compact: bool = False
+) -> NodeRecords:
     """All but the series, from a connection of `copied_node_file`.
+
+    ``are_compact``: little memory, if those of many files are kept.
 
     Raises:
         DatabaseError: a column has a value of the wrong type.
@@ -251,7 +255,7 @@ def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) ->
     return NodeRecords(
         path,
         fingerprint,
-        steps=tuple(_steps(connection, path)),
+        steps=tuple(map(_compact, _steps(connection, path)) if are_compact else _steps(connection, path)),
         slurm_stats=tuple(map(from_row, _rows(connection, _SLURM_STATS, path))),
         runs=_rows(connection, SELECT_RUNS, path),
         job_states=_rows(connection, SELECT_JOB_STATES, path),
@@ -298,6 +302,10 @@ def _check_pages(connection: sqlite3.Connection, path: str, what: str) -> None:
     found = connection.execute(f"PRAGMA quick_check({what})").fetchone()[0]
     if found != "ok":
         raise DatabaseError(f"{path} is damaged: {' '.join(str(found).split())}")
+
+
+def _compact(record: StepRecord) -> StepRecord:
+    return StepRecord(compact_row(record.step), tuple(map(compact_row, record.exits)), record.notes, record.last_half)
 
 
 def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:

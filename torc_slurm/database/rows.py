@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from torc_slurm.common.errors import DatabaseError
 
@@ -47,6 +48,41 @@ def insert(connection: sqlite3.Connection, statement: str, values: Mapping[str, 
     row_id = connection.execute(statement, values).lastrowid
     assert row_id is not None, statement
     return row_id
+
+
+class CompactRow(Mapping[str, Value]):
+    """A row that shares its names with the other rows of its answer: a fraction of a dict's memory, slower to read."""
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, places: Mapping[str, int], values: tuple[Value, ...]) -> None:
+        self._places = places
+        self._values = values
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values[self._places[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def compact_row(row: Row) -> CompactRow:
+    """The same row, compact."""
+    return CompactRow(_places_of(tuple(row)), tuple(row.values()))
+
+
+@functools.cache
+def _places_of(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: place for place, name in enumerate(names)}
+
+
+def compact_rows(names: Sequence[str], rows: Iterable[tuple[Value, ...]]) -> Iterator[CompactRow]:
+    """Rows of tuples with these names."""
+    places = _places_of(tuple(names))
+    return (CompactRow(places, values) for values in rows)
 
 
 def mappings(

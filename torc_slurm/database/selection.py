@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torc_slurm.common.errors import InputError
 from torc_slurm.common.units import LARGEST_INTEGER
-from torc_slurm.database.rows import Row, Value, mappings
+from torc_slurm.database.rows import Row, Value, compact_rows, mappings
 from torc_slurm.records.accounting import COLUMN_NAMES
 
 _SLURM_JOB = re.compile(r"[1-9][0-9]{0,17}(?:_[0-9]{1,18})?", re.ASCII)
@@ -174,12 +174,19 @@ def _narrow(
     return Selection(slurm_job, workflow_id, run_id, narrowed.job_id, narrowed.attempt_id, local, local_host)
 
 
-def select_attempts(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
+def select_attempts(
+    connection: sqlite3.Connection, selection: Selection, columns: Sequence[str] | None = None
+) -> list[Row]:
     """Rows of ``results``, each with its ``slurm_stats`` under `SLURM_PREFIX`; by job, then attempt.
 
     ``last_flush_time`` (Unix time) is the age of the figures: the oldest last flush of the nodes that still run.
+    ``columns``: only these, in compact rows, because there may be very many.
     """
-    return list(attempt_rows(connection, attempt_ids(connection, selection)))
+    ids = attempt_ids(connection, selection)
+    if columns is None:
+        return list(attempt_rows(connection, ids))
+    sources = [(name.startswith(SLURM_PREFIX), name.removeprefix(SLURM_PREFIX)) for name in columns]
+    return list(compact_rows(columns, attempt_values(connection, ids, sources)))
 
 
 def attempt_ids(

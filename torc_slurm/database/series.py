@@ -107,6 +107,10 @@ class SeriesFile(NamedTuple):
     is_reference: bool = False
     has_samples: bool = False
 
+    def without_records(self) -> SeriesFile:
+        """The same file, only for its series: its records take much memory."""
+        return self._replace(records=NodeRecords(self.path, self.records.fingerprint, (), ()))
+
     def samples(self, job_id: int, begin_time: float, end_time: float) -> Samples:
         """The job's samples from ``begin_time`` to ``end_time`` (Unix), both included."""
         return Samples(*self._columns(_SAMPLES, 4, (job_id, begin_time, end_time)))
@@ -197,7 +201,7 @@ class SeriesFiles:
                 steps = tuple(_reference_step(row, path) for row in connection.execute(_REFERENCE_JOBS))
                 records = NodeRecords(path, condition, steps, ())
             elif is_checked(connection, copy, path):
-                records = read_records(connection, path, condition)
+                records = read_records(connection, path, condition, are_compact=True)
             else:
                 connection.close()
                 return SeriesFile(path, NodeRecords(path, condition, (), ()), None)

@@ -125,8 +125,10 @@ def _step_id(record: StepRecord) -> str:
 
 def _parts(files: Sequence[SeriesFile]) -> dict[_Key, list[tuple[Part, StepRecord]]]:
     found: defaultdict[_Key, list[tuple[Part, StepRecord]]] = defaultdict(list)
-    for file, record in _records(files):
-        found[_key_of(record.step)].append((_part(file, record.step), record))
+    for file in files:
+        only_series = file.without_records()
+        for record in file.records.steps:
+            found[_key_of(record.step)].append((_part(only_series, record.step), record))
     for members in found.values():
         members.sort(key=lambda member: (number_or_none(member[1].step.get("node_index")) or 0, member[0].node))
     return found

@@ -31,7 +31,7 @@ class Series:
         return len(self.times)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Figures:
     """What a step used on one node, from the node's own summary."""
 
@@ -43,7 +43,7 @@ class Figures:
     memory_limit_bytes: Number | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """An attempt on one node. ``end_time`` is its last known time; ``has_ended``: whether that is its end."""
 
@@ -57,7 +57,7 @@ class Part:
     file: SeriesFile = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """What a job may use on each node, from the plan of its run, else from Slurm's accounting."""
 
@@ -66,7 +66,7 @@ class Request:
     runtime_seconds: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One attempt at a job; ``status`` None if unknown (a file of the Rust torc)."""
 
@@ -96,7 +96,7 @@ def how_it_was_ended(status: str | None, signal: int | None) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job (for an ad hoc step: the step) with its attempts in order of time."""
 

@@ -280,6 +280,14 @@ def _missing_section(report: Report) -> list[Section]:
 
 
 _FIGURES = figures_in("report")
+# What the page reads of an attempt's row of `select_attempts`.
+ATTEMPT_COLUMNS = (
+    "id",
+    *("job_id", "job_name", "run_id", "attempt_id", "workflow_id", "slurm_job_id", "slurm_array", "step_id"),
+    *("status", "return_code", "return_signal", "start_time", "end_time", "exec_time_seconds", "measured_nodes"),
+    *("all_nodes_cpu_seconds", "peak_memory_bytes", "slurm_stats_allocated_tres"),
+    *(figure.name for figure in _FIGURES if figure.name != "peak_memory_bytes"),
+)
 _COLUMNS = (
     ("Job", True),
     ("Name", False),

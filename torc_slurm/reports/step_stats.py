@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from torc_slurm.common.identity import named_step
 from torc_slurm.database.selection import LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN, SLURM_PREFIX, attempt_values
@@ -94,24 +95,56 @@ class StatsReport:
 
 
 def stats_report(
-    attempts: Sequence[Row], unmeasured: Sequence[Row], notes: Sequence[Row], *, all_steps: bool
+    attempts: Iterable[Row],
+    unmeasured: Sequence[Row],
+    notes: Sequence[Row],
+    *,
+    all_steps: bool,
+    keep_items: bool = True,
 ) -> StatsReport:
-    """Build the report.
+    """Build the report. Reads each attempt once.
 
     Args:
         attempts: rows of `select_attempts`.
         unmeasured: rows of `select_unmeasured`, included with ``all_steps``.
         notes: rows of `select_notes`.
+        keep_items: False for a report without its items: they take much memory if they are many.
     """
-    shown = [*map(_attempt_item, attempts), *(map(_unmeasured_item, unmeasured) if all_steps else ())]
+    kept: list[Item] = []
+    warnings: list[str] = []
+    labels: dict[Value, str] = {}
+    reasons = _NullReasons()
+    disk_of_torc_step = 0
+
+    def labelled() -> Iterator[tuple[str, Item]]:
+        nonlocal disk_of_torc_step
+        rows = chain(
+            ((row, _attempt_item(row)) for row in attempts), _unmeasured_items(unmeasured if all_steps else ())
+        )
+        for row, item in rows:
+            label = step_label(item)
+            if notes and row is not None:
+                labels[row["id"]] = step_label(row)
+            if keep_items:
+                kept.append(item)
+            warnings.extend(_warnings(label, item))
+            reasons.add(item)
+            disk_of_torc_step += has_disk_of_torc_step(item)
+            yield label, item
+
+    different = differences(labelled())
     return StatsReport(
-        items=tuple(shown),
+        items=tuple(kept),
         unmeasured=0 if all_steps else sum(str(row["step_id"]).isdigit() for row in unmeasured),
-        null_reasons=null_reasons(shown),
-        differences=differences((step_label(item), item) for item in shown),
-        warnings=(*_warnings(shown), *_note_warnings(attempts, notes)),
-        disk_of_torc_step=sum(map(has_disk_of_torc_step, shown)),
+        null_reasons=reasons.found(),
+        differences=different,
+        warnings=(*warnings, *_note_warnings(labels, notes)),
+        disk_of_torc_step=disk_of_torc_step,
     )
+
+
+def _unmeasured_items(rows: Iterable[Row]) -> Iterator[tuple[None, Item]]:
+    return ((None, _unmeasured_item(row)) for row in rows)
 
 
 def has_disk_of_torc_step(item: Row) -> bool:
@@ -142,17 +175,23 @@ def _complete(item: Item) -> None:
         item["reason"] = NOT_ASKED
 
 
-def null_reasons(items: Iterable[Item]) -> tuple[NullReason, ...]:
-    """Which of Slurm's figures are NULL and why, grouped by reason, the most frequent first."""
-    rows: Counter[tuple[str, str]] = Counter()
-    figures: dict[tuple[str, str], dict[str, None]] = {}
-    for item in items:
+class _NullReasons:
+    """Which of Slurm's figures are NULL and why, grouped by reason."""
+
+    def __init__(self) -> None:
+        self._rows: Counter[tuple[str, str]] = Counter()
+        self._figures: dict[tuple[str, str], dict[str, None]] = {}
+
+    def add(self, item: Item) -> None:
         missing = [name for name in _NULLABLE_FIGURES if item[name] is None]
         if missing:
             key = (str(item["status"] or NO_ROW), str(item["reason"] or "Slurm gave no figure"))
-            rows[key] += 1
-            figures.setdefault(key, {}).update(dict.fromkeys(missing))
-    return tuple(NullReason(*key, tuple(figures[key]), count) for key, count in rows.most_common())
+            self._rows[key] += 1
+            self._figures.setdefault(key, {}).update(dict.fromkeys(missing))
+
+    def found(self) -> tuple[NullReason, ...]:
+        """The most frequent first."""
+        return tuple(NullReason(*key, tuple(self._figures[key]), count) for key, count in self._rows.most_common())
 
 
 def _attempt_item(row: Row) -> Item:
@@ -179,27 +218,24 @@ def _slurm_side(row: Row, prefix: str) -> Item:
     return {_RENAMED.get(name, name): row[prefix + name] for name in names}
 
 
-def _warnings(items: Iterable[Item]) -> Iterable[str]:
-    for item in items:
-        label = step_label(item)
-        if item["job_status"] == OOM or item["state"] == "OUT_OF_MEMORY":
-            bound = "; its peak is a lower bound of what it needs" if item["peak_memory_bytes"] is not None else ""
-            yield f"{label} ran out of memory{bound}"
-        if item["end_time_source"] == "last flush":
-            yield f"{label} wrote no end (killed?); its figures and its end are those of its last record"
-        if item["end_time_source"] == "accounting":
-            yield f"{label} wrote no end (killed?); figures are those of its last record, the end is Slurm's"
-        reported, nodes = item["measured_node_count"], item["node_count"]
-        if isinstance(reported, int) and isinstance(nodes, int) and reported < nodes:
-            yield (
-                f"{label} ran on {item['node_count']} nodes, {item['measured_node_count']} of them reported: "
-                f"its figures are lower bounds"
-            )
+def _warnings(label: str, item: Item) -> Iterator[str]:
+    if item["job_status"] == OOM or item["state"] == "OUT_OF_MEMORY":
+        bound = "; its peak is a lower bound of what it needs" if item["peak_memory_bytes"] is not None else ""
+        yield f"{label} ran out of memory{bound}"
+    if item["end_time_source"] == "last flush":
+        yield f"{label} wrote no end (killed?); its figures and its end are those of its last record"
+    if item["end_time_source"] == "accounting":
+        yield f"{label} wrote no end (killed?); figures are those of its last record, the end is Slurm's"
+    reported, nodes = item["measured_node_count"], item["node_count"]
+    if isinstance(reported, int) and isinstance(nodes, int) and reported < nodes:
+        yield (
+            f"{label} ran on {item['node_count']} nodes, {item['measured_node_count']} of them reported: "
+            f"its figures are lower bounds"
+        )
 
 
-def _note_warnings(attempts: Iterable[Row], notes: Iterable[Row]) -> Iterable[str]:
-    """The nodes' notes; equal notes of several steps once."""
-    labels = {row["id"]: step_label(row) for row in attempts}
+def _note_warnings(labels: Mapping[Value, str], notes: Iterable[Row]) -> Iterator[str]:
+    """The nodes' notes; equal notes of several steps once. ``labels``: by ``results.id``."""
     steps: dict[str, list[str]] = {}
     for note in notes:
         if note["result"] in labels:

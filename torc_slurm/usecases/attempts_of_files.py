@@ -36,11 +36,23 @@ from torc_slurm.records.accounting import COLUMN_NAMES
 from torc_slurm.usecases.attempt_results import attempt_figures
 
 _NOT_MEASURED = ("extern", "batch")
+# Of a row of `select_attempts`, what is read here or of the result; more of very many attempts takes much memory.
+_COLUMNS = (
+    "id",
+    *AttemptKey._fields,
+    "status",
+    "status_evidence",
+    "return_code",
+    "return_signal",
+    "end_time",
+    LAST_FLUSH_COLUMN,
+    *(SLURM_PREFIX + name for name in COLUMN_NAMES),
+)
 _NO_ACCOUNTING: Row = dict.fromkeys(COLUMN_NAMES)
 
 
 class AttemptRows(NamedTuple):
-    """Rows of `select_attempts`, and accounting rows of steps that nobody measured (``batch``, ``extern``)."""
+    """Rows of attempts, at least with `_COLUMNS`, and accounting rows of steps that nobody measured (``batch``)."""
 
     attempts: list[Row]
     unmeasured: list[Row]
@@ -117,7 +129,7 @@ def _recorded(files: Sequence[SeriesFile]) -> AttemptRows:
         _main_copy(files) as connection,
     ):
         for selection in _selections(files):
-            attempts |= {row["id"]: row for row in select_attempts(connection, selection)}
+            attempts |= {row["id"]: row for row in select_attempts(connection, selection, _COLUMNS)}
             unmeasured |= {row["id"]: row for row in select_unmeasured(connection, selection)}
     return AttemptRows(list(attempts.values()), list(unmeasured.values()))
 
