@@ -56,14 +56,18 @@ def test_measured_and_bare_steps_side_by_side(lab: Lab) -> None:
     assert (everything[0], set(everything) >= {"0", "1", "batch"}) == ("1", True)
 
 
-def test_a_running_step_and_then_its_end_by_scancel(lab: Lab) -> None:
-    job = lab.submit(f"srun torc-step {OFTEN} -- sleep 300\n", "-n1", "--mem=200M")
-    lab.wait_running(job, "0")
+@pytest.mark.parametrize("step", ["0", "batch"])
+def test_a_running_step_and_then_its_end_by_scancel(lab: Lab, step: str) -> None:
+    """Also of a command of the batch script, with its job: it does not stay running."""
+    srun = "" if step == "batch" else "srun "
+    job = lab.submit(f"{srun}torc-step {OFTEN} -- sleep 300\n", "-n1", "--mem=200M")
+    lab.wait_running(job, *([] if step == "batch" else [step]))
     lab.wait_for(lambda: "torc_output" in lab.run(["ls"]).stdout and _recorded(lab, job), "a first record")
     (running,) = stats_in_state(lab, job, "RUNNING")
     assert (running["job_status"], running["state"], running["status"]) == ("running", "RUNNING", "pending")
     assert (running["end_time"], running["return_code"]) == (None, None)
-    lab.run_as_user(["scancel", f"{job}.0"])  # SIGKILL at once: no process writes an end
+    ends = str(job) if step == "batch" else f"{job}.{step}"
+    lab.run_as_user(["scancel", ends])  # SIGKILL at once: no process writes an end
     (killed,) = stats_in_state(lab, job, "CANCELLED")
     assert (killed["job_status"], killed["state"]) == ("cancelled", "CANCELLED")
     assert killed["end_time_source"] == "accounting"
