@@ -32,7 +32,7 @@ def run(
     source: SourceArgument = None,
     plan: Annotated[
         str | None,
-        typer.Option("--plan", metavar="FILE", help="Run this plan; only the scripts of torc submit use this."),
+        typer.Option("--plan", metavar="FILE", help="Run this plan; only scripts that torc wrote use this."),
     ] = None,
     max_parallel_jobs: Annotated[
         int | None, typer.Option("--max-parallel-jobs", metavar="N", min=1, help="At most N jobs at a time.")
