@@ -376,7 +376,7 @@ def test_stats_name_a_skipped_file(output_dir: Path) -> None:
         (["stats", "--", "-1"], 2, "-1 is not an id"),
         (["stats", "--slurm-job-id", "9" * 30], 2, "is not a Slurm job id"),
         (["stats", "-f", "xml"], 2, "'--format' / '-f': 'xml' is not one of 'table', 'json', 'csv'"),
-        (["stats", "abc"], 2, "'WORKFLOW_ID': 'abc' is not a "),
+        (["stats", "abc"], 2, "'abc' is not a valid integer"),
         (["stats", "--nosuch"], 2, "--nosuch"),
         (["nosuch"], 2, "nosuch"),
         (["slurm", "nosuch"], 2, "nosuch"),

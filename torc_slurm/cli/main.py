@@ -183,24 +183,9 @@ def _report_usage(error: BaseException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its help is the message
         print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]  # checked by the caller
         return status
-    _name_wrong_value(error)
     where = getattr(context, "command_path", "torc")
     say(f"{error.format_message()} (see {where} --help)")  # type: ignore[attr-defined]  # checked by the caller
     return status
-
-
-def _name_wrong_value(error: BaseException) -> None:
-    """Add the given value to usage errors from pydantic (typer from 0.27)."""
-    problems = getattr(error.__cause__, "errors", None)
-    if problems is None:
-        return
-    problem = problems()[0]
-    given, words = repr(problem["input"]), str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "int_parsing":
-        words = f"{given} is not a whole number"
-    elif problem["type"] == "float_parsing":
-        words = f"{given} is not a number"
-    error.message = words if given in words else f"{given}: {words}"  # type: ignore[attr-defined]  # every usage error has it
 
 
 if __name__ == "__main__":
