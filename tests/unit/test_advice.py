@@ -116,7 +116,8 @@ def test_the_largest_of_several_jobs_decides() -> None:
     advice = of(USED, with_(peak_memory_bytes=3 * GIB), USED)
     assert advice["memory"].suggested == "3700M"
     assert advice["memory"].confidence == "high"
-    assert "3 jobs" in advice["memory"].reason
+    assert " was at most " in advice["memory"].reason
+    assert advice["memory"].reason.endswith(" in 3 jobs.")
 
 
 def test_cpus_stay_a_multiple_of_the_tasks() -> None:

@@ -115,7 +115,7 @@ def _memory(jobs: Sequence[JobUse]) -> Advice | None:
         return None
     peak, largest = max(peaks, key=lambda pair: pair[0])
     suggested = _rounded_memory(scaled(peak, HEADROOM))
-    words = f"{_of_largest(jobs)}{format_memory(peak)} of {format_memory(requested)}{_source(largest)}"
+    words = f"{_at_most(jobs)}{format_memory(peak)} of {format_memory(requested)}{_source(largest)}{_in_jobs(jobs)}"
     if peak > _TOO_CLOSE * requested and suggested > requested and not largest.memory_is_upper_bound:
         return Advice(
             MEMORY, current, slurm_memory(suggested), f"Memory was nearly full: {words}.", _sureness(jobs), True
@@ -252,7 +252,7 @@ def _time(jobs: Sequence[JobUse]) -> Advice | None:
         return None
     longest = max(used)
     suggested = rounded_time(scaled(longest, HEADROOM))
-    words = f"{_of_largest(jobs)}{format_run_time(longest)} of {format_run_time(limit)}"
+    words = f"{_at_most(jobs)}{format_run_time(longest)} of {format_run_time(limit)}{_in_jobs(jobs)}"
     if exact(longest) > _TOO_CLOSE * exact(limit) and suggested > limit:
         reason = f"The time limit was nearly reached: {words}."
         return Advice(TIME, current, format_slurm_time(suggested), reason, _by_count(jobs), True)
@@ -285,8 +285,12 @@ def _all_completed(jobs: Sequence[JobUse]) -> bool:
     return all(job.state == COMPLETED for job in jobs)
 
 
-def _of_largest(jobs: Sequence[JobUse]) -> str:
-    return f"at most, over {len(jobs)} jobs, " if len(jobs) > 1 else ""
+def _at_most(jobs: Sequence[JobUse]) -> str:
+    return "at most " if len(jobs) > 1 else ""
+
+
+def _in_jobs(jobs: Sequence[JobUse]) -> str:
+    return f" in {len(jobs)} jobs" if len(jobs) > 1 else ""
 
 
 def _count(jobs: Sequence[JobUse], word: str) -> str:
