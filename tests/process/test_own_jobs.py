@@ -70,7 +70,7 @@ def test_what_no_job_fits_is_named(asked: Path, capsys: pytest.CaptureFixture[st
     assert main(["check", "--slurm-job-id", "77", "--name", "x+"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("torc: Slurm's accounting has no job 77 (")
-    assert second.startswith("torc: Slurm's accounting has no job 77 that also matches the options (")
+    assert second.startswith("torc: no job of 77 matches the options (")
 
 
 def with_column(text: str, name: str, cell: str) -> str:

@@ -143,11 +143,13 @@ def nothing_found(asked: JobFilter) -> str:
     question = asked.question
     late = "one that ended seconds ago may not be there yet"
     if question.jobs:
-        matching = " that also matches the options" if _is_narrowed(asked) else ""
-        return (
-            f"Slurm's accounting has no job {', '.join(question.jobs[:5])}{matching} ({late}); check the id, or the "
-            "cluster you are on"
-        )
+        names = ", ".join(question.jobs[:5])
+        if _is_narrowed(asked):
+            return (
+                f"no job of {names} matches the options (--name, --state, --partition, --user, --since, --until), or "
+                f"Slurm's accounting does not have it; torc seff {question.jobs[0]} shows what it has"
+            )
+        return f"Slurm's accounting has no job {names} ({late}); check the id, or the cluster you are on"
     whose = "no job" if question.user == ALL_USERS else f"no job of {question.user}"
     return f"{whose} matches ({late}); to look further back, give --since 4w"
 
