@@ -1,7 +1,7 @@
 """``python -m bench.scale``: makes node files and workflows of growing size and prints what commands cost for them.
 
 Each row has the work, the CPU seconds and peak memory of the command, those of a plain reading for comparison, their
-ratio, and for each series the fitted exponent: 1.0 is linear, 2.0 quadratic.
+ratio, and for each series the exponent between its two largest sizes: 1.0 is linear, 2.0 quadratic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLAIN = ("-m", "bench.scale.plain")
 
 
 class Series(NamedTuple):
-    """A collect of growing work; the exponent is fitted over ``size`` of the sizes."""
+    """A collect of growing work; its exponent is that of ``size``."""
 
     name: str
     quick: Sequence[dict[str, int]]
@@ -49,7 +49,7 @@ COLLECTS = (
         spread=True,
     ),
 )
-# What is asked of a workflow that was collected.
+# What is asked of a workflow that was collected; {place} is a directory for what a command writes.
 REPORTS: dict[str, Sequence[str]] = {
     "check": ("reports", "check-resource-utilization", "1", "--no-accounting", "-f", "json"),
     "correct --dry-run": ("workflows", "correct-resources", "1", "--dry-run", "--no-accounting", "-f", "json"),
@@ -61,6 +61,7 @@ REPORTS: dict[str, Sequence[str]] = {
     "jobs list, table": ("jobs", "list", "1"),
     "jobs list, JSON": ("jobs", "list", "1", "-f", "json"),
     "workflows status": ("workflows", "status", "1"),
+    "reports html": ("reports", "html", "1", "--no-accounting", "-o", "{place}/report.html"),
 }
 _QUICK_ATTEMPTS, _WHOLE_ATTEMPTS = (1_000, 4_000), (1_000, 10_000, 100_000)
 _ATTEMPTS_A_NODE = 100
@@ -103,7 +104,8 @@ def _measure_reports(reports: Mapping[str, Sequence[str]], sizes: Sequence[int])
             make_workflow(output_dir, attempts=attempts, nodes=attempts // _ATTEMPTS_A_NODE, samples=10)
             plain = cost_of([sys.executable, *PLAIN, "join", str(output_dir)], _REPOSITORY)
             for name, words in reports.items():
-                costs[name].append(_torc(words, output_dir))
+                named = [word.format(place=output_dir.parent) for word in words]
+                costs[name].append(_torc(named, output_dir))
                 _print_row(f"{name}: {attempts} attempts", costs[name][-1], plain)
     for name, found in costs.items():
         _print_growth(name, "attempts", sizes, found)
@@ -119,7 +121,8 @@ def _print_row(work: str, cost: Cost, plain: Cost) -> None:
 
 
 def _print_growth(name: str, size: str, sizes: Sequence[int], costs: Sequence[Cost]) -> None:
-    fitted = exponent(sizes, [cost.cpu_seconds for cost in costs])
+    """Of the two largest sizes: the start of Python hides the growth of small ones."""
+    fitted = exponent(sizes[-2:], [cost.cpu_seconds for cost in costs[-2:]])
     print(f"{name}: CPU grows with {size} to the power of {fitted:.2f}", flush=True)
 
 
