@@ -91,6 +91,13 @@ def test_another_machine_sees_each_flush_within_the_attribute_cache(machines: Ma
     machines.wait_ended(job)
 
 
+def test_who_asks_from_the_start_sees_the_first_record(machines: Machines) -> None:
+    """While there is no output directory, the client on the head remembers that, in 1 of 12 jobs for 90 s."""
+    job = machines.submit(f"srun -n1 torc-step {OFTEN} -- sleep 4\n", "-n1", "-w", "c1", "--mem=100M")
+    machines.wait_for(lambda: machines.recorded(job), "the first record to be seen on the head")
+    machines.wait_ended(job)
+
+
 def test_collect_during_flushes_and_from_two_machines_at_once(machines: Machines) -> None:
     """Each collect succeeds, and torc.db, which two machines write in turn, is intact."""
     often = "--granularity time_series --sample-interval-seconds 0.1 --flush-interval-seconds 1"

@@ -17,6 +17,7 @@ from torc_slurm.cli.workflow_options import user_name
 from torc_slurm.common.configuration import section
 from torc_slurm.common.errors import InputError
 from torc_slurm.files.output_names import RESOURCE_DIR
+from torc_slurm.files.shared_directory import is_directory
 
 if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
@@ -99,7 +100,7 @@ def output_dirs(directory: str, *, is_given: bool) -> list[str]:
             '[seff] output_dirs in the configuration is not a list; write output_dirs = ["/scratch/me/out"]'
         )
     found = [os.path.abspath(os.path.expanduser(os.path.expandvars(path))) for path in further]
-    if is_given or os.path.isdir(os.path.join(directory, RESOURCE_DIR)):
+    if is_given or is_directory(os.path.join(directory, RESOURCE_DIR)):
         found.insert(0, directory)
     return list(dict.fromkeys(found))
 

@@ -25,7 +25,7 @@ from torc_slurm.database.migrations import migrate, missing_column, schema_versi
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.database.write_lock import LOCK_SUFFIX, write_lock
 from torc_slurm.files.output_names import MAIN_DATABASE_NAME, PLANS_DIR, RESOURCE_DIR
-from torc_slurm.files.shared_directory import make_shared_directory, refuse_foreign_link
+from torc_slurm.files.shared_directory import is_directory, make_shared_directory, refuse_foreign_link
 from torc_slurm.files.whole_files import private_mode, remove_abandoned_drafts
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -77,7 +77,7 @@ def open_main(
     """
     if create_directory:
         make_shared_directory(output_dir)
-    if not os.path.isdir(output_dir):
+    if not is_directory(output_dir):
         raise _no_directory(output_dir)
     path = main_database_path(output_dir)
     with contextlib.ExitStack() as stack:

@@ -78,10 +78,14 @@ def node_file_names(output_dir: str) -> list[str]:
     Raises:
         OSError: the directory cannot be read.
     """
+    directory = os.path.join(output_dir, RESOURCE_DIR)
     try:
-        return sorted(filter(is_node_file_name, os.listdir(os.path.join(output_dir, RESOURCE_DIR))))
+        names = os.listdir(directory)
     except FileNotFoundError:
-        return []
+        from torc_slurm.files.shared_directory import is_directory  # torc-step, which starts quickly, does not need it
+
+        names = os.listdir(directory) if is_directory(directory) else []
+    return sorted(filter(is_node_file_name, names))
 
 
 def node_files_of_run(output_dir: str, run_part: str | int, run_id: int) -> list[str]:

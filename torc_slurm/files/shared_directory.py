@@ -23,6 +23,13 @@ def make_shared_directory(path: str) -> None:
         os.makedirs(path, exist_ok=True)
 
 
+def is_directory(path: str) -> bool:
+    """Whether there is such a directory, even if another host has made it since somebody here looked for it."""
+    if not os.path.isdir(path):
+        _read_parents(os.path.abspath(path))
+    return os.path.isdir(path)
+
+
 def refuse_foreign_link(path: str) -> None:
     """Follow no link that another user made: root, and users who share a directory, would write where that one wants.
 
