@@ -26,13 +26,9 @@ def test_an_inserted_row_has_an_id() -> None:
 
 
 def test_a_compact_row_is_the_same_row() -> None:
-    row = {"a": 1, "b": None, "c": "text"}
-    compact = compact_row(row)
-    assert (compact, list(compact), {**compact}, compact.get("b", 3), compact.get("d", 3)) == (
-        row,
-        list(row),
-        row,
-        None,
-        3,
-    )
-    assert list(compact_rows(("a", "b", "c"), [(1, None, "text")])) == [row]
+    row: dict[str, int | float | str | None] = {"a": 1, "b": None, "c": "text"}
+    (read,) = compact_rows(("a", "b", "c"), [(1, None, "text")])
+    for compact in (compact_row(row), read):
+        assert dict(compact) == row
+        assert list(compact) == list(row)
+        assert (compact.get("b", 3), compact.get("d", 3)) == (None, 3)

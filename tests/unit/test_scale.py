@@ -168,3 +168,14 @@ def test_an_attempt_on_one_node_is_merged_when_it_is_stored(
 
 def all_results(opened: MainDatabase) -> list[tuple[object, ...]]:
     return [tuple(row) for row in opened.connection.execute("SELECT * FROM results ORDER BY id")]
+
+
+def test_a_damaged_series_does_not_keep_the_attempts_from_a_collect(tmp_path: Path) -> None:
+    make(tmp_path, nodes=1, attempts=19, samples=5000, spread=False)  # none fails, so no series is looked at
+    (path,) = collect.node_file_paths(str(tmp_path))
+    content = bytearray(Path(path).read_bytes())
+    content[-8192:] = b"\xff" * 8192  # the last pages are samples: the file was written in one go
+    Path(path).write_bytes(content)
+    with database(tmp_path) as opened:
+        (outcome,) = collect.collect_node_files(opened)
+    assert (outcome.outcome, outcome.steps) == ("collected", 19)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torc_slurm.sizing.idleness import was_idle_in_last_half, was_idle_throughout
+from torc_slurm.sizing.idleness import was_certainly_busy, was_idle_in_last_half, was_idle_throughout
 
 TIMES = [float(second) for second in range(10, 101, 10)]
 
@@ -35,3 +35,26 @@ def test_totals_tell_only_where_there_was_hardly_any_use_at_all() -> None:
     assert was_idle_throughout(0.1, 3600.0)
     assert not was_idle_throughout(100.0, 3600.0)
     assert not was_idle_throughout(0.0, 0.0)
+
+
+BUSY_STEP: dict[str, float | None] = {
+    "last_half_cpu_seconds": 45.0,
+    "elapsed_seconds": 100.0,
+    "peak_cpu_percent": 99.0,
+    "sample_interval_seconds": 1.0,
+    "monitor_final_interval_seconds": None,
+}
+
+
+def test_figures_alone_show_a_busy_last_half_only_if_nothing_speaks_against_it() -> None:
+    assert was_certainly_busy(BUSY_STEP)
+    unclear: tuple[dict[str, float | None], ...] = (
+        {"last_half_cpu_seconds": 0.0},
+        {"last_half_cpu_seconds": None},
+        {"peak_cpu_percent": None},
+        {"peak_cpu_percent": 200.0},  # all of it may be from the quarter before the middle
+        {"sample_interval_seconds": 20.0},
+        {"monitor_final_interval_seconds": 20.0},
+        {"elapsed_seconds": 0.0},
+    )
+    assert not any(was_certainly_busy(BUSY_STEP | known) for known in unclear)
