@@ -92,7 +92,7 @@ def test_another_machine_sees_each_flush_within_the_attribute_cache(machines: Ma
 
 
 def test_who_asks_from_the_start_sees_the_first_record(machines: Machines) -> None:
-    """While there is no output directory, the client on the head remembers that, in 1 of 12 jobs for 90 s."""
+    """While there is no output directory, the client on the head may remember that for a minute and more."""
     job = machines.submit(f"srun -n1 torc-step {OFTEN} -- sleep 4\n", "-n1", "-w", "c1", "--mem=100M")
     machines.wait_for(lambda: machines.recorded(job), "the first record to be seen on the head")
     machines.wait_ended(job)
