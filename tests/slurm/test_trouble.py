@@ -131,7 +131,10 @@ def preempting(make_lab: Callable[..., Lab]) -> Lab:
 
 
 def test_preemption_with_a_grace_and_a_requeue(preempting: Lab) -> None:
-    """The job gets SIGTERM when the grace begins and, as without torc, when it ends; the next life does the rest."""
+    """The job gets SIGTERM when the grace begins and, as without torc, when it ends; the next life does the rest.
+
+    At the end, srun gets it too and passes it on: the job may have time to see both.
+    """
     place = Place(preempting, preempting.directory / "preempted")
     saves = "trap 'echo >> saved' TERM; echo >> lives; [ -e saved ] || while :; do sleep 0.1; done"
     place.spec({"name": "once", "command": "echo >> once"}, {"name": "saves", "command": saves, "depends_on": ["once"]})
@@ -141,7 +144,7 @@ def test_preemption_with_a_grace_and_a_requeue(preempting: Lab) -> None:
     place.lab.wait_for(lambda: place.count("lives"), "the first life")
     urgent = place.lab.submit("true", "--partition=urgent", "--exclusive", f"--nodelist={preempting.nodes[0]}")
     place.lab.wait_ended(urgent, accounted=False)
-    assert place.count("saved") in (1, 2)
+    assert 1 <= place.count("saved") <= 3
     place.lab.wait_for(lambda: place.count("lives") == 2, "the second life", 150)
     place.lab.wait_ended(job, accounted=False)
     assert place.count("once") == 1

@@ -71,9 +71,11 @@ def query(selection: Sequence[str], *, timeout_seconds: float, for_list: bool = 
     Raises:
         CommandError: sacct is missing, did not answer in time, or refused; possibly after some pieces.
     """
-    new = NEW_LIST_COLUMNS if for_list else NEW_COLUMNS
     start = functools.partial(_start, selection, timeout_seconds, for_list)
-    return _or_with_known_columns(start(new), new, start)
+    if for_list:  # a person waits: begin at once
+        return _or_with_known_columns(start(NEW_LIST_COLUMNS), NEW_LIST_COLUMNS, start)
+    known = known_columns()
+    return start([name for name in NEW_COLUMNS if name in known])
 
 
 def _start(selection: Sequence[str], timeout_seconds: float, for_list: bool, new: Sequence[str]) -> Iterator[bytes]:
