@@ -67,11 +67,16 @@ def test_a_job_of_a_group_that_is_out_of_memory_ends_alone(work: Work) -> None:
     assert codes == {"j0": 0, "j1": 137, "j2": 0, "j3": 5, "j4": 0}
 
 
+def wait_until_the_runner_knows_of(work: Work, job: str) -> None:
+    """A job that began unheard, because its step was killed first, runs again."""
+    work.lab.wait_for(lambda: work.journal().get(job, {}).get("state") == "running", f"the news that {job} began")
+
+
 def test_a_step_that_is_killed_in_the_middle_of_its_group_loses_only_the_job_that_ran(work: Work) -> None:
     work.spec(*grouped("echo once >> first", "echo $SLURM_JOB_ID.$SLURM_STEP_ID > step; sleep 300", "echo > third"))
     job = work.batch("torc run w.json --output-dir out", *FOUR)
     work.wait_for_file("step")
-    work.lab.wait_for(lambda: work.journal().get("j0", {}).get("state") == "completed", "the record of j0")
+    wait_until_the_runner_knows_of(work, "j1")
     work.lab.run(["scancel", "--signal=KILL", (work.directory / "step").read_text().strip()])
     work.lab.wait_ended(job)
     assert (work.directory / "first").read_text() == "once\n"
@@ -84,6 +89,7 @@ def test_a_step_whose_srun_is_killed_does_not_go_on_beside_the_next(work: Work) 
     work.spec(*grouped("true", "echo $$ > pid; echo > step; exec sleep 300", "echo >> third; ! kill -0 $(cat pid)"))
     job = work.batch("torc run w.json --output-dir out", *FOUR)
     work.wait_for_file("step")
+    wait_until_the_runner_knows_of(work, "j1")
     work.lab.on_nodes(["pkill", "-KILL", "-f", f"^[^ ]*srun .*--job-name=wf1_g1_r1_a1 .*{work.output_dir}"])
     work.lab.wait_ended(job)
     statuses = work.statuses()
@@ -104,7 +110,7 @@ def test_an_allocation_that_is_cancelled_leaves_what_had_not_begun_to_the_next_r
     work.spec(*whole(grouped("echo >> first", "echo >> step; test -e again || sleep 300", "echo >> third")), **ONE)
     job = work.submit()["slurm_job_id"]
     work.wait_for_file("step")
-    work.lab.wait_for(lambda: work.journal().get("j0", {}).get("state") == "completed", "the record of j0")
+    wait_until_the_runner_knows_of(work, "j1")
     # Slurm's clock has whole seconds: what ends in the second of a scancel may have been ended by it
     work.lab.wait_for(lambda: time.time() - (work.directory / "first").stat().st_mtime > 2, "some time to pass")
     work.lab.run_as_user(["scancel", str(job)])
