@@ -99,12 +99,13 @@ def test_the_reader_sees_end_of_file_when_the_job_exits_while_the_monitor_lives(
 def test_the_reader_of_stderr_sees_the_end_with_the_wrapper(tmp_path: Path) -> None:
     """``torc-step … 2>&1 | tee``: neither the monitor nor its writers keep the pipe open."""
     reader, writer = os.pipe()
-    process = start(tmp_path, ["sh", "-c", "echo text >&2; sleep 0.1"], stdout=writer, stderr=writer)
+    process = start(tmp_path, ["sh", "-c", "echo text >&2; sleep 1"], stdout=writer, stderr=writer)
     monitor = monitor_of(process)
     os.close(writer)
-    os.kill(process.pid, signal.SIGKILL)
+    assert os.read(reader, 5) == b"text\n"
     os.kill(monitor, signal.SIGSTOP)
-    assert read_to_the_end(reader).startswith(b"text\n")
+    os.kill(process.pid, signal.SIGKILL)
+    read_to_the_end(reader)
     os.close(reader)
     os.kill(monitor, signal.SIGCONT)
     process.wait()
