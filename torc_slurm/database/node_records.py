@@ -11,7 +11,7 @@ import functools
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
@@ -174,20 +174,15 @@ def read_in_place(path: str, read: Callable[[sqlite3.Connection], _Found]) -> tu
 
 
 def _with_last_halves(connection: sqlite3.Connection, records: NodeRecords) -> NodeRecords:
-    return dataclasses.replace(records, steps=tuple(_with_last_half(connection, records.steps)))
-
-
-def _with_last_half(connection: sqlite3.Connection, steps: Sequence[StepRecord]) -> Iterator[StepRecord]:
     """Examine the series of those that may have hung until they were ended, if their figures do not tell."""
-    spans = {
-        place: Span(*columns_of(record.step, ("job_id", "begin_time", "end_time")))  # type: ignore[arg-type]
-        for place, record in enumerate(steps)
-        if _may_have_hung(record) and not was_certainly_busy(record.step)
-    }
-    found = dict(zip(spans, last_halves(connection, list(spans.values())), strict=True)) if spans else {}
-    for place, record in enumerate(steps):
-        verdict = found.get(place, BUSY if _may_have_hung(record) else None)
-        yield record if verdict is None else dataclasses.replace(record, last_half=verdict)
+    steps = list(records.steps)
+    suspects = [place for place, record in enumerate(steps) if _may_have_hung(record)]
+    unclear = [place for place in suspects if not was_certainly_busy(steps[place].step)]
+    spans = [Span(*columns_of(steps[place].step, ("job_id", "begin_time", "end_time"))) for place in unclear]  # type: ignore[arg-type]
+    examined = dict(zip(unclear, last_halves(connection, spans), strict=True)) if spans else {}
+    for place in suspects:
+        steps[place] = dataclasses.replace(steps[place], last_half=examined.get(place, BUSY))
+    return dataclasses.replace(records, steps=tuple(steps))
 
 
 def _may_have_hung(record: StepRecord) -> bool:

@@ -78,14 +78,7 @@ def node_file_names(output_dir: str) -> list[str]:
     Raises:
         OSError: the directory cannot be read.
     """
-    directory = os.path.join(output_dir, RESOURCE_DIR)
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        from torc_slurm.files.shared_directory import is_directory  # torc-step, which starts quickly, does not need it
-
-        names = os.listdir(directory) if is_directory(directory) else []
-    return sorted(filter(is_node_file_name, names))
+    return sorted(filter(is_node_file_name, _names_in(os.path.join(output_dir, RESOURCE_DIR))))
 
 
 def node_files_of_run(output_dir: str, run_part: str | int, run_id: int) -> list[str]:
@@ -217,16 +210,22 @@ def user_data_files(output_dir: str, workflow_id: int) -> list[str]:
         OSError: the directory cannot be read.
     """
     directory = os.path.join(output_dir, _USER_DATA_DIR)
-    try:
-        names = os.listdir(directory)
-    except FileNotFoundError:
-        return []
-    return [os.path.join(directory, name) for name in names if name.startswith(f"wf{workflow_id}_d")]
+    return [os.path.join(directory, name) for name in _names_in(directory) if name.startswith(f"wf{workflow_id}_d")]
 
 
 def allocation_output_name(workflow_id: int) -> str:
     """The name of an allocation's output for sbatch: Slurm replaces ``%j`` by its job id."""
     return f"slurm_output_wf{workflow_id}_sl%j.o"
+
+
+def _names_in(directory: str) -> list[str]:
+    """The names in it; none if there is no such directory, also after another look (see `is_directory`)."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        from torc_slurm.files.shared_directory import is_directory  # torc-step, which starts quickly, does not need it
+
+        return os.listdir(directory) if is_directory(directory) else []
 
 
 def _number(text: str) -> int | None:

@@ -25,8 +25,9 @@ def make_shared_directory(path: str) -> None:
 
 def is_directory(path: str) -> bool:
     """Whether there is such a directory, even if another host has made it since somebody here looked for it."""
-    if not os.path.isdir(path):
-        _read_parents(os.path.abspath(path))
+    if os.path.isdir(path):
+        return True
+    _read_parents(os.path.abspath(path))
     return os.path.isdir(path)
 
 
