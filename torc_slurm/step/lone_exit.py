@@ -1,6 +1,6 @@
 """Records one task's exit without a monitor, if the step's monitor died or never answered.
 
-`record_exit_alone` runs in its own process, which may hang or be too slow. Then the wrapper itself puts the exit into
+`LoneExit.record` runs in its own process, which may hang or be too slow. Then the wrapper itself puts the exit into
 the node's spool, without SQLite and without the shared file system.
 """
 
@@ -24,73 +24,70 @@ if TYPE_CHECKING:
     from torc_slurm.step.options import Options
 
 
-def record_exit_alone(
-    options: Options,
-    identity: StepIdentity,
-    socket: _socket.socket,
-    begin: link.Begin,
-    monitor_end: str,
-    has_met_a_monitor: bool,
-    wait_seconds: float,
-) -> bool:
-    """Write one task's exit, received through ``socket``, if its monitor died or never answered.
+class LoneExit:
+    """What a wrapper knows of its task when no monitor records its exit."""
 
-    Spool it if it cannot be written within ``wait_seconds``. Returns whether it is in one of the two places.
-    """
-    end = link.decode(link.receive(socket))
-    assert isinstance(end, link.Exit)
-    batch = _batch(options, identity, begin, end, monitor_end, has_met_a_monitor)
-    untold: list[str] = []
-    target = Target(identity, bool(options.site_output_dir))
-    flusher = Flusher(target, str(batch.step["invocation"]), untold.append)
-    flusher.finish(batch, wait_seconds)
-    for text in untold if not flusher.is_lost else []:
-        link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
-    return not flusher.is_lost
+    def __init__(
+        self,
+        options: Options,
+        identity: StepIdentity,
+        begin: link.Begin,
+        monitor_end: str,
+        has_met_a_monitor: bool,
+    ) -> None:
+        self._options = options
+        self._identity = identity
+        self._begin = begin
+        self._monitor_end = monitor_end
+        self._has_met_a_monitor = has_met_a_monitor
 
+    def record(self, socket: _socket.socket, wait_seconds: float) -> bool:
+        """Write the task's exit, received through ``socket``.
 
-def keep_exit_on_node(
-    options: Options,
-    identity: StepIdentity,
-    begin: link.Begin,
-    end: link.Exit,
-    monitor_end: str,
-    has_met_a_monitor: bool,
-) -> str:
-    """Put one task's exit into the node's spool; returns what to tell the user.
+        Spool it if it cannot be written within ``wait_seconds``. Returns whether it is in one of the two places.
+        """
+        end = link.decode(link.receive(socket))
+        assert isinstance(end, link.Exit)
+        batch = self._batch(end)
+        untold: list[str] = []
+        flusher = Flusher(self._target(), str(batch.step["invocation"]), untold.append)
+        flusher.finish(batch, wait_seconds)
+        for text in untold if not flusher.is_lost else []:
+            link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
+        return not flusher.is_lost
 
-    Raises:
-        DatabaseError: the node has no place for it.
-    """
-    from torc_slurm.database.plain_spool import write_plain_spool
+    def keep_on_node(self, end: link.Exit) -> str:
+        """Put the task's exit into the node's spool; returns what to tell the user.
 
-    batch = _batch(options, identity, begin, end, monitor_end, has_met_a_monitor)
-    target = Target(identity, bool(options.site_output_dir))
-    path = write_plain_spool(target.assume(batch), f"exit.{own_invocation(identity, begin)}", [batch])
-    return f"the exit record is kept in {path} until torc slurm collect runs on this node"
+        Raises:
+            DatabaseError: the node has no place for it.
+        """
+        from torc_slurm.database.plain_spool import write_plain_spool
 
+        batch = self._batch(end)
+        name = f"exit.{own_invocation(self._identity, self._begin)}"
+        path = write_plain_spool(self._target().assume(batch), name, [batch])
+        return f"the exit record is kept in {path} until torc slurm collect runs on this node"
 
-def _batch(
-    options: Options,
-    identity: StepIdentity,
-    begin: link.Begin,
-    end: link.Exit,
-    monitor_end: str,
-    has_met_a_monitor: bool,
-) -> Batch:
-    use = link.Use(link.meeting_place(identity.step_key), identity.step_key) if identity.shares_a_monitor else None
-    if use is not None and not has_met_a_monitor and begin.local_task in use.tasks:
-        identity.make_independent()  # another torc-step of this task is in that record: its exit must stay
-        use = None
-    invocation = use.name if use is not None else own_invocation(identity, begin)
-    batch = new_batch(options, identity, invocation, begin.begin_time)
-    batch.exits.append(exit_row(end, begin.local_task, begin.wrapper_rss_bytes))
-    why = f"the monitor {monitor_end}" if monitor_end else "found no monitor"
-    batch.notes.append((time.time(), f"{why}: unwritten measurements of task {end.task} are lost"))
-    if not identity.shares_a_monitor:
-        batch.step["end_time"] = end.end_time
-        batch.usage_at_exit = usage_at_exit(end, begin.wrapper_rss_bytes, own_cpus())
-    return batch
+    def _target(self) -> Target:
+        """To be asked after `_batch`, which may make the task independent of its step."""
+        return Target(self._identity, bool(self._options.site_output_dir))
+
+    def _batch(self, end: link.Exit) -> Batch:
+        identity, begin = self._identity, self._begin
+        use = link.Use(link.meeting_place(identity.step_key), identity.step_key) if identity.shares_a_monitor else None
+        if use is not None and not self._has_met_a_monitor and begin.local_task in use.tasks:
+            identity.make_independent()  # another torc-step of this task is in that record: its exit must stay
+            use = None
+        invocation = use.name if use is not None else own_invocation(identity, begin)
+        batch = new_batch(self._options, identity, invocation, begin.begin_time)
+        batch.exits.append(exit_row(end, begin.local_task, begin.wrapper_rss_bytes))
+        why = f"the monitor {self._monitor_end}" if self._monitor_end else "found no monitor"
+        batch.notes.append((time.time(), f"{why}: unwritten measurements of task {end.task} are lost"))
+        if not identity.shares_a_monitor:
+            batch.step["end_time"] = end.end_time
+            batch.usage_at_exit = usage_at_exit(end, begin.wrapper_rss_bytes, own_cpus())
+        return batch
 
 
 def own_cpus() -> float:

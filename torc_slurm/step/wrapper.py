@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torc_slurm.common.identity import StepIdentity
     from torc_slurm.step.job import Job
+    from torc_slurm.step.lone_exit import LoneExit
     from torc_slurm.step.options import Options
 else:
     import _signal
@@ -342,10 +343,12 @@ class Wrapper:
             if answer != b"gone":
                 break
         if answer in (b"late", b"gone") and self._exit is not None:
-            from torc_slurm.step.lone_exit import keep_exit_on_node
+            say(self._lone_exit().keep_on_node(self._exit))
 
-            known = (self._options, self._identity, self._begin, self._exit, self._monitor_end)
-            say(keep_exit_on_node(*known, self._has_met_a_monitor))
+    def _lone_exit(self) -> LoneExit:
+        from torc_slurm.step.lone_exit import LoneExit
+
+        return LoneExit(self._options, self._identity, self._begin, self._monitor_end, self._has_met_a_monitor)
 
     def _tell_a_late_monitor(self) -> None:
         """Tell a monitor that starts to listen only now, on a busy node, before slurmstepd kills it."""
@@ -358,18 +361,9 @@ class Wrapper:
         try:
             kernel.close_inherited_files(keep=(socket.fileno(),))
             kernel.keep_files_usable()
-            from torc_slurm.step.lone_exit import record_exit_alone
-
+            lone_exit = self._lone_exit()  # its import takes a part of the time that is left
             wait_seconds = min(_LONE_WRITE_SECONDS, self._deadline - time.monotonic() - _SPOOL_SECONDS)
-            is_kept = record_exit_alone(
-                self._options,
-                self._identity,
-                socket,
-                self._begin,
-                self._monitor_end,
-                self._has_met_a_monitor,
-                max(wait_seconds, _LEAST_LONE_WRITE_SECONDS),
-            )
+            is_kept = lone_exit.record(socket, max(wait_seconds, _LEAST_LONE_WRITE_SECONDS))
             if is_kept:
                 link.send(socket, b"done")
         finally:
