@@ -63,6 +63,13 @@ def test_jobs_of_this_user_are_selected_by_name(asked: Path) -> None:
     assert words[words.index("-u") + 1] == pwd.getpwuid(os.getuid()).pw_name
 
 
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("name", ["suggested", "ask"])
+def test_the_column_of_suggestions_has_its_heading_as_a_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["seff", "1", "-f", f"jobid,{name}"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["JobID", "Suggested"]
+
+
 def test_what_no_job_fits_is_named(asked: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header = sacct_text("22.05-cgroup", "array_whole").partition("\n")[0]
     (asked.parent / "answer").write_text(header + "\n", newline="")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Annotated, NamedTuple
 
 import typer
@@ -88,12 +89,17 @@ def resolve(context: typer.Context, given_format: str | None, output_dir: str | 
 
 
 def resolve_columns(
-    context: typer.Context, given_format: str | None, output_dir: str | None, known: Sequence[str]
+    context: typer.Context,
+    given_format: str | None,
+    output_dir: str | None,
+    known: Sequence[str],
+    older_names: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Format, tuple[str, ...], str]:
     """For a command whose table has columns that ``--format`` may name: the format, the names, the directory.
 
     Args:
         known: the names of the table's columns.
+        older_names: other accepted names, each with the column's name.
 
     Raises:
         typer.BadParameter: there is no such format or column.
@@ -103,7 +109,8 @@ def resolve_columns(
     text = given_format or before.format or Format.table.value
     if text in FORMATS:
         return Format(text), (), directory
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    given = (name.strip() for name in text.split(",") if name.strip())
+    names = tuple(older_names.get(name, name) for name in given)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         formats = ", ".join(f"{name!r}" for name in FORMATS)

@@ -250,7 +250,7 @@ def corrections_answer(groups: Sequence[Group], *, no_downsize: bool, dry_run: b
         Column("Most", right=True, key="memory_max"),
         Column("CPUs", right=True),
         Column("Time", right=True),
-        Column("Suggested", key="ask"),
+        Column("Suggested"),
     )
     rows = [(*group_row(each.group), short_advice(each.advice)) for each in found]
     notes: list[str] = []

@@ -75,7 +75,9 @@ def seff(
     from torc_slurm.cli.answer import write
     from torc_slurm.usecases.efficiency import job_efficiencies
 
-    chosen, columns, directory = resolve_columns(context, format_, output_dir, seff_view.COLUMN_NAMES)
+    chosen, columns, directory = resolve_columns(
+        context, format_, output_dir, seff_view.COLUMN_NAMES, seff_view.OLDER_NAMES
+    )
     before: Settings = context.obj or Settings()
     directories = output_dirs(directory, is_given=bool(output_dir or before.output_dir))
     uses, meaning = job_efficiencies(rows, asked, directories, on_problem=say)

@@ -110,9 +110,10 @@ _SHOWN: tuple[_Shown, ...] = (
     _Shown(Column("Mem", right=True), _percent("memory", lambda job: job.memory_efficiency_percent)),
     _Shown(Column("Peak memory", right=True, optional=7, key="memory"), _memory),
     _Shown(Column("GPU", optional=5), _gpu),
-    _Shown(Column("Suggested", optional=4, key="ask"), lambda group: short_advice(group.advice)),
+    _Shown(Column("Suggested", optional=4), lambda group: short_advice(group.advice)),
 )
 COLUMN_NAMES = tuple(shown.column.name for shown in _SHOWN)
+OLDER_NAMES = {"ask": "suggested"}
 
 
 def answer(
