@@ -1,9 +1,13 @@
-"""What keeps the monitor small: SQLite without its imports, and released code pages."""
+"""What keeps torc-step small: SQLite without its imports, and released code pages."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+from measured import start
+from runs import wait_until
 
 LOADS_SQLITE = """
 import sys
@@ -55,3 +59,24 @@ def test_functools_that_is_there_stays() -> None:
 
 def test_code_that_was_given_back_still_runs() -> None:
     assert output_of(GIVES_CODE_BACK) == ["True True", "('STILL THERE',)"]
+
+
+def mapped_files_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile"))
+
+
+def test_a_wrapper_that_waits_has_given_its_code_back(tmp_path: Path) -> None:
+    wrapper = start(tmp_path, ["cat"], stdin=subprocess.PIPE)
+    assert wrapper.stdin is not None
+    most = 0
+
+    def is_smaller() -> bool:
+        nonlocal most
+        now = mapped_files_bytes(wrapper.pid)
+        most = max(most, now)
+        return now < most - (256 << 10)
+
+    wait_until(is_smaller, "the wrapper released code")
+    wrapper.stdin.close()  # it wakes up and ends as its job ends
+    assert wrapper.wait(60) == 0

@@ -48,7 +48,7 @@ def forbid_core_dumps() -> bool:
 def give_back_code() -> int:
     """Release the pages of all code that this process has mapped, libraries too. Code that runs again is read again.
 
-    The monitor then uses 13.1 MB instead of 13.8 MB (2026-11-29, Python 3.11).
+    It saves 0.7 MB of resident memory in the monitor and 2.6 MB in the wrapper (2026-11-29, Python 3.11).
 
     Returns the bytes released.
     The pages are backed by files (madvise(2), MADV_DONTNEED on read-only mappings), so nothing is lost. Best effort.
@@ -62,7 +62,7 @@ def give_back_code() -> int:
         with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
             # only files: generated code could not be read again
             mappings = [line for line in file if " r-xp " in line and "/" in line]
-        for line in mappings:
+        for line in reversed(mappings):  # the libraries, then Python itself: what runs after that is read again
             begin, end = (int(address, 16) for address in line.split(None, 1)[0].split("-"))
             arguments = (pointer(begin), pointer(end - begin), _MADV_DONTNEED)
             given_back += (end - begin) * (_ctypes.call_function(madvise, arguments) == 0)

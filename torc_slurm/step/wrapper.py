@@ -39,6 +39,7 @@ CONNECT_GIVE_UP_SECONDS = 10.0
 _SI_KERNEL = 0x80
 _FROM_TERMINALS = {_signal.SIGINT, _signal.SIGQUIT, _signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGWINCH}
 LAST_CONNECT_SECONDS = 0.5
+_GIVE_BACK_SECONDS = 1.0  # the job runs longer than most that only start and exit
 LAST_BREATH_SECONDS = 0.2
 
 
@@ -59,6 +60,7 @@ class Wrapper:
         self._run_delay_seconds: float | None = None
         self._exit: link.Exit | None = None
         self._may_claim = True
+        self._has_given_back_code = False
         self._has_met_a_monitor = False
         self._ended_helpers: set[int] = set()
         self._deadline = 0.0
@@ -215,7 +217,12 @@ class Wrapper:
             if time.monotonic() - self._job.begin_monotonic < CLAIM_SECONDS or not self._claim_the_monitor():
                 self._try_to_connect()
         else:
-            signal = _signal.sigwaitinfo(everything)
+            signal = None if self._has_given_back_code else _signal.sigtimedwait(everything, _GIVE_BACK_SECONDS)
+            if signal is None:
+                if not self._has_given_back_code:
+                    self._has_given_back_code = True
+                    kernel.give_back_code()
+                signal = _signal.sigwaitinfo(everything)
         if self._reports is not None:
             self._reports.forget_old()
         return signal
