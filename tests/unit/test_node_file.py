@@ -315,12 +315,16 @@ def test_only_spools_for_the_given_directory_are_brought_over(tmp_path: Path) ->
     assert bring_over(str(tmp_path)) == [others]
 
 
-def test_a_target_without_a_spool_makes_no_file(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize("written", [[], [".db"], [".db", ".db-journal"]])
+def test_what_a_writer_left_that_was_killed_before_it_wrote_is_removed(
+    tmp_path: Path, path: str, written: list[str]
+) -> None:
     place = node_local.subdirectory("spool")
     assert place is not None
     target = Path(place) / "test-empty.target"
     target.write_text(path)
+    for ending in written:
+        target.with_suffix(ending).touch()
     assert bring_over(str(tmp_path)) == []
-    assert not target.with_suffix(".db").exists()
+    assert list(Path(place).glob("test-empty*")) == []
     assert not os.path.exists(path)
-    target.unlink()

@@ -139,7 +139,8 @@ def _bring_one(stem: str, target_prefix: str) -> str | None:
             if os.path.exists(stem + ending):
                 os.unlink(stem + ending)
     except (DatabaseError, OSError, SqliteError):
-        return None  # it stays for the next try
+        _remove_if_empty(stem + ".db")  # its writer was killed before it wrote; else it stays for the next try
+        return None
     finally:
         release_lock(stem + ".db", lock)
     return target
