@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,6 +18,9 @@ from slurm_jobs import PATIENCE_SECONDS, SlurmJobs
 
 SLURM_LAB = Path(__file__).resolve().parents[2] / "ci" / "slurm-lab"
 BIN = Path(sys.executable).parent  # of the test's environment, which has torc and torc-step
+_STEP_WAITED = re.compile(
+    r"^srun: (?:Job \d+ step creation (?:temporarily|still) disabled, retrying.*|Step created for .*)\n", re.MULTILINE
+)
 
 
 @dataclass
@@ -74,8 +78,9 @@ class Lab(SlurmJobs):
         return kept | self.env | {"PATH": self.path, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def output(self, job: int) -> str:
-        """The output of the job's script."""
-        return (self.directory / f"{job}.out").read_text(encoding="utf-8", errors="replace")
+        """The output of the job's script, without what srun says if a step waits for an earlier one."""
+        text = (self.directory / f"{job}.out").read_text(encoding="utf-8", errors="replace")
+        return _STEP_WAITED.sub("", text)
 
     def stop(self, daemon: str) -> None:
         """Stop a daemon; the fixture starts it again at the test's end."""
