@@ -19,6 +19,7 @@ from torc_slurm.records.tres import Resources, parse_resources
         ("billing=2,cpu=2,gres/gpu=1,mem=1.50G,node=1", Resources(2, 1536 * 1024**2, 1, 1)),
         ("cpu=2,gres/gpu:a100=2,gres/gpu=2", Resources(2, gpus=2)),
         ("cpu=2,gres/gpu:a100=2,gres/gpu:v100=1", Resources(2, gpus=3)),
+        ("cpu=2,gres/gpu:a100=many,gres/gpu:v100=1", Resources(2)),
         ("cpu=1", Resources(1)),
         ("", Resources()),
         (None, Resources()),

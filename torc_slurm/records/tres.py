@@ -34,9 +34,10 @@ def parse_resources(text: str | None) -> Resources:
 
 
 def _typed_gpus(amounts: dict[str, str]) -> int | None:
-    """The GPUs of all types, where the site tracks only those (``gres/gpu:a100=2``)."""
-    counts = [_count(amount) or 0 for name, amount in amounts.items() if name.startswith("gres/gpu:")]
-    return sum(counts) or None
+    """The GPUs of all types, where the site tracks only those (``gres/gpu:a100=2``); None if one count is unknown."""
+    counts = [_count(amount) for name, amount in amounts.items() if name.startswith("gres/gpu:")]
+    known = [count for count in counts if count is not None]
+    return sum(known) or None if len(known) == len(counts) else None
 
 
 def _count(text: str | None) -> int | None:
