@@ -322,8 +322,9 @@ def test_a_limit_on_file_sizes(tmp_path: Path) -> None:
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # noqa: E731 - runs in the child
     done = run(tmp_path, ["sh", "-c", "exit 7"], *job_of_a_workflow(3), prepare=limit)
     assert done.returncode == 7
-    lost, _, kept = warnings(done.stderr.decode())
+    lost, monitor, kept = warnings(done.stderr.decode())
     assert "the record is lost" in lost
+    assert "the exit is recorded" not in monitor
     assert "the exit record is kept in" in kept
     assert b"Traceback" not in done.stderr
     assert bring_over_to(tmp_path).exit["return_code"] == 7

@@ -294,9 +294,12 @@ class Wrapper:
             self._monitor_end = f"did not answer for {_MONITOR_WAIT_SECONDS:g} s"
             self._kill(self._monitor_pid)
         if answer in (b"gone", b"late"):
+            is_recorded = self._record_without_monitor()
             if self._monitor_end:
-                say(f"the monitor {self._monitor_end}; its unwritten measurements are lost, the exit is recorded")
-            self._record_without_monitor()
+                result = ", the exit is recorded" if is_recorded else ""
+                say(f"the monitor {self._monitor_end}; its unwritten measurements are lost{result}")
+            if not is_recorded and self._exit is not None:
+                say(self._lone_exit().keep_on_node(self._exit))
             if answer == b"gone":
                 self._tell_a_late_monitor()
         self._end_helpers(answer)
@@ -336,8 +339,8 @@ class Wrapper:
             elif answer.startswith(b"run "):
                 self._identity.run_id = int(answer[4:])
 
-    def _record_without_monitor(self) -> None:
-        """Start another process that writes the exit record (it may hang too): the monitor died or never answered."""
+    def _record_without_monitor(self) -> bool:
+        """Let another process write the exit record. It may hang too: returns False if it is not written in time."""
         answer = b""
         for _ in range(_MOST_RECORDERS):
             ours, theirs = link.pair()
@@ -349,8 +352,7 @@ class Wrapper:
             answer = self._tell_the_monitor() if self._monitor_pid > 0 else b"gone"
             if answer != b"gone":
                 break
-        if answer in (b"late", b"gone") and self._exit is not None:
-            say(self._lone_exit().keep_on_node(self._exit))
+        return answer not in (b"late", b"gone")
 
     def _lone_exit(self) -> LoneExit:
         from torc_slurm.step.lone_exit import LoneExit
