@@ -359,8 +359,19 @@ def test_exits_are_recorded_without_a_monitor(tmp_path: Path) -> None:
 
 def test_more_children_than_a_page_of_procfs_lists(tmp_path: Path) -> None:
     """The kernel returns a list of children in parts of 4096 bytes, about 700 children each."""
-    done = run(tmp_path, program("sleepers", 1200))
-    assert done.returncode == 0
+    command, options = program("sleepers", 1200, "until stdin ends"), ["--sample-interval-seconds=1"]
+    wrapper = start(
+        tmp_path, command, "--sample-interval-seconds=1", "--flush-interval-seconds=1", stdin=subprocess.PIPE
+    )
+
+    def most() -> int:
+        found = [record for path in node_files(tmp_path) for record in records(path) if record.usage]
+        return max((record.figures["num_processes_peak"] for record in found), default=0)
+
+    await_that(lambda: most() >= 1201, "a sample with all processes")
+    assert wrapper.stdin is not None
+    wrapper.stdin.close()
+    assert wrapper.wait(WAIT_LIMIT_SECONDS) == 0
     assert the_record(tmp_path).figures["num_processes_peak"] == 1201
 
 

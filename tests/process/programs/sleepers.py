@@ -1,4 +1,4 @@
-"""Start this many children, keep all of them alive for a second, and exit."""
+"""Start this many children, keep them alive for a second (with a second argument: until stdin ends), and exit."""
 
 import os
 import signal
@@ -11,7 +11,10 @@ for _ in range(int(sys.argv[1])):
     if child == 0:
         signal.pause()
     children.append(child)
-time.sleep(1.0)
+if len(sys.argv) > 2:
+    sys.stdin.read()
+else:
+    time.sleep(1.0)
 for child in children:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
