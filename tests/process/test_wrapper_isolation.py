@@ -359,10 +359,9 @@ def test_exits_are_recorded_without_a_monitor(tmp_path: Path) -> None:
 
 def test_more_children_than_a_page_of_procfs_lists(tmp_path: Path) -> None:
     """The kernel returns a list of children in parts of 4096 bytes, about 700 children each."""
-    command, options = program("sleepers", 1200, "until stdin ends"), ["--sample-interval-seconds=1"]
-    wrapper = start(
-        tmp_path, command, "--sample-interval-seconds=1", "--flush-interval-seconds=1", stdin=subprocess.PIPE
-    )
+    command = program("sleepers", 1200, "until stdin ends")
+    intervals = "--sample-interval-seconds=1", "--flush-interval-seconds=1"
+    wrapper = start(tmp_path, command, *intervals, stdin=subprocess.PIPE)
 
     def most() -> int:
         found = [record for path in node_files(tmp_path) for record in records(path) if record.usage]
