@@ -63,6 +63,8 @@ REPORTS: dict[str, Sequence[str]] = {
     "workflows status": ("workflows", "status", "1"),
     "reports html": ("reports", "html", "1", "--no-accounting", "-o", "{place}/report.html"),
 }
+_PLOT = "plot-resources of one job"
+_QUICK_SAMPLES, _WHOLE_SAMPLES = (10_000, 100_000), (100_000, 1_000_000)
 _QUICK_ATTEMPTS, _WHOLE_ATTEMPTS = (1_000, 4_000), (1_000, 10_000, 100_000)
 _ATTEMPTS_A_NODE = 100
 _REPOSITORY = str(Path(__file__).parents[2])
@@ -82,6 +84,8 @@ def main() -> int:
     reports = {name: words for name, words in REPORTS.items() if given.only in name}
     if reports:
         _measure_reports(reports, _QUICK_ATTEMPTS if given.quick else _WHOLE_ATTEMPTS)
+    if given.only in _PLOT:
+        _measure_plot(_QUICK_SAMPLES if given.quick else _WHOLE_SAMPLES)
     return 0
 
 
@@ -109,6 +113,18 @@ def _measure_reports(reports: Mapping[str, Sequence[str]], sizes: Sequence[int])
                 _print_row(f"{name}: {attempts} attempts", costs[name][-1], plain)
     for name, found in costs.items():
         _print_growth(name, "attempts", sizes, found)
+
+
+def _measure_plot(sizes: Sequence[int]) -> None:
+    costs = []
+    for samples in sizes:
+        with _place() as output_dir:
+            make(output_dir, nodes=1, attempts=1, samples=samples, spread=False)
+            plain = cost_of([sys.executable, *PLAIN, "series", str(output_dir)], _REPOSITORY)
+            (path,) = output_dir.rglob("*.db")
+            costs.append(_torc(("plot-resources", str(path), "-o", str(output_dir.parent / "plots")), output_dir))
+        _print_row(f"{_PLOT}: {samples} samples", costs[-1], plain)
+    _print_growth(_PLOT, "samples", sizes, costs)
 
 
 def _torc(words: Sequence[str], output_dir: Path) -> Cost:

@@ -1,7 +1,7 @@
 """Plain readings for comparison: what sqlite3 alone takes for the same rows. Nothing is checked and nothing merged.
 
 ``collect``: every step's row of every node file into one table of one database. ``join``: every attempt with Slurm's
-row from the main database, as JSON.
+row from the main database, as JSON. ``series``: every sample of every node file, as JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 _READ = "SELECT s.*, u.* FROM steps s LEFT JOIN step_usage u ON u.step = s.id"
 _EXITS = "SELECT * FROM task_exits"
+_SAMPLES = "SELECT timestamp, cpu_percent, memory_bytes, num_processes FROM job_resource_samples ORDER BY timestamp"
 _JOIN = """
 SELECT r.*, s.* FROM results r
 LEFT JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
@@ -43,5 +44,12 @@ def join(output_dir: str) -> None:
             print(json.dumps(row))
 
 
+def series(output_dir: str) -> None:
+    """Read all, write all."""
+    for path in sorted(Path(output_dir, "resource_utilization").glob("*.db")):
+        with closing(sqlite3.connect(path)) as connection:
+            print(json.dumps(connection.execute(_SAMPLES).fetchall()))
+
+
 if __name__ == "__main__":
-    {"collect": collect, "join": join}[sys.argv[1]](sys.argv[2])
+    {"collect": collect, "join": join, "series": series}[sys.argv[1]](sys.argv[2])

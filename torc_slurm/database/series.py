@@ -9,8 +9,11 @@ import json
 import math
 import os
 import sqlite3
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
+from operator import le
 from typing import Any, NamedTuple
 
 from torc_slurm.common.errors import DatabaseError
@@ -19,31 +22,33 @@ from torc_slurm.database.snapshot import snapshot
 from torc_slurm.files.output_names import output_dir_of_node_file, parse_node_file_name
 
 Number = int | float
-Column = list[Number | None]
+Column = Sequence[Number | None]
 
 MOST_OPEN = 16
 _CACHE_KIB = 8_000
 _ROWS_AT_ONCE = 20_000
+_TYPE_CODES = {float: "d", int: "q"}
 _MANY_STEPS = 3  # from this number on, an index costs less than the scans it saves
 _INDEX_SAMPLES = """
 CREATE INDEX samples_by_range ON job_resource_samples
 (job_id, timestamp, cpu_percent, memory_bytes, num_processes)
 """
 _INDEX_CHARGED = "CREATE INDEX charged_by_range ON job_memory_samples (job_id, timestamp, memory_bytes)"
+# In the order of the rows, or of the index: sorting a million rows in SQLite takes more memory than all else.
 _SAMPLES = """
 SELECT timestamp, cpu_percent, memory_bytes, num_processes FROM job_resource_samples
-WHERE job_id = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp
+WHERE job_id = ? AND timestamp BETWEEN ? AND ?
 """
 _CHARGED = """
 SELECT timestamp, memory_bytes FROM job_memory_samples
-WHERE job_id = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp
+WHERE job_id = ? AND timestamp BETWEEN ? AND ?
 """
 _INDEX_IO = """
 CREATE INDEX io_by_range ON job_io_samples (job_id, timestamp, read_chars, written_chars)
 """
 _IO = """
 SELECT timestamp, read_chars, written_chars FROM job_io_samples
-WHERE job_id = ? AND timestamp BETWEEN ? AND ? ORDER BY timestamp
+WHERE job_id = ? AND timestamp BETWEEN ? AND ?
 """
 _HAS_SAMPLES = "SELECT EXISTS (SELECT 1 FROM job_resource_samples)"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
@@ -74,7 +79,7 @@ _LATEST_RUN = "SELECT max(run_id) FROM results WHERE workflow_id = ?"
 class Samples(NamedTuple):
     """A series: Unix times in order, and its columns; None if not measured."""
 
-    times: list[float]
+    times: Sequence[float]
     cpu_percent: Column
     memory_bytes: Column
     num_processes: Column
@@ -83,14 +88,14 @@ class Samples(NamedTuple):
 class Charged(NamedTuple):
     """The step's charged memory (cgroup or PSS) over time, if it was recorded next to the RSS."""
 
-    times: list[float]
+    times: Sequence[float]
     memory_bytes: Column
 
 
 class Read(NamedTuple):
     """Characters read and written since the step began, over time, if recorded."""
 
-    times: list[float]
+    times: Sequence[float]
     read_chars: Column
     written_chars: Column
 
@@ -128,24 +133,42 @@ class SeriesFile(NamedTuple):
         return Read(*self._columns(_IO, 3, (job_id, begin_time, end_time)))
 
     def _columns(self, query: str, count: int, span: tuple[int, float, float]) -> list[Any]:
-        columns: list[list[object]] = [[] for _ in range(count)]
+        columns: list[Any] = [[] for _ in range(count)]
         if self.files is None or not self.has_samples:
             return columns
         cursor = self.files.connection(self.path).cursor()
         cursor.row_factory = None  # tuples
         cursor.execute(query, span)
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            for column, values in zip(columns, zip(*rows, strict=True), strict=True):
-                column += values
-        return list(map(_numbers, columns))
+            columns = list(map(_extended, columns, zip(*rows, strict=True)))
+        return _by_time(columns)
 
 
-def _numbers(column: list[Any]) -> list[Any]:
-    """The column with None for every value that is not a number: SQLite allows any value in any column."""
-    kinds = set(map(type, column))
-    if kinds <= {int, float} and math.isfinite(sum(column)):
-        return column
-    return [value if isinstance(value, (int, float)) and math.isfinite(value) else None for value in column]
+def _extended(column: Any, more: Sequence[Any]) -> Any:  # noqa: ANN401 - a list or an array
+    """The column with more values: an array while all are floats or all are whole numbers, else a list.
+
+    Every value that is not a number becomes None: SQLite allows any value in any column.
+    """
+    kinds = set(map(type, more))
+    is_clean = kinds <= {int, float} and math.isfinite(sum(more))
+    if not is_clean:
+        more = [value if isinstance(value, (int, float)) and math.isfinite(value) else None for value in more]
+    code = _TYPE_CODES[kinds.pop()] if is_clean and len(kinds) == 1 else ""
+    if code and not len(column):
+        return array(code, more)
+    if isinstance(column, array) and column.typecode != code:
+        column = column.tolist()
+    column.extend(more)
+    return column
+
+
+def _by_time(columns: list[Any]) -> list[Any]:
+    """The columns in the order of the first."""
+    times = columns[0]
+    if all(map(le, times, islice(times, 1, None))):
+        return columns
+    order = sorted(range(len(times)), key=times.__getitem__)
+    return [[column[place] for place in order] for column in columns]
 
 
 class SeriesFiles:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torc_slurm.common.units import largest
 from torc_slurm.plots.model import Column, Job, Number, Part, Series
@@ -28,27 +30,30 @@ class Measured:
             return self.charged
         return Series(self.series.times, self.series.columns[1:2], self.series.breaks)
 
-    @property
+    @cached_property
     def peak_cpu_percent(self) -> Number | None:
-        return largest((self.part.figures.peak_cpu_percent, *self.series.columns[0]))
+        return largest((self.part.figures.peak_cpu_percent, _largest(self.series.columns[0])))
 
     @property
     def peak_memory_bytes(self) -> Number | None:
         """The peak from the node's summary; without a summary, the largest sample."""
-        return _first(self.part.figures.peak_memory_bytes, self.sampled_peak_bytes)
+        known = self.part.figures.peak_memory_bytes
+        return self.sampled_peak_bytes if known is None else known
 
-    @property
+    @cached_property
     def sampled_peak_bytes(self) -> Number | None:
         """The highest point of the drawn memory lines."""
-        return largest((*self.series.columns[1], *self.charged.columns[0]))
+        return largest((_largest(self.series.columns[1]), _largest(self.charged.columns[0])))
 
-    @property
+    @cached_property
     def avg_cpu_percent(self) -> Number | None:
-        return _first(self.part.figures.avg_cpu_percent, _mean(self.series, 0))
+        known = self.part.figures.avg_cpu_percent
+        return _mean(self.series, 0) if known is None else known
 
-    @property
+    @cached_property
     def avg_memory_bytes(self) -> Number | None:
-        return _first(self.part.figures.avg_memory_bytes, _mean(self.series, 1))
+        known = self.part.figures.avg_memory_bytes
+        return _mean(self.series, 1) if known is None else known
 
     def shortened(self, most: int) -> Measured:
         """The same with at most about this many samples."""
@@ -113,5 +118,6 @@ def _mean(series: Series, column: int) -> float | None:
     return total / weight if weight else next((value for value in values if value is not None), None)
 
 
-def _first(*values: Number | None) -> Number | None:
-    return next((value for value in values if value is not None), None)
+def _largest(values: Column) -> Number | None:
+    """The largest known value; an array has no unknown ones."""
+    return max(values, default=None) if isinstance(values, array) else largest(values)

@@ -127,11 +127,15 @@ def _spread(found: list[float], grid: Grid, begin: float, end: float, value: flo
 def _means(grid: Grid, series: Series, part: Part) -> list[float]:
     """CPU: each sample covers the time since the one before it."""
     found = [0.0] * grid.count
-    before = part.begin_time
-    for time, value in zip(series.times, series.columns[0], strict=True):
+    before, place = part.begin_time, grid.place(part.begin_time)
+    length = grid.stretch_seconds
+    for time, value, next_place in zip(series.times, series.columns[0], map(grid.place, series.times), strict=True):
         if value and time > before:
-            _spread(found, grid, before, time, value)
-        before = time
+            if place == next_place:
+                found[place] += value * (time - before) / length
+            else:
+                _spread(found, grid, before, time, value)
+        before, place = time, next_place
     return found
 
 

@@ -8,9 +8,11 @@ broken line stays broken.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from torc_slurm.plots.model import Column, Series
 
@@ -42,10 +44,16 @@ def reduced(series: Series, most: int) -> Series:
     width = -(-len(series) // max(1, most // of_a_stretch))
     kept = positions_to_keep(series, width)
     return Series(
-        [series.times[place] for place in kept],
-        tuple([column[place] for place in kept] for column in series.columns),
+        _picked(series.times, kept),
+        tuple(_picked(column, kept) for column in series.columns),
         _breaks_between(kept, series.breaks),
     )
+
+
+def _picked(values: Sequence[Any], places: Sequence[int]) -> Any:  # noqa: ANN401 - the same type of sequence
+    """The values at these places; of an array an array, which takes a quarter of a list's memory."""
+    picked = map(values.__getitem__, places)
+    return array(values.typecode, picked) if isinstance(values, array) else list(picked)
 
 
 def positions_to_keep(series: Series, width: int) -> list[int]:
@@ -60,8 +68,8 @@ def positions_to_keep(series: Series, width: int) -> list[int]:
 
 
 def _extremes(values: Column, begin: int) -> list[int]:
-    if None not in values:
-        return [begin + values.index(max(values)), begin + values.index(min(values))]  # type: ignore[type-var]
+    if isinstance(values, array) or None not in values:
+        return [begin + values.index(max(values)), begin + values.index(min(values))]
     known = [value for value in values if value is not None]
     places = [values.index(max(known)), values.index(min(known))] if known else []
     return [begin + place for place in (*places, values.index(None))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -156,15 +156,19 @@ def write_pages(run: Run, wanted: Wanted, progress: Progress) -> list[Written]:
     with_pages = wanted.job_ids is not None or wanted.all_job_pages or len(chosen.jobs) <= MOST_JOB_PAGES
     written: list[Written] = []
     for number, job in enumerate(file_by_file(chosen.jobs), start=1):
-        measured = read_job(job, with_io=with_pages)
-        overview.add(job, measured)
-        if with_pages:
-            written.append(
-                _write(wanted, f"job_{job.number}", "job", _job_html(run, job, measured, wanted), job.job_id)
-            )
+        written += _write_job(run, job, overview, wanted, with_page=with_pages)
         progress(number, len(chosen.jobs))
     written.sort(key=lambda page: page.job_id or 0)
     return written + _write_overview(overview, wanted)
+
+
+def _write_job(run: Run, job: Job, overview: Overview, wanted: Wanted, *, with_page: bool) -> list[Written]:
+    """Read a job for the overview, and write its page."""
+    measured = read_job(job, with_io=with_page)
+    overview.add(job, measured)
+    if not with_page:
+        return []
+    return [_write(wanted, f"job_{job.number}", "job", _job_html(run, job, measured, wanted), job.job_id)]
 
 
 def _chosen(run: Run, wanted: Wanted) -> Run:
@@ -233,21 +237,27 @@ def _job_page(run: Run, job: Job, measured: Sequence[Measured], shown: Sequence[
 
 
 def _write_overview(overview: Overview, wanted: Wanted) -> list[Written]:
+    return [
+        _write(wanted, name, kind, render(page, wanted.plotly_file))
+        for name, kind, page in _overview_pages(overview, wanted)
+    ]
+
+
+def _overview_pages(overview: Overview, wanted: Wanted) -> Iterator[tuple[str, str, Page]]:
+    """Name, kind and content of each page over all jobs, made one after another."""
     run, at = overview.run, overview.run.begin_time
-    pages = []
     for name, make, what in (("cpu", compare_cpu, "CPU"), ("memory", compare_memory, "Memory")):
         figure, series = make(overview.lines)
         section = Section(name, figures=[{**figure, "title": ""}])
         heading = f"{what} of all {run.word}s · {run.title}"
         lead = f"{counted(len(run.jobs), run.word)}; a line for each attempt on each node."
-        pages.append((f"{name}_all_jobs", name, Page(heading, lead, [section], f"{wanted.prefix}_{name}", at, series)))
+        yield f"{name}_all_jobs", name, Page(heading, lead, [section], f"{wanted.prefix}_{name}", at, series)
     section = Section("summary", figures=[{**summary_figure(overview.bars), "title": ""}])
     lead = f"{counted(len(run.jobs), run.word)}, each by its largest node in its last attempt."
     heading = f"Peak against average · {run.title}"
-    pages.append(("summary", "summary", Page(heading, lead, [section], f"{wanted.prefix}_summary", at)))
+    yield "summary", "summary", Page(heading, lead, [section], f"{wanted.prefix}_summary", at)
     if wanted.job_ids is None:  # with only some jobs an allocation would look idle
-        pages.append(("allocation", "allocation", allocation_page(overview, wanted.prefix)))
-    return [_write(wanted, name, kind, render(page, wanted.plotly_file)) for name, kind, page in pages]
+        yield "allocation", "allocation", allocation_page(overview, wanted.prefix)
 
 
 def allocation_page(overview: Overview, prefix: str) -> Page:
