@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -17,10 +16,12 @@ from torc_slurm.reports.step_names import (
     steps_of_several_commands,
 )
 from torc_slurm.reports.step_stats import (
+    GAP_COLUMNS,
     ITEM_COLUMNS,
     NO_ROW,
     OUTSIDE_SLURM,
     StatsReport,
+    gaps_of,
     stats_report,
 )
 
@@ -202,8 +203,18 @@ def test_an_efficiency_needs_both_figures() -> None:
     assert item["time_efficiency_percent"] is None
 
 
-def test_a_report_reads_each_attempt_once_and_need_not_keep_it() -> None:
-    rows = [attempt(), attempt(attempt_id=2, end_time_source="last flush")]
-    kept = stats_report(rows, [], [], all_steps=False)
-    assert len(kept.items) == 2
-    assert stats_report(iter(rows), [], [], all_steps=False, keep_items=False) == dataclasses.replace(kept, items=())
+def test_the_gaps_of_very_many_attempts_are_those_of_the_report() -> None:
+    """They are read once, and only the columns that the gaps follow from."""
+    rows = [
+        attempt(),
+        attempt(id=2, attempt_id=2, end_time_source="last flush"),
+        attempt(id=3, step_id="1", status="oom", peak_memory_bytes=5, **slurm(status="missing", reason="lost")),
+        attempt(id=4, slurm_job_id=None, workflow_id=2, job_id=9, node_count=3, measured_node_count=2),
+        attempt(id=5, job_id=4294967291, step_id="batch", **slurm(status="found", max_rss_bytes=9)),
+    ]
+    notes = [{"result": number, "node": "n1", "note": "no memory"} for number in (2, 4, 5)]
+    kept = report(*rows, notes=notes)
+    assert len(kept.items) == 5
+    assert len(kept.warnings) == 4
+    values = (tuple(row[name] for name in GAP_COLUMNS) for row in rows)
+    assert gaps_of(values, notes) == (kept.null_reasons, kept.warnings)

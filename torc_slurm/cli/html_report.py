@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -26,11 +24,13 @@ if TYPE_CHECKING:
     from torc_slurm.cli.answer import Answer
     from torc_slurm.database.rows import Row, Value
     from torc_slurm.database.selection import Selection
-    from torc_slurm.plots.report import Requests, Sizing
+    from torc_slurm.plots.page import Section
+    from torc_slurm.plots.report import Requests
     from torc_slurm.plots.write import Overview
     from torc_slurm.records.workflows import JobRow
-    from torc_slurm.reports.step_stats import StatsReport
+    from torc_slurm.reports.step_stats import Gaps
     from torc_slurm.sizing.facts import Facts
+    from torc_slurm.usecases.own_jobs import GroupCorrection
 
 _JOB_PAGE = re.compile(r".+_job_([0-9]{1,18}|batch|extern|interactive)\.html")
 _OTHER_PAGE = re.compile(r".+?_((?:cpu|memory)_all_jobs|summary|allocation)\.html")
@@ -94,7 +94,7 @@ def html(
         title=found.title,
         attempts=found.attempts,
         unstarted=found.unstarted,
-        stats=found.stats,
+        gaps=found.gaps,
         overview=None if found.is_several else _overview(found.files),
         sizing=found.sizing,
         requests=found.requests,
@@ -120,10 +120,10 @@ class _Found(NamedTuple):
 
     title: str
     attempts: list[Row]
-    stats: StatsReport
+    gaps: Gaps
     files: list[str]
     unstarted: list[JobRow] = []  # noqa: RUF012 - never changed
-    sizing: Sizing | None = None
+    sizing: Sequence[Section] = ()
     requests: Requests = {}  # noqa: RUF012 - never changed
     is_several: bool = False  # several Slurm jobs, whose steps have the same numbers
 
@@ -138,7 +138,7 @@ def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None,
     with sizing_facts(directory, workflow_id, ask_accounting=asking.ask, backend=asking.backend, on_wait=say) as found:
         found.require_run(run_id)
         connection, number = found.database.connection, found.workflow_id
-        attempts, stats = _rows(connection, Selection(workflow_id=number, run_id=run_id))
+        attempts, gaps = _rows(connection, Selection(workflow_id=number, run_id=run_id))
         shown = attempts if run_id is not None else latest_of_each_job(attempts)
         files = _files_of(connection, shown, directory)
         tried = {row["job_id"] for row in attempts}
@@ -150,7 +150,7 @@ def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None,
     return _Found(
         title=f"workflow {number}, {name}" + ("" if run_id is None else f", run {run_id},"),
         attempts=shown,
-        stats=stats,
+        gaps=gaps,
         files=files,
         unstarted=unstarted,
         sizing=_sizing(facts, run_id),
@@ -158,15 +158,15 @@ def _found_workflow(directory: str, workflow_id: int | None, run_id: int | None,
     )
 
 
-def _sizing(facts: Facts, run_id: int | None) -> Sizing:
-    from torc_slurm.plots.report import Sizing
+def _sizing(facts: Facts, run_id: int | None, own_jobs: Sequence[GroupCorrection] | None = None) -> Sequence[Section]:
+    from torc_slurm.plots.report import sizing_sections
     from torc_slurm.sizing.corrections import correct
     from torc_slurm.sizing.decision import Options
     from torc_slurm.sizing.savings import savings
     from torc_slurm.sizing.utilization import check
 
     corrections = correct(facts, Options())
-    return Sizing(check(facts, run_id=run_id), corrections, savings(facts, corrections, run_id))
+    return sizing_sections(check(facts, run_id=run_id), corrections, savings(facts, corrections, run_id), own_jobs)
 
 
 def _found_own_jobs(directory: str, chosen: own_jobs.Chosen, run_id: int | None, asking: _Asking) -> _Found:
@@ -176,15 +176,15 @@ def _found_own_jobs(directory: str, chosen: own_jobs.Chosen, run_id: int | None,
     ids = own_jobs.recorded_jobs(chosen, directory)
     selection = Selection(ids, run_id=run_id)
     with up_to_date(directory, selection, ask_accounting=asking.ask, backend=asking.backend, on_wait=say) as current:
-        attempts, stats = _rows(current.database.connection, selection)
+        attempts, gaps = _rows(current.database.connection, selection)
         files = _files_of(current.database.connection, attempts, directory)
     say_which_backend(current)
     jobs = {row["slurm_job_id"] for row in attempts}
     if not attempts:
         raise InputError(f"no record of Slurm job {_some(ids)} in {directory}; give its --output-dir")
     title = f"Slurm job {_some(ids)}" if len(jobs) == 1 else f"{len(jobs)} Slurm jobs"
-    sizing = _sizing_of_own_jobs(chosen, directory) if asking.ask else None
-    return _Found(title, attempts, stats, files, sizing=sizing, is_several=len(jobs) > 1)
+    sizing = _sizing_of_own_jobs(chosen, directory) if asking.ask else ()
+    return _Found(title, attempts, gaps, files, sizing=sizing, is_several=len(jobs) > 1)
 
 
 def _some(ids: str) -> str:
@@ -195,36 +195,36 @@ def _some(ids: str) -> str:
     )
 
 
-def _sizing_of_own_jobs(chosen: own_jobs.Chosen, directory: str) -> Sizing | None:
-    """As `torc check`, `correct` and `savings` answer for these jobs; None if Slurm does not answer."""
+def _sizing_of_own_jobs(chosen: own_jobs.Chosen, directory: str) -> Sequence[Section]:
+    """As `torc check`, `correct` and `savings` answer for these jobs; nothing if Slurm does not answer."""
     from torc_slurm.usecases.own_jobs import corrections_of, facts_of_groups
 
     try:
         groups = own_jobs.groups_from(chosen, directory)
     except TorcError as error:
         say(f"without requests and suggestions: {error}")
-        return None
-    return dataclasses.replace(_sizing(facts_of_groups(groups), None), own_jobs=corrections_of(groups))
+        return ()
+    return _sizing(facts_of_groups(groups), None, corrections_of(groups))
 
 
-def _rows(connection: sqlite3.Connection, selection: Selection) -> tuple[list[Row], StatsReport]:
-    """Of all attempts: what a page shows of each, and the report without its items."""
+def _rows(connection: sqlite3.Connection, selection: Selection) -> tuple[list[Row], Gaps]:
+    """Of all attempts: what a page shows of each, and what is missing."""
     from torc_slurm.database.rows import compact_rows
-    from torc_slurm.database.selection import attempt_ids, attempt_rows, select_notes, select_unmeasured
+    from torc_slurm.database.selection import attempt_ids, attempt_values, select_notes, source_of
     from torc_slurm.plots.report import ATTEMPT_COLUMNS
-    from torc_slurm.reports.step_stats import stats_report
+    from torc_slurm.reports.step_stats import GAP_COLUMNS, gaps_of
 
-    unmeasured, notes = select_unmeasured(connection, selection), select_notes(connection, selection)
     shown: list[tuple[Value, ...]] = []
-    picked = itemgetter(*ATTEMPT_COLUMNS)
+    columns = (*ATTEMPT_COLUMNS, *GAP_COLUMNS)
+    count = len(ATTEMPT_COLUMNS)
 
-    def passing() -> Iterator[Row]:
-        for row in attempt_rows(connection, attempt_ids(connection, selection)):
-            shown.append(picked(row))
-            yield row
+    def passing() -> Iterator[tuple[Value, ...]]:
+        for values in attempt_values(connection, attempt_ids(connection, selection), map(source_of, columns)):
+            shown.append(values[:count])
+            yield values[count:]
 
-    stats = stats_report(passing(), unmeasured, notes, all_steps=False, keep_items=False)
-    return list(compact_rows(ATTEMPT_COLUMNS, shown)), stats
+    gaps = gaps_of(passing(), select_notes(connection, selection))
+    return list(compact_rows(ATTEMPT_COLUMNS, shown)), gaps
 
 
 def _files_of(connection: sqlite3.Connection, attempts: Sequence[Row], directory: str) -> list[str]:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -185,8 +185,12 @@ def select_attempts(
     ids = attempt_ids(connection, selection)
     if columns is None:
         return list(attempt_rows(connection, ids))
-    sources = [(name.startswith(SLURM_PREFIX), name.removeprefix(SLURM_PREFIX)) for name in columns]
-    return list(compact_rows(columns, attempt_values(connection, ids, sources)))
+    return list(compact_rows(columns, attempt_values(connection, ids, map(source_of, columns))))
+
+
+def source_of(column: str) -> tuple[bool, str]:
+    """For `attempt_values`: a column of `select_attempts`."""
+    return column.startswith(SLURM_PREFIX), column.removeprefix(SLURM_PREFIX)
 
 
 def attempt_ids(
@@ -211,7 +215,7 @@ def attempt_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> Iterator
 
 
 def attempt_values(
-    connection: sqlite3.Connection, ids: Sequence[int], columns: Sequence[tuple[bool, str]]
+    connection: sqlite3.Connection, ids: Sequence[int], columns: Iterable[tuple[bool, str]]
 ) -> Iterator[tuple[Value, ...]]:
     """Columns of these rows as tuples: of Slurm's row if the pair says so, else of ``results``."""
     sources = [f"s.{name}" if is_slurms else _OF_NODES.get(name, f"r.{name}") for is_slurms, name in columns]

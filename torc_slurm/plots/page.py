@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 import functools
-import gzip
 import hashlib
 import importlib.util
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import jinja2
@@ -29,6 +30,9 @@ Dictionary = dict[str, Any]
 
 _ASSETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "assets")
 _SCRIPTS = ("inflate.js", "tables.js", "figures.js", "page.js")
+_GZIP = 31  # zlib's number for a stream in gzip's format
+_ROWS_AT_ONCE = 500
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,18 @@ class Table:
 
     titles: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """A table of any number of rows, shown by the page's script: a cell is ``[sort key, text, address, class]``.
+
+    ``columns`` have ``title`` and ``number``. ``rows`` makes the rows when the page is written, because all of them
+    take much memory.
+    """
+
+    columns: Sequence[Mapping[str, object]]
+    rows: Callable[[], Iterable[Sequence[object]]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ class Page:
     clock_time: float
     series: Mapping[str, Dictionary] = field(default_factory=dict)
     facts: Table | None = None
-    tables: Mapping[str, Dictionary] = field(default_factory=dict)
+    tables: Mapping[str, DataTable] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
@@ -89,7 +105,7 @@ def render(page: Page, plotly_file: str | None = None) -> str:
         "clock": clock(page.clock_time),
         "file_name": page.file_name,
     }
-    data = packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode())
+    data = packed(piece.encode() for piece in json_pieces(content))
     return _template().render(
         heading=page.heading,
         lead=page.lead,
@@ -119,9 +135,31 @@ def clock(at: float) -> Dictionary:
     return {"offset_seconds": local.tm_gmtoff, "name": name}
 
 
-def packed(content: bytes, level: int = 6) -> str:
-    """gzip in base64; always the same for the same content."""
-    return base64.b64encode(gzip.compress(content, level, mtime=0)).decode("ascii")
+def json_pieces(value: object) -> Iterator[str]:
+    """Compact JSON in pieces: one for each member of a mapping, and for a few rows of a `DataTable`."""
+    if isinstance(value, DataTable):
+        yield f'{{"columns":{_json(value.columns)},"rows":['
+        rows = iter(value.rows())
+        comma = ""
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            yield comma + _json(some)[1:-1]
+            comma = ","
+        yield "]}"
+    elif isinstance(value, Mapping):
+        comma = "{"
+        for name, member in value.items():
+            yield f"{comma}{_json(name)}:"
+            yield from json_pieces(member)
+            comma = ","
+        yield "}" if value else "{}"
+    else:
+        yield _json(value)
+
+
+def packed(pieces: Iterable[bytes], level: int = 6) -> str:
+    """gzip in base64; always the same for the same content, in whatever pieces it comes."""
+    packer = zlib.compressobj(level, wbits=_GZIP)
+    return base64.b64encode(b"".join([*map(packer.compress, pieces), packer.flush()])).decode("ascii")
 
 
 def plotly_file_name() -> str:
@@ -136,7 +174,7 @@ def packed_plotly() -> str:
     Raises:
         TorcError: it does not exist.
     """
-    return packed(plotly_bundle(), 9)
+    return packed([plotly_bundle()], 9)
 
 
 @functools.cache

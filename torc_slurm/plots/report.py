@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from functools import cache
 
 from torc_slurm.common.units import format_run_time
 from torc_slurm.database.rows import Row, Value, number_or_none, whole, whole_or_none
@@ -19,7 +19,7 @@ from torc_slurm.plots.encode import Encoded
 from torc_slurm.plots.gather import accounted_request
 from torc_slurm.plots.model import Request, Run, how_it_was_ended
 from torc_slurm.plots.packing_figures import gantt_figure, packing_figures
-from torc_slurm.plots.page import Page, Section, Table
+from torc_slurm.plots.page import DataTable, Page, Section, Table
 from torc_slurm.plots.parts import counted
 from torc_slurm.plots.quoting import plain
 from torc_slurm.plots.summary_figure import summary_figure
@@ -28,7 +28,7 @@ from torc_slurm.plots.write import Overview, packing_notes
 from torc_slurm.records.figures import HEADINGS, NOT_MEASURED, figures_in, format_figure
 from torc_slurm.records.statuses import COMPLETED, RUNNING, UNSUCCESSFUL
 from torc_slurm.records.workflows import JobRow
-from torc_slurm.reports.step_stats import StatsReport
+from torc_slurm.reports.step_stats import Gaps
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.facts import Facts
@@ -48,29 +48,19 @@ Links = Mapping[int, str]  # by job: the address of its page
 
 
 @dataclass(frozen=True)
-class Sizing:
-    """Right-sizing's results for a workflow."""
-
-    utilization: Utilization
-    corrections: Corrections
-    savings: Sequence[Saving]
-    own_jobs: Sequence[GroupCorrection] | None = None
-
-
-@dataclass(frozen=True)
 class Report:
     """The input of the page.
 
-    ``unstarted`` are rows of jobs without an attempt; ``overview`` is None if no node wrote anything, ``sizing`` if
-    there is no workflow; ``links`` and ``pages`` are other pages that exist.
+    ``unstarted`` are rows of jobs without an attempt; ``overview`` is None if no node wrote anything; ``sizing`` is
+    from `sizing_sections`; ``links`` and ``pages`` are other pages that exist.
     """
 
     title: str
     attempts: Sequence[Row]
     unstarted: Sequence[JobRow]
-    stats: StatsReport
+    gaps: Gaps
     overview: Overview | None = None
-    sizing: Sizing | None = None
+    sizing: Sequence[Section] = ()
     requests: Requests = field(default_factory=dict)
     links: Links = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
@@ -80,12 +70,7 @@ class Report:
 def report_page(report: Report) -> Page:
     """The page."""
     figures, series = _figures(report.overview)
-    sections = [_state_section(report)]
-    sizing = report.sizing
-    if sizing is not None:
-        instead = _corrections(sizing.corrections) if sizing.own_jobs is None else _advice(sizing.own_jobs)
-        sections += [_violations(sizing.utilization), instead, _savings(sizing.savings)]
-    sections += figures
+    sections = [_state_section(report), *report.sizing, *figures]
     sections.append(Section("jobs", "All jobs", data_table="jobs"))
     sections += _missing_section(report)
     return Page(
@@ -100,6 +85,21 @@ def report_page(report: Report) -> Page:
     )
 
 
+def sizing_sections(
+    utilization: Utilization,
+    corrections: Corrections,
+    savings: Sequence[Saving],
+    own_jobs: Sequence[GroupCorrection] | None = None,
+) -> list[Section]:
+    """What the page shows of right-sizing's results, which themselves hold every attempt of a workflow.
+
+    Args:
+        own_jobs: shown instead of the corrections.
+    """
+    instead = _corrections(corrections) if own_jobs is None else _advice(own_jobs)
+    return [_violations(utilization), instead, _savings(savings)]
+
+
 def requests_of(run: Run) -> dict[tuple[int, int, int], Request]:
     """The request of each attempt of a run, as far as the run's files have it."""
     return {
@@ -111,8 +111,9 @@ def requests_of(run: Run) -> dict[tuple[int, int, int], Request]:
 
 def requests_of_facts(facts: Facts) -> dict[tuple[int, int, int], Request]:
     """The request of each attempt of a workflow when it ran; jobs without a requirement requested nothing."""
+    shared = cache(Request)  # by very many attempts
     return {
-        (job.job_id, attempt.run_id, attempt.attempt_id): Request(
+        (job.job_id, attempt.run_id, attempt.attempt_id): shared(
             attempt.request.num_cpus, attempt.request.memory_bytes, attempt.request.runtime_seconds
         )
         for job in facts.jobs
@@ -165,13 +166,15 @@ def _violations(found: Utilization) -> Section:
     titles = ("Job", "Name", "Resource", "Requested", "Used", "Over", "Note")
     rows = [
         [str(use.job_id), use.job_name, use.resource_type, use.specified, use.peak_used, use.over_utilization, use.note]
-        for use in found.uses
+        for use in found.uses[:_MOST_ROWS]
     ]
     words = [
         f"{counted(found.violations, 'violation')} in {counted(found.total_results, 'result')}"
         + (f"; of {counted(found.unmeasured, 'job')} a figure is missing." if found.unmeasured else ".")
     ]
-    return Section("violations", "Jobs over their request", [*words, *_cut(rows)], table=_table(titles, rows))
+    return Section(
+        "violations", "Jobs over their request", [*words, *_cut(len(found.uses))], table=_table(titles, rows)
+    )
 
 
 def _corrections(found: Corrections) -> Section:
@@ -182,7 +185,7 @@ def _corrections(found: Corrections) -> Section:
         for each in changes
     ]
     words = "Nothing to correct." if not rows else f"To apply them: torc correct {found.workflow_id}"
-    return Section("corrections", "What to request instead", [words, *_cut(rows)], table=_table(titles, rows))
+    return Section("corrections", "What to request instead", [words, *_cut(len(rows))], table=_table(titles, rows))
 
 
 def _advice(found: Sequence[GroupCorrection]) -> Section:
@@ -193,7 +196,7 @@ def _advice(found: Sequence[GroupCorrection]) -> Section:
         for advice in each.advice
     ]
     words = "To write them into a script: torc correct --script job.sbatch" if rows else "Nothing to correct."
-    return Section("corrections", "What to request instead", [words, *_cut(rows)], table=_table(titles, rows))
+    return Section("corrections", "What to request instead", [words, *_cut(len(rows))], table=_table(titles, rows))
 
 
 def _savings(rows: Sequence[Saving]) -> Section:
@@ -235,8 +238,8 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table | None
     return Table(titles, rows[:_MOST_ROWS]) if rows else None
 
 
-def _cut(rows: Sequence[object]) -> list[str]:
-    return [f"The first {_MOST_ROWS} of {len(rows):,} are shown."] if len(rows) > _MOST_ROWS else []
+def _cut(count: int) -> list[str]:
+    return [f"The first {_MOST_ROWS} of {count:,} are shown."] if count > _MOST_ROWS else []
 
 
 def _figures(overview: Overview | None) -> tuple[list[Section], dict[str, Encoded]]:
@@ -271,9 +274,9 @@ def _missing_section(report: Report) -> list[Section]:
         words.append(f"{counted(unmeasured, 'attempt')} without any figure of memory.")
     words += [
         f"Slurm's {', '.join(reason.figures)} missing in {counted(reason.rows, 'row')}: {reason.reason}."
-        for reason in report.stats.null_reasons
+        for reason in report.gaps.null_reasons
     ]
-    words += [f"{warning}." for warning in report.stats.warnings]
+    words += [f"{warning}." for warning in report.gaps.warnings]
     if len(words) > _MOST_NOTES:
         words = [*words[:_MOST_NOTES], f"And {len(words) - _MOST_NOTES} more; torc stats shows them."]
     return [Section("missing", "What was not measured, and notes", words)] if words else []
@@ -303,27 +306,51 @@ _COLUMNS = (
 )
 
 
-def _jobs_table(report: Report) -> Encoded:
-    """The table for the page's script: a cell is ``[sort key, text, address, class]``."""
-    requests = report.requests if report.overview is None else {**requests_of(report.overview.run), **report.requests}
-    rows = [_attempt_cells(row, requests, report.links) for row in report.attempts]
-    if report.is_several:  # steps of different jobs have the same numbers
-        rows = list(map(_with_job, range(len(rows)), report.attempts, rows))
-    for job in report.unstarted:
-        cells: list[object] = [job["job_id"], plain(job["name"], 120), [job["status"], f"{job['status']}, not started"]]
-        rows.append(cells + [None] * (len(_COLUMNS) - len(cells)))
-    rows.sort(key=_order_of)
-    return {"columns": [{"title": title, "number": number} for title, number in _COLUMNS], "rows": rows}
+def _jobs_table(report: Report) -> DataTable:
+    columns = [{"title": title, "number": number} for title, number in _COLUMNS]
+    return DataTable(columns, lambda: _job_rows(report))
 
 
-def _attempt_cells(row: Row, requests: Requests, links: Links) -> list[object]:
-    key = (whole(row, "job_id"), whole(row, "run_id"), whole(row, "attempt_id"))
-    request = requests.get(key, Request())
+def _job_rows(report: Report) -> Iterator[list[object]]:
+    """Failed jobs first, by name; then by number."""
+    attempts, unstarted = report.attempts, report.unstarted
+    by_files = {} if report.overview is None else requests_of(report.overview.run)
+
+    def order(place: int) -> tuple[bool, str, int]:
+        if place < len(attempts):
+            row = attempts[place]
+            status, name, number = row["status"], row["job_name"], whole(row, "job_id")
+        else:
+            job = unstarted[place - len(attempts)]
+            status, name, number = job["status"], job["name"], job["job_id"]
+        has_failed = status in UNSUCCESSFUL
+        return not has_failed, _name_cell(name) if has_failed else "", place if report.is_several else number
+
+    for place in sorted(range(len(attempts) + len(unstarted)), key=order):
+        if place >= len(attempts):
+            job = unstarted[place - len(attempts)]
+            cells: list[object] = [job["job_id"], _name_cell(job["name"])]
+            cells.append([job["status"], f"{job['status']}, not started"])
+            yield cells + [None] * (len(_COLUMNS) - len(cells))
+            continue
+        row = attempts[place]
+        key = (whole(row, "job_id"), whole(row, "run_id"), whole(row, "attempt_id"))
+        request = report.requests.get(key) or by_files.get(key) or Request()
+        cells = _attempt_cells(row, key, request, report.links)
+        # steps of different jobs have the same numbers
+        yield _with_job(place, row, cells) if report.is_several else cells
+
+
+def _name_cell(name: object) -> str:
+    return plain(str(name or ""), 120)
+
+
+def _attempt_cells(row: Row, key: tuple[int, int, int], request: Request, links: Links) -> list[object]:
     status = str(row["status"])
     took = number_or_none(row["exec_time_seconds"])
     return [
         [key[0], str(row["step_id"] if row["workflow_id"] is None else key[0]), links.get(key[0])],
-        plain(str(row["job_name"] or ""), 120),
+        _name_cell(row["job_name"]),
         [status, how_it_was_ended(status, whole_or_none(row["return_signal"])) or status, None, f"state-{status}"],
         row["return_code"],
         key[1],
@@ -351,13 +378,6 @@ def _request_cells(request: Request) -> list[object]:
 def _nodes(names: str) -> list[object]:
     shown = plain(names.replace(",", ", "), 60)
     return [names, shown, None, "whole" if len(shown) <= _MOST_ON_ONE_LINE else ""]
-
-
-def _order_of(cells: Sequence[Any]) -> tuple[bool, str, int]:
-    """Failed jobs first, by name; then by number."""
-    number = int(cells[0][0]) if isinstance(cells[0], list) else int(cells[0])
-    has_failed = cells[2][0] in UNSUCCESSFUL
-    return not has_failed, str(cells[1]) if has_failed else "", number
 
 
 def _cell(name: str, value: Value) -> list[object]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from torc_slurm.common.identity import named_step
 from torc_slurm.database.selection import LAST_FLUSH_COLUMN, MONITOR_CPU_COLUMN, SLURM_PREFIX, attempt_values
@@ -63,6 +64,17 @@ _SOURCES = (
 _STORED_COLUMNS = tuple(name for name in ITEM_COLUMNS if name in _SOURCES)
 _MOST_PLACES = 4
 _NULLABLE_FIGURES = _REFERENCE[:5]
+_GAP_ITEMS = (
+    *(name for name in IDENTITY_COLUMNS if name != "job_name"),
+    *("job_status", "end_time_source", "measured_node_count", "node_count", "peak_memory_bytes"),
+    *("state", "status", "reason"),
+    *_NULLABLE_FIGURES,
+)
+# What `gaps_of` reads of a row of `select_attempts`.
+GAP_COLUMNS = (
+    "id",
+    *(f"{SLURM_PREFIX if is_slurms else ''}{name}" for is_slurms, name in (_SOURCES[name] for name in _GAP_ITEMS)),
+)
 NO_ROW = "none"  # instead of a status, if there is no accounting row
 OUTSIDE_SLURM = "recorded outside Slurm"
 NOT_ASKED = "accounting was not asked (--no-accounting)"
@@ -100,7 +112,6 @@ def stats_report(
     notes: Sequence[Row],
     *,
     all_steps: bool,
-    keep_items: bool = True,
 ) -> StatsReport:
     """Build the report. Reads each attempt once.
 
@@ -108,7 +119,6 @@ def stats_report(
         attempts: rows of `select_attempts`.
         unmeasured: rows of `select_unmeasured`, included with ``all_steps``.
         notes: rows of `select_notes`.
-        keep_items: False for a report without its items: they take much memory if they are many.
     """
     kept: list[Item] = []
     warnings: list[str] = []
@@ -125,8 +135,7 @@ def stats_report(
             label = step_label(item)
             if notes and row is not None:
                 labels[row["id"]] = step_label(row)
-            if keep_items:
-                kept.append(item)
+            kept.append(item)
             warnings.extend(_warnings(label, item))
             reasons.add(item)
             disk_of_torc_step += has_disk_of_torc_step(item)
@@ -141,6 +150,34 @@ def stats_report(
         warnings=(*warnings, *_note_warnings(labels, notes)),
         disk_of_torc_step=disk_of_torc_step,
     )
+
+
+class Gaps(NamedTuple):
+    """Of a `StatsReport`, what was not measured and why, and the warnings."""
+
+    null_reasons: tuple[NullReason, ...]
+    warnings: tuple[str, ...]
+
+
+def gaps_of(attempts: Iterable[tuple[Value, ...]], notes: Sequence[Row]) -> Gaps:
+    """The gaps of very many attempts. Reads each once, and keeps nothing of those without a gap.
+
+    Args:
+        attempts: the values of `GAP_COLUMNS` of rows of `select_attempts`.
+        notes: rows of `select_notes`.
+    """
+    warnings: list[str] = []
+    labels: dict[Value, str] = {}
+    reasons = _NullReasons()
+    noted = {note["result"] for note in notes}
+    for number, *values in attempts:
+        item: Item = dict(zip(_GAP_ITEMS, values, strict=True))
+        if number in noted:
+            labels[number] = step_label(item)
+        _complete(item)
+        warnings.extend(_warnings(step_label(item), item))
+        reasons.add(item)
+    return Gaps(reasons.found(), (*warnings, *_note_warnings(labels, notes)))
 
 
 def _unmeasured_items(rows: Iterable[Row]) -> Iterator[tuple[None, Item]]:
