@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,11 +18,15 @@ from sizing_cases import attempt, facts, job
 
 from bench.scale.node_files import make
 from torc_slurm.common.errors import DatabaseError
-from torc_slurm.database import idle_spans, node_records, readers
+from torc_slurm.database import idle_spans, node_records, readers, series
 from torc_slurm.database.main import MainDatabase, open_main
-from torc_slurm.database.node_records import NodeRecords, read_node_file
+from torc_slurm.database.node_records import NodeRecords, StepRecord, read_node_file
+from torc_slurm.database.series import SeriesFiles
+from torc_slurm.plots.gather import Gathering
+from torc_slurm.plots.model import Run
 from torc_slurm.sizing import utilization
 from torc_slurm.usecases import attempt_results, collect
+from torc_slurm.usecases.attempts_of_files import AttemptsOfFiles
 
 WORKFLOW = 1
 
@@ -179,3 +186,66 @@ def test_a_damaged_series_does_not_keep_the_attempts_from_a_collect(tmp_path: Pa
     with database(tmp_path) as opened:
         (outcome,) = collect.collect_node_files(opened)
     assert (outcome.outcome, outcome.steps) == ("collected", 19)
+
+
+def gathered(paths: Sequence[str], files: SeriesFiles) -> tuple[Run, int]:
+    """The run of these node files, and how many of their records were kept until all were read."""
+
+    def records() -> int:
+        gc.collect()
+        return sum(isinstance(each, StepRecord) for each in gc.get_objects())
+
+    before = records()
+    with AttemptsOfFiles(paths) as attempts:
+        gathering = Gathering(attempts)
+        for path in paths:
+            gathering.add(files.read(path, with_series=False))
+        kept = records() - before
+        return gathering.run(), kept
+
+
+def ends(run: Run) -> list[tuple[object, ...]]:
+    return [
+        (job.job_id, job.name, each.status, each.evidence, each.return_code, each.end_time, len(each.parts))
+        for job in run.jobs
+        for each in job.attempts
+    ]
+
+
+@pytest.mark.parametrize(("spread", "kept"), [(False, 0), (True, 60)])  # of several nodes all may be needed
+def test_of_many_files_only_records_stay_that_the_database_may_lack(tmp_path: Path, spread: bool, kept: int) -> None:
+    make(tmp_path, nodes=3, attempts=20, samples=3, spread=spread)
+    paths = collect.node_file_paths(str(tmp_path))
+    with database(tmp_path) as opened, SeriesFiles() as files:
+        without, all_of_them = gathered(paths, files)
+        assert all_of_them == 60
+        collect.collect_node_files(opened)
+        run, some_of_them = gathered(paths, files)
+    assert some_of_them == kept
+    assert ends(run) == ends(without)
+
+
+def test_a_file_newer_than_the_database_s_row_counts(tmp_path: Path) -> None:
+    make(tmp_path, nodes=2, attempts=3, samples=3, spread=False)
+    paths = collect.node_file_paths(str(tmp_path))
+    with database(tmp_path) as opened:
+        collect.collect_node_files(opened)
+    with closing(sqlite3.connect(paths[1])) as connection, connection:
+        connection.execute("UPDATE steps SET last_flush_time = last_flush_time + 1 WHERE job_id = 5")
+        connection.execute("UPDATE task_exits SET return_code = 7 WHERE step = 5 OR step = 6")
+    with SeriesFiles() as files:
+        run, kept = gathered(paths, files)
+    assert kept == 1
+    assert [job.last.return_code for job in run.jobs] == [0, 0, 0, 0, 7, 0]
+
+
+def test_only_files_whose_series_are_read_are_copied(tmp_path: Path, calls: Callable[[Any, str], list[object]]) -> None:
+    make(tmp_path, nodes=5, attempts=4, samples=3, spread=False)
+    paths = collect.node_file_paths(str(tmp_path))
+    copied = calls(series, "snapshot")
+    with SeriesFiles() as files:
+        run, _ = gathered(paths, files)
+        assert copied == []
+        part = run.jobs[7].parts[0]
+        assert len(part.file.samples(part.job_id, part.begin_time, part.end_time).times) == 3
+    assert [arguments for arguments in copied if paths[1] in str(arguments)] == copied != []

@@ -250,7 +250,7 @@ def _overview(files: Sequence[str]) -> Overview | None:
             ) as run,
             progress_bar("Reading") as progress,
         ):
-            return read_overview(run, progress)
+            return read_overview(run, progress, lambda problem: say(f"without their time series: {problem}"))
     except TorcError as error:
         say(f"without figures: {error}")
         return None

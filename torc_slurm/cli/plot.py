@@ -200,31 +200,45 @@ def opened_run(
         DatabaseError: a file cannot be read as a node file.
     """
     from torc_slurm.database.series import SeriesFiles
-    from torc_slurm.plots.gather import gather
     from torc_slurm.plots.words import HOW_TO_GET_A_SERIES
-    from torc_slurm.usecases.attempts_of_files import attempts_of
 
     with SeriesFiles() as opened:
-        files = []
-        with progress_bar("Reading") as progress:
-            for number, path in enumerate(paths, start=1):
-                try:
-                    files.append(_read(opened, path))
-                except TorcError as error:
-                    if on_unreadable is None:
-                        raise
-                    on_unreadable(str(error))
-                progress(number, len(paths))
-        run = gather(files, attempts_of(files))
-        has_series = any(file.has_samples for file in files)
-        files.clear()  # their records take much memory, and everything is in the run
+        run, has_series = _gathered(opened, paths, on_unreadable, with_series=needs_series)
         if needs_series and not has_series:
             named = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
             raise InputError(f"{named}: no time series there (only summaries); {HOW_TO_GET_A_SERIES}")
         yield run
 
 
-def _read(files: SeriesFiles, path: str) -> SeriesFile:
+def _gathered(
+    opened: SeriesFiles, paths: Sequence[str], on_unreadable: Callable[[str], None] | None, *, with_series: bool
+) -> tuple[Run, bool]:
+    """The run of these node files, and whether one of them has a time series.
+
+    Raises:
+        InputError, DatabaseError: as `opened_run`.
+    """
+    from torc_slurm.plots.gather import Gathering
+    from torc_slurm.usecases.attempts_of_files import AttemptsOfFiles
+
+    has_series = False
+    with AttemptsOfFiles(paths) as attempts, progress_bar("Reading") as progress:
+        gathering = Gathering(attempts)
+        for number, path in enumerate(paths, start=1):
+            try:
+                file = _read(opened, path, with_series=with_series)
+            except TorcError as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(str(error))
+            else:
+                has_series |= file.has_samples
+                gathering.add(file)
+            progress(number, len(paths))
+        return gathering.run(), has_series
+
+
+def _read(files: SeriesFiles, path: str, *, with_series: bool) -> SeriesFile:
     """One node file.
 
     Raises:
@@ -232,7 +246,7 @@ def _read(files: SeriesFiles, path: str) -> SeriesFile:
         TorcError: it cannot be read.
     """
     try:
-        return files.read(path)
+        return files.read(path, with_series=with_series)
     except FileNotFoundError:
         raise InputError(f"there is no node file {path}; they are in <output_dir>/resource_utilization") from None
     except OSError as error:

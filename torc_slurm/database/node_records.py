@@ -136,7 +136,7 @@ def read_node_file(path: str, directory: str | None = None) -> NodeRecords:
     """
 
     def read(connection: sqlite3.Connection) -> NodeRecords:
-        _check_tables(connection, path)
+        check_tables(connection, path)
         return _with_last_halves(connection, read_records(connection, path, ""))
 
     found = read_in_place(path, read)
@@ -233,16 +233,12 @@ def is_checked(connection: sqlite3.Connection, copy: str, path: str, *, with_ser
     if with_series:
         _check_columns(connection, path)
     else:
-        _check_tables(connection, path)
+        check_tables(connection, path)
     return True
 
 
-def read_records(
-    connection: sqlite3.Connection, path: str, fingerprint: str, *, are_compact: bool = False
-) -> NodeRecords:
+def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) -> NodeRecords:
     """All but the series, from a connection of `copied_node_file`.
-
-    ``are_compact``: little memory, if those of many files are kept.
 
     Raises:
         DatabaseError: a column has a value of the wrong type.
@@ -250,7 +246,7 @@ def read_records(
     return NodeRecords(
         path,
         fingerprint,
-        steps=tuple(map(_compact, _steps(connection, path)) if are_compact else _steps(connection, path)),
+        steps=tuple(_steps(connection, path)),
         slurm_stats=tuple(map(from_row, _rows(connection, _SLURM_STATS, path))),
         runs=_rows(connection, SELECT_RUNS, path),
         job_states=_rows(connection, SELECT_JOB_STATES, path),
@@ -280,8 +276,12 @@ def _is_empty(connection: sqlite3.Connection, copy: str, path: str) -> bool:
     return not tables
 
 
-def _check_tables(connection: sqlite3.Connection, path: str) -> None:
-    """Check the tables that are read here. SQLite before 3.33 checks all of the file at the first of them."""
+def check_tables(connection: sqlite3.Connection, path: str) -> None:
+    """Check the tables that are read here. SQLite before 3.33 checks all of the file at the first of them.
+
+    Raises:
+        DatabaseError: one of them is damaged.
+    """
     _check_columns(connection, path)
     for table in _TABLES_READ:
         _check_pages(connection, path, table)
@@ -299,7 +299,8 @@ def _check_pages(connection: sqlite3.Connection, path: str, what: str) -> None:
         raise DatabaseError(f"{path} is damaged: {' '.join(str(found).split())}")
 
 
-def _compact(record: StepRecord) -> StepRecord:
+def compact_record(record: StepRecord) -> StepRecord:
+    """The same record in little memory, if those of many files are kept."""
     return StepRecord(compact_row(record.step), tuple(map(compact_row, record.exits)), record.notes, record.last_half)
 
 

@@ -17,7 +17,15 @@ from operator import le
 from typing import Any, NamedTuple
 
 from torc_slurm.common.errors import DatabaseError
-from torc_slurm.database.node_records import NodeRecords, StepRecord, connect_to_copy, is_checked, read_records
+from torc_slurm.database.node_records import (
+    NodeRecords,
+    StepRecord,
+    check_tables,
+    connect_to_copy,
+    is_checked,
+    read_in_place,
+    read_records,
+)
 from torc_slurm.database.snapshot import snapshot
 from torc_slurm.files.output_names import output_dir_of_node_file, parse_node_file_name
 
@@ -190,14 +198,21 @@ class SeriesFiles:
             connection.close()
         self._open.clear()
 
-    def read(self, path: str) -> SeriesFile:
+    def read(self, path: str, *, with_series: bool = True) -> SeriesFile:
         """The records of the node file at ``path``, and whether it has a series.
+
+        Args:
+            with_series: False if few of many files' series are read: a file at rest is then copied and checked as a
+                whole only when its series is read.
 
         Raises:
             NodeFileBusy: a process is writing it.
             DatabaseError: it is not a node file, is damaged, or of a newer version.
             OSError: it cannot be read or copied.
         """
+        if not with_series and (found := read_in_place(path, lambda connection: _records(connection, path))):
+            (records, has_samples), _ = found
+            return SeriesFile(path, records, self, has_samples=has_samples)
         try:
             with snapshot(path) as (copy, condition):
                 return self._read(path, copy, condition)
@@ -224,12 +239,12 @@ class SeriesFiles:
                 steps = tuple(_reference_step(row, path) for row in connection.execute(_REFERENCE_JOBS))
                 records = NodeRecords(path, condition, steps, ())
             elif is_checked(connection, copy, path):
-                records = read_records(connection, path, condition, are_compact=True)
+                records = read_records(connection, path, condition)
             else:
                 connection.close()
                 return SeriesFile(path, NodeRecords(path, condition, (), ()), None)
             _prepare(connection, len(records.steps), with_charged=not is_reference)
-            has_samples = bool(connection.execute(_HAS_SAMPLES).fetchone()[0])
+            has_samples = _has_samples(connection)
         except BaseException:
             connection.close()
             raise
@@ -240,6 +255,16 @@ class SeriesFiles:
         self._open[path] = connection
         while len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)[1].close()
+
+
+def _records(connection: sqlite3.Connection, path: str) -> tuple[NodeRecords, bool]:
+    """The records of a file that is read in place, and whether it has a series."""
+    check_tables(connection, path)
+    return read_records(connection, path, ""), _has_samples(connection)
+
+
+def _has_samples(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute(_HAS_SAMPLES).fetchone()[0])
 
 
 def _prepare(connection: sqlite3.Connection, steps: int, *, with_charged: bool) -> None:

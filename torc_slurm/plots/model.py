@@ -165,6 +165,8 @@ class Run:
 
     def of_run(self, run_id: int) -> Run:
         """The part of this that belongs to one run."""
+        if self.run_ids == [run_id]:
+            return self
         jobs = (
             replace(job, attempts=tuple(attempt for attempt in job.attempts if attempt.run_id == run_id))
             for job in self.jobs

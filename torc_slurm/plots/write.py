@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from torc_slurm.common.errors import InputError, UnwritableError
+from torc_slurm.common.errors import InputError, TorcError, UnwritableError
 from torc_slurm.common.identity import named_step
 from torc_slurm.files.output_names import PLOT_PREFIX
 from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, lines_of, points_for_each
@@ -77,8 +77,8 @@ class Overview:
         self.on_nodes = self.over_time or self.run
         self._run_ids = frozenset(self.on_nodes.run_ids)
         self._grid = Grid.over(self.on_nodes.begin_time, self.on_nodes.end_time)
-        self._alone = _largest_of_each_node(self.on_nodes)
         self._drawn = frozenset(self.on_nodes.nodes[:MOST_NODES])
+        self._alone = _largest_of_each_node(self.on_nodes, self._drawn)
 
     def add(self, job: Job, measured: Sequence[Measured]) -> None:
         """Keep what the overview needs of a job."""
@@ -115,22 +115,36 @@ class Overview:
         return [self.loads[name] for name in sorted(self.loads)]
 
 
-def _largest_of_each_node(run: Run) -> dict[str, set[int]]:
-    """The jobs of each node that used the most CPU time there."""
+def _largest_of_each_node(run: Run, nodes: Collection[str]) -> dict[str, set[int]]:
+    """The jobs of each of these nodes that used the most CPU time there."""
     used: defaultdict[str, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
     for job in run.jobs:
         for part in job.parts:
-            used[part.node][job.job_id] += (part.figures.avg_cpu_percent or 0) * (part.end_time - part.begin_time)
+            if part.node in nodes:
+                used[part.node][job.job_id] += (part.figures.avg_cpu_percent or 0) * (part.end_time - part.begin_time)
     return {node: set(sorted(jobs, key=lambda job: -jobs[job])[:MOST_ALONE]) for node, jobs in used.items()}
 
 
-def read_overview(run: Run, progress: Progress) -> Overview:
-    """Read all jobs, only for the overview figures. Of several runs, which can be days apart, nodes show the last."""
+def read_overview(run: Run, progress: Progress, on_unreadable: Callable[[str], None]) -> Overview:
+    """Read all jobs, only for the overview figures. Of several runs, which can be days apart, nodes show the last.
+
+    Args:
+        on_unreadable: called with the error of a file whose series cannot be read; its jobs are drawn without.
+    """
     alone = notable(run.jobs)
     overview = Overview(run, over_time=run.of_run(run.run_ids[-1]), alone=alone)
+    problems: dict[str, None] = {}
     for number, job in enumerate(file_by_file(run.jobs), start=1):
-        overview.add(job, read_job(job, with_io=False) if job.job_id in alone else unread(job))
+        measured = None
+        if job.job_id in alone:
+            try:
+                measured = read_job(job, with_io=False)
+            except (TorcError, OSError) as error:
+                problems[str(error)] = None
+        overview.add(job, measured or unread(job))
         progress(number, len(run.jobs))
+    for problem in problems:
+        on_unreadable(problem)
     return overview
 
 
