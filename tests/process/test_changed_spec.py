@@ -66,7 +66,7 @@ def test_changes_are_reported_and_the_old_command_stays(place: Path) -> None:
     edit(place, ("exit 3", "exit 0"), ('"true"', "echo new"))
     done = torc(place, "slurm", "generate", "-o", "x.sh")
     assert done.returncode == 0, done.stderr
-    assert "job bad would run another command; give --update" in done.stderr
+    assert "it now has other commands for job bad. --update uses them" in done.stderr
     assert "job good completed with the earlier command" in done.stderr
     assert commands(place) == {"good": "true", "bad": "exit 3"}
 

@@ -141,7 +141,7 @@ def test_the_table_says_units_nulls_and_warnings(output_dir: Path) -> None:
     sources = torc("stats", "--slurm-job-id", 7, "-f", "step,by", "--output-dir", output_dir).stdout.splitlines()
     assert sources[2].split() == ["7.0", "cgroup"]
     assert "sacct's own G is 1024^3" in text
-    assert "MaxRSS, MaxVMSize, MaxDiskRead, MaxDiskWrite NULL in 1 row: partial: too short" in text
+    assert "1 row has no MaxRSS, MaxVMSize, MaxDiskRead, MaxDiskWrite: partial: too short" in text
     assert "7.1 ran out of memory" in text
     assert "7.0: MaxRSS 123.46 MB against peak memory 1.00 GB, and 1 more alike: " in text
     assert "1 more step ran without torc-step" in text  # batch and extern cannot run under it
@@ -151,7 +151,7 @@ def test_the_table_fits_80_columns_and_one_line_says_how_to_see_the_rest(output_
     lines = torc("stats", "--output-dir", output_dir).stdout.splitlines()
     assert lines[0].split() == ["Step", "Name", "State", "Exit", "Elapsed", "CPUs", "Memory", "Requested"]
     assert max(map(len, lines)) <= 80
-    assert lines[-1] == "1 warning, 3 notes, 1 step without torc-step (--all-steps): --explain"
+    assert lines[-1] == "--explain shows 1 warning, 3 notes, 1 step without torc-step (--all-steps)"
     chosen = torc("stats", "-f", "state,step", "--output-dir", output_dir).stdout.splitlines()
     assert [line.split() for line in chosen[2:5]] == [["COMPLETED", "7.0"], ["OUT_OF_MEMORY", "7.1"], ["FAILED", "7.2"]]
     wrong = torc("stats", "-f", "step,nothing", "--output-dir", output_dir)
@@ -223,7 +223,7 @@ def test_figures_of_a_running_step_have_an_age(tmp_path: Path) -> None:
     assert (first["job_status"], first["last_flush_time"]) == ("running", flushed)
     text = torc("stats", "--output-dir", tmp_path).stdout
     (line,) = [line for line in text.splitlines() if "is running" in line]
-    assert re.fullmatch(r"7\.0 is running: figures as of \S+ ago; 1 more run, their figures are not older", line)
+    assert re.fullmatch(r"7\.0 is running: figures as of \S+ ago; 1 more step is running, with newer figures", line)
 
 
 def test_without_sacct_the_steps_are_shown_and_the_reason(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_collect_says_what_it_did(output_dir: Path) -> None:
 def test_collect_says_why_accounting_did_not_answer(tmp_path: Path) -> None:
     write(tmp_path, batch())
     done = torc("slurm", "collect", "--output-dir", tmp_path)
-    assert "1 query due, 1 without an answer" in done.stdout
+    assert "1 query, 1 unanswered" in done.stdout
     (line,) = done.stderr.splitlines()
     assert line.startswith("torc: accounting did not answer: sacct was not found on PATH")
 

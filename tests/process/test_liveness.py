@@ -139,4 +139,4 @@ def test_a_damaged_claim_is_named_and_stops_no_command(tmp_path: Path) -> None:
     assert (shown.returncode, "unexpected" in shown.stderr) == (0, False)
     refused = torc(tmp_path, "submit", "1")
     assert refused.returncode == 1
-    assert "wf1_r1.claim does not say who took the run" in refused.stderr
+    assert "wf1_r1.claim is damaged: " in refused.stderr

@@ -77,7 +77,7 @@ def test_what_no_job_fits_is_named(asked: Path, capsys: pytest.CaptureFixture[st
     assert main(["check", "--slurm-job-id", "77", "--name", "x+"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("torc: Slurm's accounting has no job 77 (")
-    assert second.startswith("torc: no job of 77 matches the options (")
+    assert second == "torc: none of the jobs 77 matches --name, or accounting has none of them; see torc seff 77"
 
 
 def with_column(text: str, name: str, cell: str) -> str:

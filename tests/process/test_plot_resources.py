@@ -449,7 +449,7 @@ def test_a_node_file_that_cannot_be_read_is_named_and_never_left_out_in_silence(
     Path(first).write_bytes(b"no database at all" * 100)
     done = torc(*words)
     assert done.returncode == 0, done.stderr
-    assert f"left out of the figures: {first}" in done.stderr
+    assert f"left out of the plots: {first}" in done.stderr
     assert len(data_of(page)["figures"]) > 1
     Path(second).write_bytes(b"nor this" * 100)
     page.unlink()

@@ -280,7 +280,7 @@ def test_memory_that_follows_a_parameter(tmp_path: Path) -> None:
     assert [found["lowest"], found["highest"], found["most_used"]] == [1, 10, peaks[10]]
     assert found["predicted_at_highest"] == pytest.approx(peaks[10])
     assert place.correct("--explain", "--dry-run")["trends"] == [found]
-    line = "sized: memory ≈ 400.00 MB + 1.90 GB × size (n 10, R² 1.00)"
+    line = "sized: memory ≈ 400.00 MB + 1.90 GB × size (10 attempts, R² 1.00)"
     for words in (("check",), ("correct", "--dry-run")):
         assert line in place.torc(*words, "--explain").stdout
         assert "≈" not in place.torc(*words).stdout
@@ -323,8 +323,8 @@ def test_a_job_that_hung_gets_no_more_time(tmp_path: Path) -> None:
     made = place.correct("--explain")
     assert not [each for each in made["adjustments"] if each["resource_requirements_id"] == 3]
     (told,) = [each for each in made["explanations"] if (each["name"], each["resource_type"]) == ("short", "Runtime")]
-    assert "used no CPU in the last half of its time" in told["reason"]
-    assert "used no CPU" in place.refusal("recover", "--no-submit", status=1)
+    assert "used almost no CPU in the second half of its time" in told["reason"]
+    assert "used almost no CPU" in place.refusal("recover", "--no-submit", status=1)
 
 
 def test_write_spec_changes_values_only_and_shows_the_difference(place: Place) -> None:

@@ -175,7 +175,7 @@ def test_a_reused_pid_is_not_mistaken_for_the_runner(plan: Plan) -> None:
 
 def test_a_host_that_cannot_be_seen_counts_as_active_until_its_journal_says_otherwise(plan: Plan) -> None:
     claim(plan, host="elsewhere")
-    with pytest.raises(RunTakenError, match=r"elsewhere, which cannot be seen from here .*wf1_r1\.claim"):
+    with pytest.raises(RunTakenError, match=r"elsewhere \(torc cannot see from this host .*wf1_r1\.claim"):
         take_run(plan, ME)
     end(plan, {1: "completed"})
     assert jobs_of(take_run(plan, ME)) == [2, 3]

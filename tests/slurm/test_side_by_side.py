@@ -55,7 +55,7 @@ def test_every_cause_is_named(lab: Lab) -> None:
     words = ["torc", "slurm", "stats", "--compare", "--slurm-job-id", str(job)]
     items: list[dict[str, Any]] = json.loads(lab.run_as_user([*words, "-f", "json"]).stdout)["items"]
     causes = {item["job_name"]: {each["figure"]: each["cause"] for each in item["differences"]} for item in items}
-    assert causes["shared"]["sampled_rss_peak_bytes"] == "forked sharing"
+    assert causes["shared"]["sampled_rss_peak_bytes"] == "shared memory"
     assert causes["spike"]["sampled_rss_peak_bytes"] == "spike between samples"
     assert causes["tasks"]["max_rss_bytes"] == "the largest task only"
     assert "record lost" in causes["lost"].values(), items[-1]

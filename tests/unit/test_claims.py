@@ -26,5 +26,5 @@ def test_a_field_of_another_type_is_an_error_that_names_the_file(tmp_path: Path,
     path = Path(claim_path(str(tmp_path), 1, 1))
     path.parent.mkdir()
     path.write_text(json.dumps(asdict(CLAIM) | {name: []}))
-    with pytest.raises(ParseError, match="does not say who took the run"):
+    with pytest.raises(ParseError, match=r"is damaged: .*; if this run is not active, remove the file"):
         read_claim(str(tmp_path), 1, 1)

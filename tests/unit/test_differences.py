@@ -21,7 +21,7 @@ def item(**known: int | str) -> Row:
     [
         ({"max_rss_bytes": 900 * MB, "gather_type": "jobacct_gather/linux"}, "adds up what several processes share"),
         ({"max_rss_bytes": 900 * MB, "gather_type": "jobacct_gather/cgroup", "slurm_version": "23.11.4"}, "page cache"),
-        ({"max_rss_bytes": 7 * MB, "state": "OUT_OF_MEMORY"}, "before the kernel killed"),
+        ({"max_rss_bytes": 7 * MB, "state": "OUT_OF_MEMORY"}, "before the kernel killed the step"),
         ({"max_rss_bytes": 30 * MB, "task_count": 4}, "the largest task"),
         ({"max_rss_bytes": 30 * MB, "gather_frequency": "task=30"}, "polls (JobAcctGatherFrequency=task=30)"),
     ],

@@ -174,7 +174,7 @@ def test_no_lock_file_stays(path: str) -> None:
 
 def test_a_lock_that_is_held_is_waited_for_and_named(path: str) -> None:
     lock = take_lock(path, 0)
-    with pytest.raises(DatabaseError, match="another process of this node"):
+    with pytest.raises(DatabaseError, match="another process on this node has locked it"):
         write_batch(path, batch(), lock_wait_seconds=0)
     os.close(lock)
     write_batch(path, batch(), lock_wait_seconds=0)

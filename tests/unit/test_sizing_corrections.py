@@ -291,7 +291,7 @@ def test_an_allocation_that_ended_early_says_little_of_the_job() -> None:
 def test_a_job_that_hung_is_never_a_reason_for_more_time() -> None:
     assert outcome(RUNTIME, ended(exec_time_seconds=14400.0, hung=True)) == (KEPT, "PT4H")
     told = reason(RUNTIME, job(1, ended(exec_time_seconds=14400.0, hung=True)), job(2, attempt()))
-    assert "used no CPU in the last half" in told
+    assert "used almost no CPU in the second half" in told
 
 
 def test_a_job_that_idled_and_completed_needs_its_time() -> None:

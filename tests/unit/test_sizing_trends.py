@@ -29,7 +29,7 @@ def sized(*sizes: float, base: int = 400, slope: int = 1900) -> Facts:
 
 def test_memory_that_follows_a_number_is_said_with_what_it_predicts() -> None:
     assert trends_of(sized(*range(1, 13))).sentences == [
-        "train: memory ≈ 400.00 MB + 1.90 GB × size (n 12, R² 1.00): times 1.2 that is 2.76 GB at size 1 and "
+        "train: memory ≈ 400.00 MB + 1.90 GB × size (12 attempts, R² 1.00): times 1.2 that is 2.76 GB at size 1 and "
         "27.84 GB at size 12; one request for all of them needs 27.84 GB"
     ]
 

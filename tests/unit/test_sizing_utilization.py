@@ -92,7 +92,10 @@ def test_a_timeout_is_one_too_but_not_an_allocation_that_ended_early() -> None:
 def test_a_job_that_hung_until_its_time_limit_broke_it_all_the_same() -> None:
     report = check(facts(job(1, ended(exec_time_seconds=14400.0, hung=True))))
     (use,) = report.uses
-    assert (use.resource_type, use.note) == ("Runtime", "ended at its time limit; used no CPU in the last half of it")
+    assert (use.resource_type, use.note) == (
+        "Runtime",
+        "ended at its time limit; used almost no CPU in the second half of it",
+    )
     assert report.unmeasured == 0
 
 

@@ -42,7 +42,11 @@ def problems(text: str, form: Form = "yaml") -> list[str]:
         (HEAD + "failure_handler: []\n" + JOB, 4, "did you mean 'failure_handlers'?"),
         (HEAD + "failure_handlers: [{name: h, rules: [{max_retries: 1}]}]\n" + JOB, 4, "matches nothing"),
         (HEAD + "execution_config: {termination_signal: SIGINT}\n" + JOB, 4, "torc ends jobs with SIGTERM"),
-        (HEAD + "variables: {one: 1, two: '{one}'}\n" + JOB, 4, "put variables together where they are used"),
+        (
+            HEAD + "variables: {one: 1, two: '{one}'}\n" + JOB,
+            4,
+            "contains {one}: a variable cannot contain another one",
+        ),
         (HEAD + "variables: {place: x}\njobs:\n- {name: a, command: 'echo {plce}'}\n", 6, "did you mean {place}?"),
         (HEAD + "parameters: {i: '1:2'}\nvariables: {i: x}\n" + JOB, 5, "a variable and a parameter"),
         (

@@ -18,14 +18,14 @@ def warnings(command: str, *, environ: tuple[str, ...] = (), **keys: object) -> 
 
 def test_a_mistyped_parameter_is_named_with_the_one_that_was_meant() -> None:
     (line,) = warnings("run {tempp}")
-    assert line == "{tempp} in job 'train_{temp}' is no parameter of it; did you mean {temp}?"
+    assert line == "job 'train_{temp}' has no parameter {tempp}; did you mean {temp}?"
     assert len(warnings("awk '{tempp}'")) == 1
     assert len(warnings("run {other:03d}")) == 1
 
 
 def test_a_parameter_of_other_jobs_only_is_named_with_what_to_add() -> None:
     (line,) = warnings("run {temp} {seed}", parameters={"seed": "1:3"})
-    assert line.endswith("is no parameter of it; give the job parameters, or use_parameters: [seed]")
+    assert line.endswith("has no parameter {seed}; give the job parameters, or use_parameters: [seed]")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def _cells(file: FileOutcome) -> list[str]:
 def _summary(current: UpToDate) -> str:
     outcomes = [file.outcome for file in current.files]
     counts = ", ".join(f"{outcomes.count(name)} {name}" for name in ("collected", "unchanged", "skipped"))
-    accounting = f"accounting: {current.asked} {'query' if current.asked == 1 else 'queries'} due"
+    accounting = f"accounting: {current.asked} {'query' if current.asked == 1 else 'queries'}"
     if current.unanswered:
-        accounting += f", {current.unanswered} without an answer"
-    return f"Node files: {counts}; {accounting}, {current.accounting_rows} new or better rows."
+        accounting += f", {current.unanswered} unanswered"
+    rows = "row" if current.accounting_rows == 1 else "rows"
+    return f"Node files: {counts}; {accounting}; {current.accounting_rows} {rows} new or improved."

@@ -25,11 +25,11 @@ _MOST_NAMED_STEPS = 4
 # Headings of figures that only the comparison has, and shorter names of others.
 _TITLES = HEADINGS | {"cgroup_memory_bytes": "cgroup", "cgroup_peak_bytes": "cgroup peak", "wrapper_cpu_seconds": "CPU"}
 _LEGEND = (
-    "Peak memory and CPU are the wrapper's. The others are compared with them: RSS sum (the wrapper's largest sample),",
-    "cgroup (charged, without page cache), cgroup peak (with it), MaxRSS and TotalCPU (Slurm's accounting).",
+    "Peak memory and CPU are the wrapper's. The others are compared with them. RSS sum: the wrapper's largest sample.",
+    "cgroup: charged memory without page cache. cgroup peak: with page cache. MaxRSS, TotalCPU: Slurm's accounting.",
     "Disk read and write are compared with what the wrapper counted; -f json shows them.",
-    f"* differs by more than {DIFFERS_FROM_PERCENT:g} %, or one of the two is missing. Differences below "
-    f"{LEAST_CPU_SECONDS:g} s or {LEAST_IO_BYTES / 1e6:g} MB are ignored.",
+    f"* differs by more than {DIFFERS_FROM_PERCENT:g} %, or one of the two is missing. Differences of CPU time "
+    f"below {LEAST_CPU_SECONDS:g} s (disk: {LEAST_IO_BYTES / 1e6:g} MB) are ignored.",
     f"Sizes are decimal; {NOT_KNOWN} is NULL: not measured.",
 )
 

@@ -61,7 +61,7 @@ def correct_resources(
     runtime_multiplier: RuntimeMultiplierOption = DEFAULT_MULTIPLIER,
     job_ids: Annotated[
         str | None,
-        typer.Option("--job-ids", metavar="1,2", help="Correct only the requirements of these jobs."),
+        typer.Option("--job-ids", metavar="1,2", help="Change only the requirements that these jobs use."),
     ] = None,
     explain: ExplainOption = False,
     write_spec: WriteSpecOption = False,
@@ -96,9 +96,9 @@ def correct_resources(
 ) -> None:
     """Change requests to what the jobs need.
 
-    torc raises a request if a job was killed at that limit or used more than requested, and reduces it if all jobs
-    completed and used less. All attempts of all runs count. The workflow's next run uses the new requests. For your own
-    Slurm jobs torc only prints what to request; with --script it edits the script.
+    torc raises a request if a job was killed at its limit, or used more. It reduces a request if the latest attempt of
+    every job completed. The new value comes from all attempts of all runs. The workflow's next run uses it. For your
+    own Slurm jobs torc only prints what to request; with --script it edits the script.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import corrections_answer

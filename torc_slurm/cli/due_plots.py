@@ -61,6 +61,6 @@ def _plot(output_dir: str, run: DueRun) -> None:
         with opened_run(paths) as opened, progress_bar(f"Plotting run {run.run_id}") as progress:
             pages = write_pages(opened, Wanted(directory), progress)
     except (TorcError, OSError) as error:
-        say(f"plots of workflow {run.workflow_id}, run {run.run_id}: {error}")
+        say(f"the plots of workflow {run.workflow_id}, run {run.run_id} could not be made: {error}")
         return
     say(f"plots of workflow {run.workflow_id}, run {run.run_id}: {len(pages)} pages in {directory}")

@@ -71,7 +71,8 @@ def html(
     """Write one page about a workflow.
 
     The page shows the jobs and their statuses, violations, corrections and their reasons, savings and plots. It needs
-    no network and no other file: mail it, or open it from disk. Without a time series, plots show averages.
+    no network and no other file: mail it, or open it from disk. Without a time series, plots show averages. With
+    several Slurm jobs there are no plots.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.plots.page import render
@@ -202,7 +203,7 @@ def _sizing_of_own_jobs(chosen: own_jobs.Chosen, directory: str) -> Sequence[Sec
     try:
         groups = own_jobs.groups_from(chosen, directory)
     except TorcError as error:
-        say(f"without requests and suggestions: {error}")
+        say(f"the page has no requests and suggestions: {error}")
         return ()
     return _sizing(facts_of_groups(groups), None, corrections_of(groups))
 
@@ -240,19 +241,21 @@ def _overview(files: Sequence[str]) -> Overview | None:
 
     present = [path for path in files if os.path.exists(path)]
     if len(present) < len(files):
-        say(f"without figures of {len(files) - len(present)} node files, which no longer exist")
+        gone = len(files) - len(present)
+        what = "node file no longer exists" if gone == 1 else "node files no longer exist"
+        say(f"{gone} {what}: left out of the plots")
     if not present:
         return None
     try:
         with (
             opened_run(
-                present, needs_series=False, on_unreadable=lambda problem: say(f"left out of the figures: {problem}")
+                present, needs_series=False, on_unreadable=lambda problem: say(f"left out of the plots: {problem}")
             ) as run,
             progress_bar("Reading") as progress,
         ):
             return read_overview(run, progress, lambda problem: say(f"without their time series: {problem}"))
     except TorcError as error:
-        say(f"without figures: {error}")
+        say(f"the page has no plots over time: {error}")
         return None
 
 

@@ -29,7 +29,7 @@ Examples:
   torc seff 1234                        what a Slurm job used, and what to request next time
   srun torc-step -- ./a.out             in your own sbatch script: measure a step
   torc stats --slurm-job-id 1234        what its steps really used
-  torc stats                            the latest record in the output directory
+  torc stats                            the run or job that was recorded last
 """
 
 # What a user types: the module, the function and its examples, in the help's order.
@@ -76,7 +76,7 @@ def command_tree(name: str | None = None) -> typer.Typer:
         no_args_is_help=True,
         add_completion=True,
         pretty_exceptions_enable=False,
-        help="Show what Slurm jobs really used, and what they should request.",
+        help="Show what Slurm jobs really used and should request; run workflows of jobs.",
         epilog=_EXAMPLE,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )

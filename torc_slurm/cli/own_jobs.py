@@ -34,7 +34,10 @@ SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="Your Slurm jobs since then: 2d, 1w, 2026-11-01.")
 ]
 NameOption = Annotated[
-    str | None, typer.Option("--name", metavar="REGEX", help="Only those of your Slurm jobs whose whole name matches.")
+    str | None,
+    typer.Option(
+        "--name", metavar="REGEX", help="Your Slurm jobs whose whole name matches; default time: the last two weeks."
+    ),
 ]
 GroupByOption = Annotated[
     str | None,
@@ -145,19 +148,28 @@ def nothing_found(asked: JobFilter) -> str:
     late = "one that ended seconds ago may not be there yet"
     if question.jobs:
         names = ", ".join(question.jobs[:5])
-        if _is_narrowed(asked):
+        if _narrowing(asked):
             return (
-                f"no job of {names} matches the options (--name, --state, --partition, --user, --since, --until), or "
-                f"Slurm's accounting does not have it; torc seff {question.jobs[0]} shows what it has"
+                f"none of the jobs {names} matches {_narrowing(asked)}, or accounting has none of them; see torc seff "
+                f"{question.jobs[0]}"
             )
         return f"Slurm's accounting has no job {names} ({late}); check the id, or the cluster you are on"
     whose = "no job" if question.user == ALL_USERS else f"no job of {question.user}"
     return f"{whose} matches ({late}); to look further back, give --since 4w"
 
 
-def _is_narrowed(asked: JobFilter) -> bool:
+def _narrowing(asked: JobFilter) -> str:
+    """The options that narrow the named jobs."""
     question = asked.question
-    return any((asked.name, question.user, question.since, question.until, question.states, question.partition))
+    given = {
+        "--name": asked.name,
+        "--state": question.states,
+        "--partition": question.partition,
+        "--user": question.user,
+        "--since": question.since,
+        "--until": question.until,
+    }
+    return " and ".join(option for option, value in given.items() if value)
 
 
 def jobs_of(chosen: Chosen, directory: str) -> list[JobUse]:
@@ -296,7 +308,7 @@ def correct_script(path: str, chosen: Chosen, directory: str, *, dry_run: bool, 
         "notes": list(edit.notes),
         "diff": edit.diff,
     }
-    summary = f"{path}: {said}" if is_changed else f"{path}: nothing to change{_why_unchanged(jobs)}"
+    summary = f"{path}: {said if is_changed else _unchanged(jobs)}"
     return Answer(
         keys=("script", "changed"),
         items=[document],
@@ -305,14 +317,20 @@ def correct_script(path: str, chosen: Chosen, directory: str, *, dry_run: bool, 
     )
 
 
-def _why_unchanged(jobs: Sequence[JobUse]) -> str:
-    """Why a script stays as it is, if its jobs cannot show that less would be enough."""
+def _unchanged(jobs: Sequence[JobUse]) -> str:
+    """That a script stays as it is, and why if its jobs cannot show that less would be enough."""
     from torc_slurm.sizing.job_use import COMPLETED, ENDED_FROM_OUTSIDE
 
     informative = [job for job in jobs if job.has_ended and job.state not in ENDED_FROM_OUTSIDE]
     if not informative:
-        return " (its jobs have not ended, or were cancelled, preempted or lost with their node)"
+        return (
+            "unchanged. None of its jobs shows what it needs: they have not ended, or were cancelled, preempted or "
+            "lost with their node."
+        )
     for job in informative:
         if job.state != COMPLETED:
-            return f" (job {job.job_id} is {job.state}, and only completed jobs show that less would be enough)"
-    return ""
+            return (
+                f"nothing to change. Job {job.job_id} is {job.state}, and only completed jobs show that less would be "
+                "enough."
+            )
+    return "nothing to change"

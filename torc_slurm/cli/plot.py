@@ -36,7 +36,7 @@ _MOST_NAMED = 12
 def plot_resources(
     context: typer.Context,
     databases: Annotated[
-        list[str] | None, typer.Argument(metavar="DB", help="Node files of one workflow or allocation.")
+        list[str] | None, typer.Argument(metavar="[DB]...", help="Node files of one workflow or allocation.")
     ] = None,
     output: Annotated[
         str | None,

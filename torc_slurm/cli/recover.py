@@ -58,7 +58,9 @@ def recover(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the decision; change and submit nothing.")] = False,
     max_attempts: Annotated[
         int,
-        typer.Option("--max-attempts", metavar="N", help="Refuse if the workflow has had N runs.", min=1),
+        typer.Option(
+            "--max-attempts", metavar="N", help="Refuse if the workflow has had N runs (not attempts).", min=1
+        ),
     ] = _DEFAULT_ATTEMPTS,
     max_memory: MaxMemoryOption = None,
     max_runtime: MaxRuntimeOption = None,
@@ -139,8 +141,8 @@ def _require_sbatch(workflow_id: int) -> None:
     """
     if shutil.which("sbatch") is None:
         raise TorcError(
-            f"sbatch was not found on PATH; torc recover {workflow_id} --no-submit corrects, then torc run "
-            f"{workflow_id} runs it here"
+            f"sbatch was not found on PATH; correct with torc recover {workflow_id} --no-submit, then run the jobs "
+            f"here with torc run {workflow_id}"
         )
 
 
@@ -209,9 +211,10 @@ def _outcome_note(workflow_id: int, planned: RecoveryPlan, launched: Launched | 
     if launched is None:
         if shutil.which("sbatch") is None:
             return f"Corrected. Run the unfinished jobs here: torc run {workflow_id}"
-        return f"Corrected. Submit the next run: torc recover {workflow_id}"
+        return f"Corrected. Submit the next run: torc recover {workflow_id} (without --no-submit)"
     others = len(planned.left_out)
-    again = f"Left out: {others} that another run would not help (--retry-failed runs them too).\n" if others else ""
+    jobs = "1 job" if others == 1 else f"{others} jobs"
+    again = f"Left out: {jobs} that another run would not help (--retry-failed runs them too).\n" if others else ""
     return (
         f"Run {launched.run_id} of at most {planned.max_attempts}: {launched.job_count} jobs in "
         f"{launched.allocation}\n{again}Watch it: torc status {workflow_id} --wait"

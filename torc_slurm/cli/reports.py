@@ -135,9 +135,8 @@ def savings(
 ) -> None:
     """Show core-hours and GB-hours used and wasted.
 
-    The column Requested is what was requested, times the time that the jobs ran; After is the same with corrected
-    requests. Reserved is what was requested, times the whole requested run time. All runs count, but only jobs with
-    resource_requirements.
+    Requested is the request times the run time, of all attempts; After is the same with corrected requests. Reserved is
+    the request times the requested run time, once for each job. Only jobs with resource_requirements count.
     """
     from torc_slurm.cli.answer import write
     from torc_slurm.cli.sizing_view import savings_answer

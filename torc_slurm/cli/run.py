@@ -43,9 +43,9 @@ def run(
     """Run a workflow's unfinished jobs here.
 
     Unfinished jobs are those that are not completed. They start in the order of their dependencies: inside an
-    allocation as steps, elsewhere as plain processes of this machine. The first Ctrl-C (or SIGTERM) asks the running
-    jobs to end, and torc keeps what was measured; the second kills them. The exit status is 0 only if every job
-    completed.
+    allocation as steps, elsewhere as plain processes of this machine. At the first Ctrl-C (or SIGTERM), torc sends
+    SIGTERM to the running jobs and, if they have not ended after a grace period, SIGKILL. A second Ctrl-C kills them at
+    once. What was measured is kept. The exit status is 0 only if every job completed.
     """
     if plan is not None:
         if source is not None:
@@ -119,7 +119,9 @@ def _carry_out(plan: Plan, share: Share, run_id: int | None = None) -> RunResult
     try:
         taken = take_run(plan, me, say, run_id) if plan.jobs else None
     except OSError as error:
-        raise DatabaseError(f"run {plan.run_id} cannot be taken: {error}; can {plan.output_dir} be written?") from error
+        raise DatabaseError(
+            f"run {plan.run_id} cannot start: {error}; check that you may write in {plan.output_dir}"
+        ) from error
     if taken is None:
         say(f"every job of workflow {plan.workflow_id} is completed; nothing is left to run")
         return None

@@ -78,7 +78,8 @@ class LineView:
             self._say_trouble(trouble_line(job, outcome))
         if time.monotonic() - self._said_at >= _LINE_EVERY_SECONDS:
             self._said_at = time.monotonic()
-            say(f"{sum(self._states.values())} of {self._total} jobs have ended, {self._running} run")
+            are = "is" if self._running == 1 else "are"
+            say(f"{sum(self._states.values())} of {self._total} jobs have ended, {self._running} {are} running")
 
     def _say_trouble(self, line: str) -> None:
         self._troubles += 1

@@ -25,7 +25,8 @@ def seff(
     jobs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="JOB", help="123, 123_4, 123_[1-5,9], 120-125, slurm-123.out, or a directory with such files."
+            metavar="[JOB]...",
+            help="Any number of: 123, 123_4, 123_[1-5,9], 120-125, slurm-123.out, or a directory with such files.",
         ),
     ] = None,
     user: Annotated[
@@ -47,7 +48,9 @@ def seff(
         str | None, typer.Option("--partition", "-p", metavar="NAME", help="Only jobs in this partition.")
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="REGEX", help="Only jobs whose whole name matches.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="At most N jobs.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the first N jobs, in sacct's order.")
+    ] = None,
     expand: Annotated[bool, typer.Option("--expand", help="One line for each task of an array.")] = False,
     format_: ColumnsFormatOption = None,
     output_dir: OutputDirOption = None,
@@ -55,7 +58,7 @@ def seff(
     """Show what Slurm jobs used, and what to request next time.
 
     It works for any job, calls sacct once for all of them, and needs no output directory. If torc-step measured a step,
-    torc shows its figures instead of Slurm's.
+    torc shows torc-step's figures instead of Slurm's.
     """
     from torc_slurm.slurm.job_query import job_rows
 

@@ -46,7 +46,7 @@ MinMemoryOption = Annotated[
     str, typer.Option("--min-memory", metavar="SIZE", help="Never request less memory than this.")
 ]
 LargestFactorOption = Annotated[
-    float, typer.Option("--largest-factor", metavar="X", help="Raise no request by more than this factor at once.")
+    float, typer.Option("--largest-factor", metavar="X", help="Request at most X times what the attempts requested.")
 ]
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Show the reason for every change and for every request that stays.")
@@ -150,7 +150,12 @@ def say_what_is_missing(found: SizingFacts) -> None:
     for file in [file for file in found.collected.files if file.outcome == "skipped"][:_MOST_NAMED_FILES]:
         say(f"skipped {file.path}: {(file.problem or '').removeprefix(file.path).strip()}")
     say_which_backend(found.collected)
-    if found.collected.unanswered:
-        say("accounting did not answer for every allocation; this answer uses only what the nodes wrote")
+    unanswered = found.collected.unanswered
+    if unanswered:
+        allocations, their = ("allocation", "its") if unanswered == 1 else ("allocations", "their")
+        say(
+            f"accounting did not answer for {unanswered} {allocations}; for {their} steps torc uses only what the "
+            "nodes wrote"
+        )
     if found.active_run is not None:
         say(f"run {found.active_run.run_id} is active: its unfinished jobs do not count")

@@ -66,7 +66,7 @@ _UNFINISHED_COLUMNS = (
     Column("Job", right=True),
     Column("Name", least=12),
     Column("Cause"),
-    Column("Helped"),
+    Column("Run again helps"),
     Column("Why", optional=1),
 )
 _CHANGE_COLUMNS = (
@@ -99,7 +99,9 @@ def _utilization_notes(report: Utilization) -> list[str]:
         failed = "1 failed job" if report.left_out == 1 else f"{report.left_out} failed jobs"
         notes.append(f"Not checked: {failed}; --include-failed checks failed jobs too.")
     if report.unmeasured:
-        notes.append(f"{report.unmeasured} of them lack a figure: what was not measured is not checked.")
+        notes.append(
+            f"For {report.unmeasured} of the {report.total_results} {jobs} a figure is missing; torc did not check it."
+        )
     if report.violations and report.workflow_id is not None:
         notes.append(f"See what to request instead: torc correct {report.workflow_id} --dry-run")
     elif report.violations:
@@ -156,14 +158,15 @@ def _ids(decision: Decision) -> str:
 
 
 def _summary(corrections: Corrections, *, dry_run: bool) -> str:
-    analyzed = f"{corrections.jobs_analyzed} jobs of workflow {corrections.workflow_id} were examined"
+    jobs = "job" if corrections.jobs_analyzed == 1 else "jobs"
+    analyzed = f"({corrections.jobs_analyzed} {jobs} of workflow {corrections.workflow_id} examined)"
     count = corrections.requirements_updated
     if not count:
-        return f"Nothing to correct: {analyzed}."
+        return f"Nothing to correct {analyzed}."
     what = "requirement" if count == 1 else "requirements"
     if dry_run:
-        return f"{count} {what} would change: {analyzed}. Nothing was changed (--dry-run)."
-    return f"{count} {what} changed: {analyzed}. The next run requests this: torc submit {corrections.workflow_id}"
+        return f"{count} {what} would change {analyzed}. Nothing was changed (--dry-run)."
+    return f"{count} {what} changed {analyzed}. The next run requests this: torc submit {corrections.workflow_id}"
 
 
 def edit_lines(edit: SpecEdit, *, dry_run: bool) -> list[str]:
@@ -178,8 +181,9 @@ def savings_answer(workflow_id: int | None, run_id: int | None, rows: Sequence[S
     """One row per requirement, and the workflow's total."""
     items = [saving_item(each) for each in rows]
     notes = [
-        "Requested: for the time that jobs ran. Lost: the part of attempts that did not complete. After: the same work",
-        f"after correction. Reserved: for their whole run time, once per job. {NOT_KNOWN} is not measured.",
+        "Requested is request × run time, of all attempts. Lost is the part of attempts that did not complete.",
+        "After is Requested with corrected requests. Reserved is request × requested run time, once for each job.",
+        f"{NOT_KNOWN} means not measured.",
     ]
     if rows[-1].unmeasured_attempts:
         notes.append(f"{rows[-1].unmeasured_attempts} attempts have no figures: they count as requested, not as used.")

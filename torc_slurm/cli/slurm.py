@@ -50,7 +50,7 @@ Examples:
   {command} --slurm-job-id 1234
   {command} --slurm-job-id 1234 -f json
   {command} 3 --compare  Slurm's figures next to the wrapper's
-  {command}              the latest record in the output directory
+  {command}              the run or job that was recorded last
   {command} --local      what ran outside Slurm
 """
 _COLLECT_EXAMPLE = """\b
@@ -116,10 +116,10 @@ def stats(
     format_: ColumnsFormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Show what each step really used, with Slurm's accounting.
+    """Show what each step used, and what Slurm says about it.
 
-    torc first collects what the nodes wrote, and asks accounting once for each allocation whose records are incomplete.
-    Without any id, it shows the latest record in the output directory.
+    torc first collects what the nodes wrote, and asks accounting once for each allocation whose rows are not final.
+    Without any id, it shows the run or job that was recorded last in the output directory.
     """
     from torc_slurm.cli.answer import Answer, write
     from torc_slurm.cli.stats_view import TABLE_COLUMNS
@@ -197,9 +197,9 @@ def collect(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Collect what the nodes wrote into the main database.
+    """Copy to torc.db what the nodes wrote.
 
-    torc also asks accounting for incomplete records. You can repeat this. torc names and skips a node file that is
+    torc also asks accounting for rows that are not final. You can repeat this. torc names and skips a node file that is
     damaged or being written. It exits with 1 only if there were files and it could read none.
     """
     from torc_slurm.cli.answer import write
@@ -231,7 +231,7 @@ def epilog(
 ) -> None:
     """Ask Slurm's accounting once, at the end of an sbatch script.
 
-    torc stores the answer in the node file of this node, never in the main database. It cannot harm the script: each
+    torc stores the answer in the node file of this node, never in torc.db. It cannot harm the script: each
     failure is a line on stderr, and the exit status is 0 (without --strict).
     """
     try:

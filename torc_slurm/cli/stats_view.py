@@ -169,7 +169,7 @@ def _short_footer(report: StatsReport) -> list[str]:
     if unmeasured:
         more.append(f"{unmeasured} {_plural('step', unmeasured)} without torc-step (--all-steps)")
     what = ", ".join(more) or "units and sources"
-    return [*_how_old(report, time.time()), f"{what}: --explain"]
+    return [*_how_old(report, time.time()), f"--explain shows {what}"]
 
 
 def footer(report: StatsReport) -> list[str]:
@@ -199,15 +199,16 @@ def _how_old(report: StatsReport, now: float) -> list[str]:
     if not ages:
         return []
     age, label = max(ages)
-    others = f"; {len(ages) - 1} more run, their figures are not older" if len(ages) > 1 else ""
+    more = len(ages) - 1
+    others = f"; {more} more {'step is' if more == 1 else 'steps are'} running, with newer figures" if more else ""
     return [f"{printable(label)} is running: figures as of {format_run_time(round(age))} ago{others}"]
 
 
 def _why_null(reason: NullReason) -> str:
     figures = ", ".join(HEADINGS[name] for name in reason.figures)
     status = f"{reason.status}: " if reason.status != NO_ROW else ""
-    rows = f"{reason.rows} {_plural('row', reason.rows)}"
-    return f"{figures} NULL in {rows}: {status}{printable(reason.reason)}"
+    rows = f"{reason.rows} {_plural('row', reason.rows)} {'has' if reason.rows == 1 else 'have'}"
+    return f"{rows} no {figures}: {status}{printable(reason.reason)}"
 
 
 def _how_different(difference: Difference) -> str:

@@ -30,8 +30,8 @@ SchedulerOption = Annotated[
     typer.Option(
         "--scheduler",
         metavar="NAME",
-        help="Run all jobs in one allocation of this scheduler; default: the schedulers that jobs name, else the "
-        "file's first.",
+        help="Run all jobs in one allocation of this scheduler. Default: jobs that name a scheduler run in its "
+        "allocation, all others in that of the first.",
     ),
 ]
 TemplateOption = Annotated[

@@ -210,7 +210,7 @@ def delete(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
 ) -> None:
-    """Delete a workflow and its records.
+    """Delete a workflow, its records and its user_data.
 
     The output of its jobs stays. On a terminal, torc asks first. It names the directories of plots that stay, and their
     sizes; --purge deletes them too. It refuses while a run is active.

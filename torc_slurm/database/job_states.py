@@ -120,7 +120,8 @@ def with_journal(decided: Mapping[str, Value], journal: Row | None, *, run_ended
     """
     merged = dict(decided) if journal is None else _merged(decided, journal)
     if run_ended and merged["status"] == RUNNING:
-        merged |= {"status": FAILED, "status_evidence": f"its run ended without its end; {decided['status_evidence']}"}
+        evidence = f"the run ended before the end of this job was recorded; {decided['status_evidence']}"
+        merged |= {"status": FAILED, "status_evidence": evidence}
     return merged
 
 

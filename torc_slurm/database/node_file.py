@@ -194,7 +194,7 @@ def take_lock(path: str, wait_seconds: float) -> int:
             pass  # another process holds it: try again
         os.close(lock)
         if time.monotonic() > deadline:
-            raise OSError(errno.EAGAIN, f"another process of this node has held it for {wait_seconds:g} s")
+            raise OSError(errno.EAGAIN, f"another process on this node has locked it for {wait_seconds:g} s")
         time.sleep(_LOCK_RETRY_SECONDS)
 
 

@@ -169,8 +169,8 @@ def _violations(found: Utilization) -> Section:
         for use in found.uses[:_MOST_ROWS]
     ]
     words = [
-        f"{counted(found.violations, 'violation')} in {counted(found.total_results, 'result')}"
-        + (f"; of {counted(found.unmeasured, 'job')} a figure is missing." if found.unmeasured else ".")
+        f"{counted(found.violations, 'violation')} in {counted(found.total_results, 'job')}"
+        + (f"; for {found.unmeasured} of them a figure is missing." if found.unmeasured else ".")
     ]
     return Section(
         "violations", "Jobs over their request", [*words, *_cut(len(found.uses))], table=_table(titles, rows)
@@ -264,7 +264,7 @@ def _missing_section(report: Report) -> list[Section]:
     """What was not measured, and why; empty if everything was."""
     words = []
     if report.is_several:
-        words.append("Figures over time show one Slurm job: torc reports html --slurm-job-id N.")
+        words.append("There are plots only for a single Slurm job: torc reports html --slurm-job-id N.")
     elif report.overview is None:
         words.append("No node has written anything: nothing was measured, or torc slurm collect has not seen it.")
     elif not report.overview.lines:

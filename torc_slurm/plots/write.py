@@ -291,15 +291,15 @@ def allocation_page(overview: Overview, prefix: str) -> Page:
 
 
 def packing_notes(overview: Overview) -> list[str]:
-    """Notes on the figures of nodes."""
-    notes = ["Each point covers 1/400 of the time: CPU is its mean, memory the highest in it."]
+    """Notes on the plots of nodes."""
+    notes = ["Each point covers 1/400 of the time: CPU is its mean, memory the sum of each step's highest."]
     if all(overview.on_nodes.capacity_of(node).cpus is None for node in overview.loads):
         notes.append("The nodes' capacity is unknown: a workflow's run records it, or Slurm's accounting.")
     if overview.alone is not None and len(overview.alone) < len(overview.run.jobs):
         notes.append(
             f"Of {counted(len(overview.run.jobs), overview.run.word)} lines and bars show {len(overview.alone)}: those "
             "that failed, used the most memory or CPU, or ran longest. The others are in the table, and with their "
-            "averages in the figures of nodes."
+            "averages in the plots of nodes."
         )
     more = len(overview.on_nodes.nodes) - MOST_NODES
     if more > 0:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 Row = Mapping[str, int | float | str | None]
 
 PAGE_CACHE = "page cache"
-SHARING = "forked sharing"
+SHARING = "shared memory"
 SPIKE = "spike between samples"
 LARGEST_TASK = "the largest task only"
 RECORD_LOST = "record lost"
@@ -52,7 +52,7 @@ def max_rss_cause(item: Row, slurm: float, own: float) -> Cause:
     if slurm > own:
         return _lost(item) or _slurm_has_more(item, slurm, own)
     if item["state"] == "OUT_OF_MEMORY":
-        return Cause(KILLED, "MaxRSS is what Slurm saw before the kernel killed")
+        return Cause(KILLED, "MaxRSS is what Slurm saw before the kernel killed the step")
     if _at_least(item, "task_count") > _at_least(item, "measured_node_count"):
         return Cause(LARGEST_TASK, "MaxRSS is of the largest task, the peak of all tasks on the largest node")
     charged = _not_charged(item, own) if str(item["gather_type"]).endswith("cgroup") else None
@@ -100,7 +100,10 @@ def _cache_or_spike(item: Row, excess: float, words: str) -> Cause:
         return Cause(PAGE_CACHE, words)
     if sum(float(value) for value in io if value is not None) >= _CACHE_SHARE * excess:
         return Cause(PAGE_CACHE, words)
-    return Cause(SPIKE, "of several processes together: the step read and wrote too little for page cache")
+    return Cause(
+        SPIKE,
+        "several processes had a peak together; it is not page cache, because the step read and wrote too little",
+    )
 
 
 def rss_sum_cause(item: Row, rss_sum: float, own: float) -> Cause:
@@ -142,7 +145,10 @@ def _not_charged(item: Row, own: float) -> Cause | None:
         return None
     if charged >= _ALIKE_SHARE * own or sampled < _ALIKE_SHARE * own:
         return None
-    return Cause(MAPPED_FILES, "RSS counts pages of mapped files, such as programs and libraries, which are page cache")
+    return Cause(
+        MAPPED_FILES,
+        "RSS counts pages of mapped files, such as programs and libraries, which the cgroup counts as page cache",
+    )
 
 
 def _not_resident(item: Row, own: float) -> Cause | None:

@@ -255,14 +255,18 @@ def _slurm_side(row: Row, prefix: str) -> Item:
     return {_RENAMED.get(name, name): row[prefix + name] for name in names}
 
 
+def _without_end(label: str) -> str:
+    return f"the end of {label} was not recorded (was it killed?)"
+
+
 def _warnings(label: str, item: Item) -> Iterator[str]:
     if item["job_status"] == OOM or item["state"] == "OUT_OF_MEMORY":
         bound = "; its peak is a lower bound of what it needs" if item["peak_memory_bytes"] is not None else ""
         yield f"{label} ran out of memory{bound}"
     if item["end_time_source"] == "last flush":
-        yield f"{label} wrote no end (killed?); its figures and its end are those of its last record"
+        yield f"{_without_end(label)}; its figures and its end are those of its last record"
     if item["end_time_source"] == "accounting":
-        yield f"{label} wrote no end (killed?); figures are those of its last record, the end is Slurm's"
+        yield f"{_without_end(label)}; its figures are those of its last record, its end is Slurm's"
     reported, nodes = item["measured_node_count"], item["node_count"]
     if isinstance(reported, int) and isinstance(nodes, int) and reported < nodes:
         yield (

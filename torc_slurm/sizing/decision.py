@@ -312,7 +312,7 @@ def _hung_jobs(jobs: Iterable[Job]) -> list[str]:
 
 def _hung(job: Job, attempt: Attempt) -> str:
     after = "" if attempt.exec_time_seconds is None else f" after {format_run_time(exact(attempt.exec_time_seconds))}"
-    return f"{_name(job)} was ended{after} and had used no CPU in the last half of its time"
+    return f"{_name(job)} was ended{after} and used almost no CPU in the second half of its time (it hung)"
 
 
 def _end(attempt: Attempt) -> str:

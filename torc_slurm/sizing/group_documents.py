@@ -48,17 +48,17 @@ def group_notes(group: Group, advice: Sequence[Advice], *, explain: bool) -> Ite
     """Notes on a group: little evidence, two clusters; with ``explain`` the reason of each suggestion."""
     if advice and len(group.ended) < THIN:
         count = len(group.ended)
-        yield f"{group.name}: thin evidence, {count} job{'' if count == 1 else 's'}"
-    for figure, values, write in (
-        ("memory", [job.peak_memory_bytes for job in group.ended], format_memory),
-        ("run time", [job.elapsed_seconds for job in group.ended], format_run_time),
+        yield f"{group.name}: only {count} job{'' if count == 1 else 's'}, so take the suggestion with care"
+    for verb, values, write in (
+        ("used", [job.peak_memory_bytes for job in group.ended], format_memory),
+        ("ran", [job.elapsed_seconds for job in group.ended], format_run_time),
     ):
         parts = two_clusters(values)
         if parts is not None:
             low, high = parts
             yield (
-                f"{group.name}: two kinds of jobs by {figure}: {len(low)} up to {write(low[-1])}, {len(high)} from "
-                f"{write(high[0])}; give them requests of their own"
+                f"{group.name}: {len(low)} jobs {verb} up to {write(low[-1])}, and {len(high)} {verb} {write(high[0])} "
+                "or more; give these two kinds separate requests"
             )
     if explain:
         yield from (f"{group.name}: {each.reason} Confidence: {each.confidence}." for each in advice)

@@ -125,7 +125,7 @@ class _Outlook:
         cause, last = self.causes[job.job_id], _last(job)
         assert last is not None
         if cause is Cause.lost:
-            return Unfinished(job, cause, True, f"it was {last.status} from outside")
+            return Unfinished(job, cause, True, f"its status is {last.status}: something other than the job ended it")
         if cause is Cause.failed:
             ended = "" if last.return_code is None else f" with exit code {last.return_code}"
             again = "it runs again" if self.retry_failed else _NO_HELP

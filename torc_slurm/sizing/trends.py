@@ -19,8 +19,8 @@ from torc_slurm.sizing.facts import AttemptEnd, Facts, Requirement
 
 ARRAY_INDEX = "array index"
 NEEDS_NUMPY = (
-    "whether memory or run time follows a note, a parameter or the array index was not looked at: "
-    "install numpy into torc's environment (pip install numpy)"
+    "torc did not check whether memory or run time depends on a note, a parameter or the array index, because numpy is "
+    "missing: install it into torc's environment (pip install numpy)"
 )
 _LEAST_POINTS = 8
 _LEAST_VALUES = 4  # different values of the number
@@ -66,7 +66,7 @@ class Found(NamedTuple):
             f"{show_used(scaled(max(trend.at(value), 0.0), _SPARE), resource)} at {trend.key} {value:g}"
             for value in (trend.lowest, trend.highest)
         ]
-        quality = f"n {trend.number}, R² {trend.r_squared:.2f}"
+        quality = f"{trend.number} attempts, R² {trend.r_squared:.2f}"
         return (
             f"{self.requirement.name}: {word} ≈ {_formula(trend, resource)} ({quality}): "
             f"times {_SPARE:f} that is {' and '.join(ends)}; one request for all of them "

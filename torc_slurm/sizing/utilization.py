@@ -142,7 +142,7 @@ def _note(evidence: Evidence, resource: Resource) -> str:
         )
         return f"killed for memory; measured peak {peak}"
     if evidence.needs_more:
-        hung = "; used no CPU in the last half of it" if attempt.hung else ""
+        hung = "; used almost no CPU in the second half of it" if attempt.hung else ""
         return (
             "ended at its time limit" if attempt.ran_to_its_limit else "ended by the allocation's time limit"
         ) + hung

@@ -66,7 +66,8 @@ def assess_no_record(slurm_job_id: int, has_other_records: bool, begin_time: flo
         what = f"Slurm's accounting has no record of job {slurm_job_id}"
     if begin_time is not None and now - begin_time > FORGOTTEN_SECONDS:
         return Assessment("missing", f"{what}; it never came or was purged")
-    return Assessment("pending", f"{what}, or not yet; {ASK_AGAIN}")
+    late = "; perhaps its own record has not arrived yet" if has_other_records else " yet"
+    return Assessment("pending", f"{what}{late}: {ASK_AGAIN}")
 
 
 def _long_ended(record: JobRecord, now: float) -> bool:

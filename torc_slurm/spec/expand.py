@@ -13,7 +13,7 @@ from torc_slurm.spec.artifacts import DATASETS, FILES, USER_DATA, Artifacts, Fou
 from torc_slurm.spec.dependencies import Names, describe_cycle, find_cycle, nearest
 from torc_slurm.spec.document import Path as DocumentPath
 from torc_slurm.spec.drafts import JobDraft, NamedPath, Shared, job_drafts, merged_jobs, path_drafts, user_data_drafts
-from torc_slurm.spec.foreign import unused_line
+from torc_slurm.spec.foreign import unused_lines
 from torc_slurm.spec.model import ExecutionModel, FailureHandlerModel, JobModel, WorkflowModel
 from torc_slurm.spec.undefined import undefined_braces, undefined_variables
 from torc_slurm.spec.workflow import (
@@ -74,16 +74,14 @@ def check_workflow(model: WorkflowModel) -> tuple[Workflow | None, list[Problem]
 
 def warnings_of(model: WorkflowModel, environ: Collection[str] | None = None) -> Iterator[Problem]:
     """What is allowed but probably not meant."""
-    unused = unused_line(model)
-    if unused is not None:
-        yield Problem((), unused)
+    yield from (Problem((), line) for line in unused_lines(model))
     for index, job in enumerate(model.jobs):
         launcher = _LAUNCHER.match(job.command)
         if launcher is not None:
             yield Problem(
                 ("jobs", index, "command"),
-                f"job {job.name!r} begins with {launcher[1]}, inside the srun that starts it; let torc start the "
-                "tasks: give ntasks_per_node (and num_nodes) in its resource requirements",
+                f"the command of job {job.name!r} begins with {launcher[1]}, but torc already starts it with srun; let "
+                "torc start the tasks: give ntasks_per_node (and num_nodes) in its resource requirements",
             )
         for name in job.parameters or ():
             if f"${{{name}}}" in job.command:
@@ -107,7 +105,8 @@ def _few_samples(model: WorkflowModel) -> Iterator[Problem]:
             yield Problem(
                 ("resource_requirements", index, "runtime"),
                 f"{requirement.name!r} gets only {seconds / interval:.0f} samples in its runtime {requirement.runtime} "
-                f"with sample_interval_seconds {interval:g}; set it to {enough:.2g} for {seconds / enough:.0f} samples",
+                f"with sample_interval_seconds {interval:g}; set sample_interval_seconds to {enough:.2g} for "
+                f"{seconds / enough:.0f} samples",
             )
 
 

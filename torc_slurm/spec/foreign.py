@@ -73,15 +73,16 @@ def refused(place: str, key: str) -> str | None:
     return REFUSED.get(place, {}).get(key)
 
 
-def unused_line(model: WorkflowModel) -> str | None:
-    """One line that names every key of the file without effect; None if there is none."""
+def unused_lines(model: WorkflowModel) -> Iterator[str]:
+    """One line that names every key of the file without effect, if there is one: then the file is the Rust torc's, and
+    one more line says what a requirement without runtime means."""
     found = dict.fromkeys(_unused(model))
     if not found:
-        return None
+        return
     unused = [f"{name} ({why})" if why else name for name, why in found]
+    yield f"without effect: {', '.join(unused)}"
     if any(each.runtime is None for each in model.resource_requirements):
-        unused.append("a requirement without runtime has no limit (torc's own: PT1H)")
-    return f"changes nothing here: {', '.join(unused)}"
+        yield "a requirement without runtime has no limit (in the Rust torc: PT1H)"
 
 
 def _unused(model: WorkflowModel) -> Iterator[tuple[str, str]]:

@@ -46,8 +46,8 @@ def stages_of(
     while ready:
         if len(stages) == MOST_STAGES:
             raise InputError(
-                f"jobs of different schedulers wait for one another in more than {MOST_STAGES} turns; give --scheduler "
-                "NAME to run all of them in one allocation"
+                f"the jobs' schedulers alternate so often that more than {MOST_STAGES} allocations would be needed; "
+                "give --scheduler NAME to run all jobs in one allocation"
             )
         first = next((job for job in ready if schedulers[job] in (None, default)), ready[0])
         chosen = schedulers[first] or default

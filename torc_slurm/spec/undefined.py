@@ -40,7 +40,7 @@ def undefined_braces(model: WorkflowModel) -> Iterator[Named]:
             continue
         own = {*(job.parameters or ()), *(job.use_parameters or ())}
         for name in dict.fromkeys(_braces_of(job, own, elsewhere)):
-            yield index, f"{{{name}}} in job {job.name!r} is no parameter of it{_instead(name, own, elsewhere)}"
+            yield index, f"job {job.name!r} has no parameter {{{name}}}{_instead(name, own, elsewhere)}"
 
 
 def _braces_of(job: JobModel, own: Collection[str], elsewhere: Collection[str]) -> Iterator[str]:

@@ -51,7 +51,11 @@ def _checked(name: str, value: Value, parameters: set[str]) -> str:
         raise VariableError(path, f"variable {name!r} must be a text")
     inside = _BRACES.search(value)
     if inside is not None:
-        raise VariableError(path, f"variable {name!r} holds {inside[0]}; put variables together where they are used")
+        raise VariableError(
+            path,
+            f"the value of variable {name!r} contains {inside[0]}: a variable cannot contain another one; write "
+            f"{{{name}}} and {inside[0]} side by side where you use them",
+        )
     return value
 
 

@@ -15,7 +15,7 @@ Usage: torc-step [OPTIONS] -- COMMAND [ARG...]
   COMMAND behaves as without torc-step. torc-step exits like COMMAND: with the same exit status, or by the same signal.
 
 Options:
-  --output-dir DIR             Directory for the records; default: torc_output.
+  --output-dir DIR             Directory for the records; default: $TORC_OUTPUT_DIR, else torc_output.
   --granularity summary|time_series
                                Record only peaks and averages, or every sample too; default: summary.
   --sample-interval-seconds S  Time between two samples, at least 0.1; default: 10.
@@ -34,9 +34,9 @@ Options that a site's plugin sets:
 Options that torc sets for a workflow's job:
   --workflow-id N, --run-id N, --job-id N, --job-name NAME, --attempt-id N
 
-  If an option is not given, torc-step takes it from the environment: --output-dir from TORC_OUTPUT_DIR, and others from
-  TORC_GRANULARITY, TORC_SAMPLE_INTERVAL_SECONDS, TORC_FLUSH_INTERVAL_SECONDS, TORC_READER, TORC_WORKFLOW_ID,
-  TORC_RUN_ID, TORC_JOB_ID, TORC_JOB_NAME, TORC_ATTEMPT_ID.
+  If one of these options is not given, torc-step takes it from the environment: TORC_GRANULARITY,
+  TORC_SAMPLE_INTERVAL_SECONDS, TORC_FLUSH_INTERVAL_SECONDS, TORC_READER, TORC_WORKFLOW_ID, TORC_RUN_ID, TORC_JOB_ID,
+  TORC_JOB_NAME, TORC_ATTEMPT_ID.
 
   Examples:
     srun torc-step -- ./a.out --input x     measure a step of your own sbatch script

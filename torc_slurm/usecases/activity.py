@@ -83,7 +83,7 @@ def journal_says_ended(run: RunName) -> bool:
 def _in_this_allocation(run: RunName, claim: Claim, me: Claim, slurm_job_id: int) -> Activity:
     """The claim is this allocation's: before a requeue, of another process, or of a runner that left steps behind."""
     if claim.restart_count != me.restart_count:
-        return Activity(False, f"Slurm job {slurm_job_id} was started again since")
+        return Activity(False, f"Slurm job {slurm_job_id} has been requeued since then")
     if claim.process != me.process and life_of(claim.process) in (Life.runs, Life.not_known):
         return Activity(True, f"process {claim.pid} of this allocation runs it", processes=(claim.process,))
     names = steps.running_steps(slurm_job_id)
@@ -96,8 +96,8 @@ def _in_this_allocation(run: RunName, claim: Claim, me: Claim, slurm_job_id: int
 def _without_slurm(run: RunName, claim: Claim) -> Activity:
     where, life = f"process {claim.pid} on {claim.host}", life_of(claim.process)
     if life is Life.elsewhere:
-        remove = claim_path(*run)
-        return Activity(True, f"{where}, which cannot be seen from here (if it has ended, remove {remove})")
+        here = f"torc cannot see from this host whether it still runs; if it has ended, remove {claim_path(*run)}"
+        return Activity(True, f"{where} ({here})")
     if life in (Life.runs, Life.not_known):
         return Activity(True, f"process {claim.pid} runs it", processes=(claim.process,))
     left = wrappers_of_run(run)

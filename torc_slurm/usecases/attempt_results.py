@@ -80,7 +80,8 @@ def without_suspension(figures: dict[str, Value], accounting: Row | None) -> dic
     left_out = format_run_time(round(wall - ran, 1))
     changed: dict[str, Value] = {
         "exec_time_seconds": ran,
-        "status_evidence": f"{figures['status_evidence']}; run time without the {left_out} in which it was suspended",
+        "status_evidence": f"{figures['status_evidence']}; the run time does not include {left_out} in which it was "
+        "suspended",
     }
     most = _most_percent(figures, accounting)
     for name in ("avg_cpu_percent", "all_nodes_avg_cpu_percent"):

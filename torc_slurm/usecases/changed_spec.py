@@ -134,8 +134,8 @@ def words(changes: SpecChanges, *, updated: bool, rerun: bool) -> list[str]:
         lines.append(
             f"updated from {changes.path}: {names}"
             if updated
-            else f"{changes.path} has changed since the workflow was created: {names} would run another command; give "
-            "--update to apply that, or the file to create a new workflow"
+            else f"{changes.path} has changed since the workflow was created: it now has other commands for {names}. "
+            "--update uses them; to create a new workflow, give the file instead of the id"
         )
     if changes.completed:
         names = _some([job.name for _, job in changes.completed])

@@ -112,7 +112,7 @@ def read_claim(output_dir: str, workflow_id: int, run_id: int) -> Claim | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise ParseError(f"{path} does not say who took the run: {error}; remove it if nothing runs") from error
+        raise ParseError(f"{path} is damaged: {error}; if this run is not active, remove the file") from error
 
 
 def _checked(claim: Claim) -> Claim:

@@ -194,7 +194,7 @@ def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> S
             remember_node_file(connection, name, records.fingerprint, None, now=time.time())
             return stored
     except WHAT_A_FILE_CAN_DO as error:
-        raise DatabaseError(f"{records.path} contradicts itself: {error}") from error
+        raise DatabaseError(f"{records.path} is damaged: {error}") from error
 
 
 def _skip(

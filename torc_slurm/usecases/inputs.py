@@ -27,7 +27,10 @@ def check_inputs(plan: Plan) -> tuple[str, ...]:
     more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
     named = ", ".join(missing[:_MOST_NAMED]) + more
     if any(action.trigger in ("workflow_start", "worker_start") for action in plan.actions):
-        return (f"missing: {named}; jobs read it and no job makes it, so an action must",)
+        return (
+            f"no job makes these files, which do not exist: {named}; an action must make them before the jobs that "
+            "read them start",
+        )
     raise InputError(
         f"input files that no job makes do not exist in {plan.working_dir}: {named}; make them first, or name them "
         "among the output_files of the job that makes them"

@@ -91,8 +91,8 @@ def _refuse(workflow_id: int, recovery: Recovery, runs: int, max_attempts: int) 
         )
     if not recovery.helped:
         raise TorcError(
-            f"another run would not help workflow {workflow_id}: {_reasons(recovery.unfinished)}; fix that, then "
-            f"torc submit {workflow_id} runs the jobs that are not completed"
+            f"another run would not help workflow {workflow_id}: {_reasons(recovery.unfinished)}; fix that, then run "
+            f"the unfinished jobs: torc submit {workflow_id}"
         )
 
 

@@ -174,7 +174,7 @@ def _state(
     if claim is None:
         return _unclaimed(row, run_id, job, active, trouble)
     if job is not None and trouble is not None:
-        return RunState(run_id, RUNNING, f"{job}, of which {trouble}", job, claim)
+        return RunState(run_id, RUNNING, f"{job}; its state is unknown: {trouble}", job, claim)
     activity = activity_of_claim(run, claim, _NOBODY, active.get(job) if job is not None else None)
     status = RUNNING if activity.is_active else ENDED
     return RunState(run_id, status, activity.reason, job, claim, activity.processes)
@@ -185,7 +185,7 @@ def _unclaimed(
 ) -> RunState:
     if job is not None:
         if trouble is not None:
-            return RunState(run_id, SUBMITTED, f"{job}, of which {trouble}", job)
+            return RunState(run_id, SUBMITTED, f"{job}; its state is unknown: {trouble}", job)
         if job in active:
             return RunState(run_id, SUBMITTED, f"{job} is {active[job]}", job)
         return RunState(run_id, ENDED, f"{job} has ended", job)

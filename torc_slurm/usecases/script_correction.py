@@ -91,7 +91,7 @@ def _option(advice: Advice, script: Script, jobs: Sequence[JobUse]) -> tuple[str
         return _memory_option(str(advice.suggested), script)
     tasks = int(script.value("ntasks") or script.value("ntasks-per-node") or 1)
     if tasks > 1 and not any((job.task_count or 1) == tasks for job in jobs):
-        return "", "", f"CPUs were not changed: the script asks for {tasks} tasks, and no step of it ran as many"
+        return "", "", f"CPUs were not changed: the script requests {tasks} tasks, but none of its steps had {tasks}"
     assert advice.resource == CPUS
     return "cpus-per-task", str(max(1, int(advice.suggested) // tasks)), None
 

@@ -93,10 +93,10 @@ def read_stage(path: str) -> StageOfPlan:
         with open(path, encoding="ascii", errors="replace") as file:
             found = json.load(file)
         if found["format"] != PLAN_FORMAT:
-            raise ParseError(f"{path} is of another version of torc; submit the workflow once more")
+            raise ParseError(f"{path} was written by another version of torc; submit the workflow once more")
         return StageOfPlan(read_plan(str(found["plan"])), int(found["stage"]), int(found["run_id"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise ParseError(f"{path} does not say which stage of a plan to run: {error!r}") from error
+        raise ParseError(f"{path} is damaged: it does not name a part of the plan: {error!r}") from error
 
 
 def first_run_of(run_id: int, script: object) -> int:

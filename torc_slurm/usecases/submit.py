@@ -139,7 +139,8 @@ def submit(output_dir: str, request: Request, *, on_wait: Callable[[str], None] 
         left = len(prepared.allocations) - len(answers)
         trouble = (
             *trouble,
-            f"{left} later allocations were not submitted: torc submit {plan.workflow_id} once it has ended",
+            f"{left} later {'allocation was' if left == 1 else 'allocations were'} not submitted; when the submitted "
+            f"one has ended, submit the rest with torc submit {plan.workflow_id}",
         )
     said = [line for answer in answers for line in answer.messages.splitlines()]
     return Launched(

@@ -113,7 +113,7 @@ def _wait_for_end(plan: Plan, run_id: int, me: Claim, note: Callable[[str], None
     while (activity := _activity(run, claim, me)).is_active:
         if not activity.is_ending or time.monotonic() > deadline:
             raise RunTakenError(active_run_text(plan.workflow_id, run_id, activity.reason))
-        note(f"run {run_id} is being ended ({activity.reason}); waiting for that")
+        note(f"waiting for the end of run {run_id} ({activity.reason})")
         time.sleep(_COMPLETING_PAUSE_SECONDS)
 
 
@@ -150,4 +150,7 @@ def _completed(plan: Plan, paths: list[str]) -> set[int]:
     try:
         return completed_jobs(paths, plan.workflow_id, {job.job_id: job.counts_from_run for job in plan.jobs})
     except (DatabaseError, OSError) as error:
-        raise DatabaseError(f"cannot tell which jobs are completed: {error} (or move the file away)") from error
+        raise DatabaseError(
+            f"cannot tell which jobs are completed: {error}; repair that, or move the file away (its jobs then run "
+            "again)"
+        ) from error
