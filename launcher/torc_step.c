@@ -52,7 +52,7 @@ static const char *const BOOT =
     "    while words and words[0][:1] == '-' and words[0] not in ('-', '--'):\n"
     "        del words[: 1 if '=' in words[0] or words[0] in ('--no-sampling', '--best-effort') else 2]\n"
     "    words = words[words[:1] == ['--'] :]\n"
-    "    text = f'torc-step: torc-slurm cannot be loaded ({error}); the command runs without being measured\\n'\n"
+    "    text = f'torc-step: torc-slurm cannot be loaded ({error}); the command runs unmeasured\\n'\n"
     "    os.write(2, text.encode('utf-8', 'backslashreplace'))\n"
     "    if not words: sys.exit(1)\n"
     "    given = {n[n.startswith(b'" ASIDE "') and 11 :]: v for n, v in os.environb.items()}\n"
@@ -142,7 +142,7 @@ static int run_alone(char **argv, const char *why, const char *what) {
         return 1;
     }
     char **command = command_of(argv);
-    dprintf(2, "torc-step: %s%s%s; the command runs without being measured\n", why, *what ? ": " : "", what);
+    dprintf(2, "torc-step: %s%s%s; the command runs unmeasured\n", why, *what ? ": " : "", what);
     return *command ? become(command) : 2;
 }
 

@@ -309,7 +309,7 @@ int slurm_spank_task_init(spank_t spank, int ac, char *av[])
 	if (!is_executable(TORC_STEP_EXEC)) { /* it may be missing in a container */
 		spank_get_item(spank, S_TASK_ID, &task);
 		if (!is_installed && task == 0)
-			slurm_error("torc: %s cannot be executed: this step is not measured", TORC_STEP_EXEC);
+			slurm_error("torc: %s cannot be executed: the command runs unmeasured", TORC_STEP_EXEC);
 		return 0;
 	}
 	if (is_measured_by_itself(argc, argv) || !write_words(&request, words, sizeof(words)))

@@ -73,7 +73,7 @@ static void execute_torc_step(char *words, char **command)
 	const char *task = getenv("SLURM_LOCALID");
 
 	if (task == NULL || strcmp(task, "0") == 0)
-		say(": this step is not measured", argv[0]);
+		say(": the command runs unmeasured", argv[0]);
 	free(argv);
 }
 

@@ -169,7 +169,7 @@ def test_no_python(elsewhere: Path) -> None:
     assert (status, stdout) == (5, b"out\n")
     assert said[-1] == b"err"
     assert len(said) == 2
-    assert b"the command runs without being measured" in said[0]
+    assert b"the command runs unmeasured" in said[0]
 
 
 @pytest.mark.parametrize(

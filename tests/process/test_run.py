@@ -133,7 +133,7 @@ def test_a_job_larger_than_the_machine_runs_alone_with_a_warning(here: Here) -> 
     here.spec(jobs, resource_requirements=[huge])
     done = here.torc("run", "w.json")
     assert done.returncode == 0, done.stderr
-    assert "job huge runs alone: it needs 10000 CPUs and 900000.00 GB on one node; this machine has" in done.stderr
+    assert "job huge runs alone: it requests 10000 CPUs and 900000.00 GB; this machine has" in done.stderr
 
 
 def test_several_nodes_are_refused_before_anything_is_created(here: Here) -> None:
@@ -282,7 +282,7 @@ def test_a_node_file_that_cannot_be_written_loses_no_result(here: Here) -> None:
     )
     done = here.torc("run", "w.json")
     assert done.returncode == 1
-    assert "the journal is kept in" in done.stderr
+    assert "the run's own log (which jobs ended, and when) is kept in" in done.stderr
     (here.output_dir / "resource_utilization").unlink()
     assert here.torc("slurm", "collect").returncode == 0
     assert here.results()["j"]["status"] == "completed"

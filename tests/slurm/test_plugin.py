@@ -338,7 +338,7 @@ def test_a_plugin_that_is_not_there_changes_nothing(site: PluginLab) -> None:
 
 def test_torc_step_was_removed(site: PluginLab) -> None:
     site.configure(ON, f"torc-step={site.place}/gone")
-    assert ran_alone(site) == [f"torc: {site.place}/gone: No such file or directory: this step is not measured"]
+    assert ran_alone(site) == [f"torc: {site.place}/gone: No such file or directory: the command runs unmeasured"]
 
 
 @pytest.mark.parametrize("kind", ["its interpreter is gone", "not executable", "a directory"])
@@ -353,13 +353,13 @@ def test_torc_step_cannot_run(site: PluginLab, kind: str) -> None:
     (line,) = ran_alone(site)
     path.rmdir() if path.is_dir() else path.unlink()
     assert line.startswith(f"torc: {path}: ")
-    assert line.endswith("this step is not measured")
+    assert line.endswith("the command runs unmeasured")
 
 
 def test_torc_step_refuses(site: PluginLab) -> None:
     site.configure(ON, "output-dir=/srv/%x")
     (line,) = ran_alone(site)
-    assert "'/srv/%x' is not an absolute path with %u or %U: this step is not measured" in line
+    assert "'/srv/%x' is not an absolute path with %u or %U: the command runs unmeasured" in line
 
 
 def test_torc_step_exec_was_removed(site: PluginLab) -> None:
@@ -370,7 +370,7 @@ def test_torc_step_exec_was_removed(site: PluginLab) -> None:
     finally:
         hidden.rename(site.step_exec)
     (line,) = said
-    assert f"torc: {site.step_exec} cannot be executed: this step is not measured" in line
+    assert f"torc: {site.step_exec} cannot be executed: the command runs unmeasured" in line
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_what_cannot_fit_the_allocation_fails_at_once_with_both_sizes(work: Work
     job = work.run("-N1", "-n2", "--mem=1G")
     assert "status=1" in work.lab.output(job)
     assert work.statuses() == {"big": "failed", "after": "cancelled", "small": "completed"}
-    reason = "it needs 3 CPUs and 0.10 GB on one node; this allocation has one node of 2 CPUs and 1.07 GB"
+    reason = "it requests 3 CPUs and 0.10 GB; this allocation has 2 CPUs and 1.07 GB"
     assert work.journal()["big"]["reason"] == reason
 
 

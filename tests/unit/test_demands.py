@@ -39,18 +39,21 @@ def test_a_job_takes_what_it_asks_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"num_cpus": 5}, "it needs 5 CPUs and 8.59 GB on one node; here has 2 nodes of at most 4 CPUs and 17.18 GB"),
+        (
+            {"num_cpus": 5},
+            "it requests 5 CPUs and 8.59 GB on one node; here has 2 nodes of at most 4 CPUs and 17.18 GB",
+        ),
         (
             {"memory_bytes": 20 * 10**9, "memory_mib": 20480},
-            "it needs 1 CPU and 20.00 GB on one node; here has 2 nodes of at most 4 CPUs and 17.18 GB",
+            "it requests 1 CPU and 20.00 GB on one node; here has 2 nodes of at most 4 CPUs and 17.18 GB",
         ),
         (
             {"num_nodes": 3, "memory_bytes": 10**9, "memory_mib": 1024},
-            "it needs 1 CPU and 1.00 GB on each of 3 nodes; here has 2 nodes of at most 4 CPUs and 17.18 GB",
+            "it requests 1 CPU and 1.00 GB on each of 3 nodes; here has 2 nodes of at most 4 CPUs and 17.18 GB",
         ),
         (
             {"num_gpus": 2, "memory_bytes": 10**9, "memory_mib": 1024},
-            "it needs 1 CPU, 1.00 GB and 2 GPUs on one node; here has 2 nodes of at most 4 CPUs and 17.18 GB",
+            "it requests 1 CPU, 1.00 GB and 2 GPUs on one node; here has 2 nodes of at most 4 CPUs and 17.18 GB",
         ),
         ({"num_nodes": 2}, None),
     ],

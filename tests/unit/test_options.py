@@ -243,5 +243,5 @@ def test_best_effort_runs_the_command_alone_and_says_why() -> None:
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "ran\n")
     assert done.stderr == (
-        "torc-step: --granularity 'everything' is not one of summary, time_series: this step is not measured\n"
+        "torc-step: --granularity 'everything' is not one of summary, time_series: the command runs unmeasured\n"
     )

@@ -33,13 +33,14 @@ def misfit(job: JobPlan, demand: Demand, nodes: Sequence[Node], place: str) -> s
     """Why the job can never run on these nodes, with both sizes; None if it can."""
     if fits_empty(demand, nodes):
         return None
-    return f"it needs {_needs(job, demand)}; {place} has {_largest(nodes)}"
+    on_one = " on one node" if demand.nodes == 1 and len(nodes) > 1 else ""
+    return f"it requests {_requested(job, demand)}{on_one}; {place} has {_largest(nodes)}"
 
 
-def _needs(job: JobPlan, demand: Demand) -> str:
+def _requested(job: JobPlan, demand: Demand) -> str:
     memory_bytes = demand.memory_mib * MIB if job.memory_bytes is None else job.memory_bytes
     size = _size(demand.cpus, memory_bytes, demand.gpus)
-    return f"{size} on each of {demand.nodes} nodes" if demand.nodes > 1 else f"{size} on one node"
+    return f"{size} on each of {demand.nodes} nodes" if demand.nodes > 1 else size
 
 
 def _largest(nodes: Sequence[Node]) -> str:
@@ -49,7 +50,7 @@ def _largest(nodes: Sequence[Node]) -> str:
         max(memory, default=0) * MIB,
         max((node.gpus for node in nodes), default=0),
     )
-    return f"{len(nodes)} nodes of at most {size}" if len(nodes) != 1 else f"one node of {size}"
+    return f"{len(nodes)} nodes of at most {size}" if len(nodes) != 1 else size
 
 
 def _size(cpus: int, memory_bytes: int, gpus: int) -> str:

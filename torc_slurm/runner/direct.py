@@ -61,7 +61,7 @@ class DirectLauncher:
         raise AssertionError(f"{node} is where torc runs")
 
     def refusal(self, job: JobPlan) -> str | None:
-        return f"it needs {job.num_nodes} nodes, and outside Slurm there is one" if job.num_nodes > 1 else None
+        return f"it requests {job.num_nodes} nodes, and outside Slurm there is one" if job.num_nodes > 1 else None
 
     def demand(self, job: JobPlan) -> Demand:
         wanted, memory_mib = allocation_demand(job, self.nodes), self._machine.memory_mib

@@ -110,7 +110,8 @@ class Groups:
             return
         for job_id in again:
             self._hearer.refused(
-                self._jobs[job_id], "the step of its group could not be ended: the job may still start there"
+                self._jobs[job_id],
+                "torc could not end the step that this job was waiting in; the job may still start there",
             )
 
 
@@ -177,4 +178,4 @@ def _in_doubt(end: Ended) -> Ended:
     """The end of a job that began and whose end was not reported: never an exit code of its own."""
     if signal_of(end.status) is not None:
         return end
-    return replace(end, ran=False, status=1, stderr=end.stderr or "its group did not report how it ended")
+    return replace(end, ran=False, status=1, stderr=end.stderr or "the step did not report how this job ended")

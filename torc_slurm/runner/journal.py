@@ -95,9 +95,11 @@ class Journal:
         name = "journal." + "_".join(f"{row['workflow_id']}_{row['run_id']}" for row in rows.runs[:1])
         try:
             spool = write_journal_to_spool(self._path, name, rows.runs, list(rows.states.values()))
-            self._note(f"{why}; the journal is kept in {spool} until torc slurm collect runs on this node")
+            kept = f"the run's own log (which jobs ended, and when) is kept in {spool}"
+            self._note(f"{why}; {kept} until torc slurm collect runs on this node")
         except (TorcError, OSError) as error:
-            self._note(f"{why}, and no spool ({error}): the journal is lost, the exit records of the jobs are not")
+            what = f"{why}, and writing to this node's own disk failed too ({error})"
+            self._note(f"{what}: the run's own log is lost; the jobs' exit records are safe")
 
     def _take(self) -> _Rows:
         taken = _Rows(self._runs, self._states)

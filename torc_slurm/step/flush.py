@@ -132,12 +132,12 @@ class Flusher:
         for _ in range(_MOST_SPOOL_TRIES):
             self._writer = self._fork(lambda: self._spool(batches, why), batches)
             if not self._is_done(_SPOOL_WAIT_SECONDS):
-                self._lose(f"{why}, and its spool hangs too: the record is incomplete")
+                self._lose(f"{why}, and writing to this node's own disk hangs too: the record is incomplete")
                 break
             if not self._unconfirmed:
                 break
         else:
-            self._lose(f"{why}, and so were those of its spool: the record is lost")
+            self._lose(f"{why}, and writing to this node's own disk failed too: the record is lost")
         self._writer = hanging
 
     def _lose(self, text: str) -> None:
@@ -237,7 +237,7 @@ class Flusher:
         try:
             path = self._write_spool(target, batches)
         except (DatabaseError, OSError) as error:
-            return [known, f"lost {why}, and no spool ({error}): the record is lost"]
+            return [known, f"lost {why}, and writing to this node's own disk failed too ({error}): the record is lost"]
         later = f"until torc slurm collect --output-dir {self._target.output_dir} can write there, on this node"
         return [known, f"spooled {why}; the record is kept in {path} {later}"]
 

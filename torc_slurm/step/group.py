@@ -176,7 +176,7 @@ class Group:
         try:
             wrapper = GroupedWrapper(self, self._options, self._identity, job, member.seconds)
         except Exception as error:
-            say(f"this job is not measured ({type(error).__name__}: {error})")
+            say(f"the command runs unmeasured ({type(error).__name__}: {error})")
             _, code = wait_only(job)
             self.tell(f"ended {index} {code} {job.begin_time!r} {time.time()!r} 0 0")
             return True

@@ -65,7 +65,7 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     try:
         return fork_job(command, environment, received)
     except OSError as error:
-        say(f"no other process could be started ({error.strerror}); this task is not measured")
+        say(f"no other process could be started ({error.strerror}); the command runs unmeasured")
     kernel.adopt_orphans(False)
     try:
         _become_as_received(command, environment, received)

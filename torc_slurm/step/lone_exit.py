@@ -82,8 +82,9 @@ class LoneExit:
         invocation = use.name if use is not None else own_invocation(identity, begin)
         batch = new_batch(self._options, identity, invocation, begin.begin_time)
         batch.exits.append(exit_row(end, begin.local_task, begin.wrapper_rss_bytes))
-        why = f"the monitor {self._monitor_end}" if self._monitor_end else "found no monitor"
-        batch.notes.append((time.time(), f"{why}: unwritten measurements of task {end.task} are lost"))
+        lost = f"the monitor {self._monitor_end}: unwritten measurements of task {end.task} are lost"
+        unseen = f"task {end.task} found no monitor: its measurements are lost (its exit is recorded)"
+        batch.notes.append((time.time(), lost if self._monitor_end else unseen))
         if not identity.shares_a_monitor:
             batch.step["end_time"] = end.end_time
             batch.usage_at_exit = usage_at_exit(end, begin.wrapper_rss_bytes, own_cpus())

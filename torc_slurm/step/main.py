@@ -64,7 +64,7 @@ def _run_unmeasured(command: list[str], why: str) -> None:
     from torc_slurm.step.job import become, given_environment, say
 
     if os.environ.get("SLURM_LOCALID", "0") == "0":
-        say(f"{why}: this step is not measured")
+        say(f"{why}: the command runs unmeasured")
     become(command, given_environment())
 
 
@@ -81,7 +81,7 @@ def _run(options: Options) -> int:
             become(options.command, given_environment())
         job = start_job(options.command, identity)
     except Exception as error:
-        say(f"the command runs without being measured ({type(error).__name__}: {error})")
+        say(f"the command runs unmeasured ({type(error).__name__}: {error})")
         become(options.command, given_environment())
     try:
         set_command_line(["torc-step", *_own_words(options)])
@@ -89,7 +89,7 @@ def _run(options: Options) -> int:
 
         wrapper = Wrapper(options, identity, job)
     except Exception as error:
-        say(f"this task is not measured ({type(error).__name__}: {error})")
+        say(f"the command runs unmeasured ({type(error).__name__}: {error})")
         return die(*wait_only(job))
     return die(*wrapper.run())
 

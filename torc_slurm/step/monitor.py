@@ -77,7 +77,10 @@ class Monitor:
         if self._listener is not None:
             self._poll.register(self._listener.fileno(), select.POLLIN)
         elif identity.shares_a_monitor:
-            self._note("no private directory for the socket of this node's tasks: only the first task is sampled")
+            self._note(
+                "the tasks of this node cannot share a monitor (no private directory in /tmp, /dev/shm, /var/tmp): "
+                "only the first task is measured"
+            )
 
     # --- the loop ------------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ class Wrapper:
             try:
                 work()
             except Exception as error:
-                say(f"this task is not measured from here on ({_in_words(error)})")
+                say(f"the command runs unmeasured from here on ({_in_words(error)})")
         if self._exit is None:
             return wait_only(self._job)  # signals are no longer passed on
         try:
@@ -99,7 +99,7 @@ class Wrapper:
         except OSError as error:
             if self._identity.local_task != 0:
                 return False
-            say(f"cannot create the socket of this node's tasks ({error.strerror}); only the first task is sampled")
+            say(f"the tasks of this node cannot share a monitor ({error.strerror}): only the first task is measured")
         else:
             if listener is None:
                 return False
@@ -153,7 +153,7 @@ class Wrapper:
         try:
             return os.fork()
         except OSError as error:  # a limit on processes: the job matters more than its monitor
-            say(f"the {what} could not be started ({error.strerror}); this task is not measured")
+            say(f"the {what} could not be started ({error.strerror}); the command runs unmeasured")
             return -1
 
     def _run_as_monitor(self, socket: _socket.socket, pipe: int, listener: _socket.socket | None) -> None:
