@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
@@ -19,14 +18,15 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from torc_slurm.common.errors import DatabaseError
+from torc_slurm.database.checked_rows import Cells, checked, checked_rows, unchecked_rows
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.last_half import BUSY, Span, last_halves
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.database.rows import Row, Value, compact_row, mappings, number
+from torc_slurm.database.rows import Row, Value, compact_row, number
 from torc_slurm.database.snapshot import fingerprint, has_open_transaction, snapshot
-from torc_slurm.records.accounting import COLUMN_NAMES, TEXT_COLUMNS, AccountingRecord, from_row
-from torc_slurm.records.figures import MONITOR_COLUMNS, TEXT_FIGURES, USAGE_COLUMNS
+from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord, from_row
+from torc_slurm.records.figures import MONITOR_COLUMNS, USAGE_COLUMNS
 from torc_slurm.sizing.idleness import was_certainly_busy
 
 EXIT_COLUMNS = (
@@ -63,40 +63,12 @@ _TABLES_READ = (
     "runs",
     "job_states",
 )
+# Most files have no row in these: to prepare a query of each takes longer than to ask.
+_OFTEN_EMPTY = ("step_notes", "slurm_stats", "runs", "job_states")
+_ARE_FILLED = f"SELECT {', '.join(f'EXISTS (SELECT 1 FROM {table})' for table in _OFTEN_EMPTY)}"  # noqa: S608 - constants
 _Found = TypeVar("_Found")
 _MAGIC = b"SQLite format 3\0"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
-
-_TEXT_COLUMNS = (
-    frozenset(
-        [
-            "invocation",
-            "job_name",
-            "slurm_array",
-            "step_id",
-            "user_name",
-            "user_notes",
-            "node",
-            "command",
-            "working_dir",
-            "granularity",
-            "note",
-            "host",
-            "launcher",
-            "launcher_stderr",
-            "nodes",
-            "node_sizes",
-            "reason",
-            "state",
-            "step_name",
-        ]
-    )
-    | TEXT_FIGURES
-    | TEXT_COLUMNS
-)
-_GOOD_KINDS: set[tuple[tuple[str, ...], tuple[type, ...]]] = set()  # columns and types that passed the check
-_INFINITE = frozenset((math.inf, -math.inf))
-_NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time"))
 
 
 @dataclass(frozen=True)
@@ -243,13 +215,15 @@ def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) ->
     Raises:
         DatabaseError: a column has a value of the wrong type.
     """
+    has_notes, has_slurm_stats, has_runs, has_job_states = connection.execute(_ARE_FILLED).fetchone()
+    slurm_stats = checked_rows(connection, _SLURM_STATS, path) if has_slurm_stats else ()
     return NodeRecords(
         path,
         fingerprint,
-        steps=tuple(_steps(connection, path)),
-        slurm_stats=tuple(map(from_row, _rows(connection, _SLURM_STATS, path))),
-        runs=_rows(connection, SELECT_RUNS, path),
-        job_states=_rows(connection, SELECT_JOB_STATES, path),
+        steps=tuple(_steps(connection, path, with_notes=bool(has_notes))),
+        slurm_stats=tuple(map(from_row, slurm_stats)),
+        runs=checked_rows(connection, SELECT_RUNS, path) if has_runs else (),
+        job_states=checked_rows(connection, SELECT_JOB_STATES, path) if has_job_states else (),
     )
 
 
@@ -304,54 +278,31 @@ def compact_record(record: StepRecord) -> StepRecord:
     return StepRecord(compact_row(record.step), tuple(map(compact_row, record.exits)), record.notes, record.last_half)
 
 
-def _steps(connection: sqlite3.Connection, path: str) -> Iterator[StepRecord]:
-    exits = _by_step(mappings(connection, _EXITS))
-    notes = _by_step(mappings(connection, _NOTES))
-    for row in mappings(connection, _STEPS):
+def _steps(connection: sqlite3.Connection, path: str, *, with_notes: bool) -> Iterator[StepRecord]:
+    exits_of = _rows_of_steps(connection, _EXITS, path)
+    notes_of = _rows_of_steps(connection, _NOTES, path) if with_notes else lambda _step: []
+    columns, rows = unchecked_rows(connection, _STEPS)
+    id_of = itemgetter(columns.names.index("id"))
+    for cells in rows:
+        step = id_of(cells)
         yield StepRecord(
-            step=_checked(row, path),
-            exits=tuple(_checked(record, path) for record in exits.get(row["id"], ())),
-            notes=tuple(_note(_checked(note, path)) for note in notes.get(row["id"], ())),
+            step=checked(columns, cells, path),
+            exits=tuple(exits_of(step)),
+            notes=tuple(map(_note, notes_of(step))),
         )
 
 
-def _by_step(rows: Iterable[Row]) -> dict[Value, list[Row]]:
-    found: dict[Value, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row["step"], []).append(row)
-    return found
+def _rows_of_steps(connection: sqlite3.Connection, query: str, path: str) -> Callable[[Value], list[Row]]:
+    """A function that checks and returns the rows of one step; the step is the first column of the query."""
+    columns, rows = unchecked_rows(connection, query)
+    found: dict[Value, list[Cells]] = {}
+    for cells in rows:
+        found.setdefault(cells[0], []).append(cells)
+    return lambda step: [checked(columns, cells, path) for cells in found.get(step, ())]
 
 
 def _note(row: Row) -> tuple[float, str]:
     return number(row, "time"), str(row["note"])
-
-
-def _rows(connection: sqlite3.Connection, query: str, path: str) -> tuple[Row, ...]:
-    return tuple(_checked(row, path) for row in list(mappings(connection, query)))
-
-
-def _checked(values: Row, path: str) -> Row:
-    """The row as a mapping. SQLite accepts any type in any column, but the readers of the row do not.
-
-    Raises:
-        DatabaseError: text or bytes instead of a number, or NULL in a required column.
-    """
-    cells = tuple(values.values())
-    kinds = (tuple(values), tuple(map(type, cells)))
-    if kinds in _GOOD_KINDS and _INFINITE.isdisjoint(cells):
-        return values
-    for name, value in values.items():
-        if value is None and name not in _NEVER_NULL:
-            continue
-        if not isinstance(value, _types_of(name)) or value in _INFINITE:
-            raise DatabaseError(f"{path} is damaged: column {name} holds {str(value)[:40]!r}")
-    _GOOD_KINDS.add(kinds)
-    return values
-
-
-@functools.cache
-def _types_of(column: str) -> tuple[type, ...]:
-    return (str,) if column in _TEXT_COLUMNS else (int, float)
 
 
 def columns_of(row: Row, names: tuple[str, ...]) -> tuple[Value, ...]:

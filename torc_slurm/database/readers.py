@@ -10,15 +10,18 @@ import contextlib
 import os
 import pickle
 import signal
+import struct
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from typing import BinaryIO
 
 from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database.node_records import NodeRecords, read_node_file
+from torc_slurm.database.packed_records import pack, unpack
 from torc_slurm.database.snapshot import private_directory
 
 _MOST_READERS = 2  # more would read faster than one process can write
+_HEADER = struct.Struct("<?Q")  # of a message: whether it is an error, and its size
 _WORTH_A_READER = 16  # files: fewer are read before a process has begun
 
 Read = NodeRecords | OSError | DatabaseError
@@ -43,11 +46,13 @@ def _read(path: str, directory: str) -> Read:
 
 def _next(pipe: BinaryIO, path: str, directory: str) -> Read:
     """What its reader sends, or what is read here if the reader was killed."""
-    try:
-        found: Read = pickle.load(pipe)  # noqa: S301 - from a fork of this process
-    except (EOFError, pickle.UnpicklingError):
-        return _read(path, directory)
-    return found
+    header = pipe.read(_HEADER.size)
+    if len(header) == _HEADER.size:
+        is_error, size = _HEADER.unpack(header)
+        data = pipe.read(size)
+        if len(data) == size:
+            return pickle.loads(data) if is_error else unpack(data)  # noqa: S301 - from a fork of this process
+    return _read(path, directory)
 
 
 @contextlib.contextmanager
@@ -74,7 +79,10 @@ def _send(paths: Sequence[str], directory: str, reading: int, writing: int) -> N
         os.close(reading)
         with open(writing, "wb") as pipe:
             for path in paths:
-                pickle.dump(_read(path, directory), pipe, pickle.HIGHEST_PROTOCOL)
+                found = _read(path, directory)
+                data = pack(found) if isinstance(found, NodeRecords) else pickle.dumps(found)
+                pipe.write(_HEADER.pack(not isinstance(found, NodeRecords), len(data)))
+                pipe.write(data)
                 pipe.flush()
     finally:
         os._exit(0)
