@@ -8,6 +8,7 @@ a small job.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from torc_slurm.database.rows import Row, Value, number, number_or_none
 from torc_slurm.records.figures import GIGABYTES, LARGEST, SUMS, TOTALS, Figure
@@ -23,6 +24,10 @@ def _copied(figure: Figure) -> list[tuple[str, str, str]]:
 
 
 _COPIED = [each for figure in LARGEST for each in _copied(figure)]
+_COPIED_NAMES = tuple(name for name, _, _ in _COPIED)
+_copied_columns = itemgetter(*(column for _, column, _ in _COPIED))
+_MEANS_NOTHING_WITHOUT = tuple((name, of) for name, column, of in _COPIED if column != of)
+_summed_columns = itemgetter(*TOTALS.values())
 
 
 def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
@@ -45,11 +50,13 @@ def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
 
 
 def _of_one(node: Row, expected: int) -> dict[str, Value]:
-    merged = {name: node[column] if node[of] is not None else None for name, column, of in _COPIED}
+    merged: dict[str, Value] = dict(zip(_COPIED_NAMES, _copied_columns(node), strict=True))
+    for name, of in _MEANS_NOTHING_WITHOUT:
+        if node[of] is None:
+            merged[name] = None
     for name in SUMS:
         merged[name] = node[name]
-    for total, name in TOTALS.items():
-        merged[total] = node[name] if expected == 1 else None
+    merged.update(zip(TOTALS, _summed_columns(node), strict=True) if expected == 1 else dict.fromkeys(TOTALS))
     return merged
 
 
@@ -67,9 +74,13 @@ def _of_many(nodes: Sequence[Row], expected: int) -> dict[str, Value]:
 
 def is_complete(nodes: Sequence[Row], exits: Sequence[Row]) -> bool:
     """Whether every node of the step has written its end, or every task its exit."""
-    if len(exits) >= _expected_tasks(nodes):
+    return _have_ended(nodes, exits, _expected_nodes(nodes), _expected_tasks(nodes))
+
+
+def _have_ended(nodes: Sequence[Row], exits: Sequence[Row], expected_nodes: int, expected_tasks: int) -> bool:
+    if len(exits) >= expected_tasks:
         return True
-    return len(nodes) >= _expected_nodes(nodes) and all(node["end_time"] is not None for node in nodes)
+    return len(nodes) >= expected_nodes and all(node["end_time"] is not None for node in nodes)
 
 
 def last_seen(nodes: Sequence[Row]) -> float:
@@ -78,18 +89,19 @@ def last_seen(nodes: Sequence[Row]) -> float:
 
 
 def _extent(nodes: Sequence[Row], exits: Sequence[Row], expected_nodes: int) -> dict[str, Value]:
+    expected_tasks = _expected_tasks(nodes)
     begin = min(_numbers(nodes, "begin_time"))
-    ends = _numbers(nodes, "end_time") + _numbers(exits, "end_time")
-    elapsed = _numbers(nodes, "elapsed_seconds") + _numbers(exits, "elapsed_seconds")
+    ends = _numbers([*nodes, *exits], "end_time")
+    elapsed = _numbers([*nodes, *exits], "elapsed_seconds")
     return {
         "start_time": begin,
-        "end_time": max(ends) if ends and is_complete(nodes, exits) else None,
+        "end_time": max(ends) if ends and _have_ended(nodes, exits, expected_nodes, expected_tasks) else None,
         "exec_time_seconds": max(elapsed) if elapsed else None,
-        "measured_nodes": ",".join(str(node["node"]) for node in nodes),
+        "measured_nodes": ",".join([str(node["node"]) for node in nodes]),
         "measured_node_count": len(nodes),
         "node_count": expected_nodes,
         "recorded_task_count": len(exits),
-        "task_count": _expected_tasks(nodes),
+        "task_count": expected_tasks,
     }
 
 
@@ -97,7 +109,7 @@ def _worst_exit(exits: Sequence[Row]) -> dict[str, Value]:
     """The highest exit record of the tasks. srun's and sacct's codes differ from it after an OOM kill."""
     if not exits:
         return {"return_code": None, "return_signal": None}
-    worst = max(exits, key=lambda record: number(record, "return_code"))
+    worst = exits[0] if len(exits) == 1 else max(exits, key=lambda record: number(record, "return_code"))
     return {"return_code": worst["return_code"], "return_signal": worst["signal"]}
 
 

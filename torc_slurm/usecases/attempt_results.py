@@ -4,6 +4,7 @@ could not write one itself.
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -15,10 +16,11 @@ from torc_slurm.database.store import evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.records.statuses import FAILED, RUNNING
 from torc_slurm.records.tres import parse_resources
-from torc_slurm.usecases.attempt_status import SlurmView, WrapperView, attempt_status
+from torc_slurm.usecases.attempt_status import AttemptStatus, SlurmView, WrapperView, attempt_status
 
 # Slurm counts whole seconds, and its clock differs from the wrapper's.
 _CLOCK_SECONDS = 2.0
+_MOST_ENDS = 1000
 
 
 def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> None:
@@ -110,7 +112,8 @@ def decide_status(figures: Mapping[str, Value], nodes: Sequence[Row], accounting
         accounting: its row of ``slurm_stats``; None if there is none.
     """
     slurm = None if accounting is None else SlurmView.from_row(accounting)
-    status, evidence = attempt_status(_wrapper_view(figures, accounting), slurm)
+    wrapper = _wrapper_view(figures, accounting)
+    status, evidence = _status_alone(wrapper) if slurm is None else attempt_status(wrapper, slurm)
     ended = figures["end_time"] is not None
     if status == RUNNING and ended:  # all nodes wrote their end, but no task an exit: the wrappers were killed
         status, evidence = FAILED, "no exit record, though its nodes have ended"
@@ -123,7 +126,8 @@ def decide_status(figures: Mapping[str, Value], nodes: Sequence[Row], accounting
 def _wrapper_view(figures: Mapping[str, Value], accounting: Row | None) -> WrapperView:
     """The exit code counts once all tasks have written theirs, or Slurm says that no more will come.
 
-    In the second case a 0 does not count: tasks may have been killed before they could write.
+    In the second case a 0 does not count: tasks may have been killed before they could write. The time of the end is
+    for comparison with Slurm's.
     """
     code = whole_or_none(figures["return_code"])
     complete = figures["end_time"] is not None
@@ -132,8 +136,14 @@ def _wrapper_view(figures: Mapping[str, Value], accounting: Row | None) -> Wrapp
         return_code=code if complete or (final and code != 0) else None,
         signal=whole_or_none(figures["return_signal"]),
         oom_kills=whole_or_none(figures["oom_kills"]),
-        end_time=number_or_none(figures["end_time"]),
+        end_time=None if accounting is None else number_or_none(figures["end_time"]),
     )
+
+
+@functools.lru_cache(maxsize=_MOST_ENDS)
+def _status_alone(wrapper: WrapperView) -> AttemptStatus:
+    """The status without Slurm's row: few different ones, and very many attempts."""
+    return attempt_status(wrapper, None)
 
 
 def _end_by_others(figures: Mapping[str, Value], nodes: Sequence[Row], accounting: Row | None) -> dict[str, Value]:
