@@ -19,6 +19,7 @@ from sizing_cases import attempt, facts, job
 from bench.scale.node_files import make
 from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database import idle_spans, node_records, readers, series
+from torc_slurm.database.attempts import AttemptKey, create_attempts
 from torc_slurm.database.main import MainDatabase, open_main
 from torc_slurm.database.node_records import NodeRecords, StepRecord, read_node_file
 from torc_slurm.database.series import SeriesFiles
@@ -55,9 +56,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], list[object]]
     return count
 
 
-def statements(output_dir: Path, nodes: int) -> int:
-    """How many statements a collect runs for 10 steps over so many nodes."""
-    make(output_dir, nodes=nodes, attempts=10, samples=3, spread=True)
+def statements(output_dir: Path, nodes: int, attempts: int = 10, *, spread: bool = True) -> int:
+    """How many statements a collect runs for some steps over so many nodes, or with ``spread`` off on each node."""
+    make(output_dir, nodes=nodes, attempts=attempts, samples=3, spread=spread)
     with database(output_dir) as opened:
         seen: list[str] = []
         opened.connection.set_trace_callback(seen.append)
@@ -69,6 +70,21 @@ def statements(output_dir: Path, nodes: int) -> int:
 def test_statements_of_a_collect_grow_with_the_nodes_and_no_faster(tmp_path: Path) -> None:
     ten, twenty, forty = (statements(tmp_path / str(nodes), nodes) for nodes in (10, 20, 40))
     assert forty - twenty == 2 * (twenty - ten)
+
+
+def test_a_new_attempt_is_stored_without_a_search_for_it(tmp_path: Path) -> None:
+    """Three statements for each: its result, its node, its exit."""
+    twenty, forty = (statements(tmp_path / str(count), 2, count, spread=False) for count in (20, 40))
+    assert forty - twenty == 3 * 2 * 20
+
+
+def test_an_attempt_that_is_known_already_is_not_created_again(tmp_path: Path) -> None:
+    with database(tmp_path) as opened:
+        columns = (*AttemptKey._fields, "status", "measured_node_count", "recorded_task_count")
+        rows = [(1, job_id, 1, 1, None, None, None, "running", 0, 0) for job_id in (1, 2, 3)]
+        assert create_attempts(opened.connection, columns, rows[:2]) == [1, 2]
+        assert create_attempts(opened.connection, columns, [rows[0], rows[2], rows[1]]) == [None, 4, None]
+        assert [row[0] for row in opened.connection.execute("SELECT job_id FROM results ORDER BY id")] == [1, 2, 3]
 
 
 def test_a_file_that_did_not_change_is_not_read_again(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.database.rows import Row, Value, insert
+from torc_slurm.database.rows import Row, Value, insert, insert_rows
 
 _BY_WORKFLOW = "SELECT id FROM results WHERE workflow_id = ? AND job_id = ? AND run_id = ? AND attempt_id = ?"
 _AD_HOC = """
@@ -17,6 +17,8 @@ _LOCAL = """
 SELECT id FROM results WHERE workflow_id IS NULL AND slurm_job_id IS NULL AND local_host = ? AND run_id = ?
 AND job_id = ? AND attempt_id = ?
 """
+_LAST_ID = "SELECT coalesce(max(id), 0) FROM results"
+_NEWER_IDS = "SELECT id FROM results WHERE id > ?"
 _WITHOUT_FIGURES = {"status": "running", "measured_node_count": 0, "recorded_task_count": 0}
 
 
@@ -63,6 +65,25 @@ def create_attempt(connection: sqlite3.Connection, key: AttemptKey, columns: Map
     """The ``results.id`` of a new row, without figures unless ``columns`` has them."""
     values = {**_WITHOUT_FIGURES, **key._asdict(), **columns}
     return insert(connection, _insert(tuple(values)), tuple(values.values()))
+
+
+def create_attempts(
+    connection: sqlite3.Connection, columns: tuple[str, ...], rows: Sequence[tuple[Value, ...]]
+) -> list[int | None]:
+    """The ``results.id`` of a new row for each of ``rows``; None for an attempt that has a row already.
+
+    Much faster than to look for each of them first.
+
+    Args:
+        columns: at least those of `AttemptKey`.
+    """
+    last = int(connection.execute(_LAST_ID).fetchone()[0])
+    ids = range(last + 1, last + 1 + len(rows))
+    numbered = ((row_id, *row) for row_id, row in zip(ids, rows, strict=True))
+    if insert_rows(connection, "results", ("id", *columns), numbered, "ON CONFLICT DO NOTHING") == len(rows):
+        return list(ids)
+    created = {row[0] for row in connection.execute(_NEWER_IDS, (last,))}
+    return [row_id if row_id in created else None for row_id in ids]
 
 
 @functools.cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from torc_slurm.common.errors import DatabaseError
 
@@ -48,6 +49,42 @@ def insert(connection: sqlite3.Connection, statement: str, values: Mapping[str, 
     row_id = connection.execute(statement, values).lastrowid
     assert row_id is not None, statement
     return row_id
+
+
+def insert_rows(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: tuple[str, ...],
+    rows: Iterable[tuple[Value, ...]],
+    otherwise: str = "",
+) -> int:
+    """Insert rows of at least two values that are not NULL; returns how many were inserted.
+
+    Only columns with a value are named: to bind a None takes Python as long as to bind ten numbers.
+
+    Args:
+        otherwise: SQL for the end of the statement, such as what to do on a conflict.
+    """
+    alike: dict[tuple[type, ...], list[tuple[Value, ...]]] = {}
+    for row in rows:
+        alike.setdefault(tuple(map(type, row)), []).append(row)
+    inserted = 0
+    for types, group in alike.items():
+        statement, known = _insertion_of(table, columns, types, otherwise)
+        inserted += connection.executemany(statement, map(known, group)).rowcount
+    return inserted
+
+
+@functools.lru_cache(maxsize=1000)
+def _insertion_of(
+    table: str, columns: tuple[str, ...], types: tuple[type, ...], otherwise: str
+) -> tuple[str, Callable[[tuple[Value, ...]], tuple[Value, ...]]]:
+    """The statement for rows of these types, and a function that takes its values from a row."""
+    places = [place for place, kind in enumerate(types) if kind is not type(None)]
+    names = ", ".join([columns[place] for place in places])
+    marks = ", ".join("?" * len(places))
+    statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) {otherwise}"  # noqa: S608 - names of columns
+    return statement, itemgetter(*places)
 
 
 class CompactRow(Mapping[str, Value]):

@@ -7,10 +7,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.database.attempts import AttemptKey, attempt_key, create_attempt, find_attempt
+from torc_slurm.database.attempts import AttemptKey, attempt_key, create_attempt, create_attempts, find_attempt
 from torc_slurm.database.job_states import store_job_states
 from torc_slurm.database.node_records import EXIT_COLUMNS, NodeRecords, StepRecord, columns_of
-from torc_slurm.database.rows import Row, Value, mappings, number, whole
+from torc_slurm.database.rows import Row, Value, insert_rows, mappings, number, whole
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stats
 from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord
@@ -29,6 +29,7 @@ _DESCRIPTION = (
     "granularity",
     "sample_interval_seconds",
 )
+_BESIDE_THE_KEY = tuple(name for name in _DESCRIPTION if name not in AttemptKey._fields)
 _NODE_COLUMNS = (
     "node",
     "invocation",
@@ -42,6 +43,8 @@ _NODE_COLUMNS = (
     *USAGE_COLUMNS,
     *MONITOR_COLUMNS,
 )
+
+_STORED_COLUMNS = ("id", "result", "node_file", "last_half", *_NODE_COLUMNS)
 
 _DESCRIBE = f"UPDATE results SET {', '.join(f'{name} = :{name}' for name in _DESCRIPTION)} WHERE id = :id"  # noqa: S608
 _KNOWN = """
@@ -59,17 +62,15 @@ n.node, n.end_time, n.last_flush_time,
 FROM step_nodes n JOIN results r ON r.id = n.result WHERE n.node_file = ?
 """
 _KNOWN_OTHERWISE = """
-SELECT EXISTS (SELECT 1 FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?)
-OR EXISTS (SELECT 1 FROM job_states WHERE workflow_id = ? AND job_id = ? AND run_id = ? AND attempt_id = ?)
+SELECT r.id FROM results r WHERE r.id >= ? AND (
+  EXISTS (SELECT 1 FROM slurm_stats s WHERE s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id
+  AND s.step_id = r.step_id)
+  OR EXISTS (SELECT 1 FROM job_states s WHERE s.workflow_id = r.workflow_id AND s.run_id = r.run_id
+  AND s.job_id = r.job_id AND s.attempt_id = r.attempt_id)
+)
 """
 _DELETE_NODE = "DELETE FROM step_nodes WHERE id = ?"  # its exits and notes go with it
-_INSERT_NODE = f"""
-INSERT INTO step_nodes (result, node_file, last_half, {", ".join(_NODE_COLUMNS)})
-VALUES (?, ?, ?, {", ".join("?" for _ in _NODE_COLUMNS)})
-"""  # noqa: S608 - constants
-_INSERT_EXIT = f"""
-INSERT INTO task_exits (step_node, {", ".join(EXIT_COLUMNS)}) VALUES (?, {", ".join("?" for _ in EXIT_COLUMNS)})
-"""  # noqa: S608 - constants
+_LAST_NODE = "SELECT coalesce(max(id), 0) FROM step_nodes"
 _INSERT_NOTE = "INSERT OR IGNORE INTO step_notes (step_node, time, note) VALUES (?, ?, ?)"
 
 _CHOSEN = """
@@ -112,6 +113,14 @@ class Stored(NamedTuple):
     merged: frozenset[int] = frozenset()
 
 
+class _Alone(NamedTuple):
+    """An attempt on one node, and the columns of ``results`` that follow from this alone."""
+
+    key: AttemptKey
+    record: StepRecord
+    figures: Mapping[str, Value]
+
+
 FiguresAlone = Callable[[Row, Sequence[Row]], Mapping[str, Value] | None]
 
 
@@ -125,22 +134,19 @@ def store_node_records(
         figures_alone: the columns of ``results`` for a step with its exits, if nothing else can say more.
     """
     known = _known_of_file(connection, node_file)
-    changed: set[int] = set()
-    merged: set[int] = set()
+    alone: list[_Alone] = []
+    rest: list[tuple[AttemptKey, StepRecord]] = []
     for record in records.steps:
         key = attempt_key(record.step)
         in_place = known.get((key, record.step["node"])) if known else None
-        if in_place is None or _is_newer(record, in_place):
-            attempt = find_attempt(connection, key)
-            if attempt is not None:
-                changed |= _store_step(connection, attempt, record, node_file)
-                continue
-            figures = None if _is_known_otherwise(connection, key) else figures_alone(record.step, record.exits)
-            attempt = create_attempt(connection, key, {**_description(record), **(figures or {})})
-            _insert_node(connection, attempt, record, node_file)
-            changed.add(attempt)
-            if figures is not None:
-                merged.add(attempt)
+        figures = figures_alone(record.step, record.exits) if in_place is None else None
+        if figures is not None:
+            alone.append(_Alone(key, record, figures))
+        elif in_place is None or _is_newer(record, in_place):
+            rest.append((key, record))
+    new, known_before = _store_alone(connection, alone, node_file)
+    changed = new | _store_steps(connection, [*rest, *known_before], node_file)
+    merged = new - _known_otherwise(connection, new)
     store_journal_runs(connection, records.runs)
     new_rows = upsert_slurm_stats(connection, records.slurm_stats)
     others = store_job_states(connection, records.job_states) | _attempts_of(connection, new_rows)
@@ -236,22 +242,63 @@ def _known_of_file(connection: sqlite3.Connection, node_file: str) -> dict[tuple
     return {(AttemptKey(*row[: len(AttemptKey._fields)]), row["node"]): row for row in rows}
 
 
-def _store_step(connection: sqlite3.Connection, attempt: int, record: StepRecord, node_file: str) -> set[int]:
-    """Store one step of one node. Returns its attempt, or nothing if another file already had as much."""
-    known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
-    if known is not None:
-        if not _is_newer(record, known):
-            return set()
-        connection.execute(_DELETE_NODE, (known["id"],))
-    connection.execute(_DESCRIBE, _description(record) | {"id": attempt})
-    _insert_node(connection, attempt, record, node_file)
-    return {attempt}
+def _store_alone(
+    connection: sqlite3.Connection, alone: Sequence[_Alone], node_file: str
+) -> tuple[set[int], list[tuple[AttemptKey, StepRecord]]]:
+    """Store attempts with their figures. Returns the new ones, and the records of those that have a row already."""
+    if not alone:
+        return set(), []
+    names = tuple(alone[0].figures)
+    attempts = create_attempts(
+        connection,
+        (*AttemptKey._fields, *_BESIDE_THE_KEY, *names),
+        [
+            (*key, *columns_of(record.step, _BESIDE_THE_KEY), *columns_of(figures, names))
+            for key, record, figures in alone
+        ],
+    )
+    new: dict[int, StepRecord] = {}
+    known: list[tuple[AttemptKey, StepRecord]] = []
+    for attempt, (key, record, _) in zip(attempts, alone, strict=True):
+        if attempt is not None:
+            new[attempt] = record
+        else:
+            known.append((key, record))
+    _insert_nodes(connection, new, node_file)
+    return set(new), known
 
 
-def _is_known_otherwise(connection: sqlite3.Connection, key: AttemptKey) -> bool:
-    """Whether Slurm's accounting or the runner's journal has a row of the attempt."""
-    places = (key.slurm_job_id, key.run_id, key.step_id, *key[:4])
-    return bool(connection.execute(_KNOWN_OTHERWISE, places).fetchone()[0])
+def _store_steps(
+    connection: sqlite3.Connection, records: Sequence[tuple[AttemptKey, StepRecord]], node_file: str
+) -> set[int]:
+    """Store steps of one node. Returns their attempts, without those of which another file already had as much."""
+    changed: set[int] = set()
+    due: dict[int, StepRecord] = {}
+    for key, record in records:
+        attempt = find_attempt(connection, key)
+        if attempt is None:
+            attempt = create_attempt(connection, key, _description(record))
+        else:
+            if attempt in due:
+                _insert_nodes(connection, due, node_file)
+                due = {}
+            known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
+            if known is not None:
+                if not _is_newer(record, known):
+                    continue
+                connection.execute(_DELETE_NODE, (known["id"],))
+            connection.execute(_DESCRIBE, _description(record) | {"id": attempt})
+        due[attempt] = record
+        changed.add(attempt)
+    _insert_nodes(connection, due, node_file)
+    return changed
+
+
+def _known_otherwise(connection: sqlite3.Connection, attempts: set[int]) -> set[int]:
+    """Those of these latest rows of ``results`` of which Slurm's accounting or the runner's journal has a row."""
+    if not attempts:
+        return set()
+    return {row[0] for row in connection.execute(_KNOWN_OTHERWISE, (min(attempts),))}
 
 
 def _description(record: StepRecord) -> dict[str, Value]:
@@ -268,10 +315,16 @@ def _is_newer(record: StepRecord, known: Row) -> bool:
     return new > age(known, whole(known, "exits"), whole(known, "notes"))
 
 
-def _insert_node(connection: sqlite3.Connection, attempt: int, record: StepRecord, node_file: str) -> None:
-    values = columns_of(record.step, _NODE_COLUMNS)
-    step_node = connection.execute(_INSERT_NODE, (attempt, node_file, record.last_half, *values)).lastrowid
-    for row in record.exits:
-        connection.execute(_INSERT_EXIT, (step_node, *columns_of(row, EXIT_COLUMNS)))
-    for time, note in record.notes:
-        connection.execute(_INSERT_NOTE, (step_node, time, note))
+def _insert_nodes(connection: sqlite3.Connection, records: Mapping[int, StepRecord], node_file: str) -> None:
+    """Insert what one node wrote of these attempts, with exits and notes."""
+    if not records:
+        return
+    last = int(connection.execute(_LAST_NODE).fetchone()[0])
+    nodes, exits, notes = [], [], []
+    for node, (attempt, record) in enumerate(records.items(), start=last + 1):
+        nodes.append((node, attempt, node_file, record.last_half, *columns_of(record.step, _NODE_COLUMNS)))
+        exits += [(node, *columns_of(row, EXIT_COLUMNS)) for row in record.exits]
+        notes += [(node, *note) for note in record.notes]
+    insert_rows(connection, "step_nodes", _STORED_COLUMNS, nodes)
+    insert_rows(connection, "task_exits", ("step_node", *EXIT_COLUMNS), exits)
+    connection.executemany(_INSERT_NOTE, notes)
