@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.scale.accounting import JOB, make_accounting
 from bench.scale.measure import Cost, cost_of, exponent
 from bench.scale.node_files import make
-from bench.scale.workflow import make_workflow
+from bench.scale.workflow import document, document_with_parameters, make_workflow
 
 MAIN = ("-m", "torc_slurm.cli.main")
 PLAIN = ("-m", "bench.scale.plain")
@@ -65,6 +68,13 @@ REPORTS: dict[str, Sequence[str]] = {
 }
 _PLOT = "plot-resources of one job"
 _QUICK_SAMPLES, _WHOLE_SAMPLES = (10_000, 100_000), (100_000, 1_000_000)
+# A workflow file's jobs, and its name.
+CREATES: dict[str, tuple[Callable[[int], dict[str, object]], str]] = {
+    "workflows create, JSON": (document, "workflow.json"),
+    "workflows create, parameters": (document_with_parameters, "workflow.json"),
+    "workflows create, YAML": (document, "workflow.yaml"),
+}
+JUDGED, STORED = "sacct's answer, parsed and judged", "sacct's answer, collected"
 _QUICK_ATTEMPTS, _WHOLE_ATTEMPTS = (1_000, 4_000), (1_000, 10_000, 100_000)
 _ATTEMPTS_A_NODE = 100
 _REPOSITORY = str(Path(__file__).parents[2])
@@ -81,9 +91,15 @@ def main() -> int:
     for series in COLLECTS:
         if given.only in series.name:
             _measure_collect(series, series.quick if given.quick else series.whole)
+    attempts = _QUICK_ATTEMPTS if given.quick else _WHOLE_ATTEMPTS
+    if given.only in JUDGED or given.only in STORED:
+        _measure_accounting(attempts)
+    for name, (make_document, file_name) in CREATES.items():
+        if given.only in name:
+            _measure_create(name, make_document, file_name, attempts)
     reports = {name: words for name, words in REPORTS.items() if given.only in name}
     if reports:
-        _measure_reports(reports, _QUICK_ATTEMPTS if given.quick else _WHOLE_ATTEMPTS)
+        _measure_reports(reports, attempts)
     if given.only in _PLOT:
         _measure_plot(_QUICK_SAMPLES if given.quick else _WHOLE_SAMPLES)
     return 0
@@ -99,6 +115,53 @@ def _measure_collect(series: Series, sizes: Sequence[dict[str, int]]) -> None:
         costs.append(cost)
         _print_row(f"{series.name}: {', '.join(f'{value} {name}' for name, value in size.items())}", cost, plain)
     _print_growth(series.name, series.size, [size[series.size] for size in sizes], costs)
+
+
+def _measure_accounting(sizes: Sequence[int]) -> None:
+    """What Slurm's answer for one allocation costs: alone, for steps without a record; and to complete the records."""
+    judged, stored = [], []
+    for steps in sizes:
+        with _place() as output_dir:
+            commands = output_dir.parent / "bin"
+            make_accounting(commands, steps=steps)
+            environ = os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
+            plain = cost_of([sys.executable, *PLAIN, "split", str(commands)], _REPOSITORY)
+            words = ("slurm", "stats", "--slurm-job-id", str(JOB))
+            output_dir.mkdir()
+            judged.append(_torc(words, output_dir, environ, refusal=f"Slurm has {steps + 2} steps of it"))
+            _print_row(f"{JUDGED}: {steps} steps", judged[-1], plain)
+            make(output_dir, nodes=1, attempts=steps, samples=0, spread=False)
+            _torc(("slurm", "collect", "--no-accounting"), output_dir)
+            stored.append(_torc(("slurm", "collect"), output_dir, environ))
+            _print_row(f"{STORED}: {steps} steps", stored[-1], plain)
+    for name, costs in ((JUDGED, judged), (STORED, stored)):
+        _print_growth(name, "steps", sizes, costs)
+
+
+def _measure_create(
+    name: str, make_document: Callable[[int], dict[str, object]], file_name: str, sizes: Sequence[int]
+) -> None:
+    costs = []
+    for jobs in sizes:
+        with _place() as output_dir:
+            spec = output_dir.parent / file_name
+            spec.write_text(_written(make_document(jobs), spec.suffix))
+            plain = cost_of([sys.executable, *PLAIN, "load", str(spec)], _REPOSITORY)
+            costs.append(_torc(("workflows", "create", str(spec)), output_dir))
+            _print_row(f"{name}: {jobs} jobs", costs[-1], plain)
+    _print_growth(name, "jobs", sizes, costs)
+
+
+def _written(document: dict[str, object], suffix: str) -> str:
+    """The document as JSON; or as YAML, each object of its lists on a line of its own."""
+    if suffix == ".json":
+        return json.dumps(document)
+    lists = {key: value for key, value in document.items() if isinstance(value, list)}
+    lines = [f"{key}: {json.dumps(value)}" for key, value in document.items() if key not in lists]
+    for key, items in lists.items():
+        lines.append(f"{key}:")
+        lines += ["  - {" + ", ".join(f"{name}: {value}" for name, value in item.items()) + "}" for item in items]
+    return "\n".join([*lines, ""])
 
 
 def _measure_reports(reports: Mapping[str, Sequence[str]], sizes: Sequence[int]) -> None:
@@ -127,8 +190,9 @@ def _measure_plot(sizes: Sequence[int]) -> None:
     _print_growth(_PLOT, "samples", sizes, costs)
 
 
-def _torc(words: Sequence[str], output_dir: Path) -> Cost:
-    return cost_of([sys.executable, *MAIN, *words, "--output-dir", str(output_dir)], _REPOSITORY)
+def _torc(words: Sequence[str], output_dir: Path, environ: Mapping[str, str] | None = None, refusal: str = "") -> Cost:
+    argv = [sys.executable, *MAIN, *words, "--output-dir", str(output_dir)]
+    return cost_of(argv, _REPOSITORY, environ, refusal)
 
 
 def _print_row(work: str, cost: Cost, plain: Cost) -> None:

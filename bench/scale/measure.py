@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 _MIB = 1024**2
@@ -19,18 +19,24 @@ class Cost(NamedTuple):
     wall_seconds: float
 
 
-def cost_of(words: Sequence[str], cwd: str) -> Cost:
+def cost_of(words: Sequence[str], cwd: str, environ: Mapping[str, str] | None = None, refusal: str = "") -> Cost:
     """Run it to its end; discard its output.
 
+    Args:
+        environ: its environment; None: this process's.
+        refusal: it must fail, and say this.
+
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: it failed; or not, or with another message than ``refusal``.
     """
     before = os.times()
-    process = subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=cwd, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     stderr = process.stderr.read() if process.stderr is not None else ""
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if bool(process.returncode) is not bool(refusal) or refusal not in stderr:
         raise subprocess.CalledProcessError(process.returncode, list(words), stderr=stderr)
     return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / _MIB, os.times().elapsed - before.elapsed)
 

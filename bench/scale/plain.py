@@ -2,6 +2,7 @@
 
 ``collect``: every step's row of every node file into one table of one database. ``join``: every attempt with Slurm's
 row from the main database, as JSON. ``series``: every sample of every node file, as JSON.
+``split``: sacct's answer into its cells. ``load``: a workflow file with json or yaml.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+
+ANSWER = "answer.txt"  # in the directory of the commands that answer for Slurm
+DELIMITER = "\x1fscale\x1f"  # torc takes the delimiter from the first line, whatever it asked for
 
 _READ = "SELECT s.*, u.* FROM steps s LEFT JOIN step_usage u ON u.step = s.id"
 _EXITS = "SELECT * FROM task_exits"
@@ -51,5 +55,23 @@ def series(output_dir: str) -> None:
             print(json.dumps(connection.execute(_SAMPLES).fetchall()))
 
 
+def split(directory: str) -> None:
+    """Read the answer line by line, split each."""
+    with open(Path(directory) / ANSWER, encoding="utf-8", newline="\n") as file:
+        for line in file:
+            line.split(DELIMITER)
+
+
+def load(spec: str) -> None:
+    """Read a workflow file with the parser of its form."""
+    text = Path(spec).read_text()
+    if spec.endswith(".json"):
+        json.loads(text)
+        return
+    import yaml
+
+    yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+
+
 if __name__ == "__main__":
-    {"collect": collect, "join": join, "series": series}[sys.argv[1]](sys.argv[2])
+    {"collect": collect, "join": join, "series": series, "split": split, "load": load}[sys.argv[1]](sys.argv[2])

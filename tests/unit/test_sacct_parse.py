@@ -317,6 +317,19 @@ def test_a_text_in_pieces_gives_the_same_records(path: Path, size: int) -> None:
     assert list(parse_stream(pieces)) == parse(text.decode())
 
 
+some_cells = st.one_of(
+    st.sampled_from(["", "7", "1024K", "01:30.500", "1-02:03:04", "2026-03-29T02:30:00", "NONE", "(null)", "x\ny"]),
+    st.text(alphabet="0123456789.:-KM=,memfs/disk ", max_size=20),
+    st.sampled_from(["mem=7,fs/disk=8", "mem=9,fs/disk=1", "fs/disk=8,mem=7", "mem=7,mem=8", "mem", "mem=,x=1"]),
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(COLUMNS[2:]), some_cells, max_size=12), max_size=8))
+def test_records_that_are_read_together_are_the_same_as_alone(records: list[dict[str, str]]) -> None:
+    numbered = [{"JobIDRaw": f"12.{number}", "JobID": f"12.{number}"} | cells for number, cells in enumerate(records)]
+    assert parse(text_of(*numbered)) == [one(**cells) for cells in numbered]
+
+
 @given(st.text())
 def test_any_text_gives_rows_or_an_error(text: str) -> None:
     try:

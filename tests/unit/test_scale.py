@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from sizing_cases import attempt, facts, job
 
+from bench.scale.accounting import JOB, make_accounting
 from bench.scale.node_files import make
+from bench.scale.plain import ANSWER
 from torc_slurm.common.errors import DatabaseError
 from torc_slurm.database import idle_spans, node_records, readers, series
 from torc_slurm.database.attempts import AttemptKey, create_attempts
@@ -26,6 +28,8 @@ from torc_slurm.database.series import SeriesFiles
 from torc_slurm.plots.gather import Gathering
 from torc_slurm.plots.model import Run
 from torc_slurm.sizing import utilization
+from torc_slurm.slurm import record_reader
+from torc_slurm.slurm.sacct import parse
 from torc_slurm.usecases import attempt_results, collect
 from torc_slurm.usecases.attempts_of_files import AttemptsOfFiles
 
@@ -265,3 +269,17 @@ def test_only_files_whose_series_are_read_are_copied(tmp_path: Path, calls: Call
         part = run.jobs[7].parts[0]
         assert len(part.file.samples(part.job_id, part.begin_time, part.end_time).times) == 3
     assert [arguments for arguments in copied if paths[1] in str(arguments)] == copied != []
+
+
+def test_the_cells_of_an_answer_are_read_column_by_column(
+    tmp_path: Path, calls: Callable[[Any, str], list[object]]
+) -> None:
+    make_accounting(tmp_path / "bin", steps=1000)
+    text = (tmp_path / "bin" / ANSWER).read_text()
+    one_by_one, columns = calls(record_reader, "_read_tres"), calls(record_reader, "_read_column")
+    found = parse(text.replace("mem=1000040960,", "mem=none,"))
+    steps = [row for row in found if row.slurm_job_id == JOB and (row.step_id or "").isdigit()]
+    assert [row.step_id for row in steps if row.reason] == ["10"]
+    assert len(steps) == 1000
+    assert len(one_by_one) == 2 * 4  # the four cells of the step's records in both components
+    assert len(columns) < 200

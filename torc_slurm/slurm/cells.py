@@ -2,7 +2,7 @@
 
 A cell that does not match its column raises ValueError: the caller leaves it out, reports it, and keeps the rest of the
 record. Real sacct prints overflowed or unset values: ``NONE``, ``infinite``, 18446744073709551615, AveCPU
-``213503982334-14:25:51``. Values are cached, because a job's steps share most of them.
+``213503982334-14:25:51``. Values that a job's steps share are cached.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ Value = int | float | str | None
 Reader = Callable[[str], Value]
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+_MINUTES_AND_SECONDS = re.compile(r"([0-9]{2,6}):([0-9]{2})(\.[0-9]{1,9})?", re.ASCII)
 _CANCELLER = re.compile(r"\S+ by ([0-9]{1,18})", re.ASCII)
 _EXIT_CODE = re.compile(r"([0-9]{1,9}):([0-9]{1,9})", re.ASCII)
 _REQUESTED_MEMORY = re.compile(r"([0-9]{1,20})(?:\.[0-9]{1,9})?[KMGTPE]?[nc]?", re.ASCII)
@@ -47,9 +48,10 @@ def count(cell: str) -> int | None:
     return None if number in _NO_VALUE else number
 
 
-@functools.lru_cache(maxsize=4096)
 def size(cell: str) -> int:
     """Bytes of ``213284K``. 2**63 bytes or more come from a counter that overflowed."""
+    if cell.isdecimal() and cell.isascii() and len(cell) < 19:  # with --noconvert all are
+        return int(cell)
     try:
         number = parse_slurm_size(cell)
     except InputError:
@@ -59,9 +61,10 @@ def size(cell: str) -> int:
     return number
 
 
-@functools.lru_cache(maxsize=16384)
 def duration(cell: str) -> float:
     """Seconds of ``1-02:03:04`` or ``00:09.372``."""
+    if match := _MINUTES_AND_SECONDS.fullmatch(cell):  # most CPU times
+        return float(f"{int(match[1]) * 60 + int(match[2])}{match[3] or ''}")
     if ":" not in cell:
         raise ValueError(cell)
     try:

@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from torc_slurm.common.errors import CommandError, ParseError
 from torc_slurm.records.accounting import (
     ALWAYS,
-    FIELD_NAMES,
     FIELDS,
     FOR_ALLOCATIONS,
     FOR_LISTS,
-    INDEX,
     AccountingRecord,
 )
 from torc_slurm.slurm import commands
-from torc_slurm.slurm.cells import READERS, TRES_READERS, Reader
+from torc_slurm.slurm.record_reader import JOB_ID_RAW, RecordReader, shown
 
 _FIRST_COLUMNS = ("JobIDRaw", "JobID")
 _LAST_COLUMN = "JobName"  # users choose its text
@@ -45,16 +41,8 @@ NEW_COLUMNS: tuple[str, ...] = _columns(FOR_ALLOCATIONS, are_new=True)
 NEW_LIST_COLUMNS: tuple[str, ...] = _columns(FOR_LISTS, are_new=True)
 _ALL_COLUMNS = frozenset({*COLUMNS, *NEW_COLUMNS, *LIST_COLUMNS, *NEW_LIST_COLUMNS})
 
-_JOB_ID_RAW = re.compile(
-    r"(?P<job>[0-9]{1,18})(?:\+[0-9]{1,9})?"
-    r"(?:\.(?P<step>[0-9]{1,18}|batch|extern|interactive|TBD)(?:\+(?P<component>[0-9]{1,9}))?)?",
-    re.ASCII,
-)
-# The items that are read, with the text after the equals sign, or nothing if there is none.
-_TRES_ITEMS = re.compile(rf"(?:^|(?<=,))({'|'.join(TRES_READERS)})(?:=([^,]*))?(?=,|$)")
 _LONGEST_HEAD = 65536
 _LONGEST_DAMAGE = 20  # records in which no next one begins: then all of it is one damaged record
-_LONGEST_CELL_SHOWN = 40
 
 
 # --- asking -------------------------------------------------------------------------------------------------------
@@ -137,12 +125,12 @@ def parse_stream(
     source = iter(pieces)
     head, rest = _head(source)
     names, delimiter = _column_names(head, LIST_COLUMNS if for_list else COLUMNS, has_end=bool(rest))
-    reader = _RecordReader(names)
-    for cells in _records(_cells(rest, source, delimiter), len(names)):
-        try:
-            yield reader.record(cells)
-        except ParseError as error:
-            on_problem(str(error))
+    reader = RecordReader(names)
+    for cells, are_whole in _records(_cells(rest, source, delimiter), len(names)):
+        if are_whole:
+            yield from reader.records(cells, on_problem)
+        else:
+            yield from reader.one(cells, on_problem)
 
 
 def _head(source: Iterator[bytes]) -> tuple[bytes, bytes]:
@@ -169,10 +157,10 @@ def _column_names(head: bytes, required: Sequence[str], *, has_end: bool) -> tup
     first, second = (name.encode() for name in _FIRST_COLUMNS)
     end = head.find(second, len(first))
     if not head.startswith(first) or end <= len(first):
-        raise ParseError(f"sacct's output does not begin with the names of its columns: {_shown(head[:80])}")
+        raise ParseError(f"sacct's output does not begin with the names of its columns: {shown(head[:80])}")
     delimiter = head[len(first) : end]
     if not has_end:
-        raise ParseError(f"sacct's output is cut off in its first line: …{_shown(head[-40:])}")
+        raise ParseError(f"sacct's output is cut off in its first line: …{shown(head[-40:])}")
     *columns, last = head.split(delimiter)
     names = [name.decode("utf-8", "backslashreplace") for name in columns]
     if last or set(required) - set(names) or set(names) - _ALL_COLUMNS or len(set(names)) != len(names):
@@ -194,8 +182,8 @@ def _cells(rest: bytes, source: Iterator[bytes], delimiter: bytes) -> Iterator[l
     yield [rest.decode("utf-8", "backslashreplace")]
 
 
-def _records(pieces: Iterable[list[str]], width: int) -> Iterator[list[str]]:
-    """Each record's cells: ``width`` of them, or another number if the record is damaged.
+def _records(pieces: Iterable[list[str]], width: int) -> Iterator[tuple[list[str], bool]]:
+    """The cells of some records, ``width`` for each of them; or, with False, those of one damaged record.
 
     Every cell is followed by the delimiter and every record by a newline. The function counts cells and not lines,
     because a name may begin or end with a newline. The newline after a record stands before the next one's first cell.
@@ -205,17 +193,26 @@ def _records(pieces: Iterable[list[str]], width: int) -> Iterator[list[str]]:
         cells += more
         start = 0
         while len(cells) - start > width:
-            end = start + width
-            if not (cells[start].startswith("\n") and cells[end].startswith("\n")):
+            whole = _count_whole(cells[start::width])
+            end = start + whole * width
+            if not whole:
                 found = _next_record(cells, start + 1)
                 if found is None and len(cells) - start < _LONGEST_DAMAGE * width:
                     break  # it may come with the next piece
                 end = len(cells) if found is None else found
-            yield [cells[start].removeprefix("\n"), *cells[start + 1 : end]]
+            yield cells[start:end], whole > 0
             start = end
         del cells[:start]
     if cells != ["\n"]:
         raise ParseError(f"sacct's output is cut off or ends in a damaged record: …{''.join(cells)[-60:]!r}")
+
+
+def _count_whole(first_cells: Sequence[str]) -> int:
+    """How many records are whole: their own first cell and the next record's begin with a newline."""
+    for number, cell in enumerate(first_cells):
+        if not cell.startswith("\n"):
+            return max(0, number - 1)
+    return len(first_cells) - 1
 
 
 def _next_record(cells: list[str], start: int) -> int | None:
@@ -226,95 +223,6 @@ def _next_record(cells: list[str], start: int) -> int | None:
         if cells[number].startswith("\n"):
             if number == len(cells) - 1:
                 return number if cells[number] == "\n" else None
-            if _JOB_ID_RAW.fullmatch(cells[number][1:]) and "\n" not in cells[number + 1]:
+            if JOB_ID_RAW.fullmatch(cells[number][1:]) and "\n" not in cells[number + 1]:
                 return number
     return None
-
-
-class _Cell(NamedTuple):
-    """Where a field's value is in a record's cells, and how to parse it."""
-
-    number: int
-    position: int
-    read: Reader
-    column: str
-
-
-class _RecordReader:
-    """Turns cells of these columns into records."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._width = len(names)
-        number_of = {name: number for number, name in enumerate(names)}
-        self._cells: list[_Cell] = []
-        self._tres: dict[int, dict[str, _Cell]] = {}
-        for field, declared in FIELDS.items():
-            number = number_of.get(declared.sacct)
-            if number is None:
-                continue
-            if declared.reads in READERS:
-                self._cells.append(_Cell(number, INDEX[field], READERS[declared.reads], declared.sacct))
-            else:
-                item = _Cell(number, INDEX[field], TRES_READERS[declared.reads], f"{declared.sacct} {declared.reads}")
-                self._tres.setdefault(number, {})[declared.reads] = item
-        self._id = number_of["JobIDRaw"]
-
-    def record(self, cells: Sequence[str]) -> AccountingRecord:
-        """Raises ParseError if the record does not have a job or step id."""
-        job_id, step_id, component = _job_and_step(cells[self._id if len(cells) == self._width else 0])
-        values = list(_BLANK)
-        values[:2] = job_id, step_id
-        values[_HET_COMPONENT] = component
-        if len(cells) != self._width:
-            values[_REASON] = f"Slurm's record is damaged: it has {len(cells)} columns in place of {self._width}"
-            return AccountingRecord._make(values)
-        odd: list[str] = []
-        for number, position, read, column in self._cells:
-            if text := cells[number]:
-                try:
-                    values[position] = read(text)
-                except ValueError:
-                    odd.append(f"{column} {_shown(text)}")
-        for number, items in self._tres.items():
-            if cells[number]:
-                _read_tres(cells[number], items, values, odd)
-        if odd:
-            values[_REASON] = f"ignored, because sacct printed no valid value: {', '.join(dict.fromkeys(odd))}"
-        return AccountingRecord._make(values)
-
-
-_BLANK: tuple[int | float | str | None, ...] = (
-    0,
-    *(AccountingRecord._field_defaults[name] for name in FIELD_NAMES[1:]),
-)
-_HET_COMPONENT, _REASON = INDEX["het_component"], INDEX["reason"]
-
-
-def _read_tres(text: str, items: dict[str, _Cell], values: list[int | float | str | None], odd: list[str]) -> None:
-    seen: set[str] = set()
-    for name, value in _TRES_ITEMS.findall(text):
-        cell = items.get(name)
-        if cell is None:
-            continue
-        if name in seen:  # two values for one figure: use neither
-            values[cell.position] = None
-            odd.append(f"{cell.column} {_shown(text)}")
-            continue
-        seen.add(name)
-        try:
-            values[cell.position] = cell.read(value)
-        except ValueError:
-            odd.append(f"{cell.column} {_shown(value)}")
-
-
-def _job_and_step(text: str) -> tuple[int, str | None, int | None]:
-    match = _JOB_ID_RAW.fullmatch(text)
-    if match is None:
-        raise ParseError(f"a record of sacct was left out: its JobIDRaw {_shown(text)} is not <job> or <job>.<step>")
-    component = match["component"]
-    return int(match["job"]), match["step"], None if component is None else int(component)
-
-
-def _shown(text: str | bytes) -> str:
-    shown = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
-    return repr(shown if len(shown) <= _LONGEST_CELL_SHOWN else shown[:_LONGEST_CELL_SHOWN] + "…")
