@@ -253,7 +253,7 @@ def _overview(files: Sequence[str]) -> Overview | None:
             ) as run,
             progress_bar("Reading") as progress,
         ):
-            return read_overview(run, progress, lambda problem: say(f"without their time series: {problem}"))
+            return read_overview(run, progress, lambda problem: say(f"the plots lack a time series: {problem}"))
     except TorcError as error:
         say(f"the page has no plots over time: {error}")
         return None
