@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torc_slurm.runner.attempts import Ended, Evidence, Outcome, ToldToEnd
+from torc_slurm.runner.attempts import Ended, EndRequest, Evidence, Outcome
 from torc_slurm.runner.outcome import lost_nodes, needs_evidence, outcome_of
 
 OOM_WORDS = "srun: error: n1: task 0: Out Of Memory"
@@ -17,7 +17,7 @@ NO_ROOM = "srun: error: Unable to create step for job 8: More processors request
 NODE_DOWN = "srun: error: Node failure on n2"
 NODE_GONE = "srun: error: Unable to create step for job 2: Required node not available (down, drained or reserved)"
 NOTHING = Evidence()
-TOLD = ToldToEnd(50.0, "cancelled", "ended by torc")
+TOLD = EndRequest(50.0, "cancelled", "ended by torc")
 
 
 def ended(status: int, stderr: str = "", *, ran: bool = True, seconds: float = 5.0) -> Ended:
@@ -94,7 +94,7 @@ def test_reasons_are_words_for_a_user() -> None:
         (ended(143), TOLD, False),
     ],
 )
-def test_node_files_are_read_only_where_there_is_a_doubt(end: Ended, told: ToldToEnd | None, wanted: bool) -> None:
+def test_node_files_are_read_only_where_there_is_a_doubt(end: Ended, told: EndRequest | None, wanted: bool) -> None:
     assert needs_evidence(end, told) is wanted
 
 

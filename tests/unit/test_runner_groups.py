@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started
-from torc_slurm.runner.groups import Groups, Hearer
+from torc_slurm.runner.groups import GroupListener, Groups
 from torc_slurm.runner.launcher import Launcher
 from torc_slurm.runner.placement import Demand, Node, Placement
 from torc_slurm.spec.plan import JobPlan
@@ -54,7 +54,7 @@ class Heard:
         self.stopped: list[str] = []
         self.launcher = OneNode()
         self.placement = Placement((Node("n1", cpus=1, memory_mib=None, gpus=0, threads_per_core=1),))
-        hearer = Hearer(
+        listener = GroupListener(
             began=lambda attempt, _started, _key: self.began.append(attempt.job.job_id),
             ended=self._end,
             refused=lambda job, _why: self.refused.append(job.job_id),
@@ -62,7 +62,7 @@ class Heard:
             stop=self.stopped.append,
             note=lambda _text: None,
         )
-        self.groups = Groups(self.jobs, cast("Launcher", self.launcher), self.placement, hearer)
+        self.groups = Groups(self.jobs, cast("Launcher", self.launcher), self.placement, listener)
         for number in self.jobs:
             self.placement.add(number, SMALL, number)
         self.start()
@@ -73,7 +73,7 @@ class Heard:
         if others:
             self.groups.start(key, [Attempt(self.jobs[number], 1, ("n1",)) for number in (first, *others)])
 
-    def _end(self, job_id: int, ended: Ended, known: Evidence | None, _told: Any, is_own: bool) -> None:  # noqa: ANN401
+    def _end(self, job_id: int, ended: Ended, known: Evidence | None, _end_request: Any, is_own: bool) -> None:  # noqa: ANN401
         self.ended[job_id] = (ended, known, is_own)
 
     def say(self, *lines: str) -> None:

@@ -7,11 +7,11 @@ from torc_slurm.records.statuses import (
     ATTEMPT_STATUSES,
     END_WORDS,
     ENDED_FROM_OUTSIDE,
+    ENDED_ON_REQUEST,
     ENDS,
     JOB_STATUSES,
     RETRIABLE,
     SPECIFIC_ENDS,
-    TOLD_TO_END,
     WORST_FIRST,
     verdict,
 )
@@ -26,7 +26,7 @@ def test_a_job_has_each_status_once_and_an_attempt_does_not_wait() -> None:
 
 
 def test_the_classes_are_of_ends() -> None:
-    assert set(ENDS) >= ENDED_FROM_OUTSIDE | RETRIABLE | TOLD_TO_END
+    assert set(ENDS) >= ENDED_FROM_OUTSIDE | RETRIABLE | ENDED_ON_REQUEST
     assert set(END_WORDS) == set(SPECIFIC_ENDS)
 
 

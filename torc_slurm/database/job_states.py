@@ -17,12 +17,12 @@ from torc_slurm.database.rows import Row, Value
 from torc_slurm.records.statuses import (
     BLOCKED,
     COMPLETED,
+    ENDED_ON_REQUEST,
     FAILED,
     READY,
     RUNNING,
     SPECIFIC_ENDS,
     SUBMITTED,
-    TOLD_TO_END,
     UNFINISHED,
 )
 
@@ -139,7 +139,7 @@ def _knows_more(status: str, state: str, return_code: Value) -> bool:
     if status == RUNNING:
         return state not in UNFINISHED
     if status == COMPLETED:  # asked to end, it exited 0; or it did not create its files
-        return state in TOLD_TO_END or (state == FAILED and return_code == 0)
+        return state in ENDED_ON_REQUEST or (state == FAILED and return_code == 0)
     return status == FAILED and state in SPECIFIC_ENDS
 
 

@@ -23,7 +23,7 @@ ATTEMPT_STATUSES = (RUNNING, *ENDS)
 # The cluster or a person ended these: they do not show what the job needs.
 ENDED_FROM_OUTSIDE = frozenset((CANCELLED, NODE_FAIL, PREEMPTED))
 # Asked to end; the job may have exited 0 after that.
-TOLD_TO_END = frozenset((CANCELLED, TIMEOUT))
+ENDED_ON_REQUEST = frozenset((CANCELLED, TIMEOUT))
 # What a failure handler may try again.
 RETRIABLE = frozenset((FAILED, OOM, TIMEOUT, NODE_FAIL))
 

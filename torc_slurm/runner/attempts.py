@@ -53,7 +53,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class ToldToEnd:
+class EndRequest:
     """The runner ended the attempt: from ``time`` (Unix seconds) on, an end gets this state and reason."""
 
     time: float

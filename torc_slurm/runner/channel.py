@@ -19,11 +19,11 @@ LAST_WORDS_SECONDS = 5.0
 
 
 class GroupChannel:
-    """``hear`` gets each line that begins with `MARK`, without it. All other lines are kept for the user."""
+    """``on_message`` gets each line that begins with `MARK`, without it. All other lines are kept for the user."""
 
-    def __init__(self, loop: Loop, hear: Callable[[str], None]) -> None:
+    def __init__(self, loop: Loop, on_message: Callable[[str], None]) -> None:
         self._loop = loop
-        self._hear = hear
+        self._on_message = on_message
         self.stdin, self._way_in = os.pipe2(os.O_CLOEXEC)
         self._way_out, self.stdout = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._way_out, False)
@@ -48,7 +48,7 @@ class GroupChannel:
         copy = os.dup(self._way_in)
         self._loop.in_background(lambda: _write_all(copy, text), lambda _result: None)
 
-    def when_all_is_said(self, then: Callable[[str], None]) -> None:
+    def when_closed(self, then: Callable[[str], None]) -> None:
         """The process has ended: call ``then`` with the other lines, once no process has the pipe open."""
         self._then = then
         if self._is_open:
@@ -56,7 +56,7 @@ class GroupChannel:
         if self._is_open:
             self._loop.after(LAST_WORDS_SECONDS, self._close)
         else:
-            self._tell()
+            self._call_back()
 
     def _read(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -74,7 +74,7 @@ class GroupChannel:
             if text == MARK + READY:
                 self._answer()
             elif text.startswith(MARK):
-                self._hear(text.removeprefix(MARK))
+                self._on_message(text.removeprefix(MARK))
             else:
                 self._words = f"{self._words}{text}\n"[-MOST_WORDS:]
 
@@ -89,9 +89,9 @@ class GroupChannel:
             self._loop.unwatch(self._way_out)
             os.close(self._way_out)
             os.close(self._way_in)
-            self._tell()
+            self._call_back()
 
-    def _tell(self) -> None:
+    def _call_back(self) -> None:
         then, self._then = self._then, None
         if then is not None:
             then(self._words + self._partial.decode("utf-8", "backslashreplace"))

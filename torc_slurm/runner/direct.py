@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.attempts import Attempt, Ended, EndRequest, Evidence, Started
 from torc_slurm.runner.channel import GroupChannel
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.demands import allocation_demand, misfit
@@ -107,17 +107,17 @@ class DirectLauncher:
         self,
         key: int,
         attempts: Sequence[Attempt],
-        hear: Callable[[str], None],
+        on_message: Callable[[str], None],
         on_end: Callable[[Ended, Evidence], None],
     ) -> Started:
         make_stdio_directory(self._plan)
         start_time = time.time()
-        channel = GroupChannel(self._loop, hear)
+        channel = GroupChannel(self._loop, on_message)
 
         def ended(status: int) -> None:
             del self._pids[key]
             end_time = time.time()
-            channel.when_all_is_said(lambda words: on_end(Ended(status, start_time, end_time, words), Evidence()))
+            channel.when_closed(lambda words: on_end(Ended(status, start_time, end_time, words), Evidence()))
 
         with channel.begin(group_text(self._plan, attempts, GRACE_SECONDS)):
             pid = self.children.start(
@@ -132,7 +132,9 @@ class DirectLauncher:
         self._pids[key] = pid
         return Started(pid)
 
-    def evidence(self, _attempt: Attempt, _ended: Ended, _told: ToldToEnd | None) -> Callable[[], Evidence] | None:
+    def evidence(
+        self, _attempt: Attempt, _ended: Ended, _end_request: EndRequest | None
+    ) -> Callable[[], Evidence] | None:
         return None  # the wrapper's status is the job's
 
     def grace_seconds(self) -> float:

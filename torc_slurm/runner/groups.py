@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torc_slurm.records.statuses import TIMEOUT
-from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.attempts import Attempt, Ended, EndRequest, Evidence, Started
 from torc_slurm.runner.launcher import Launcher, LaunchError
 from torc_slurm.runner.outcome import signal_of
 from torc_slurm.runner.placement import Placement
@@ -23,11 +23,11 @@ _SHORTEST_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
-class Hearer:
+class GroupListener:
     """Callbacks for the jobs of groups. Times are Unix seconds."""
 
     began: Callable[[Attempt, Started, int], object]
-    ended: Callable[[int, Ended, Evidence | None, ToldToEnd | None, bool], None]
+    ended: Callable[[int, Ended, Evidence | None, EndRequest | None, bool], None]
     refused: Callable[[JobPlan, str], None]
     ready_again: Callable[[Collection[int]], None]
     stop: Callable[[str], None]
@@ -37,11 +37,13 @@ class Hearer:
 class Groups:
     """The running groups."""
 
-    def __init__(self, jobs: Mapping[int, JobPlan], launcher: Launcher, placement: Placement, hearer: Hearer) -> None:
+    def __init__(
+        self, jobs: Mapping[int, JobPlan], launcher: Launcher, placement: Placement, listener: GroupListener
+    ) -> None:
         self._jobs = jobs
         self._launcher = launcher
         self._placement = placement
-        self._hearer = hearer
+        self._listener = listener
         self._running: dict[int, _Group] = {}
         self._count = 0
         self._alone: set[int] = set()  # their group ended before any of its jobs began
@@ -69,13 +71,15 @@ class Groups:
 
     def start(self, key: int, attempts: Sequence[Attempt]) -> None:
         """Start a group. It reports when each job begins."""
-        group = _Group(attempts, self._hearer, key)
+        group = _Group(attempts, self._listener, key)
         try:
-            group.started = self._launcher.start_group(key, attempts, group.hear, lambda *end: self._ended(key, *end))
+            group.started = self._launcher.start_group(
+                key, attempts, group.take_message, lambda *end: self._ended(key, *end)
+            )
         except LaunchError as error:
             self._placement.release(key)
             for attempt in attempts:
-                self._hearer.refused(attempt.job, str(error))
+                self._listener.refused(attempt.job, str(error))
             return
         self._running[key] = group
 
@@ -99,17 +103,17 @@ class Groups:
         group = self._running.pop(key)
         self._placement.release(key)
         if evidence.allocation_is_ending:
-            self._hearer.stop("the allocation is being ended")
+            self._listener.stop("the allocation is being ended")
         again = group.end(end)
         if not group.has_settled:
             self._alone.update(again)
         if end.stderr.strip():
-            self._hearer.note(f"a group of {len(group.attempts)} jobs: {' '.join(end.stderr.split())[-300:]}")
+            self._listener.note(f"a group of {len(group.attempts)} jobs: {' '.join(end.stderr.split())[-300:]}")
         if end.is_gone:
-            self._hearer.ready_again(again)
+            self._listener.ready_again(again)
             return
         for job_id in again:
-            self._hearer.refused(
+            self._listener.refused(
                 self._jobs[job_id],
                 "torc could not end the step that this job was waiting in; the job may still start there",
             )
@@ -118,17 +122,17 @@ class Groups:
 class _Group:
     """A running group and its progress."""
 
-    def __init__(self, attempts: Sequence[Attempt], hearer: Hearer, key: int) -> None:
+    def __init__(self, attempts: Sequence[Attempt], listener: GroupListener, key: int) -> None:
         self.attempts = attempts
         self.started = Started(0)
         self.has_settled = False  # any job's end
-        self._hearer = hearer
+        self._listener = listener
         self._key = key
         self._open = set(range(len(attempts)))  # their end is not known
         self._begun: list[int] = []
         self._exits: dict[int, str] = {}  # of jobs whose record is still being written
 
-    def hear(self, text: str) -> None:
+    def take_message(self, text: str) -> None:
         """Handle a line from the group."""
         kind, _, rest = text.partition(" ")
         number, _, rest = rest.partition(" ")
@@ -138,12 +142,12 @@ class _Group:
                 return
             if kind == "began":
                 self._begun.append(index)
-                self._hearer.began(self.attempts[index], self.started, self._key)
+                self._listener.began(self.attempts[index], self.started, self._key)
             elif kind == "unbegun":
                 self._begun.remove(index)
             elif kind == "refused":
                 self._settle(index)
-                self._hearer.refused(self.attempts[index].job, rest)
+                self._listener.refused(self.attempts[index].job, rest)
             elif kind == "exited":
                 self._exits[index] = rest
             elif kind == "ended":
@@ -156,12 +160,12 @@ class _Group:
     def _job_ended(self, index: int, code: float, begin: float, end: float, over_time: float, oom_kills: float) -> None:
         self._settle(index)
         job = self.attempts[index].job
-        told = None
+        end_request = None
         if over_time:
-            told = ToldToEnd(begin, TIMEOUT, f"it was ended at its run time of {job.runtime_seconds} s")
+            end_request = EndRequest(begin, TIMEOUT, f"it was ended at its run time of {job.runtime_seconds} s")
         known = Evidence((int(code),), int(oom_kills), end)
         # another job began after it, and a group that is told to end starts no more: so this job ended by itself
-        self._hearer.ended(job.job_id, Ended(int(code), begin, end), known, told, index != self._begun[-1])
+        self._listener.ended(job.job_id, Ended(int(code), begin, end), known, end_request, index != self._begun[-1])
 
     def end(self, end: Ended) -> list[int]:
         """The group's process has ended, and its running job too. Returns the jobs that have not begun."""
@@ -170,7 +174,7 @@ class _Group:
                 self._job_ended(index, *map(float, self._exits[index].split()))
             else:
                 self._settle(index)
-                self._hearer.ended(self.attempts[index].job.job_id, _in_doubt(end), None, None, False)
+                self._listener.ended(self.attempts[index].job.job_id, _in_doubt(end), None, None, False)
         return [self.attempts[index].job.job_id for index in sorted(self._open)]
 
 

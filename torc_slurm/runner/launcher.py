@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from torc_slurm.common.errors import TorcError
-from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.attempts import Attempt, Ended, EndRequest, Evidence, Started
 from torc_slurm.runner.placement import Demand, Node
 from torc_slurm.spec.plan import JobPlan
 
@@ -66,19 +66,20 @@ class Launcher(Protocol):
         self,
         key: int,
         attempts: Sequence[Attempt],
-        hear: Callable[[str], None],
+        on_message: Callable[[str], None],
         on_end: Callable[[Ended, Evidence], None],
     ) -> Started:
         """Start one process that runs them one after another; ``end`` knows it by ``key``, which no job has.
 
-        ``hear`` gets what it says of its jobs, ``on_end`` is called after the last of that; where the process did not
-        end by itself, only once nothing of it runs any more, or that cannot be had (`Ended.is_gone`).
+        ``on_message`` gets each line that it reports of its jobs; ``on_end`` is called after the last of them. If the
+        process did not end by itself, ``on_end`` is called only when nothing of it runs, or torc could not achieve that
+        (`Ended.is_gone`).
 
         Raises:
             LaunchError: it could not be started; ``on_end`` is not called then.
         """
 
-    def evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Callable[[], Evidence] | None:
+    def evidence(self, attempt: Attempt, ended: Ended, end_request: EndRequest | None) -> Callable[[], Evidence] | None:
         """A function, for a thread, that finds out what the end's status leaves open; None if it is clear."""
 
     def grace_seconds(self) -> float:

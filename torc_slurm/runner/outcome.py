@@ -12,9 +12,9 @@ import signal
 from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, NODE_FAIL, OOM, TIMEOUT
 from torc_slurm.runner.attempts import (
     Ended,
+    EndRequest,
     Evidence,
     Outcome,
-    ToldToEnd,
 )
 
 _OUT_OF_MEMORY = re.compile(r"Out Of Memory|oom-kill", re.IGNORECASE)
@@ -26,7 +26,7 @@ _SCANCELS = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
 _MOST_WORDS = 300
 
 
-def needs_evidence(ended: Ended, told: ToldToEnd | None) -> bool:
+def needs_evidence(ended: Ended, end_request: EndRequest | None) -> bool:
     """Whether srun's status is ambiguous.
 
     After one of scancel's signals: who sent it. After an OOM kill: the job's own code. If the runner asked the job to
@@ -34,7 +34,7 @@ def needs_evidence(ended: Ended, told: ToldToEnd | None) -> bool:
     """
     if not ended.ran:
         return False
-    if told is not None:
+    if end_request is not None:
         return not is_from_scancel(ended.status)
     return is_from_scancel(ended.status) or (ended.status != 0 and says_out_of_memory(ended))
 
@@ -60,18 +60,18 @@ def lost_nodes(ended: Ended, nodes: tuple[str, ...]) -> set[str]:
 def outcome_of(
     ended: Ended,
     evidence: Evidence,
-    told: ToldToEnd | None = None,
+    end_request: EndRequest | None = None,
     time_limit_seconds: float | None = None,
 ) -> Outcome:
     """The attempt's state with its reason.
 
     Args:
-        told: set if the runner ended it; an end before that counts by itself.
+        end_request: set if the runner ended it; an end before that counts by itself.
         time_limit_seconds: the limit at which Slurm ends the step; None: no limit.
     """
     code = _return_code(ended, evidence)
-    if told is not None and not (evidence.last_end is not None and evidence.last_end < told.time):
-        return Outcome(told.state, code, told.reason)
+    if end_request is not None and not (evidence.last_end is not None and evidence.last_end < end_request.time):
+        return Outcome(end_request.state, code, end_request.reason)
     if code == 0:
         return Outcome(COMPLETED, 0)
     if evidence.oom_kills or says_out_of_memory(ended):
@@ -110,5 +110,5 @@ def signal_of(status: int) -> str | None:
 
 
 def _words(ended: Ended) -> str:
-    said = " ".join(ended.stderr.split())[-_MOST_WORDS:]
-    return said or f"srun ended with status {ended.status} and said nothing"
+    words = " ".join(ended.stderr.split())[-_MOST_WORDS:]
+    return words or f"srun ended with status {ended.status} and said nothing"

@@ -16,13 +16,13 @@ from torc_slurm.records.statuses import CANCELLED, COMPLETED, FAILED, RUNNING, T
 from torc_slurm.runner.attempts import (
     Attempt,
     Ended,
+    EndRequest,
     Evidence,
     Outcome,
     Started,
-    ToldToEnd,
 )
 from torc_slurm.runner.events import Events
-from torc_slurm.runner.groups import Groups, Hearer
+from torc_slurm.runner.groups import GroupListener, Groups
 from torc_slurm.runner.journal import Journal, Row
 from torc_slurm.runner.launcher import Launcher, LaunchError
 from torc_slurm.runner.loop import Loop
@@ -41,9 +41,8 @@ from torc_slurm.spec.workflow import Rule
 
 AFTER_KILL_SECONDS = 10.0
 # Slurm signals the steps and the batch script at the same time, and the script signals us. A job that ended this
-# shortly
-# before our signal may have been ended by Slurm, whatever its exit code.
-HEARD_LATE_SECONDS = 1.0
+# shortly before our signal may have been ended by Slurm, whatever its exit code.
+SIGNAL_DELAY_SECONDS = 1.0
 FIRST_ATTEMPT = 1
 # How long it may take until files that a step wrote are visible on the runner's host.
 OUTPUTS_SECONDS = 5.0
@@ -82,9 +81,9 @@ class Run:
         self._scripts = Scripts(plan, launcher.children, environ, observer.note)
         self._events = Events(plan, self._scripts, observer.note)
         self._placement = Placement(launcher.nodes)
-        hearer = Hearer(self._began, self._ended, self._never_run, self._ready_again, self.stop, observer.note)
+        listener = GroupListener(self._began, self._ended, self._never_run, self._ready_again, self.stop, observer.note)
         self._has_groups = any(job.settings.group is not None for job in plan.jobs)
-        self._groups = Groups(self._jobs, launcher, self._placement, hearer)
+        self._groups = Groups(self._jobs, launcher, self._placement, listener)
         self._running: dict[int, Running] = {}
         self._states: Counter[str] = Counter()
         self._is_filling = False
@@ -189,7 +188,7 @@ class Run:
         self._journal.put_state(self._row(job, RUNNING, running=running))
         self._observer.started(attempt)
         if self._stopped is not None:  # in a group that was told to end: it does not go on after this one
-            self._tell_to_end([running], CANCELLED, f"ended by torc: {self._stopped}", HEARD_LATE_SECONDS)
+            self._ask_to_end([running], CANCELLED, f"ended by torc: {self._stopped}", SIGNAL_DELAY_SECONDS)
         return running
 
     def _ready_again(self, job_ids: Collection[int]) -> None:
@@ -210,17 +209,17 @@ class Run:
         job_id: int,
         ended: Ended,
         known: Evidence | None = None,
-        told: ToldToEnd | None = None,
+        end_request: EndRequest | None = None,
         is_own_end: bool = False,
     ) -> None:
         running = self._running[job_id]
-        running.told = told if told is not None or is_own_end else running.told
+        running.end_request = end_request if end_request is not None or is_own_end else running.end_request
         if running.key == job_id:
             self._placement.release(job_id)
         for node in lost_nodes(ended, running.attempt.nodes):
             self._lose(node)
-        is_known = known is not None and (running.told is not None or is_own_end or known.oom_kills > 0)
-        work = None if is_known else self._launcher.evidence(running.attempt, ended, running.told)
+        is_known = known is not None and (running.end_request is not None or is_own_end or known.oom_kills > 0)
+        work = None if is_known else self._launcher.evidence(running.attempt, ended, running.end_request)
         if work is None:
             self._decide_outcome(running, ended, known or Evidence())
         else:
@@ -241,7 +240,7 @@ class Run:
         evidence = Evidence() if isinstance(found, Exception) else found
         job = running.attempt.job
         limit = job.runtime_seconds if self._plan.execution.enforce_runtime else None
-        outcome = outcome_of(ended, evidence, running.told, limit)
+        outcome = outcome_of(ended, evidence, running.end_request, limit)
         if evidence.allocation_is_ending:
             self._conclude(running, ended, outcome)
             self.stop("the allocation is being ended")
@@ -339,9 +338,9 @@ class Run:
     def _time_is_up(self, running: Running) -> None:
         """End a job that exceeded its run time (outside Slurm, with ``enforce_runtime``)."""
         job = running.attempt.job
-        if self._running.get(job.job_id) is running and running.told is None:
+        if self._running.get(job.job_id) is running and running.end_request is None:
             reason = f"it was ended at its run time of {job.runtime_seconds} s"
-            self._tell_to_end([running], TIMEOUT, reason)
+            self._ask_to_end([running], TIMEOUT, reason)
             self._loop.after(self._launcher.grace_seconds(), lambda: self._launcher.end([job.job_id], kill=True))
 
     # --- stopping ------------------------------------------------------------------------------------------------
@@ -351,7 +350,7 @@ class Run:
         if self._stopped is None:
             self._stopped = reason
             self._observer.note(f"{reason}: torc starts no more jobs and ends the running jobs ({len(self._running)})")
-            self._tell_to_end(self._running.values(), CANCELLED, f"ended by torc: {reason}", HEARD_LATE_SECONDS)
+            self._ask_to_end(self._running.values(), CANCELLED, f"ended by torc: {reason}", SIGNAL_DELAY_SECONDS)
             self._launcher.end(self._groups.keys - {each.key for each in self._running.values()}, kill=False)
             self._scripts.end()
             self._loop.after(self._launcher.grace_seconds(), self.kill)
@@ -363,16 +362,16 @@ class Run:
             self._launcher.end({each.key for each in self._running.values()} | self._groups.keys, kill=True)
             self._loop.after(AFTER_KILL_SECONDS, self._give_up)
 
-    def _tell_to_end(self, running: Iterable[Running], state: str, reason: str, late_seconds: float = 0.0) -> None:
+    def _ask_to_end(self, running: Iterable[Running], state: str, reason: str, late_seconds: float = 0.0) -> None:
         since = time.time() - late_seconds
-        told = [each for each in running if each.told is None]
-        for each in told:
-            each.told = ToldToEnd(since, state, reason)
+        asked = [each for each in running if each.end_request is None]
+        for each in asked:
+            each.end_request = EndRequest(since, state, reason)
             # in case the runner is killed before the end is known
             self._journal.put_state(self._row(each.attempt.job, state, reason=reason, running=each))
-        if told:
+        if asked:
             self._journal.hurry()
-            self._launcher.end({each.key for each in told}, kill=False)
+            self._launcher.end({each.key for each in asked}, kill=False)
 
     def _give_up(self) -> None:
         """Leave to Slurm or the kernel what SIGKILL could not end (a process in an uninterruptible call)."""
@@ -396,5 +395,5 @@ class Run:
         outcome: Outcome | None = None,
     ) -> Row:
         number = self._attempts.get(job.job_id, FIRST_ATTEMPT)
-        said = {"reason": reason, "running": running, "ended": ended, "outcome": outcome}
-        return state_row(self._plan, self._launcher, job, state, attempt_id=number, **said)  # type: ignore[arg-type]
+        details = {"reason": reason, "running": running, "ended": ended, "outcome": outcome}
+        return state_row(self._plan, self._launcher, job, state, attempt_id=number, **details)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torc_slurm.runner.attempts import Attempt, Ended, Outcome, Started, ToldToEnd
+from torc_slurm.runner.attempts import Attempt, Ended, EndRequest, Outcome, Started
 from torc_slurm.runner.journal import Row
 from torc_slurm.runner.launcher import Launcher
 from torc_slurm.spec.plan import JobPlan, Plan
@@ -16,7 +16,7 @@ class Running:
         self.started = started
         self.start_time = start_time
         self.key = key  # what its launcher knows it by: the job's id, or its group's
-        self.told: ToldToEnd | None = None
+        self.end_request: EndRequest | None = None
 
 
 def state_row(

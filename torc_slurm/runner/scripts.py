@@ -85,7 +85,7 @@ class Scripts:
             self._pids.update(pids)
         except LaunchError as error:
             self._note(f"{script.title}: {error}")
-            self._finish(script, 1, done, told=True)
+            self._finish(script, 1, done, is_reported=True)
 
     def _start(self, script: Script, index: int, ended: Callable[[int], None]) -> int:
         path = self.path_of(script)
@@ -107,8 +107,8 @@ class Scripts:
         finally:
             os.close(log)
 
-    def _finish(self, script: Script, status: int, done: Callable[[int], None], *, told: bool = False) -> None:
+    def _finish(self, script: Script, status: int, done: Callable[[int], None], *, is_reported: bool = False) -> None:
         self._open -= 1
-        if status and not told:
+        if status and not is_reported:
             self._note(f"{script.title} failed with exit code {status}: see {self.path_of(script)}")
         done(status)

@@ -21,7 +21,7 @@ from torc_slurm.common.errors import CommandNotFound, DatabaseError
 from torc_slurm.database.exit_records import attempt_exits
 from torc_slurm.files.output_names import group_name, node_file_path
 from torc_slurm.runner.allocation_state import AllocationState, grace_seconds, unless_failed
-from torc_slurm.runner.attempts import Attempt, Ended, Evidence, Started, ToldToEnd
+from torc_slurm.runner.attempts import Attempt, Ended, EndRequest, Evidence, Started
 from torc_slurm.runner.channel import GroupChannel
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.demands import allocation_demand, misfit
@@ -164,16 +164,16 @@ class SrunLauncher:
         self,
         key: int,
         attempts: Sequence[Attempt],
-        hear: Callable[[str], None],
+        on_message: Callable[[str], None],
         on_end: Callable[[Ended, Evidence], None],
     ) -> Started:
         make_stdio_directory(self._plan)
         name = group_name(self._plan.workflow_id, self._plan.run_id, -key)
         request = dataclasses.replace(self._request(attempts[0], name), has_input=True, time_limit_seconds=None)
-        channel = GroupChannel(self._loop, hear)
+        channel = GroupChannel(self._loop, on_message)
 
         def ended(end: Ended) -> None:
-            channel.when_all_is_said(
+            channel.when_closed(
                 lambda words: self._end_leftover_step(dataclasses.replace(end, stderr=words + end.stderr), name, on_end)
             )
 
@@ -228,7 +228,7 @@ class SrunLauncher:
             os.close(write)
         self._steps[step.key] = step
         self._starting += 1
-        self._loop.watch(read, lambda: self._hear(step))
+        self._loop.watch(read, lambda: self._read_output(step))
         step.start_timer = self._loop.after(START_SECONDS, lambda: self._has_started(step))
         return Started(step.pid, step.name)
 
@@ -250,7 +250,7 @@ class SrunLauncher:
             options=execution.srun_options + job.srun_options,
         )
 
-    def _hear(self, step: _Step) -> None:
+    def _read_output(self, step: _Step) -> None:
         try:
             output = os.read(step.pipe, 65536)
         except BlockingIOError:
@@ -303,14 +303,14 @@ class SrunLauncher:
             os.close(step.pipe)
             step.pipe = -1
 
-    def evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Callable[[], Evidence] | None:
-        if not needs_evidence(ended, told):
+    def evidence(self, attempt: Attempt, ended: Ended, end_request: EndRequest | None) -> Callable[[], Evidence] | None:
+        if not needs_evidence(ended, end_request):
             return None
-        return lambda: self._find_evidence(attempt, ended, told)
+        return lambda: self._find_evidence(attempt, ended, end_request)
 
-    def _find_evidence(self, attempt: Attempt, ended: Ended, told: ToldToEnd | None) -> Evidence:
+    def _find_evidence(self, attempt: Attempt, ended: Ended, end_request: EndRequest | None) -> Evidence:
         """In a thread: check whether Slurm is ending the allocation; if not, read the exit records."""
-        if told is None and is_from_scancel(ended.status) and self._state.is_ending():
+        if end_request is None and is_from_scancel(ended.status) and self._state.is_ending():
             return Evidence(allocation_is_ending=True)
         with self._one_reader:  # each reader copies whole files
             return self._read_exits(attempt)

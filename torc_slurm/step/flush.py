@@ -38,17 +38,17 @@ class Flusher:
         self,
         target: Target,
         spool_name: str,
-        tell: Callable[[str], None],
-        tell_run_id: Callable[[int], None] = lambda _run_id: None,
+        notify: Callable[[str], None],
+        notify_run_id: Callable[[int], None] = lambda _run_id: None,
     ) -> None:
         self._target = target
         self._spool_name = spool_name
-        self._tell = tell
-        self._tell_run_id = tell_run_id
+        self._notify = notify
+        self._notify_run_id = notify_run_id
         self._writer: _Writer | None = None
         self._unconfirmed: list[Batch] = []  # no writer has confirmed these yet
         self._was_killed = False  # a writer of these batches was killed: the file may have some of them
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
         self._spooled = ""  # where the record stays until it is collected
         self.is_lost = False  # a batch is in no place
 
@@ -109,7 +109,7 @@ class Flusher:
                 f"nothing could be written for {wait_seconds:g} s" if hangs else f"{tries} writers were killed"
             )
         if self._spooled:
-            self._tell_once(self._spooled)
+            self._notify_once(self._spooled)
 
     def _start_writer(self) -> None:
         batches = tuple(self._unconfirmed)
@@ -143,7 +143,7 @@ class Flusher:
     def _lose(self, text: str) -> None:
         self.is_lost = True
         self._unconfirmed.clear()
-        self._tell_once(text)
+        self._notify_once(text)
 
     def _is_done(self, wait_seconds: float) -> bool:
         """Whether the last writer exits within the given time. Reads its report."""
@@ -175,12 +175,12 @@ class Flusher:
             self._spooled = ""
         else:
             self.is_lost = self.is_lost or kind == "lost"
-            self._tell_once(text)
+            self._notify_once(text)
 
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            self._tell(text)
+    def _notify_once(self, text: str) -> None:
+        if text not in self._notified:
+            self._notified.add(text)
+            self._notify(text)
 
     def _fork(self, work: Callable[[], Iterable[str]], batches: tuple[Batch, ...]) -> _Writer:
         self.load()
@@ -216,7 +216,7 @@ class Flusher:
             run_id = int(str(batches[0].step["run_id"]))
             if is_new:
                 yield f"run {run_id}"
-            self._tell_run_id(run_id)
+            self._notify_run_id(run_id)
             write_batches(path, batches, may_be_there=self._was_killed)
         except DatabaseError as error:
             yield from self._spool(batches, str(error))

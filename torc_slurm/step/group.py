@@ -17,7 +17,7 @@ from torc_slurm.common.errors import InputError
 from torc_slurm.common.identity import ACTIVE_VARIABLE, identify
 from torc_slurm.step import kernel, link, sentinel
 from torc_slurm.step.cgroup import own_cgroup
-from torc_slurm.step.grouped_wrapper import TOLD_TO_END, GroupedWrapper
+from torc_slurm.step.grouped_wrapper import END_SIGNALS, GroupedWrapper
 from torc_slurm.step.job import fork_job, given_environment, say, take_signals, wait_only
 from torc_slurm.step.process_tree import ProcfsTree
 from torc_slurm.step.spawned_job import Spawner
@@ -65,9 +65,9 @@ class Member:
     stderr: str
     seconds: float | None
 
-    def __init__(self, said: dict[str, object]) -> None:
+    def __init__(self, fields: dict[str, object]) -> None:
         for name in self.__slots__:
-            setattr(self, name, said[name])
+            setattr(self, name, fields[name])
 
     def put_into(self, options: Options, identity: StepIdentity) -> None:
         """Set the command and the identity of this job."""
@@ -85,9 +85,9 @@ def run_group(options: Options) -> int:
 
     text = _line()
     try:
-        said = json.loads(text)
-        members = [Member(each) for each in said["jobs"]]
-        grace_seconds, launcher = float(said["grace_seconds"]), said["launcher"]
+        request = json.loads(text)
+        members = [Member(each) for each in request["jobs"]]
+        grace_seconds, launcher = float(request["grace_seconds"]), request["launcher"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"--group is for the runner of torc: stdin has no jobs ({error!r})") from error
     return Group(options, members, grace_seconds, launcher).run()
@@ -140,7 +140,7 @@ class Group:
             self.is_stopping = True
         status = 0
         for index, member in enumerate(self._members):
-            if self.is_stopping or self._is_told_to_stop() or not self._run(index, member):
+            if self.is_stopping or self._must_stop() or not self._run(index, member):
                 status = 1
                 break
             self._end_leftovers()
@@ -153,32 +153,32 @@ class Group:
         """Run one job. Returns False if the group was told to stop before it began."""
         why = self._enter(member)
         if why:
-            self.tell(f"refused {index} {why}")
+            self.send(f"refused {index} {why}")
             return True
         member.put_into(self._options, self._identity)
         self._start_sentinel()
         own = {name.encode(): os.fsencode(value) for name, value in member.environment.items()}
         own[ACTIVE_VARIABLE.encode()] = os.fsencode(self._identity.active_mark)
-        if self._is_told_to_stop():  # to open files can take long
+        if self._must_stop():  # to open files can take long
             return False
-        self.tell(f"began {index}")
+        self.send(f"began {index}")
         if self.is_stopping:
             return True
         try:
             job = self._start(self._options.command, self._environment | own)
         except OSError as error:
             say(f"no process could be started ({error.strerror})")
-            self.tell(f"unbegun {index}")
+            self.send(f"unbegun {index}")
             self.is_stopping = True
             return True
-        for number in _signal.sigpending() & TOLD_TO_END:
+        for number in _signal.sigpending() & END_SIGNALS:
             os.kill(job.pid, number)  # it arrived before the fork, at the sentinel
         try:
             wrapper = GroupedWrapper(self, self._options, self._identity, job, member.seconds)
         except Exception as error:
             say(f"the command runs unmeasured ({type(error).__name__}: {error})")
             _, code = wait_only(job)
-            self.tell(f"ended {index} {code} {job.begin_time!r} {time.time()!r} 0 0")
+            self.send(f"ended {index} {code} {job.begin_time!r} {time.time()!r} 0 0")
             return True
         _, code = wrapper.run()
         try:
@@ -196,7 +196,7 @@ class Group:
 
     def _may_begin(self) -> bool:
         """Whether the runner answers."""
-        self.tell("ready")
+        self.send("ready")
         poll = select.poll()
         poll.register(self._lifeline, select.POLLIN)
         return bool(poll.poll(GO_SECONDS * 1000)) and os.read(self._lifeline, 64) == b"go\n"
@@ -218,8 +218,8 @@ class Group:
             return f"its working directory {member.working_dir} cannot be entered: {error.strerror}"
         return ""
 
-    def _is_told_to_stop(self) -> bool:
-        while _signal.sigtimedwait(TOLD_TO_END, 0):
+    def _must_stop(self) -> bool:
+        while _signal.sigtimedwait(END_SIGNALS, 0):
             self.is_stopping = True
         poll = select.poll()
         poll.register(self._lifeline, select.POLLIN)
@@ -227,7 +227,7 @@ class Group:
             self.is_stopping = True
         return self.is_stopping
 
-    def tell(self, text: str) -> None:
+    def send(self, text: str) -> None:
         """Write one line to the runner."""
         try:
             words = " ".join(text.split()).encode("utf-8", "backslashreplace")
@@ -295,7 +295,7 @@ class Group:
                 kernel.keep_files_usable()
                 from torc_slurm.step.group_recorder import Recorder
 
-                Recorder(self._options, self._identity, self._members, theirs, self.tell).run()
+                Recorder(self._options, self._identity, self._members, theirs, self.send).run()
             except BaseException as error:
                 say(f"records of the group are lost ({type(error).__name__}: {error})")
             finally:
@@ -315,14 +315,14 @@ class Group:
         """Send the job's end to the runner, and to the recorder."""
         end, oom_kills = wrapper.exit, 0
         if end is None:
-            self.tell(f"ended {index} {code} {wrapper.begin.begin_time!r} {time.time()!r} 0 0")
+            self.send(f"ended {index} {code} {wrapper.begin.begin_time!r} {time.time()!r} 0 0")
             return
         if end.return_code and self._cgroup is not None:
             before, self._oom_kills = self._oom_kills, self._cgroup.oom_kills() or 0
             oom_kills = max(0, self._oom_kills - before)
         over_time = int(wrapper.is_over_time)
         # The runner gets the exit code at once, in case the recorder is killed; it waits for the record.
-        self.tell(f"exited {index} {code} {end.begin_time!r} {end.end_time!r} {over_time} {oom_kills}")
+        self.send(f"exited {index} {code} {end.begin_time!r} {end.end_time!r} {over_time} {oom_kills}")
         facts = (index, wrapper.begin.wrapper_rss_bytes, int(wrapper.is_watched), over_time, oom_kills)
         text = b"%d %d %d %d %d|" % facts + link.encode(wrapper.begin) + b"|" + link.encode(end)
         for _ in range(2):

@@ -43,13 +43,13 @@ class Recorder:
         identity: StepIdentity,
         members: list[Member],
         socket: _socket.socket,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
         self._options = copy.copy(options)
         self._identity = identity
         self._members = members
         self._socket = socket
-        self._tell = tell
+        self._notify = notify
         name = f"{identity.node}.{os.getpid()}.{time.time_ns()}"
         self._flusher = Flusher(Target(identity, bool(options.site_output_dir)), name, say)
         self._cpus = own_cpus()
@@ -105,5 +105,5 @@ class Recorder:
                 self._flusher.keep(batch)
             self._flusher.finish(self._batches[-1], FINAL_WRITE_SECONDS)
         for line in self._lines:
-            self._tell(line)
+            self._notify(line)
         self._batches, self._lines = [], []

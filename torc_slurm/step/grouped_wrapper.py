@@ -21,7 +21,7 @@ else:
     import _signal
 
 WATCHED_AFTER_SECONDS = 0.1
-TOLD_TO_END = {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT}
+END_SIGNALS = {_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT}
 
 
 class GroupedWrapper(Wrapper):
@@ -87,7 +87,7 @@ class GroupedWrapper(Wrapper):
                 pass  # it has just ended
 
     def _pass_on(self, signal: _signal.struct_siginfo) -> None:
-        if signal.si_signo in TOLD_TO_END:
+        if signal.si_signo in END_SIGNALS:
             self._group.is_stopping = True
         super()._pass_on(signal)
 

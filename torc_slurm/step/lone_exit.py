@@ -49,10 +49,10 @@ class LoneExit:
         end = link.decode(link.receive(socket))
         assert isinstance(end, link.Exit)
         batch = self._batch(end)
-        untold: list[str] = []
-        flusher = Flusher(self._target(), str(batch.step["invocation"]), untold.append)
+        notices: list[str] = []
+        flusher = Flusher(self._target(), str(batch.step["invocation"]), notices.append)
         flusher.finish(batch, wait_seconds)
-        for text in untold if not flusher.is_lost else []:
+        for text in notices if not flusher.is_lost else []:
             link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
         return not flusher.is_lost
 

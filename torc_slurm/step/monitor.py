@@ -60,7 +60,7 @@ class Monitor:
         self._use: link.Use | None = None
         self._is_finished = False
         self._notes: list[tuple[float, str]] = []
-        self._untold: list[str] = []
+        self._notices: list[str] = []
         self._sampler = _make_sampler(options, identity)
         self._schedule = Schedule(options.sample_interval_seconds)
         self._invocation = ""
@@ -114,7 +114,7 @@ class Monitor:
                 self._flusher.take_report()
                 self._poll_report()
             elif descriptor in wrappers:  # else an earlier event of this round has closed it
-                self._hear(descriptor)
+                self._receive(descriptor)
 
     def _poll_report(self) -> None:
         """Poll the running writer's report; an earlier writer's descriptor is closed, and its number may be in use."""
@@ -137,7 +137,7 @@ class Monitor:
         self._sockets[socket.fileno()] = socket
         self._poll.register(socket.fileno(), select.POLLIN)
 
-    def _hear(self, descriptor: int) -> None:
+    def _receive(self, descriptor: int) -> None:
         """Handle one message of one wrapper."""
         text = link.receive(self._sockets[descriptor])
         if not text:
@@ -157,7 +157,7 @@ class Monitor:
         if self._flusher is None:
             self._invocation = self._use.name if self._use else own_invocation(self._identity, begin)
             target = Target(self._identity, bool(self._options.site_output_dir))
-            self._flusher = Flusher(target, self._invocation, self._tell, self._tell_run_id)
+            self._flusher = Flusher(target, self._invocation, self._notify, self._notify_run_id)
             self._schedule.begin()
             self._next_flush = time.monotonic() + FIRST_FLUSH_SECONDS
         if self._sampler is not None:
@@ -244,7 +244,7 @@ class Monitor:
         try:
             self._sampler.sample(thorough=self._schedule.is_ramping, final=final)
         except Exception as error:
-            self._tell(f"sampling failed ({type(error).__name__}: {error}); the figures end here")
+            self._notify(f"sampling failed ({type(error).__name__}: {error}); the figures end here")
             self._sampler = None
             return
         cost_seconds = time.thread_time() - self._sampler.pss_seconds - before
@@ -285,7 +285,7 @@ class Monitor:
         if is_local and self._flusher.written_path is not None:
             elsewhere = "output_dir" in self._options.given
             where = f" --output-dir {self._identity.output_dir}" if elsewhere else ""
-            self._untold.append(f"recorded in {self._flusher.written_path}; to see it: torc stats --local{where}")
+            self._notices.append(f"recorded in {self._flusher.written_path}; to see it: torc stats --local{where}")
         if self._listener is not None:
             self._close_meeting_place()
 
@@ -341,21 +341,21 @@ class Monitor:
     def _note(self, text: str) -> None:
         self._notes.append((time.time(), text))
 
-    def _tell(self, text: str) -> None:
+    def _notify(self, text: str) -> None:
         """Add the text to the record, and keep it for the next wrapper that asks, which prints it for the user."""
         self._note(text)
-        self._untold.append(text)
+        self._notices.append(text)
 
-    def _tell_run_id(self, run_id: int) -> None:
+    def _notify_run_id(self, run_id: int) -> None:
         """Tell the wrapper the file's name, in case this process dies. The writer calls this before it writes."""
         for socket in self._sockets.values():
             link.send(socket, b"run %d" % run_id)
 
     def _answer(self, descriptor: int, answer: bytes) -> None:
         socket = self._sockets[descriptor]
-        for text in self._untold:
+        for text in self._notices:
             link.send(socket, b"say " + text.encode("utf-8", "backslashreplace"))
-        self._untold.clear()
+        self._notices.clear()
         link.send(socket, answer)
 
 

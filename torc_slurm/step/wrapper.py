@@ -288,7 +288,7 @@ class Wrapper:
         begin = time.monotonic()
         self._deadline = begin + _MONITOR_WAIT_SECONDS
         self._connect_at_last()
-        answer = self._tell_the_monitor()
+        answer = self._notify_monitor()
         self._deadline = begin + END_WAIT_SECONDS
         if answer == b"late":
             self._monitor_end = f"did not answer for {_MONITOR_WAIT_SECONDS:g} s"
@@ -301,7 +301,7 @@ class Wrapper:
             if not is_recorded and self._exit is not None:
                 say(self._lone_exit().keep_on_node(self._exit))
             if answer == b"gone":
-                self._tell_a_late_monitor()
+                self._notify_late_monitor()
         self._end_helpers(answer)
 
     def _complete_exit(self) -> None:
@@ -318,7 +318,7 @@ class Wrapper:
             elif self._socket is None:
                 time.sleep(0.005)
 
-    def _tell_the_monitor(self) -> bytes:
+    def _notify_monitor(self) -> bytes:
         """Send the exit. The answer: ``done`` or ``go``; ``gone``: there is no monitor; ``late``: it is silent."""
         assert self._exit is not None
         if self._socket is None:
@@ -349,7 +349,7 @@ class Wrapper:
                 self._run_as_recorder(theirs)
             theirs.close()
             self._socket = ours
-            answer = self._tell_the_monitor() if self._monitor_pid > 0 else b"gone"
+            answer = self._notify_monitor() if self._monitor_pid > 0 else b"gone"
             if answer != b"gone":
                 break
         return answer not in (b"late", b"gone")
@@ -359,12 +359,12 @@ class Wrapper:
 
         return LoneExit(self._options, self._identity, self._begin, self._monitor_end, self._has_met_a_monitor)
 
-    def _tell_a_late_monitor(self) -> None:
+    def _notify_late_monitor(self) -> None:
         """Tell a monitor that starts to listen only now, on a busy node, before slurmstepd kills it."""
         self._socket = None
         if self._identity.shares_a_monitor:
             self._try_to_connect()
-            self._tell_the_monitor()
+            self._notify_monitor()
 
     def _run_as_recorder(self, socket: _socket.socket) -> None:
         try:
