@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -61,3 +63,21 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
         return []
     counts = ", ".join(f"{count} that need {_NEEDS[name]}" for name, count in left_out.items())
     return [f"left out: {counts}; to run them too: ci/test, or pytest --all (or TORC_TEST_ALL=1)"]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], list[object]]:
+    """Counts the calls of a function: give the module that calls it, and its name."""
+
+    def count(module: object, name: str) -> list[object]:
+        seen: list[object] = []
+        original = getattr(module, name)
+
+        def counted(*arguments: object, **named: object) -> object:
+            seen.append(arguments)
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(module, name, counted)
+        return seen
+
+    return count

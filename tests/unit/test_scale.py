@@ -42,24 +42,6 @@ def database(output_dir: Path) -> Iterator[MainDatabase]:
         yield opened
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str], list[object]]:
-    """Counts the calls of a function: give the module that calls it, and its name."""
-
-    def count(module: object, name: str) -> list[object]:
-        seen: list[object] = []
-        original = getattr(module, name)
-
-        def counted(*arguments: object, **named: object) -> object:
-            seen.append(arguments)
-            return original(*arguments, **named)
-
-        monkeypatch.setattr(module, name, counted)
-        return seen
-
-    return count
-
-
 def statements(output_dir: Path, nodes: int, attempts: int = 10, *, spread: bool = True) -> int:
     """How many statements a collect runs for some steps over so many nodes, or with ``spread`` off on each node."""
     make(output_dir, nodes=nodes, attempts=attempts, samples=3, spread=spread)

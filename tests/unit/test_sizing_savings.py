@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 
 from sizing_cases import attempt, facts, job, killed
@@ -49,6 +50,32 @@ def test_attempts_that_did_not_complete_were_lost() -> None:
     known = facts(job(1, shot, attempt(ASKED, run_id=2, exec_time_seconds=3600.0)), asked=ASKED)
     assert saved(known)[0].lost.core_hours == 4
     assert saved(known, run_id=2)[0].lost.core_hours == 0
+
+
+def test_sums_are_those_of_the_attempts_one_by_one() -> None:
+    """Attempts that lack different figures, with two requests."""
+    requests = (ASKED, Request(memory="3g", num_cpus=2), Request(num_cpus=1))
+    kinds = itertools.product(requests, (0.1, 3.3, None), (0.7, None), (10**9 + 7, None), ("completed", "failed"))
+    attempts = [
+        attempt(
+            request,
+            status=status,
+            run_id=number,
+            exec_time_seconds=seconds,
+            all_nodes_cpu_seconds=cpu,
+            all_nodes_avg_memory_bytes=memory,
+        )
+        for number, (request, seconds, cpu, memory, status) in enumerate(kinds)
+    ]
+    together = saved(facts(job(1, *attempts), asked=ASKED))[0]
+    alone = [saved(facts(job(1, each), asked=ASKED), each.run_id)[0] for each in attempts]
+    for name in ("asked", "used", "wasted", "lost"):
+        amounts = [getattr(each, name) for each in alone]
+        assert getattr(together, name) == Amount(
+            *(sum(part for part in parts if part is not None) for parts in zip(*amounts, strict=True))
+        )
+    assert together.attempts == len(attempts)
+    assert together.unmeasured_attempts == sum(each.unmeasured_attempts for each in alone) == 5 * len(attempts) // 6
 
 
 def test_the_document() -> None:

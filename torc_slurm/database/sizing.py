@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from torc_slurm.common.errors import DatabaseError
 from torc_slurm.common.garbage import no_search_for_cycles
+from torc_slurm.common.units import exact
 from torc_slurm.database.rows import Row, Value, whole
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT, Decision
@@ -165,7 +166,7 @@ def _attempt_evidence(evidence: Evidence) -> dict[str, Value]:
         "run_id": attempt.run_id,
         "attempt_id": attempt.attempt_id,
         "status": attempt.status,
-        "used": format(evidence.used, "f"),
+        "used": format(exact(evidence.used), "f"),
         "needs_more": evidence.needs_more,
     }
 

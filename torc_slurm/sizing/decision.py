@@ -20,7 +20,7 @@ from operator import attrgetter
 from torc_slurm.common.errors import InputError
 from torc_slurm.common.units import exact, format_memory, format_run_time, scaled
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, is_sure, measured, show_used
-from torc_slurm.sizing.facts import Attempt, AttemptEnd, Job, Request, Requirement
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Figure, Job, Request, Requirement
 from torc_slurm.sizing.guards import Bounded, Guards, bounded, round_up, write_amount
 from torc_slurm.sizing.waiting import wait_factor, wait_words
 
@@ -78,7 +78,7 @@ class Decision:
     reason: str
     evidence: tuple[Evidence, ...] = ()
     evidence_count: int = 0
-    max_measured: Decimal | None = None
+    max_measured: Figure | None = None
 
 
 def decide(
@@ -135,7 +135,7 @@ class _Case:
 
     def _need(self) -> Decimal:
         """The largest product of a use and its multiplier. Only the largest use of each multiplier is multiplied."""
-        largest: dict[Decimal, Decimal] = {}
+        largest: dict[Decimal, Figure] = {}
         for each in self.evidence:
             multiplier = self._multiplier(each)
             if multiplier not in largest or each.used > largest[multiplier]:
@@ -284,13 +284,13 @@ class _Case:
     @cached_property
     def _completed_use(self) -> Decimal | None:
         done = [each.used for each in self.evidence if each.attempt.end is AttemptEnd.completed]
-        return max(done, default=None)
+        return exact(max(done)) if done else None
 
     def _had(self, request: Request) -> int | None:
         return _amount(asked(request, self.resource), self.resource)
 
-    def _round(self, used: Decimal | None) -> int:
-        return 0 if used is None else round_up(used, self.resource, self.requirement.request)
+    def _round(self, used: Figure | None) -> int:
+        return 0 if used is None else round_up(exact(used), self.resource, self.requirement.request)
 
 
 def _why_unchanged(jobs: Sequence[Job], resource: Resource) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from torc_slurm.sizing.corrections import Adjustment, Corrections
 from torc_slurm.sizing.decision import DOWN, UP, Decision
 from torc_slurm.sizing.evidence import Resource
+from torc_slurm.sizing.facts import Figure
 from torc_slurm.sizing.recovery import Unfinished
 from torc_slurm.sizing.savings import Saving
 from torc_slurm.sizing.trends import NO_TRENDS, Trends
@@ -108,7 +109,7 @@ def _changed(word: str, figure: str, decision: Decision) -> Document:
     return {f"{word}_adjusted": True, f"original_{figure}": decision.original, f"new_{figure}": decision.new}
 
 
-def _whole(value: Decimal | None) -> int | None:
+def _whole(value: Figure | None) -> int | None:
     return None if value is None else int(value)
 
 

@@ -26,11 +26,14 @@ class Resource(Enum):
 
 
 class Evidence(NamedTuple):
-    """``used`` is what the attempt used. With ``needs_more`` it was ended for that and would have used more."""
+    """``used`` is what the attempt used, as it was measured: of very many attempts, few are ever converted by `exact`.
+
+    With ``needs_more`` it was ended for that and would have used more.
+    """
 
     job: Job
     attempt: Attempt
-    used: Decimal
+    used: Figure
     needs_more: bool
 
 
@@ -41,15 +44,10 @@ def asked(request: Request, resource: Resource) -> int | None:
     return request.runtime_seconds if resource is Resource.runtime else request.num_cpus * 100
 
 
-def measured(attempt: Attempt, resource: Resource) -> Decimal | None:
+def measured(attempt: Attempt, resource: Resource) -> Figure | None:
     """The measured use of an attempt; None if it was not measured."""
     if resource is Resource.cpu:
         return _largest(attempt.peak_cpu_percent, attempt.avg_cpu_percent)
-    figure = _figure(attempt, resource)
-    return None if figure is None else exact(figure)
-
-
-def _figure(attempt: Attempt, resource: Resource) -> Figure | None:
     return attempt.peak_memory_bytes if resource is Resource.memory else attempt.exec_time_seconds
 
 
@@ -82,13 +80,17 @@ def is_sure(attempt: Attempt, resource: Resource) -> bool:
         return False
     if resource is Resource.cpu:
         return None not in (attempt.peak_cpu_percent, attempt.avg_cpu_percent)
-    return _figure(attempt, resource) is not None
+    return measured(attempt, resource) is not None
 
 
-def is_over(used: Decimal, allowed: int, resource: Resource) -> bool:
+def is_over(used: Figure, allowed: int, resource: Resource) -> bool:
     """Whether a use exceeds what was allowed. For CPU, the difference between the clocks does not count."""
-    tolerance = cpu_tolerance(used) if resource is Resource.cpu else Decimal(0)
-    return used - tolerance > allowed
+    if used <= allowed:
+        return False
+    if resource is not Resource.cpu:
+        return True
+    percent = exact(used)
+    return percent - cpu_tolerance(percent) > allowed
 
 
 def cpu_tolerance(percent: Decimal) -> Decimal:
@@ -101,10 +103,10 @@ def show_requested(request: Request, resource: Resource) -> str:
     allowed = asked(request, resource)
     if resource is Resource.cpu:
         return format_cpu_count(request.num_cpus)
-    return "nothing" if allowed is None else show_used(Decimal(allowed), resource)
+    return "nothing" if allowed is None else show_used(allowed, resource)
 
 
-def show_used(used: Decimal, resource: Resource) -> str:
+def show_used(used: Figure, resource: Resource) -> str:
     """``10.50 GB``, ``523.4%``, ``2h 45m 0s``; memory under 1 GB in MB."""
     if resource is Resource.cpu:
         return format_cpu_percent(used)
@@ -113,19 +115,21 @@ def show_used(used: Decimal, resource: Resource) -> str:
     return format_memory(used)
 
 
-def _bound(job: Job, attempt: Attempt, used: Decimal | None) -> Evidence | None:
+def _bound(job: Job, attempt: Attempt, used: Figure | None) -> Evidence | None:
     return None if used is None else Evidence(job, attempt, used, needs_more=True)
 
 
-def _memory_bound(attempt: Attempt, used: Decimal | None) -> Decimal | None:
+def _memory_bound(attempt: Attempt, used: Figure | None) -> Figure | None:
     """What it had when it was killed: its own limit, or its request if no limit is known.
 
     A limit that it shared with other steps says nothing about its own need: then its peak.
     """
     if attempt.memory_limit_bytes is None or attempt.own_memory_limit_bytes is not None:
         return _largest(attempt.own_memory_limit_bytes or attempt.request.memory_bytes, used)
-    return used or _largest(attempt.request.memory_bytes)
+    return used or attempt.request.memory_bytes
 
 
-def _largest(*figures: Figure | None) -> Decimal | None:
-    return max((exact(figure) for figure in figures if figure is not None), default=None)
+def _largest(first: Figure | None, second: Figure | None) -> Figure | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return max(first, second)

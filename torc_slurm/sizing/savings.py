@@ -7,9 +7,11 @@ scheduler had to plan for: the request times the requested run time, once per jo
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from operator import mul
 from typing import NamedTuple
 
 from torc_slurm.common.garbage import no_search_for_cycles
@@ -18,7 +20,7 @@ from torc_slurm.records.statuses import RUNNING
 from torc_slurm.sizing.corrections import Corrections
 from torc_slurm.sizing.decision import KEPT
 from torc_slurm.sizing.evidence import Resource
-from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request, Requirement
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Figure, Job, Request, Requirement
 
 _SECONDS_PER_HOUR = 3600
 _BYTES_PER_GB = 10**9
@@ -99,34 +101,75 @@ def _changed(request: Request, resource: Resource, new: str | int | None) -> Req
     return dataclasses.replace(request, runtime=text)
 
 
-def _saving(requirement: Requirement, jobs: Iterable[Job], after: Request, run_id: int | None) -> Saving:
-    jobs = tuple(jobs)
-    count = unmeasured = 0
-    asked_sum, used_sum, wasted_sum, lost_sum, after_sum = (_Sum() for _ in range(5))
-    for attempt in (each for job in jobs for each in job.attempts if run_id in (None, each.run_id)):
-        seconds = None if attempt.exec_time_seconds is None else exact(attempt.exec_time_seconds)
-        asked, used = _held(attempt.request, seconds), _used(attempt, seconds)
-        count += 1
-        unmeasured += used.core_seconds is None or used.byte_seconds is None
-        asked_sum.add(asked)
-        used_sum.add(used)
-        wasted_sum.add(_less(asked, used))
-        after_sum.add(asked if attempt.request is after else _held(after, seconds))
-        if attempt.status != RUNNING and attempt.end is not AttemptEnd.completed:
-            lost_sum.add(asked)
+def _saving(requirement: Requirement, jobs: Sequence[Job], after: Request, run_id: int | None) -> Saving:
+    alike: defaultdict[tuple[object, ...], list[Attempt]] = defaultdict(list)
+    for job in jobs:
+        for attempt in job.attempts:
+            if run_id is None or attempt.run_id == run_id:
+                alike[_kind(attempt)].append(attempt)
+    parts = [_part(attempts, after) for attempts in alike.values()]
     return Saving(
         requirement=requirement,
         jobs=len(jobs),
-        attempts=count,
-        unmeasured_attempts=unmeasured,
-        asked=asked_sum.amount,
-        used=used_sum.amount,
-        wasted=wasted_sum.amount,
-        lost=lost_sum.amount,
-        asked_after=after_sum.amount,
+        attempts=sum(each.attempts for each in parts),
+        unmeasured_attempts=sum(each.attempts for each in parts if None in each.used),
+        asked=_add(each.asked for each in parts),
+        used=_add(each.used for each in parts),
+        wasted=_add(_less(each.asked, each.used) for each in parts),
+        lost=_add(each.asked for each in parts if each.is_lost),
+        asked_after=_add(each.asked_after for each in parts),
         reserved=_times(_reserved(requirement.request), len(jobs)),
         reserved_after=_times(_reserved(after), len(jobs)),
     )
+
+
+class _Part(NamedTuple):
+    """The sums of attempts that are alike."""
+
+    attempts: int
+    is_lost: bool
+    asked: Amount
+    used: Amount
+    asked_after: Amount
+
+
+def _kind(attempt: Attempt) -> tuple[object, ...]:
+    """Equal for attempts with the same request and the same known figures: their sums are those of the figures."""
+    return (
+        id(attempt.request),
+        _is_lost(attempt),
+        attempt.exec_time_seconds is None,
+        attempt.all_nodes_cpu_seconds is None,
+        attempt.all_nodes_avg_memory_bytes is None,
+    )
+
+
+def _is_lost(attempt: Attempt) -> bool:
+    return attempt.status != RUNNING and attempt.end is not AttemptEnd.completed
+
+
+def _part(attempts: Sequence[Attempt], after: Request) -> _Part:
+    """Of attempts of one `_kind`."""
+    seconds = _decimals(each.exec_time_seconds for each in attempts)
+    cpu_seconds = _decimals(each.all_nodes_cpu_seconds for each in attempts)
+    means = _decimals(each.all_nodes_avg_memory_bytes for each in attempts)
+    ran = _total(seconds)
+    return _Part(
+        attempts=len(attempts),
+        is_lost=_is_lost(attempts[0]),
+        asked=_held(attempts[0].request, ran),
+        used=Amount(_total(cpu_seconds), _total([*map(mul, means, seconds)])),
+        asked_after=_held(after, ran),
+    )
+
+
+def _decimals(figures: Iterable[Figure | None]) -> list[Decimal]:
+    """All of them as they print; none if they are not known."""
+    return [*map(Decimal, map(str, (figure for figure in figures if figure is not None)))]
+
+
+def _total(figures: Sequence[Decimal]) -> Decimal | None:
+    return exact(sum(figures, Decimal(0))) if figures else None
 
 
 class _Sum:
@@ -163,13 +206,6 @@ def _held(request: Request, seconds: Decimal | None) -> Amount:
     held = seconds * request.num_nodes
     memory = request.memory_bytes
     return Amount(held * request.num_cpus, None if memory is None else held * memory)
-
-
-def _used(attempt: Attempt, seconds: Decimal | None) -> Amount:
-    cpu, memory = attempt.all_nodes_cpu_seconds, attempt.all_nodes_avg_memory_bytes
-    return Amount(
-        None if cpu is None else exact(cpu), None if memory is None or seconds is None else exact(memory) * seconds
-    )
 
 
 def _less(asked: Amount, used: Amount) -> Amount:

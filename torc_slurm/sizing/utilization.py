@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from torc_slurm.common.garbage import no_search_for_cycles
-from torc_slurm.common.units import format_change
+from torc_slurm.common.units import exact, format_change
 from torc_slurm.sizing.evidence import Evidence, Resource, asked, evidence_of, is_over, show_requested, show_used
-from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Job, Request, by_id
+from torc_slurm.sizing.facts import Attempt, AttemptEnd, Facts, Figure, Job, Request, by_id
 from torc_slurm.sizing.violating_jobs import violating_jobs
 
 
@@ -126,20 +126,16 @@ def _was_killed_at_limit(evidence: Evidence, resource: Resource) -> bool:
     return evidence.needs_more and (resource is Resource.memory or evidence.attempt.ran_to_its_limit)
 
 
-def _is_enough(used: Decimal, allowed: int, resource: Resource, min_over_percent: Decimal | None) -> bool:
+def _is_enough(used: Figure, allowed: int, resource: Resource, min_over_percent: Decimal | None) -> bool:
     if not is_over(used, allowed, resource):
         return False
-    return min_over_percent is None or (used - allowed) * 100 / allowed >= min_over_percent
+    return min_over_percent is None or (exact(used) - allowed) * 100 / allowed >= min_over_percent
 
 
 def _note(evidence: Evidence, resource: Resource) -> str:
     attempt = evidence.attempt
     if evidence.needs_more and resource is Resource.memory:
-        peak = (
-            "not measured"
-            if attempt.peak_memory_bytes is None
-            else show_used(Decimal(attempt.peak_memory_bytes), resource)
-        )
+        peak = "not measured" if attempt.peak_memory_bytes is None else show_used(attempt.peak_memory_bytes, resource)
         return f"killed for memory; measured peak {peak}"
     if evidence.needs_more:
         hung = "; used almost no CPU in the second half of it" if attempt.hung else ""
