@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from json.encoder import encode_basestring_ascii
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import typer
 
@@ -98,31 +98,43 @@ def _write_items(items: Iterable[Item]) -> None:
         emit(json.dumps({"items": first}, indent=2, allow_nan=False) + "\n")
         return
     before = '{"items": [\n'
-    for some in _batches(_json_lines(chain(first, rest))):  # ten times as fast as with an indent
-        emit(before + ",\n".join(some))
+    for some in _batches(chain(first, rest)):  # ten times as fast as with an indent
+        emit(before + ",\n".join(_json_lines(some)))
         before = ",\n"
     emit("\n]}\n")
 
 
-def _json_lines(items: Iterable[Item]) -> Iterator[str]:
-    """What `json.dumps` makes of each item, in half the time: most have the same keys and plain values."""
-    keys: tuple[str, ...] = ()
-    template = "{}"
-    for item in items:
-        if tuple(item) != keys:
-            keys = tuple(item)
-            names = [encode_basestring_ascii(key).replace("%", "%%") for key in keys]
-            template = "{" + ", ".join(f"{name}: %s" for name in names) + "}"
-        line = template % tuple(
-            [
-                "null" if value is None else value if value.__class__ in _NUMBERS else _json_text(value)
-                for value in item.values()
-            ]
-        )
+def _json_lines(items: Sequence[Item]) -> Iterator[str]:
+    """What `json.dumps` makes of each item, in a fraction of the time, if all have the same keys: key by key, because
+    most of its values are of one type.
+    """
+    keys = tuple(items[0])
+    if any(tuple(item) != keys for item in items):
+        yield from map(_dumps, items)
+        return
+    names = [encode_basestring_ascii(key).replace("%", "%%") for key in keys]
+    template = "{" + ", ".join(f"{name}: %s" for name in names) + "}"
+    columns = map(_json_values, zip(*(item.values() for item in items), strict=True))
+    for item, values in zip(items, zip(*columns, strict=True), strict=True):
+        line = template % values
         yield _dumps(item) if any(number in line for number in _NO_JSON) else line
 
 
+def _json_values(values: Sequence[object]) -> Iterable[object]:
+    """What `template` writes as JSON: numbers as they are, texts of all other values."""
+    types = set(map(type, values))
+    if types <= _NUMBERS:
+        return values
+    if types == {type(None)}:
+        return ["null"] * len(values)
+    if types == {str}:
+        return map(encode_basestring_ascii, cast("Sequence[str]", values))
+    return [value if type(value) in _NUMBERS else _json_text(value) for value in values]
+
+
 def _json_text(value: object) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, str):
         return encode_basestring_ascii(value)
     return "[]" if value == [] else "{}" if value == {} else _dumps(value)
