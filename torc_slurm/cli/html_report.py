@@ -215,16 +215,17 @@ def _rows(connection: sqlite3.Connection, selection: Selection) -> tuple[list[Ro
     from torc_slurm.plots.report import ATTEMPT_COLUMNS
     from torc_slurm.reports.step_stats import GAP_COLUMNS, gaps_of
 
+    ids = attempt_ids(connection, selection)
     shown: list[tuple[Value, ...]] = []
     columns = (*ATTEMPT_COLUMNS, *GAP_COLUMNS)
     count = len(ATTEMPT_COLUMNS)
 
     def passing() -> Iterator[tuple[Value, ...]]:
-        for values in attempt_values(connection, attempt_ids(connection, selection), map(source_of, columns)):
+        for values in attempt_values(connection, ids, map(source_of, columns)):
             shown.append(values[:count])
             yield values[count:]
 
-    gaps = gaps_of(passing(), select_notes(connection, selection))
+    gaps = gaps_of(passing(), select_notes(connection, ids))
     return list(compact_rows(ATTEMPT_COLUMNS, shown)), gaps
 
 

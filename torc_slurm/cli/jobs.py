@@ -63,7 +63,7 @@ def list_(
     """Show every job with its status and its request."""
     from torc_slurm.cli.answer import write
     from torc_slurm.database.main import detached_copy
-    from torc_slurm.database.workflows import dependencies, job_rows, status_counts
+    from torc_slurm.database.workflows import dependencies, job_rows, status_counts_of
     from torc_slurm.records.statuses import JOB_STATUSES
     from torc_slurm.usecases.current import current_workflow
 
@@ -73,12 +73,13 @@ def list_(
     is_table = chosen_format is Format.table
     most = DEFAULT_LIMIT if limit is None and is_table else limit or None
     with current_workflow(directory, workflow_id, on_wait=say) as current:
-        copy = detached_copy(current.database)
-        counts = status_counts(copy).get(current.workflow_id, {})
-    rows = job_rows(copy, current.workflow_id, statuses=None if status is None else [status], limit=most)
+        connection = current.database.connection if is_table else detached_copy(current.database)
+        rows = job_rows(connection, current.workflow_id, statuses=None if status is None else [status], limit=most)
+        shown = list(rows) if is_table else rows
+        counts = status_counts_of(connection, current.workflow_id) if is_table else {}
+        waits_for = dependencies(connection, current.workflow_id)
     total = sum(counts.values()) if status is None else counts.get(status, 0)
-    waits_for = dependencies(copy, current.workflow_id)
-    write(_answer(list(rows) if is_table else rows, total, waits_for), chosen_format)
+    write(_answer(shown, total, waits_for), chosen_format)
 
 
 def _answer(rows: Iterable[JobRow], total: int, waits_for: dict[int, list[int]]) -> Answer:

@@ -55,7 +55,7 @@ def list_(
         is_table = chosen_format is Format.table
         most = DEFAULT_LIMIT if limit is None and is_table else limit or None
         rows = result_rows(
-            detached_copy(current.database),
+            connection if is_table else detached_copy(current.database),
             current.workflow_id,
             run_id=run_id,
             job_id=job_id,
@@ -63,8 +63,9 @@ def list_(
             sort=sort and sort.value,
             limit=most,
         )
+        shown = list(rows) if is_table else rows
         total = count_results(connection, current.workflow_id, run_id=run_id, job_id=job_id) if is_table else 0
-    write(_answer(list(rows) if is_table else rows, total, monitor=monitor), chosen_format)
+    write(_answer(shown, total, monitor=monitor), chosen_format)
 
 
 def _answer(rows: Iterable[Row], total: int, *, monitor: bool) -> Answer:

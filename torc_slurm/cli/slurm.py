@@ -155,13 +155,13 @@ def stats(
         ids = attempt_ids(connection, current.selection, sort=sort and sort.value, limit=most)
         total = len(ids) if most is None or len(ids) < most else count_attempts(connection, current.selection)
         missing = None if ids else first_not_recorded(connection, current.selection)
-        found = selected_jobs(connection, current.selection)
+        found = selected_jobs(connection, current.selection) if current.selection.slurm_jobs else set()
         unmeasured = select_unmeasured(connection, current.selection)
         copy = detached_copy(current.database) if ids and not is_table and not compare else None
         report = stats_report(
             [] if copy is not None else list(attempt_rows(connection, ids)),
             unmeasured,
-            select_notes(connection, current.selection) if is_table else [],
+            select_notes(connection, ids) if is_table else [],
             all_steps=all_steps,
         )
     _say_what_is_missing(current)

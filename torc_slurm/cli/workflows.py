@@ -244,10 +244,10 @@ def delete(
 
 def _status(current: Current) -> WorkflowStatus:
     from torc_slurm.database.runs import run_rows
-    from torc_slurm.database.workflows import status_counts, workflow_rows
+    from torc_slurm.database.workflows import status_counts_of, workflow_rows
     from torc_slurm.reports.workflow_status import workflow_status
 
-    counts = status_counts(current.database.connection).get(current.workflow_id, {})
+    counts = status_counts_of(current.database.connection, current.workflow_id)
     runs = run_rows(current.database.connection, current.workflow_id)
     open_run = current.runs[-1].reason if current.runs else None
     ended = None if not runs else runs[-1]["reason"] or runs[-1]["note"]

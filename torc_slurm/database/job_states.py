@@ -69,6 +69,9 @@ SELECT d.job_id, d.depends_on_job_id FROM job_dependencies d JOIN jobs j ON j.jo
 """
 _UNFINISHED = "SELECT DISTINCT workflow_id FROM jobs WHERE status <> 'completed' ORDER BY workflow_id"
 _SET_STATUS = "UPDATE jobs SET status = ? WHERE job_id = ?"
+# Whoever changes a record that the statuses follow from removes this row: triggers, and attempts.py.
+_ARE_CURRENT = "SELECT 1 FROM current_job_statuses WHERE workflow_id = ? AND active_run_id IS ?"
+_NOW_CURRENT = "INSERT OR REPLACE INTO current_job_statuses (workflow_id, active_run_id) VALUES (?, ?)"
 
 
 def store_job_states(connection: sqlite3.Connection, rows: Iterable[Row]) -> set[int]:
@@ -164,9 +167,14 @@ def unfinished_workflows(connection: sqlite3.Connection) -> list[int]:
 
 
 def refresh_job_statuses(connection: sqlite3.Connection, workflow_id: int, active_run: int | None) -> None:
-    """Update the status of every job of a workflow, from its attempts and the active run (None: there is none)."""
+    """Update the status of every job of a workflow, from its attempts and the active run (None: there is none).
+
+    Reads nothing of them if no record changed since the last time. Must run inside a transaction.
+    """
     cursor = connection.cursor()
     cursor.row_factory = None
+    if cursor.execute(_ARE_CURRENT, (workflow_id, active_run)).fetchone() is not None:
+        return
     rows = cursor.execute(_JOBS, (workflow_id,)).fetchall()
     jobs = {job: sys.intern(status) for job, status, _ in rows}
     counts_from = {job: run_id for job, _, run_id in rows if run_id > 1}
@@ -179,6 +187,7 @@ def refresh_job_statuses(connection: sqlite3.Connection, workflow_id: int, activ
     statuses = job_statuses(jobs, waits_for, words, active_run)
     changed = [(status, job) for job, status in statuses.items() if status != jobs[job]]
     connection.executemany(_SET_STATUS, changed)
+    connection.execute(_NOW_CURRENT, (workflow_id, active_run))
 
 
 def job_statuses(

@@ -202,6 +202,41 @@ CREATE TABLE deleted_workflows (
     is_finished INTEGER NOT NULL
 )"""
 
+# The first rows of a list of very many are read without sorting all of them; the order of attempts is
+# selection.py's. Few attempts have no end.
+_ORDERS = (
+    """CREATE INDEX results_in_order ON results (workflow_id, coalesce(CAST(slurm_array AS INTEGER), slurm_job_id),
+    CAST(substr(slurm_array, instr(slurm_array, '_') + 1) AS INTEGER), slurm_job_id, run_id, job_id, attempt_id)""",
+    "CREATE INDEX results_without_end ON results (workflow_id, run_id) WHERE status = 'running'",
+    "CREATE INDEX jobs_in_order ON jobs (workflow_id, job_id)",
+)
+
+# A workflow has a row here while the statuses of its jobs follow from what is recorded, for this active run (NULL:
+# none). Every change of a record that they follow from removes it, so that nobody computes them again for nothing.
+_CURRENT_JOB_STATUSES = """
+CREATE TABLE current_job_statuses (
+    workflow_id INTEGER PRIMARY KEY REFERENCES workflows (workflow_id) ON DELETE CASCADE,
+    active_run_id INTEGER
+)"""
+
+
+def _no_longer_current(table: str, event: str, row: str = "NEW", of: str = "", condition: str = "") -> str:
+    return f"""CREATE TRIGGER {table}_{event.lower()} AFTER {event} {of} ON {table} {condition}
+    BEGIN DELETE FROM current_job_statuses WHERE workflow_id = {row}.workflow_id; END"""  # noqa: S608 - constants
+
+
+# attempts.py does the same for all new rows of results at once. New jobs are those of a new workflow.
+_CHANGES_OF_RECORDS = (
+    _no_longer_current("results", "DELETE", "OLD"),
+    _no_longer_current("results", "UPDATE", of="OF status", condition="WHEN NEW.status <> OLD.status"),
+    _no_longer_current("job_states", "DELETE", "OLD"),
+    _no_longer_current("job_states", "INSERT"),
+    _no_longer_current("job_states", "UPDATE", of="OF state", condition="WHEN NEW.state <> OLD.state"),
+    _no_longer_current("jobs", "DELETE", "OLD"),
+    _no_longer_current("jobs", "UPDATE", of="OF status, counts_from_run_id"),
+)
+
+
 MAIN_SCHEMA: Schema = (
     (
         "first schema",
@@ -245,4 +280,6 @@ MAIN_SCHEMA: Schema = (
     ("completed jobs that run again", ("ALTER TABLE jobs ADD COLUMN counts_from_run_id INTEGER NOT NULL DEFAULT 1",)),
     # of a step with a time series: 'idle', 'busy' or 'not known'; NULL: not examined
     ("whether a step was idle in its last half", ("ALTER TABLE step_nodes ADD COLUMN last_half TEXT",)),
+    ("orders of lists", _ORDERS),
+    ("whether the statuses of jobs are current", (_CURRENT_JOB_STATUSES, *_CHANGES_OF_RECORDS)),
 )

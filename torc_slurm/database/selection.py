@@ -64,10 +64,10 @@ SORTS = {
     "name": "r.job_name",
     "state": "r.status",
 }
-_NOTES = f"""
-SELECT r.id AS result, n.node, t.note FROM results r JOIN step_nodes n ON n.result = r.id
-JOIN step_notes t ON t.step_node = n.id WHERE {ATTEMPT_IS_SELECTED} ORDER BY r.id, t.time, t.note
-"""  # noqa: S608 - constants
+_NOTES = """
+SELECT n.result, n.node, t.note FROM json_each(:ids) chosen JOIN step_nodes n ON n.result = chosen.value
+JOIN step_notes t ON t.step_node = n.id ORDER BY n.result, t.time, t.note
+"""
 _UNMEASURED = f"""
 SELECT s.* FROM slurm_stats s WHERE s.attempt_id IS NULL AND s.state IS NOT NULL
 AND (:run_id IS NULL OR s.run_id = :run_id)
@@ -264,6 +264,6 @@ def first_not_recorded(connection: sqlite3.Connection, selection: Selection) -> 
     return None
 
 
-def select_notes(connection: sqlite3.Connection, selection: Selection) -> list[Row]:
-    """``result`` (a ``results.id``), ``node`` and ``note``: what the nodes lost or could not measure."""
-    return list(mappings(connection, selection.within(_NOTES), selection.parameters()))
+def select_notes(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Row]:
+    """What the nodes of these attempts lost or could not measure: ``result`` (a ``results.id``), ``node``, ``note``."""
+    return list(mappings(connection, _NOTES, {"ids": json.dumps(ids)}))

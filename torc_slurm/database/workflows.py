@@ -66,6 +66,7 @@ AND r.run_id = (SELECT max(run_id) FROM runs WHERE workflow_id = w.workflow_id)
 WHERE :workflow_id IS NULL OR w.workflow_id = :workflow_id ORDER BY w.workflow_id
 """
 _STATUS_COUNTS = "SELECT workflow_id, status, count(*) AS count FROM jobs GROUP BY workflow_id, status"
+_STATUS_COUNTS_OF_ONE = "SELECT status, count(*) FROM jobs WHERE workflow_id = ? GROUP BY status"
 _JOBS = """
 SELECT j.*, q.name AS resource_requirements, q.num_cpus, q.num_gpus, q.num_nodes, q.ntasks_per_node, q.memory, q.runtime
 FROM jobs j LEFT JOIN resource_requirements q ON q.resource_requirements_id = j.resource_requirements_id
@@ -251,6 +252,11 @@ def status_counts(connection: sqlite3.Connection) -> dict[int, dict[str, int]]:
     for row in connection.execute(_STATUS_COUNTS):
         counts[row["workflow_id"]][row["status"]] = row["count"]
     return counts
+
+
+def status_counts_of(connection: sqlite3.Connection, workflow_id: int) -> dict[str, int]:
+    """The number of jobs of one workflow by status."""
+    return dict(connection.execute(_STATUS_COUNTS_OF_ONE, (workflow_id,)).fetchall())
 
 
 def job_rows(
