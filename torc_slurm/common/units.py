@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Context, Decimal, localcontext
+from functools import cache
 from typing import TypeVar
 
 from torc_slurm.common.errors import InputError
@@ -45,6 +46,7 @@ _ISO_DURATION = re.compile(
     re.ASCII,
 )
 _ISO_SECONDS = {"weeks": 604800, "days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+_PRECISE = Context(prec=60)  # made once: to make one takes longer than to round a number
 _ISO_REMEDY = "write an ISO 8601 duration of weeks, days, hours, minutes or seconds: PT30M, PT4H, P1DT2H"
 
 
@@ -64,19 +66,21 @@ def exact(value: Number) -> Decimal:
 
 def scaled(value: Number, multiplier: Number) -> Decimal:
     """Value x multiplier, exactly: 10 500 000 000 x 1.2 is 12 600 000 000."""
-    with localcontext() as context:
-        context.prec = 60
-        return exact(value) * exact(multiplier)
+    return _PRECISE.multiply(exact(value), exact(multiplier))
 
 
 def _ceiling(value: Decimal) -> int:
     return int(value.to_integral_value(ROUND_CEILING))
 
 
+@cache
+def _unit(places: int) -> Decimal:
+    """1, 0.1, 0.01, …: what is rounded to."""
+    return Decimal(1).scaleb(-places)
+
+
 def _half_up(value: Decimal, places: int) -> Decimal:
-    with localcontext() as context:
-        context.prec = 60
-        rounded = value.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    rounded = value.quantize(_unit(places), ROUND_HALF_UP, _PRECISE)
     return abs(rounded) if rounded == 0 else rounded  # never "-0.0"
 
 
