@@ -19,6 +19,7 @@ from node_files import batch as summary_batch
 from node_files import write as write_summary
 from plot_files import HOSTILE, batch, wave, write
 
+from bench.scale.workflow import make_workflow
 from torc_slurm.database.migrations import migrate
 from torc_slurm.database.node_schema import NODE_SCHEMA
 
@@ -455,3 +456,19 @@ def test_a_node_file_that_cannot_be_read_is_named_and_never_left_out_in_silence(
     page.unlink()
     assert torc(*words).returncode == 1
     assert page.exists()
+
+
+def test_jobs_of_a_damaged_series_are_drawn_by_their_summaries_and_the_file_is_named(tmp_path: Path) -> None:
+    out, page = tmp_path / "out", tmp_path / "report.html"
+    make_workflow(out, attempts=6, nodes=2, samples=5000)
+    damaged, _ = sorted(out.rglob("resource_metrics_*.db"))
+    content = bytearray(damaged.read_bytes())
+    content[-8192:] = b"\xff" * 8192  # the last pages are samples: the file was written in one go
+    damaged.write_bytes(content)
+    done = torc("reports", "html", 1, "--no-accounting", "-o", page, "--output-dir", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(f"without their time series: {damaged}") == 1
+    figures = {figure["id"]: figure for figure in data_of(page)["figures"]}
+    assert [line["label"] for line in figures["memory"]["lines"]] == ["4 · job_4", "5 · job_5", "6 · job_6"]
+    assert sum(len(trace["y"]) for trace in figures["gantt"]["traces"]) == 6
+    assert len(data_of(page)["tables"]["jobs"]["rows"]) == 6

@@ -130,6 +130,8 @@ class Job:
 
     @property
     def parts(self) -> tuple[Part, ...]:
+        if len(self.attempts) == 1:
+            return self.attempts[0].parts
         return tuple(part for attempt in self.attempts for part in attempt.parts)
 
     def largest(self, figure: str) -> Number | None:
@@ -197,22 +199,23 @@ class Run:
         return sorted({part.node for job in self.jobs for part in job.parts})
 
     @cached_property
+    def notable(self) -> frozenset[int]:
+        """The jobs to show individually: all; or, of many, those that failed, used the most, or ran longest."""
+        jobs = self.jobs
+        if len(jobs) <= MOST_ALONE:
+            return frozenset(job.job_id for job in jobs)
+        share = MOST_ALONE // 4
+        failed = sorted((job for job in jobs if job.has_failed), key=lambda job: (job.name, job.job_id))
+        found = {job.job_id for job in failed[:share]}
+        for figure in ("peak_memory_bytes", "avg_cpu_percent"):
+            found |= {job.job_id for job in nlargest(share, jobs, key=lambda job: job.largest(figure) or 0)}
+        found |= {job.job_id for job in nlargest(share, jobs, key=lambda job: job.last.end_time - job.last.begin_time)}
+        return frozenset(found)
+
+    @cached_property
     def begin_time(self) -> float:
         return min(attempt.begin_time for job in self.jobs for attempt in job.attempts)
 
     @cached_property
     def end_time(self) -> float:
         return max(attempt.end_time for job in self.jobs for attempt in job.attempts)
-
-
-def notable(jobs: Sequence[Job]) -> frozenset[int]:
-    """The jobs to show individually: all; or, if there are many, those that failed, used the most, or ran longest."""
-    if len(jobs) <= MOST_ALONE:
-        return frozenset(job.job_id for job in jobs)
-    share = MOST_ALONE // 4
-    failed = sorted((job for job in jobs if job.has_failed), key=lambda job: (job.name, job.job_id))
-    found = {job.job_id for job in failed[:share]}
-    for figure in ("peak_memory_bytes", "avg_cpu_percent"):
-        found |= {job.job_id for job in nlargest(share, jobs, key=lambda job: job.largest(figure) or 0)}
-    found |= {job.job_id for job in nlargest(share, jobs, key=lambda job: job.last.end_time - job.last.begin_time)}
-    return frozenset(found)

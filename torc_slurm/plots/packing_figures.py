@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torc_slurm.common.units import format_cpu_count, format_memory, format_run_time
 from torc_slurm.plots.encode import milliseconds
-from torc_slurm.plots.model import Attempt, Capacity, Job, Number, Run, notable
+from torc_slurm.plots.model import Attempt, Capacity, Job, Number, Run
 from torc_slurm.plots.packing import Grid, NodeLoad, Placed, first_lanes, lanes
 from torc_slurm.plots.palette import STATUS, UNKNOWN_STATUS, colour
 from torc_slurm.plots.parts import (
@@ -211,8 +211,7 @@ def _bars_shown(run: Run) -> Sequence[Job]:
     """The jobs that have bars: all; or, of very many, those that stand out."""
     if sum(len(job.parts) for job in run.jobs) <= _MOST_BARS:
         return run.jobs
-    chosen = notable(run.jobs)
-    return [job for job in run.jobs if job.job_id in chosen]
+    return [job for job in run.jobs if job.job_id in run.notable]
 
 
 def _in_order(bars: dict[str, list[tuple[int, Placed]]]) -> list[str]:

@@ -315,6 +315,7 @@ def _job_rows(report: Report) -> Iterator[list[object]]:
     """Failed jobs first, by name; then by number."""
     attempts, unstarted = report.attempts, report.unstarted
     by_files = {} if report.overview is None else requests_of(report.overview.run)
+    cells_of_request = cache(_request_cells)  # very many attempts share a few
 
     def order(place: int) -> tuple[bool, str, int]:
         if place < len(attempts):
@@ -336,7 +337,7 @@ def _job_rows(report: Report) -> Iterator[list[object]]:
         row = attempts[place]
         key = (whole(row, "job_id"), whole(row, "run_id"), whole(row, "attempt_id"))
         request = report.requests.get(key) or by_files.get(key) or Request()
-        cells = _attempt_cells(row, key, request, report.links)
+        cells = [*_attempt_cells(row, key, report.links), *cells_of_request(request)]
         # steps of different jobs have the same numbers
         yield _with_job(place, row, cells) if report.is_several else cells
 
@@ -345,7 +346,7 @@ def _name_cell(name: object) -> str:
     return plain(str(name or ""), 120)
 
 
-def _attempt_cells(row: Row, key: tuple[int, int, int], request: Request, links: Links) -> list[object]:
+def _attempt_cells(row: Row, key: tuple[int, int, int], links: Links) -> list[object]:
     status = str(row["status"])
     took = number_or_none(row["exec_time_seconds"])
     return [
@@ -358,7 +359,6 @@ def _attempt_cells(row: Row, key: tuple[int, int, int], request: Request, links:
         _nodes(str(row["measured_nodes"] or "")),
         _cell("exec_time_seconds", None if took is None else round(took, 3)),
         *(_cell(figure.name, row[figure.name]) for figure in _FIGURES),
-        *_request_cells(request),
     ]
 
 

@@ -14,7 +14,7 @@ from torc_slurm.files.output_names import PLOT_PREFIX
 from torc_slurm.plots.compare_figure import Line, compare_cpu, compare_memory, lines_of, points_for_each
 from torc_slurm.plots.job_figure import job_figure
 from torc_slurm.plots.measured import Measured, read_job, unread
-from torc_slurm.plots.model import Job, Run, notable
+from torc_slurm.plots.model import Job, Run
 from torc_slurm.plots.packing import Grid, NodeLoad, use_of
 from torc_slurm.plots.packing_figures import MOST_ALONE, MOST_NODES, gantt_figure, packing_figures
 from torc_slurm.plots.page import Page, Section, plotly_bundle, plotly_file_name, render
@@ -131,7 +131,7 @@ def read_overview(run: Run, progress: Progress, on_unreadable: Callable[[str], N
     Args:
         on_unreadable: called with the error of a file whose series cannot be read; its jobs are drawn without.
     """
-    alone = notable(run.jobs)
+    alone = run.notable
     overview = Overview(run, over_time=run.of_run(run.run_ids[-1]), alone=alone)
     problems: dict[str, None] = {}
     for number, job in enumerate(file_by_file(run.jobs), start=1):
