@@ -24,10 +24,9 @@ def _copied(figure: Figure) -> list[tuple[str, str, str]]:
 
 
 _COPIED = [each for figure in LARGEST for each in _copied(figure)]
-_COPIED_NAMES = tuple(name for name, _, _ in _COPIED)
-_copied_columns = itemgetter(*(column for _, column, _ in _COPIED))
+_OF_ONE = {name: column for name, column, _ in _COPIED} | {name: name for name in SUMS} | TOTALS
+_columns_of_one = itemgetter(*_OF_ONE.values())
 _MEANS_NOTHING_WITHOUT = tuple((name, of) for name, column, of in _COPIED if column != of)
-_summed_columns = itemgetter(*TOTALS.values())
 
 
 def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
@@ -50,13 +49,12 @@ def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
 
 
 def _of_one(node: Row, expected: int) -> dict[str, Value]:
-    merged: dict[str, Value] = dict(zip(_COPIED_NAMES, _copied_columns(node), strict=True))
+    merged: dict[str, Value] = dict(zip(_OF_ONE, _columns_of_one(node), strict=True))
     for name, of in _MEANS_NOTHING_WITHOUT:
-        if node[of] is None:
+        if merged[of] is None:
             merged[name] = None
-    for name in SUMS:
-        merged[name] = node[name]
-    merged.update(zip(TOTALS, _summed_columns(node), strict=True) if expected == 1 else dict.fromkeys(TOTALS))
+    if expected > 1:
+        merged.update(dict.fromkeys(TOTALS))
     return merged
 
 

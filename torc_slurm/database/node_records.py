@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from torc_slurm.common.errors import DatabaseError
@@ -71,8 +71,7 @@ _MAGIC = b"SQLite format 3\0"
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 
-@dataclass(frozen=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """One step on one node: its row of ``steps`` with the usage, the exits of its tasks, its notes.
 
     ``last_half`` says whether it was idle then, in the words of `torc_slurm.database.last_half`; None: not examined.
@@ -153,7 +152,7 @@ def _with_last_halves(connection: sqlite3.Connection, records: NodeRecords) -> N
     spans = [Span(*columns_of(steps[place].step, ("job_id", "begin_time", "end_time"))) for place in unclear]  # type: ignore[arg-type]
     examined = dict(zip(unclear, last_halves(connection, spans), strict=True)) if spans else {}
     for place in suspects:
-        steps[place] = dataclasses.replace(steps[place], last_half=examined.get(place, BUSY))
+        steps[place] = steps[place]._replace(last_half=examined.get(place, BUSY))
     return dataclasses.replace(records, steps=tuple(steps))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Sequence
+from itertools import islice
 
 from torc_slurm.database.node_records import NodeRecords, StepRecord
 from torc_slurm.database.rows import Row, Value
@@ -46,7 +47,7 @@ def unpack(data: bytes) -> NodeRecords:
         fingerprint,
         steps=tuple(
             [
-                StepRecord(step, tuple([next(rest) for _ in range(count)]), notes, last_half)
+                StepRecord(step, tuple(islice(rest, count)), notes, last_half)
                 for step, (count, notes, last_half) in zip(_unpacked(steps), others, strict=True)
             ]
         ),

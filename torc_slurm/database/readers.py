@@ -1,7 +1,8 @@
-"""Reads many node files at once, in as many processes as there are CPUs, at most `_MOST_READERS`.
+"""Reads many node files in a second process, while this one stores what was read.
 
-A reader process is a fork that sends what it read through a pipe. It waits while the pipe is full, so the files of a
-large collect are never all in memory; and it ends when nobody reads the pipe any more.
+The reader is a fork that sends what it read through a pipe. It waits while the pipe is full, so the files of a large
+collect are never all in memory; and it ends when nobody reads the pipe any more. One reader reads faster than one
+process can store; more of them take time from each other and from that process.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from torc_slurm.database.node_records import NodeRecords, read_node_file
 from torc_slurm.database.packed_records import pack, unpack
 from torc_slurm.database.snapshot import private_directory
 
-_MOST_READERS = 2  # more would read faster than one process can write
 _HEADER = struct.Struct("<?Q")  # of a message: whether it is an error, and its size
 _WORTH_A_READER = 16  # files: fewer are read before a process has begun
 
@@ -31,10 +31,9 @@ def read_node_files(paths: Sequence[str]) -> Generator[Read]:
     """What `read_node_file` returns or raises for each of these paths, in their order."""
     with private_directory() as directory, contextlib.ExitStack() as stack:
         here = tempfile.mkdtemp(dir=directory)
-        count = min(_MOST_READERS, len(os.sched_getaffinity(0)), len(paths) // _WORTH_A_READER)
-        pipes = [stack.enter_context(_reader(paths[index::count], directory)) for index in range(count)]
-        for number, path in enumerate(paths):
-            yield _next(pipes[number % count], path, here) if count else _read(path, here)
+        pipe = stack.enter_context(_reader(paths, directory)) if len(paths) >= _WORTH_A_READER else None
+        for path in paths:
+            yield _read(path, here) if pipe is None else _next(pipe, path, here)
 
 
 def _read(path: str, directory: str) -> Read:

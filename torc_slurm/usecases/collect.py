@@ -161,9 +161,14 @@ def node_file_paths(output_dir: str) -> list[str]:
         raise DatabaseError(f"{directory} cannot be read: {error.strerror}") from error
 
 
+def _name_of(path: str) -> str:
+    """The path of one of `node_file_paths` relative to the output directory."""
+    return os.path.join(RESOURCE_DIR, os.path.basename(path))
+
+
 def _unless_changed(database: MainDatabase, path: str, known: Mapping[str, Known]) -> FileOutcome | str:
     """What becomes of a file that need not be read; else the condition that it is in."""
-    name = os.path.relpath(path, database.output_dir)
+    name = _name_of(path)
     last = known.get(name)
     try:
         condition = fingerprint(path)
@@ -175,7 +180,7 @@ def _unless_changed(database: MainDatabase, path: str, known: Mapping[str, Known
 
 
 def _take_up(database: MainDatabase, path: str, condition: str, records: Read) -> FileOutcome:
-    name = os.path.relpath(path, database.output_dir)
+    name = _name_of(path)
     try:
         if not isinstance(records, NodeRecords):
             raise records
