@@ -30,6 +30,8 @@ from torc_slurm.plots.model import Run
 from torc_slurm.sizing import utilization
 from torc_slurm.slurm import record_reader
 from torc_slurm.slurm.sacct import parse
+from torc_slurm.spec.drafts import LISTS
+from torc_slurm.spec.model import WorkflowModel
 from torc_slurm.usecases import attempt_results, collect
 from torc_slurm.usecases.attempts_of_files import AttemptsOfFiles
 
@@ -265,3 +267,9 @@ def test_the_cells_of_an_answer_are_read_column_by_column(
     assert len(steps) == 1000
     assert len(one_by_one) == 2 * 4  # the four cells of the step's records in both components
     assert len(columns) < 200
+
+
+def test_jobs_without_lists_share_one_empty_list() -> None:
+    jobs = [{"name": name, "command": "true"} for name in "abc"]
+    model = WorkflowModel.model_validate({"name": "w", "jobs": jobs})
+    assert len({id(getattr(job, key)) for job in model.jobs for key in (*LISTS, "srun_options")}) == 1

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from torc_slurm.common.errors import InputError
+from torc_slurm.database.main import open_main, transaction
+from torc_slurm.database.workflows import create_workflow
 from torc_slurm.spec.document import Plain
 from torc_slurm.spec.parameters import Combination, Setting, Template, braces_of, combinations_of
+from torc_slurm.spec.workflow import Job, Workflow
 
 
 def settings_of(name: str, given: object) -> list[Setting]:
@@ -106,6 +111,7 @@ def settings(**values: str) -> dict[str, Setting]:
         ("${HOME}/${i}/{i}", "${HOME}/${i}/7"),
         ("a{2}{j}{ i }{}", "a{2}{j}{ i }{}"),
         ("{{i}}", "{7}"),
+        ("100% of {i}: %s %d %%", "100% of 7: %s %d %%"),
     ],
 )
 def test_only_declared_braces_are_replaced(text: str, filled: str) -> None:
@@ -120,7 +126,7 @@ def test_a_format_that_does_not_fit_is_refused(text: str) -> None:
         substituted(text, values)
 
 
-@given(st.text(st.sampled_from("ab{}$i:0d '\"\\\n"), max_size=30), st.text(max_size=5))
+@given(st.text(st.sampled_from("ab{}$i:0d%s '\"\\\n"), max_size=30), st.text(max_size=5))
 def test_filling_in_replaces_exactly_the_declared_braces(text: str, value: str) -> None:
     filled = substituted(text, {"i": Setting(value, value)}) if "{i:" not in text else text
     expected = (
@@ -149,3 +155,20 @@ def test_zip_of_different_lengths_names_them() -> None:
 def test_too_many_combinations_are_refused_before_they_are_made() -> None:
     with pytest.raises(InputError, match="4000000"):
         combinations_of({"a": "1:2000", "b": "1:2000"}, "product")
+
+
+@pytest.mark.parametrize("parameters", [{"i": 7}, {"i": -3, "_x": 10**17}, {"i": 1, "x": 0.5}, {"x": 1e300}])
+def test_the_stored_parameters_are_json(parameters: dict[str, int | float], tmp_path: Path) -> None:
+    workflow = Workflow("w", (Job("a", "true", parameters=parameters),))
+    with open_main(str(tmp_path), create_directory=True) as database, transaction(database.connection):
+        create_workflow(
+            database.connection,
+            workflow,
+            output_dir=str(tmp_path),
+            working_dir="/",
+            spec_file=None,
+            user_name=None,
+            now=1.0,
+        )
+        (stored,) = database.connection.execute("SELECT parameters FROM jobs").fetchone()
+    assert stored == json.dumps(parameters)

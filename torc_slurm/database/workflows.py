@@ -285,7 +285,12 @@ def redefine_job(connection: sqlite3.Connection, job_id: int, job: Job, working_
 
 
 def _parameters(job: Job) -> str | None:
-    return json.dumps(dict(job.parameters)) if job.parameters else None
+    """As JSON; names are words, and whole numbers look the same there."""
+    if not job.parameters:
+        return None
+    if any(value.__class__ is not int for value in job.parameters.values()):
+        return json.dumps(dict(job.parameters))
+    return "{" + ", ".join([f'"{name}": {value}' for name, value in job.parameters.items()]) + "}"
 
 
 def rerun_job(connection: sqlite3.Connection, job_id: int, run_id: int) -> None:

@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re
 class Found(NamedTuple):
     """The result for all jobs: which jobs each waits for, what each makes, and which files must exist before."""
 
-    depends_on: list[list[int]]
+    depends_on: Sequence[Sequence[int]]
     output_paths: list[tuple[str, ...]]
     required_paths: tuple[str, ...]
     problems: list[tuple[int, str]]
@@ -65,13 +65,13 @@ class Artifacts:
             for key in made:
                 makers.setdefault(key, []).append(index)
         depends_on = [
-            [other for key in read for other in makers.get(key, ()) if other != index]
+            [other for key in read for other in makers.get(key, ()) if other != index] if read else ()
             for index, (read, _) in enumerate(used)
         ]
         not_made = dict.fromkeys(key for read, _ in used for key in read if key not in makers)
         return Found(
             depends_on,
-            [tuple(self._path(*key) for key in made if key[0] != USER_DATA) for _, made in used],
+            [tuple(self._path(*key) for key in made if key[0] != USER_DATA) if made else () for _, made in used],
             tuple(self._path(*key) for key in not_made if key[0] != USER_DATA),
             problems,
             [name for kind, name in not_made if kind == USER_DATA and self._paths[kind][name] is None],

@@ -37,7 +37,7 @@ _NOTHING: tuple[str, ...] = ()
 Parametrized = JobModel | FileModel | DatasetModel | UserDataModel
 
 
-@dataclass
+@dataclass(slots=True)
 class JobDraft:
     """A job whose references are names; ``source`` is its index in the file, ``lists`` has its entries of `LISTS`."""
 
@@ -188,7 +188,7 @@ def job_drafts(source: int, job: JobModel, shared: Shared) -> Iterator[JobDraft]
             None if failure_handler is None else failure_handler.fill(chosen),
             {name: each.fill(chosen) for name, each in of_env.items()} if of_env else {},
             tuple(each.fill(chosen) for each in of_options) if of_options else _NOTHING,
-            {key: tuple(each.fill(chosen) for each in texts) for key, texts in of_lists.items()},
+            {key: tuple(each.fill(chosen) for each in texts) for key, texts in of_lists.items()} if of_lists else {},
             {key: each.value for key, each in chosen.items() if key in used and not isinstance(each.value, str)},
         )
 

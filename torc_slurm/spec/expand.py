@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from torc_slurm.common.errors import InputError
@@ -15,6 +16,7 @@ from torc_slurm.spec.document import Path as DocumentPath
 from torc_slurm.spec.drafts import JobDraft, NamedPath, Shared, job_drafts, merged_jobs, path_drafts, user_data_drafts
 from torc_slurm.spec.foreign import unused_lines
 from torc_slurm.spec.model import ExecutionModel, FailureHandlerModel, JobModel, WorkflowModel
+from torc_slurm.spec.plan_settings import ORDINARY
 from torc_slurm.spec.undefined import undefined_braces, undefined_variables
 from torc_slurm.spec.workflow import (
     Execution,
@@ -30,7 +32,6 @@ from torc_slurm.spec.workflow import (
 
 FEWEST_SAMPLES = 60
 _LAUNCHER = re.compile(r"\s*(?:exec\s+)?(srun|mpirun|mpiexec)(?:\.\w+)?(?=\s|$)")
-_ORDINARY = JobSettings()
 
 Path = tuple[str | int, ...]
 
@@ -136,6 +137,8 @@ def _drafts(model: WorkflowModel, shared: Shared, problems: list[Problem]) -> It
 
 
 def _same_names(model: WorkflowModel, drafts: Sequence[JobDraft]) -> Iterator[Problem]:
+    if len({draft.name for draft in drafts}) == len(drafts):
+        return
     first: dict[str, int] = {}
     reported: set[int] = set()
     for draft in drafts:
@@ -158,6 +161,8 @@ def _unknown_names(model: WorkflowModel, drafts: Sequence[JobDraft]) -> Iterator
         where = {"scheduler": "slurm_schedulers", "failure_handler": "failure_handlers"}.get(key, key)
         known = [each.name for each in listed]
         allowed = {None, *known}
+        if allowed.issuperset(map(attrgetter(attribute), drafts)):
+            continue
         named = {(draft.source, name) for draft in drafts if (name := getattr(draft, attribute)) not in allowed}
         for source, name in sorted(named, key=lambda each: each[0]):
             yield Problem(("jobs", source, key), f"{where} has no {name!r}{nearest(str(name), known)}")
@@ -195,7 +200,7 @@ def _resolved(
 
 
 def _dependencies_of(
-    index: int, draft: JobDraft, names: Names, by_artifacts: list[int], problems: list[Problem]
+    index: int, draft: JobDraft, names: Names, by_artifacts: Sequence[int], problems: list[Problem]
 ) -> tuple[int, ...]:
     """Each once, in order; a regular expression never matches the job itself."""
     if not draft.lists and not by_artifacts:
@@ -311,7 +316,7 @@ def _settings(
         or stdio.model_fields_set
         or job.group is not None
     ) and (job.cancel_on_blocking_job_failure):
-        return _ORDINARY
+        return ORDINARY
     found = JobSettings(
         scheduler=scheduler,
         priority=job.priority,
@@ -322,4 +327,4 @@ def _settings(
         delete_stdio_on_success=stdio.delete_on_success,
         group=job.group,
     )
-    return _ORDINARY if found == _ORDINARY else found
+    return ORDINARY if found == ORDINARY else found

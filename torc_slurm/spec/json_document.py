@@ -116,7 +116,7 @@ def _as_written(text: str, base: int = 10) -> Plain:
 
 
 def _object(given: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    pairs = list(given)
+    pairs = given if isinstance(given, list) else list(given)
     found = dict(pairs)
     if len(found) < len(pairs):
         raise _KeyTwice

@@ -27,6 +27,7 @@ _MUST_BE = {
     "string_type": "must be a text",
     "int_type": "must be a whole number",
     "list_type": "must be a list",
+    "tuple_type": "must be a list",
     "dict_type": "must be a mapping (key: value)",
     "model_type": "must be a mapping (key: value)",
     "model_attributes_type": "must be a mapping (key: value)",
@@ -73,6 +74,7 @@ def _checked(text: str, source: str, form: Form, environ: Collection[str] | None
         raise SpecError(_located(source, line, [Problem(error.path, str(error))])) from None
     except ValidationError as error:
         raise SpecError(_located(source, line, _problems(error.errors(include_url=False)))) from None
+    del document  # of JSON nothing else refers to it
     workflow, problems = check_workflow(model)
     if workflow is None:
         raise SpecError(_located(source, line, problems))

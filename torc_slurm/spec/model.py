@@ -118,7 +118,7 @@ class ExecutionModel(_Model):
 
     limit_resources: Truth = True
     enforce_runtime: Truth = False
-    srun_options: Options = Field(default_factory=list)
+    srun_options: Options = ()
     srun_termination_signal: Text | None = None
     timeout_exit_code: Annotated[Whole, Field(ge=1, le=255)] = 152
     oom_exit_code: Annotated[Whole, Field(ge=1, le=255)] = 137
@@ -169,7 +169,7 @@ class SchedulerModel(_Model):
     tmp: Text | None = None
     exclusive: Truth | None = None
     walltime: Annotated[str, AfterValidator(understood(wall_time_seconds))] | None = None
-    extra: Options = Field(default_factory=list)
+    extra: Options = ()
     setup: Annotated[list[AnyText], BeforeValidator(lines)] = Field(default_factory=list)
     collect_afterwards: Truth = False
     serialize_allocations: Unused = None
@@ -201,7 +201,7 @@ class UserDataModel(_Parametrized):
 class RuleModel(_Model):
     """One rule of a failure handler."""
 
-    exit_codes: Numbers = Field(default_factory=list)
+    exit_codes: Numbers = ()
     match_all_exit_codes: Truth = False
     recovery_script: Text | None = None
     max_retries: CountFromZero = 3
@@ -235,9 +235,9 @@ class ActionModel(_Model):
         BeforeValidator(exact),
     ]
     action_type: Annotated[Literal["run_commands", "schedule_nodes"], BeforeValidator(exact)]
-    jobs: Names = Field(default_factory=list)
-    job_name_regexes: Names = Field(default_factory=list)
-    commands: Names = Field(default_factory=list)
+    jobs: Names = ()
+    job_name_regexes: Names = ()
+    commands: Names = ()
     scheduler: Text | None = None
     scheduler_type: Annotated[Literal["slurm"], BeforeValidator(exact)] = "slurm"
     num_allocations: Count = 1
@@ -252,27 +252,27 @@ class JobModel(_Parametrized):
     command: Annotated[str, AfterValidator(text_), AfterValidator(command)]
     invocation_script: AnyText | None = None
     resource_requirements: Text | None = None
-    depends_on: Names = Field(default_factory=list)
-    depends_on_regexes: Names = Field(default_factory=list)
+    depends_on: Names = ()
+    depends_on_regexes: Names = ()
     cancel_on_blocking_job_failure: Truth = True
     failure_handler: Text | None = None
     scheduler: Text | None = None
     priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = 0
     env: Environment = Field(default_factory=dict)
     working_dir: Text | None = None
-    srun_options: Options = Field(default_factory=list)
+    srun_options: Options = ()
     stdio: StdioModel | None = None
     group: Annotated[int, BeforeValidator(group_size)] | None = None
-    input_files: Names = Field(default_factory=list)
-    input_file_regexes: Names = Field(default_factory=list)
-    output_files: Names = Field(default_factory=list)
-    output_file_regexes: Names = Field(default_factory=list)
-    input_datasets: Names = Field(default_factory=list)
-    output_datasets: Names = Field(default_factory=list)
-    input_user_data: Names = Field(default_factory=list)
-    input_user_data_regexes: Names = Field(default_factory=list)
-    output_user_data: Names = Field(default_factory=list)
-    output_user_data_regexes: Names = Field(default_factory=list)
+    input_files: Names = ()
+    input_file_regexes: Names = ()
+    output_files: Names = ()
+    output_file_regexes: Names = ()
+    input_datasets: Names = ()
+    output_datasets: Names = ()
+    input_user_data: Names = ()
+    input_user_data_regexes: Names = ()
+    output_user_data: Names = ()
+    output_user_data_regexes: Names = ()
     supports_termination: Unused = None
 
 

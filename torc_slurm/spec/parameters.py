@@ -91,19 +91,20 @@ class Template:
         Raises:
             InputError: a format would make it too wide.
         """
-        self._parts: list[str | tuple[str, str, str | None]] = []
-        end = 0
+        self._fields: list[tuple[str, str, str | None]] = []
+        form, end = "", 0
         for match in pattern.finditer(text):
             _check_width(match[0], match[2])
-            self._parts += [text[end : match.start()], (match[0], match[1], match[2])]
+            self._fields.append((match[0], match[1], match[2]))
+            form += text[end : match.start()].replace("%", "%%") + "%s"
             end = match.end()
-        self._parts.append(text[end:])
-        self.text = text if end == 0 else None
+        self._form = form + text[end:].replace("%", "%%")
+        self.text = None if self._fields else text
 
     @property
     def names(self) -> set[str]:
         """The parameters in the text."""
-        return {part[1] for part in self._parts if isinstance(part, tuple)}
+        return {name for _, name, _ in self._fields}
 
     def fill(self, combination: Combination) -> str:
         """The text with the combination's values.
@@ -113,10 +114,10 @@ class Template:
         """
         if self.text is not None:
             return self.text
-        return "".join(
+        return self._form % tuple(
             [
-                part if isinstance(part, str) else _formatted(part[0], combination[part[1]], part[2])
-                for part in self._parts
+                _formatted(shown, combination[name], specification) if specification else combination[name].text
+                for shown, name, specification in self._fields
             ]
         )
 
@@ -149,9 +150,7 @@ def _check_width(shown: str, specification: str | None) -> None:
         raise InputError(f"{shown} would be wider than {_WIDEST} characters")
 
 
-def _formatted(shown: str, setting: Setting, specification: str | None) -> str:
-    if not specification:
-        return setting.text
+def _formatted(shown: str, setting: Setting, specification: str) -> str:
     try:
         return format(setting.value, specification)
     except (ValueError, OverflowError) as error:

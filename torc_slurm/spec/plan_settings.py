@@ -16,7 +16,7 @@ ORDINARY = JobSettings()
 
 def job_settings_text(settings: JobSettings) -> str:
     """A job's settings as JSON: only those that differ from the defaults."""
-    return "{}" if settings == ORDINARY else json.dumps(non_defaults(settings))
+    return "{}" if settings is ORDINARY or settings == ORDINARY else json.dumps(non_defaults(settings))
 
 
 def job_settings_of(text: str) -> JobSettings:

@@ -73,8 +73,10 @@ def undefined_variables(model: WorkflowModel, environ: Collection[str]) -> Itera
     known = {*environ, *model.env, *_set_in(setup)}
     found: dict[str, list[int]] = {}
     for index, job in enumerate(model.jobs):
+        if "${" not in job.command and "${" not in (job.invocation_script or ""):
+            continue
         text = f"{job.invocation_script or ''}\n{job.command}"
-        if "${" not in text or _UNKNOWABLE.search(text):
+        if _UNKNOWABLE.search(text):
             continue
         own = known | {*job.env, *(job.parameters or ()), *_set_in([text])}
         for name in dict.fromkeys(_OF_THE_SHELL.findall(_SINGLE_QUOTED.sub("", text))):

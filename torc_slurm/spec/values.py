@@ -63,7 +63,7 @@ def _truth(value: Any) -> Any:  # noqa: ANN401 - any value of a document
 
 
 def text_(value: str) -> str:
-    if not value.strip():
+    if not value or value.isspace():
         raise ValueError("must not be empty")
     return _no_nul(value)
 
@@ -125,16 +125,16 @@ def slurm_memory(value: str) -> str:
 
 
 def _words(value: Any) -> Any:  # noqa: ANN401 - any value of a document
-    """A list of words, or a line that is split as a shell splits it."""
+    """Words in a list, or a line that is split as a shell splits it."""
     if not isinstance(value, str):
-        return value
+        return one_or_more(value)
     try:
-        return shlex.split(value)
+        return tuple(shlex.split(value))
     except ValueError as error:
         raise ValueError(f"cannot be split into words: {error}") from None
 
 
-def _options(values: list[str]) -> list[str]:
+def _options(values: tuple[str, ...]) -> tuple[str, ...]:
     wrong = next((value for value in values if not value.startswith("-")), None)
     if wrong is not None:
         raise ValueError(f"{wrong!r} is not an option; write --name=value, each as one word")
@@ -142,7 +142,8 @@ def _options(values: list[str]) -> list[str]:
 
 
 def one_or_more(value: Any) -> Any:  # noqa: ANN401 - any value of a document
-    return [value] if isinstance(value, str) else value
+    """A list as a tuple, so that all jobs that lack a list share one empty tuple; one text as a list of one."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 def exact(value: Any) -> Any:  # noqa: ANN401 - any value of a document
@@ -178,8 +179,8 @@ Truth = Annotated[bool, BeforeValidator(_truth)]
 Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0.1, le=86400, allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(text_)]
 AnyText = Annotated[str, AfterValidator(_no_nul)]
-Options = Annotated[list[Text], BeforeValidator(_words), AfterValidator(_options)]
-Names = Annotated[list[Text], BeforeValidator(one_or_more)]
+Options = Annotated[tuple[Text, ...], BeforeValidator(_words), AfterValidator(_options)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(one_or_more)]
 Whole = Annotated[int, BeforeValidator(_whole)]
-Numbers = Annotated[list[Annotated[Whole, Field(ge=0, le=255)]], BeforeValidator(one_or_more)]
+Numbers = Annotated[tuple[Annotated[Whole, Field(ge=0, le=255)], ...], BeforeValidator(one_or_more)]
 Environment = Annotated[dict[str, AnyText], AfterValidator(environment)]

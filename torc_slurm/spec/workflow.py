@@ -126,7 +126,7 @@ class JobSettings:
     group: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job with its parameters inserted; ``depends_on`` are indices into the workflow's jobs.
 
