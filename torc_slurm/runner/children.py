@@ -13,7 +13,7 @@ from torc_slurm.runner.loop import Loop
 
 
 class _Child(NamedTuple):
-    process: subprocess.Popen[bytes]
+    wait: Callable[[], int]
     on_end: Callable[[int], None]
 
 
@@ -59,8 +59,12 @@ class Children:
             raise LaunchError(_why(error, argv[0], cwd)) from error
         except ValueError as error:  # a NUL character in a variable or a word
             raise LaunchError(f"it could not be started: {error}") from error
-        self._children[process.pid] = _Child(process, on_end)
+        self._children[process.pid] = _Child(process.wait, on_end)
         return process.pid
+
+    def adopt(self, pid: int, on_end: Callable[[int], None]) -> None:
+        """Take a child in a session of its own that `ForkServer` started."""
+        self._children[pid] = _Child(lambda: os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), on_end)
 
     def signal(self, pid: int, number: int) -> None:
         """Signal a child that has not been reaped."""
@@ -78,7 +82,7 @@ class Children:
                 child = self._children.pop(pid)
                 # As Slurm does at the end of a step, kill what is left in its group, before its pid can be reused.
                 _kill_group(pid, signal.SIGKILL)
-                status = child.process.wait()
+                status = child.wait()
                 child.on_end(128 - status if status < 0 else status)
 
 

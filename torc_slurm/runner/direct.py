@@ -11,6 +11,7 @@ from torc_slurm.runner.attempts import Attempt, Ended, EndRequest, Evidence, Sta
 from torc_slurm.runner.channel import GroupChannel
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.demands import allocation_demand, misfit
+from torc_slurm.runner.fork_server import ForkServer
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.placement import Demand, Node
 from torc_slurm.runner.step_command import (
@@ -45,6 +46,7 @@ class DirectLauncher:
         self._machine = machine
         self._environment = {name: value for name, value in environ.items() if name not in _STEP_VARIABLES}
         self.children = Children(loop)
+        self._fork_server = ForkServer(plan, group_environment(plan, self._environment), self.children, loop)
         self._pids: dict[int, int] = {}
         self.nodes = (machine,)
 
@@ -86,7 +88,7 @@ class DirectLauncher:
             on_end(Ended(status, start_time, time.time()))
 
         try:
-            pid = self.children.start(
+            pid = self._fork_server.start(
                 step_command(self._plan, attempt),
                 ended,
                 cwd=job.working_dir,
@@ -143,3 +145,6 @@ class DirectLauncher:
     def end(self, job_ids: Collection[int], *, kill: bool) -> None:
         for pid in [self._pids[job_id] for job_id in job_ids if job_id in self._pids]:
             self.children.signal_group(pid, signal.SIGKILL if kill else signal.SIGTERM)
+
+    def close(self) -> None:
+        self._fork_server.end()

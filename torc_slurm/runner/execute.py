@@ -94,6 +94,7 @@ def execute(
         run = Run(plan, launcher, journal, loop, observer, environ, chosen)
         _handle_signals(loop, run)
         result = run.go()
+        launcher.close()
         journal.put_run(row | {"end_time": time.time(), "exit_status": exit_status(result), "reason": result.stopped})
         journal.close()
     return result

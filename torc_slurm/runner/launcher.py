@@ -87,3 +87,6 @@ class Launcher(Protocol):
 
     def end(self, job_ids: Collection[int], *, kill: bool) -> None:
         """End running attempts, with SIGTERM or SIGKILL."""
+
+    def close(self) -> None:
+        """The run is over: end the processes that are no jobs."""

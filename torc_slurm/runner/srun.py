@@ -393,3 +393,6 @@ class SrunLauncher:
         self._loop.in_background(
             lambda: steps.signal_steps(self._allocation.slurm_job_id, step_ids, signal_name), signalled
         )
+
+    def close(self) -> None:
+        """There are no processes but the jobs'."""

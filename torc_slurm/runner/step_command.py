@@ -91,6 +91,11 @@ def group_command(plan: Plan) -> list[str]:
     return [*_of_run(plan), "--group"]
 
 
+def fork_server_command(plan: Plan) -> list[str]:
+    """torc-step as the server that forks other torc-steps. Their command lines need the room of its options."""
+    return [*_of_run(plan), "--fork-server"]
+
+
 def _of_run(plan: Plan) -> list[str]:
     monitor = plan.resource_monitor
     words = [

@@ -27,6 +27,7 @@ OOM_SCORE_RAISE = 100
 _STDERR_WAIT_MILLISECONDS = 200
 _PIPE_BYTES = 4096  # PIPE_BUF: a write of this size does not block if poll reports room
 ASIDE = b"TORC_ASIDE_"  # the same prefix as in launcher/torc_step.c
+_ONLY_FOR_JOBS = (b"LD_", b"PYTHON", b"MALLOC_", b"GLIBC_TUNABLES", b"GCONV_PATH", b"LOCPATH")
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
@@ -125,11 +126,34 @@ def is_measured_already(identity: StepIdentity) -> bool:
     return os.environ.get(ACTIVE_VARIABLE) == identity.active_mark
 
 
+def set_aside(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The environment with the variables renamed that a Python would obey, as the launcher does."""
+    return {ASIDE + name if name.startswith(_ONLY_FOR_JOBS) else name: value for name, value in environment.items()}
+
+
+_received_environment: dict[bytes, bytes] = {}
+
+
+def receive_environment(variables: list[bytes]) -> None:
+    """Take these ``NAME=VALUE`` as what this process was started with: it is a fork of the fork server."""
+    for variable in variables:
+        name, _, value = variable.partition(b"=")
+        _received_environment[name] = value
+    wanted = set_aside(_received_environment)
+    for name in os.environb.keys() - wanted.keys():
+        del os.environb[name]
+    for name, value in wanted.items():
+        if os.environb.get(name) != value:
+            os.environb[name] = value
+
+
 def given_environment() -> dict[bytes, bytes]:
     """The environment that torc-step was started with.
 
     The launcher renames variables that a Python would obey. Python itself sets LC_CTYPE in the C locale (PEP 538).
     """
+    if _received_environment:
+        return dict(_received_environment)
     environment = {name[len(ASIDE) :] if name.startswith(ASIDE) else name: value for name, value in os.environb.items()}
     if b"LC_CTYPE" in environment:
         try:

@@ -57,6 +57,8 @@ def main() -> int:
         return 0
     if options.wants == "group":
         return _run_group(options)
+    if options.wants == "fork_server":
+        return _run_fork_server()
     return _run(options)
 
 
@@ -104,6 +106,18 @@ def _run_group(options: Options) -> int:
     except InputError as error:
         sys.stderr.write(f"torc-step: {error}\n")
         return error.exit_status
+
+
+def _run_fork_server() -> int:
+    """Fork wrappers for the runner. Each continues here, with the words and variables of its job."""
+    from torc_slurm.step.fork_server import serve
+
+    try:
+        serve()
+    except InputError as error:
+        sys.stderr.write(f"torc-step: {error}\n")
+        return error.exit_status
+    return main()
 
 
 def _own_words(options: Options) -> list[str]:

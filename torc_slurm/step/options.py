@@ -53,7 +53,7 @@ _VALUED = (*IDENTITY_NUMBERS, *_IDENTITY_TEXTS, *_CHOICES, *_LEAST, "site_output
 _MOST_NOTES = 20
 _LONGEST_NOTE = 200  # characters of a value; a key may have a quarter of that
 _MOST_DIGITS = 15  # some readers of JSON do not keep longer whole numbers exactly
-_FLAGS = ("no_sampling", "best_effort", "group", "help", "version")  # group: step/group.py
+_FLAGS = ("no_sampling", "best_effort", "group", "fork_server", "help", "version")
 
 
 class Options:
@@ -86,7 +86,7 @@ class Options:
         self.notes: dict[str, str | int | float] = {}
         self.sampling = True
         self.site_output_dir = ""  # the expanded --site-output-dir, if it is the output directory
-        self.wants = "run"  # or group, help, version
+        self.wants = "run"  # or group, fork_server (step/group.py, step/fork_server.py), help, version
 
 
 def parse(arguments: list[str], environ: dict[str, str]) -> Options:

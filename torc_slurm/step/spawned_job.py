@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from torc_slurm.step.job import ASIDE, OOM_SCORE_RAISE, Job
+from torc_slurm.step.job import OOM_SCORE_RAISE, Job, set_aside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ else:
     import _signal
 
 _CAN_START_JOBS = 77  # the same as in launcher/torc_step.c
-_ONLY_FOR_JOBS = (b"LD_", b"PYTHON", b"MALLOC_", b"GLIBC_TUNABLES", b"GCONV_PATH", b"LOCPATH")
 
 
 class Spawner:
@@ -49,10 +48,7 @@ class Spawner:
             OSError: no other process could be started.
         """
         begin_time, begin_monotonic = time.time(), time.monotonic()
-        aside = {
-            ASIDE + name if name.startswith(_ONLY_FOR_JOBS) else name: value for name, value in environment.items()
-        }
-        return Job(self._spawn(command, aside), begin_time, begin_monotonic)
+        return Job(self._spawn(command, set_aside(environment)), begin_time, begin_monotonic)
 
     def _spawn(
         self,
