@@ -8,7 +8,7 @@ import pytest
 from node_files import BEGIN, accounting_row, batch, exit_record, write, write_accounting
 
 from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_journal
-from torc_slurm.database.node_records import NodeRecords, read_node_file
+from torc_slurm.database.node_records import NodeRecords, StepRows, read_node_file
 from torc_slurm.database.packed_records import pack, unpack
 
 RUN = dict.fromkeys(RUN_COLUMNS) | {
@@ -32,6 +32,14 @@ def test_records_are_the_same_after_packing(tmp_path: Path) -> None:
     assert [len(record.exits) for record in records.steps] == [2, 0, 1]
     assert len(records.slurm_stats) == len(records.runs) == len(records.job_states) == 1
     assert unpack(pack(records)) == records
+
+
+def test_no_record_is_made_of_a_step_that_is_only_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(
+        tmp_path, batch(exits=[exit_record(0)]), batch(exits=[exit_record(0, 1)], job_id=1, invocation="other")
+    )
+    monkeypatch.setattr(StepRows, "__iter__", lambda _steps: pytest.fail("a record was made"))
+    assert len(unpack(pack(read_node_file(path))).steps) == 2
 
 
 def test_an_empty_file_is_the_same_too() -> None:

@@ -73,8 +73,8 @@ def unchecked_rows(connection: sqlite3.Connection, query: str) -> UncheckedRows:
     return UncheckedRows(_columns(tuple(column[0] for column in cursor.description)), cursor)
 
 
-def checked(columns: Columns, cells: Cells, path: str) -> dict[str, Value]:
-    """A row of the node file at ``path`` as a mapping.
+def check(columns: Columns, cells: Cells, path: str) -> None:
+    """Check a row of the node file at ``path``.
 
     Raises:
         DatabaseError: text or bytes instead of a number, an infinite number, or NULL in a required column.
@@ -83,17 +83,20 @@ def checked(columns: Columns, cells: Cells, path: str) -> dict[str, Value]:
     if types not in columns.good_types or not _INFINITE.isdisjoint(cells):
         _refuse_odd_values(columns.names, cells, path)
         columns.good_types.add(types)
-    return dict(zip(columns.names, cells, strict=True))
 
 
 def checked_rows(connection: sqlite3.Connection, query: str, path: str) -> tuple[Row, ...]:
     """The rows of a query of the node file at ``path`` as mappings.
 
     Raises:
-        DatabaseError: as `checked`.
+        DatabaseError: as `check`.
     """
     columns, rows = unchecked_rows(connection, query)
-    return tuple([checked(columns, cells, path) for cells in rows.fetchall()])
+    found = []
+    for cells in rows:
+        check(columns, cells, path)
+        found.append(dict(zip(columns.names, cells, strict=True)))
+    return tuple(found)
 
 
 def _refuse_odd_values(names: Sequence[str], cells: Iterable[Value], path: str) -> None:

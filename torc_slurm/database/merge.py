@@ -88,11 +88,11 @@ def last_seen(nodes: Sequence[Row]) -> float:
 
 def _extent(nodes: Sequence[Row], exits: Sequence[Row], expected_nodes: int) -> dict[str, Value]:
     expected_tasks = _expected_tasks(nodes)
-    begin = min(_numbers(nodes, "begin_time"))
-    ends = _numbers([*nodes, *exits], "end_time")
-    elapsed = _numbers([*nodes, *exits], "elapsed_seconds")
+    rows = [*nodes, *exits]
+    ends = _numbers(rows, "end_time")
+    elapsed = _numbers(rows, "elapsed_seconds")
     return {
-        "start_time": begin,
+        "start_time": min(_numbers(nodes, "begin_time")),
         "end_time": max(ends) if ends and _have_ended(nodes, exits, expected_nodes, expected_tasks) else None,
         "exec_time_seconds": max(elapsed) if elapsed else None,
         "measured_nodes": ",".join([str(node["node"]) for node in nodes]),

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from operator import itemgetter
@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from torc_slurm.common.errors import DatabaseError
-from torc_slurm.database.checked_rows import Cells, checked, checked_rows, unchecked_rows
+from torc_slurm.database.checked_rows import Cells, Columns, check, checked_rows, unchecked_rows
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.last_half import BUSY, Span, last_halves
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
@@ -84,6 +84,39 @@ class StepRecord(NamedTuple):
 
 
 @dataclass(frozen=True)
+class StepRows(Collection[StepRecord]):
+    """The steps of a node file as they were read. A record is made only when it is asked for.
+
+    Args:
+        names: of the cells of a step.
+        exit_names: of the cells of an exit.
+        rows: of each step its cells, its exits, its notes, and its last half.
+    """
+
+    names: tuple[str, ...]
+    exit_names: tuple[str, ...]
+    rows: Sequence[tuple[Cells, list[Cells], list[tuple[float, str]], str | None]]
+
+    def __len__(self) -> int:
+        """How many steps there are."""
+        return len(self.rows)
+
+    def __contains__(self, record: object) -> bool:
+        """Whether one of the records is equal to this."""
+        return any(each == record for each in self)
+
+    def __iter__(self) -> Iterator[StepRecord]:
+        """The record of each step."""
+        for cells, exits, notes, last_half in self.rows:
+            yield StepRecord(
+                dict(zip(self.names, cells, strict=True)),
+                tuple([dict(zip(self.exit_names, each, strict=True)) for each in exits]),
+                tuple(notes),
+                last_half,
+            )
+
+
+@dataclass(frozen=True)
 class NodeRecords:
     """All records of one node file except the sample series; ``fingerprint`` is the file's state when it was read.
     ``runs`` and ``job_states`` are the runner's journal, which only the batch host's file has.
@@ -91,7 +124,7 @@ class NodeRecords:
 
     path: str
     fingerprint: str
-    steps: tuple[StepRecord, ...]
+    steps: Collection[StepRecord]
     slurm_stats: tuple[AccountingRecord, ...]
     runs: tuple[Row, ...] = ()
     job_states: tuple[Row, ...] = ()
@@ -146,19 +179,29 @@ def read_in_place(path: str, read: Callable[[sqlite3.Connection], _Found]) -> tu
 
 def _with_last_halves(connection: sqlite3.Connection, records: NodeRecords) -> NodeRecords:
     """Examine the series of those that may have hung until they were ended, if their figures do not tell."""
-    steps = list(records.steps)
-    suspects = [place for place, record in enumerate(steps) if _may_have_hung(record)]
-    unclear = [place for place in suspects if not was_certainly_busy(steps[place].step)]
-    spans = [Span(*columns_of(steps[place].step, ("job_id", "begin_time", "end_time"))) for place in unclear]  # type: ignore[arg-type]
+    steps = records.steps
+    assert isinstance(steps, StepRows)
+    rows = list(steps.rows)
+    suspects = _may_have_hung(steps)
+    unclear = [place for place, step in suspects.items() if not was_certainly_busy(step)]
+    spans = [Span(*columns_of(suspects[place], ("job_id", "begin_time", "end_time"))) for place in unclear]  # type: ignore[arg-type]
     examined = dict(zip(unclear, last_halves(connection, spans), strict=True)) if spans else {}
     for place in suspects:
-        steps[place] = steps[place]._replace(last_half=examined.get(place, BUSY))
-    return dataclasses.replace(records, steps=tuple(steps))
+        rows[place] = (*rows[place][:3], examined.get(place, BUSY))
+    return dataclasses.replace(records, steps=dataclasses.replace(steps, rows=rows))
 
 
-def _may_have_hung(record: StepRecord) -> bool:
-    is_over = record.step["granularity"] == "time_series" and record.step["end_time"] is not None
-    return is_over and (not record.exits or any(each["return_code"] for each in record.exits))
+def _may_have_hung(steps: StepRows) -> dict[int, Row]:
+    """The steps with a series that ended without an exit record or with a failure, by their place."""
+    granularity, end_time = map(steps.names.index, ("granularity", "end_time"))
+    return_code = steps.exit_names.index("return_code")
+    return {
+        place: dict(zip(steps.names, cells, strict=True))
+        for place, (cells, exits, _, _) in enumerate(steps.rows)
+        if cells[granularity] == "time_series"
+        and cells[end_time] is not None
+        and (not exits or any(each[return_code] for each in exits))
+    }
 
 
 @contextlib.contextmanager
@@ -219,7 +262,7 @@ def read_records(connection: sqlite3.Connection, path: str, fingerprint: str) ->
     return NodeRecords(
         path,
         fingerprint,
-        steps=tuple(_steps(connection, path, with_notes=bool(has_notes))),
+        steps=_steps(connection, path, with_notes=bool(has_notes)),
         slurm_stats=tuple(map(from_row, slurm_stats)),
         runs=checked_rows(connection, SELECT_RUNS, path) if has_runs else (),
         job_states=checked_rows(connection, SELECT_JOB_STATES, path) if has_job_states else (),
@@ -277,30 +320,35 @@ def compact_record(record: StepRecord) -> StepRecord:
     return StepRecord(compact_row(record.step), tuple(map(compact_row, record.exits)), record.notes, record.last_half)
 
 
-def _steps(connection: sqlite3.Connection, path: str, *, with_notes: bool) -> Iterator[StepRecord]:
-    exits_of = _rows_of_steps(connection, _EXITS, path)
-    notes_of = _rows_of_steps(connection, _NOTES, path) if with_notes else lambda _step: []
-    columns, rows = unchecked_rows(connection, _STEPS)
+def _steps(connection: sqlite3.Connection, path: str, *, with_notes: bool) -> StepRows:
+    exits, exits_of = _by_step(connection, _EXITS)
+    notes, notes_of = _by_step(connection, _NOTES) if with_notes else (exits, {})
+    columns, answer = unchecked_rows(connection, _STEPS)
     id_of = itemgetter(columns.names.index("id"))
-    for cells in rows:
+    rows = []
+    for cells in answer:
         step = id_of(cells)
-        yield StepRecord(
-            step=checked(columns, cells, path),
-            exits=tuple(exits_of(step)),
-            notes=tuple(map(_note, notes_of(step))),
-        )
+        check(columns, cells, path)
+        own_exits = exits_of.get(step, [])
+        for each in own_exits:
+            check(exits, each, path)
+        own_notes = [_note(notes, each, path) for each in notes_of.get(step, ())]
+        rows.append((cells, own_exits, own_notes, None))
+    return StepRows(columns.names, exits.names, rows)
 
 
-def _rows_of_steps(connection: sqlite3.Connection, query: str, path: str) -> Callable[[Value], list[Row]]:
-    """A function that checks and returns the rows of one step; the step is the first column of the query."""
+def _by_step(connection: sqlite3.Connection, query: str) -> tuple[Columns, dict[Value, list[Cells]]]:
+    """The rows of a query whose first column is the step, by step."""
     columns, rows = unchecked_rows(connection, query)
     found: dict[Value, list[Cells]] = {}
     for cells in rows:
         found.setdefault(cells[0], []).append(cells)
-    return lambda step: [checked(columns, cells, path) for cells in found.get(step, ())]
+    return columns, found
 
 
-def _note(row: Row) -> tuple[float, str]:
+def _note(columns: Columns, cells: Cells, path: str) -> tuple[float, str]:
+    check(columns, cells, path)
+    row = dict(zip(columns.names, cells, strict=True))
     return number(row, "time"), str(row["note"])
 
 

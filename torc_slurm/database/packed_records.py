@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Sequence
-from itertools import islice
 
-from torc_slurm.database.node_records import NodeRecords, StepRecord
+from torc_slurm.database.node_records import NodeRecords, StepRows
 from torc_slurm.database.rows import Row, Value
 from torc_slurm.records.accounting import AccountingRecord
 
@@ -19,14 +18,12 @@ _Rows = tuple[tuple[str, ...], list[tuple[Value, ...]]]
 
 
 def pack(records: NodeRecords) -> bytes:
-    """The records as bytes."""
+    """The records of `read_node_file` as bytes."""
     steps = records.steps
     packed = (
         records.path,
         records.fingerprint,
-        _packed([record.step for record in steps]),
-        _packed([each for record in steps for each in record.exits]),
-        [(len(record.exits), record.notes, record.last_half) for record in steps],
+        (steps.names, steps.exit_names, list(steps.rows)) if isinstance(steps, StepRows) else None,
         [tuple(record) for record in records.slurm_stats],
         _packed(records.runs),
         _packed(records.job_states),
@@ -40,17 +37,11 @@ def unpack(data: bytes) -> NodeRecords:
     Raises:
         ValueError, EOFError, TypeError: the bytes are not complete.
     """
-    path, fingerprint, steps, exits, others, slurm_stats, runs, job_states = marshal.loads(data)  # noqa: S302 - from a fork of this process
-    rest = iter(_unpacked(exits))
+    path, fingerprint, steps, slurm_stats, runs, job_states = marshal.loads(data)  # noqa: S302 - from a fork of this process
     return NodeRecords(
         path,
         fingerprint,
-        steps=tuple(
-            [
-                StepRecord(step, tuple(islice(rest, count)), notes, last_half)
-                for step, (count, notes, last_half) in zip(_unpacked(steps), others, strict=True)
-            ]
-        ),
+        steps=() if steps is None else StepRows(*steps),
         slurm_stats=tuple(map(AccountingRecord._make, slurm_stats)),
         runs=tuple(_unpacked(runs)),
         job_states=tuple(_unpacked(job_states)),

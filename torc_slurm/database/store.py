@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from torc_slurm.database.attempts import AttemptKey, attempt_key, create_attempt, create_attempts, find_attempt
@@ -221,12 +222,16 @@ def _by_result(rows: Iterable[Row]) -> dict[Value, list[Row]]:
 
 def update_results(connection: sqlite3.Connection, figures: Iterable[tuple[int, Mapping[str, Value]]]) -> None:
     """Set columns of rows of ``results``, each given by its ``id`` and a mapping of column to value."""
-    by_columns: dict[tuple[str, ...], list[tuple[Value, ...]]] = {}
+    alike: dict[tuple[tuple[str, ...], tuple[type, ...]], list[tuple[Value, ...]]] = {}
     for attempt_id, values in figures:
-        by_columns.setdefault(tuple(values), []).append((*values.values(), attempt_id))
-    for columns, rows in by_columns.items():
-        assignments = ", ".join(f"{name} = ?" for name in columns)
-        connection.executemany(f"UPDATE results SET {assignments} WHERE id = ?", rows)  # noqa: S608 - names of columns
+        cells = tuple(values.values())
+        alike.setdefault((tuple(values), tuple(map(type, cells))), []).append((*cells, attempt_id))
+    for (columns, types), rows in alike.items():
+        known = [place for place, kind in enumerate(types) if kind is not type(None)]  # slow to bind: see `insert_rows`
+        texts = {place: f"{columns[place]} = ?" for place in known}
+        assignments = ", ".join(texts.get(place, f"{name} = NULL") for place, name in enumerate(columns))
+        statement = f"UPDATE results SET {assignments} WHERE id = ?"  # noqa: S608 - names of columns
+        connection.executemany(statement, map(itemgetter(*known, len(columns)), rows))
 
 
 def _attempts_of(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> set[int]:
