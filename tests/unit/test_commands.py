@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,30 @@ def test_the_help_is_not_held_up_by_what_only_commands_need() -> None:
     )
     heavy = {"sqlite3", "rich.table", "jinja2", "psutil", "torc_slurm.database.main", "torc_slurm.slurm.sacct"}
     assert not loaded & heavy
+
+
+def loaded_by(words: Sequence[str], directory: Path) -> set[str]:
+    """The modules that a command has loaded at its end."""
+    code = (
+        f"import sys; from torc_slurm.cli.main import main; main({list(words)!r}); print(*sys.modules, file=sys.stderr)"
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TORC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=directory,
+        env=environ | {"TORC_CONFIG_DIR": str(directory)},
+    )
+    return set(done.stderr.split())
+
+
+def test_a_command_that_shows_jobs_loads_nothing_for_advice_or_configuration(tmp_path: Path) -> None:
+    (tmp_path / "w.yaml").write_text("name: a\njobs: [{name: b, command: 'true'}]\n")
+    assert "pydantic" in loaded_by(["create", "w.yaml"], tmp_path)
+    for words in (["--help"], ["jobs", "list"], ["status"]):
+        loaded = loaded_by(words, tmp_path)
+        assert "typer" in loaded
+        assert not loaded & {"tomli", "torc_slurm.sizing.thresholds", "pydantic", "yaml"}, words
+    assert "torc_slurm.cli.jobs" not in loaded_by(["--version"], tmp_path)

@@ -22,6 +22,7 @@ from torc_slurm import __version__
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
 from torc_slurm.common.errors import TorcError
 
+_VERSION = "--version"
 _INTERRUPTED = 130  # 128 + SIGINT, as a shell shows it
 
 _EXAMPLE = """\b
@@ -65,7 +66,7 @@ _GROUPS = {
 
 
 def command_tree(name: str | None = None) -> typer.Typer:
-    """The program; with the name of a command or group, only that one (all if there is none).
+    """The program; with the name of a command or group, only that one (all if there is none), with --version none.
 
     Typer reads the signature of every command that it has, which takes longer than most commands do.
     """
@@ -81,7 +82,7 @@ def command_tree(name: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
     app.callback()(root)
-    _add_commands(app, "", name if name in names else None)
+    _add_commands(app, "", name if name in names or name == _VERSION else None)
     return app
 
 
@@ -116,7 +117,7 @@ def root(
     format_: FormatOption = None,
     output_dir: OutputDirOption = None,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option(_VERSION, callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     remember(context, format_, output_dir)

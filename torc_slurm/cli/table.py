@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torc_slurm.common.text import shortened
 from torc_slurm.records.figures import NOT_MEASURED
-from torc_slurm.sizing.thresholds import Level
+
+if TYPE_CHECKING:
+    from torc_slurm.sizing.thresholds import Level
 
 NOT_KNOWN = NOT_MEASURED
 _GAP = "  "

@@ -11,8 +11,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import tomli
-
 from torc_slurm.common.errors import InputError
 
 _NAME = "config.toml"
@@ -47,6 +45,8 @@ def _read(path: str) -> dict[str, Any]:
             content = file.read()
     except OSError:
         return {}
+    import tomli  # costs 5 ms, and few have a configuration
+
     try:
         return tomli.loads(content.decode())
     except ValueError as error:

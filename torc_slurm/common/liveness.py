@@ -13,7 +13,6 @@ import contextlib
 import enum
 import os
 import signal
-import socket
 from dataclasses import dataclass
 
 _STATE, _START_TICKS = 0, 19  # after the name in /proc/PID/stat, see proc_pid_stat(5)
@@ -53,7 +52,7 @@ def this_process() -> Process:
 def process_here(pid: int) -> Process:
     """The process with this number here and now; without its start if /proc does not show it."""
     return Process(
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         pid=pid,
         boot_id=_text_of("/proc/sys/kernel/random/boot_id"),
         pid_namespace=_pid_namespace(),
