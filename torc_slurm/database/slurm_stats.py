@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from torc_slurm.database.node_file import LOCK_WAIT_SECONDS, NodeFileWriter
-from torc_slurm.database.rows import Row
+from torc_slurm.database.rows import Row, insert_rows
 from torc_slurm.database.selection import ATTEMPT_IS_SELECTED, Selection
 from torc_slurm.records.accounting import COLUMN_NAMES, FINAL_STATUSES, AccountingRecord, is_better
 
 _COLUMNS = ", ".join(COLUMN_NAMES)
 _SELECT_ALLOCATION = f"SELECT {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ?"  # noqa: S608 - constants
-_INSERT = f"INSERT INTO slurm_stats ({_COLUMNS}) VALUES ({', '.join('?' * len(COLUMN_NAMES))})"  # noqa: S608 - constants
 _UPDATE = f"""
 UPDATE slurm_stats SET {", ".join(f"{name} = ?" for name in COLUMN_NAMES)}
 WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?
@@ -79,7 +78,7 @@ def upsert_slurm_stats(connection: sqlite3.Connection, records: Iterable[Account
         old = known[allocation].get(record.step_id)
         kept = record[: len(COLUMN_NAMES)]
         if old is None:
-            connection.execute(_INSERT, kept)
+            insert_rows(connection, "slurm_stats", COLUMN_NAMES, [kept])
         elif is_better(record, old):
             connection.execute(_UPDATE, (*kept, *allocation, record.step_id))
         else:
