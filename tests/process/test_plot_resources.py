@@ -467,7 +467,7 @@ def test_jobs_of_a_damaged_series_are_drawn_by_their_summaries_and_the_file_is_n
     damaged.write_bytes(content)
     done = torc("reports", "html", 1, "--no-accounting", "-o", page, "--output-dir", out)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(f"without their time series: {damaged}") == 1
+    assert done.stderr.count(f"the plots lack a time series: {damaged}") == 1
     figures = {figure["id"]: figure for figure in data_of(page)["figures"]}
     assert [line["label"] for line in figures["memory"]["lines"]] == ["4 · job_4", "5 · job_5", "6 · job_6"]
     assert sum(len(trace["y"]) for trace in figures["gantt"]["traces"]) == 6
