@@ -7,7 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from measured import Record, program, run, the_record
+from measured import Record, await_that, name_of, program, run, the_record
+
+from torc_slurm.step import link
+from torc_slurm.step.monitor import make_reader
+from torc_slurm.step.sampler import Sampler, Task
 
 MIB = 1 << 20
 PYTHON_BYTES = 12 * MIB  # more than the interpreter of the programs uses
@@ -108,3 +112,34 @@ def test_bytes_read_and_written(reader: str, tmp_path: Path) -> None:
     assert 40 * MIB <= figures["written_chars"] <= 41 * MIB
     assert figures["storage_written_bytes"] is not None
     assert figures["storage_read_bytes"] is not None
+
+
+def test_a_job_counts_from_its_exec_on(reader: str) -> None:
+    """Until then it is a copy of its wrapper, with the wrapper's memory."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.read(read, 1)
+            os.execv("/bin/sleep", ["sleep", "300"])
+        finally:
+            os._exit(126)
+    try:
+        begin = link.Begin()
+        for name in link.Begin.FIELDS:
+            setattr(begin, name, 0)
+        begin.wrapper_pid, begin.job_pid = os.getpid(), pid
+        sampler = Sampler(make_reader(reader.partition("=")[2]), None, False)
+        sampler.task_began(Task(begin))
+        sampler.sample(thorough=True)
+        assert (sampler.num_processes_peak, sampler.usage(1.0, False)["peak_memory_bytes"]) == (0, None)
+        os.write(write, b"x")
+        await_that(lambda: name_of(pid) == "sleep", "the exec")
+        sampler.sample(thorough=True)
+        assert sampler.num_processes_peak == 1
+        assert 0 < int(str(sampler.usage(1.0, False)["peak_memory_bytes"])) < PYTHON_BYTES // 2
+    finally:
+        os.close(read)
+        os.close(write)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

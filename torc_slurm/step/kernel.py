@@ -12,6 +12,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _MADV_DONTNEED = 4
+_FORKED_WITHOUT_EXEC = 0x40
 
 
 _prctl_address = 0
@@ -84,6 +85,16 @@ def raise_oom_score(by: int) -> None:
         os.write(descriptor, b"%d" % score)
     except (OSError, ValueError):
         pass  # no procfs, or a container forbids it: the job must start anyway
+
+
+def is_before_exec(pid: int) -> bool:
+    """Whether a process is still the copy of its parent that fork has made (PF_FORKNOEXEC in /proc/PID/stat)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            flags = int(file.read(1024).rpartition(b")")[2].split(None, 7)[6])
+    except (OSError, ValueError, IndexError):
+        return False  # it has exited, or there is no procfs
+    return bool(flags & _FORKED_WITHOUT_EXEC)
 
 
 def allowed_cpus(pid: int) -> set[int]:

@@ -9,6 +9,7 @@ import os
 import resource
 import time
 
+from torc_slurm.step import kernel
 from torc_slurm.step.cpu_bound import CpuBound
 from torc_slurm.step.cpu_ledger import CpuLedger
 from torc_slurm.step.cpu_wait import CpuWait
@@ -120,12 +121,15 @@ class Sampler:
                 self._cpu_wait.task_ended(task.exit.job_pid, task.exit.run_delay_seconds)
 
     def _wrappers(self) -> dict[int, frozenset[int]]:
-        """The living wrappers, with those of their children that are not the job's."""
+        """The living wrappers, with those of their children that are not the job's, or not yet: before its exec."""
         if self._living_wrappers is None:
             me = os.getpid()
             alive = [task.begin for task in self._tasks.values() if not task.gone]
-            own = [(begin.wrapper_pid, me, begin.helper_pid, begin.recorder_pid) for begin in alive]
-            self._living_wrappers = {wrapper: frozenset(helpers) for wrapper, *helpers in own}
+            copies = frozenset(begin.job_pid for begin in alive if kernel.is_before_exec(begin.job_pid))
+            living = {each.wrapper_pid: copies.union((me, each.helper_pid, each.recorder_pid)) for each in alive}
+            if copies:
+                return living
+            self._living_wrappers = living
         return self._living_wrappers
 
     # --- one sample ----------------------------------------------------------------------------------------------
