@@ -8,8 +8,11 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from torc_slurm.cli.answer import Answer, Item, one, write
+from torc_slurm.cli.json_text import indented
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.table import Column, Table
 
@@ -115,3 +118,19 @@ def test_many_items_are_written_as_json_writes_each(capsys: pytest.CaptureFixtur
 def test_many_items_never_hold_what_is_no_json(number: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write(Answer(items=[{"a": number}] * 201), Format.json)
+    with pytest.raises(ValueError, match="JSON"):
+        write(Answer(document={"a": [{"b": 1, "c": number}] * 3}), Format.json)
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+_DOCUMENTS = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner)
+)
+
+
+@given(_DOCUMENTS, st.lists(st.text(), unique=True), st.lists(_DOCUMENTS, max_size=12))
+def test_a_document_is_written_as_json_writes_it(document: object, keys: list[str], values: list[object]) -> None:
+    """Also with many items of the same keys in it."""
+    items = [dict.fromkeys(keys, value) for value in values]
+    for whole in (document, items, {"a": items, "%s": document}):
+        assert indented(whole) == json.dumps(whole, indent=2, allow_nan=False)

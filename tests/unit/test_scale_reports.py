@@ -12,7 +12,7 @@ import pytest
 from sizing_cases import attempt, facts, job
 
 from bench.scale.workflow import make_workflow
-from torc_slurm.cli import answer
+from torc_slurm.cli import answer, json_text
 from torc_slurm.cli.main import main
 from torc_slurm.cli.options import Format
 from torc_slurm.database import main as main_database
@@ -183,9 +183,10 @@ def test_plain_values_of_many_items_are_written_key_by_key(
     calls: Callable[[Any, str], list[object]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     items = [{"n": number, "x": number / 7, "text": f"j{number}", "none": None} for number in range(1000)]
-    one_by_one = calls(answer, "_json_text")
-    answer.write(answer.Answer(items=iter(items)), Format.json)
-    assert json.loads(capsys.readouterr().out) == {"items": items}
+    one_by_one = calls(json_text, "_text")
+    for written in (answer.Answer(items=iter(items)), answer.Answer(document={"items": items})):
+        answer.write(written, Format.json)
+        assert json.loads(capsys.readouterr().out) == {"items": items}
     assert one_by_one == []
 
 

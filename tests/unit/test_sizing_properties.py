@@ -196,7 +196,7 @@ def test_what_comes_out_is_valid_input_and_within_the_bounds(known: Facts, chose
 @thorough
 @given(workflows(), options(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(known: Facts, chosen: Options, shuffle: Random) -> None:
-    mixed = [dataclasses.replace(job, attempts=tuple(reversed(job.attempts))) for job in known.jobs]
+    mixed = [job._replace(attempts=tuple(reversed(job.attempts))) for job in known.jobs]
     shuffle.shuffle(mixed)
     other = dataclasses.replace(known, jobs=tuple(mixed))
     assert corrections_document(correct(other, chosen), dry_run=True, explain=True) == corrections_document(

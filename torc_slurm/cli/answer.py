@@ -13,11 +13,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from json.encoder import encode_basestring_ascii
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 import typer
 
+from torc_slurm.cli.json_text import indented, lines_of_items
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.table import Table, chosen, lines_of
 from torc_slurm.common.text import printable
@@ -29,9 +29,6 @@ _SIGNED_NUMBER = re.compile(r"[+-][0-9.,]+ ?%?")
 BROKEN_PIPE_EXIT_STATUS = 141  # what a shell shows after SIGPIPE
 _MOST_INDENTED = 200
 _AT_ONCE = 500
-_NUMBERS = frozenset((int, float))  # JSON writes them as Python does, except these:
-_NO_JSON = (": inf", ": -inf", ": nan")
-_dumps = json.JSONEncoder(allow_nan=False).encode
 
 
 class Answer(NamedTuple):
@@ -71,7 +68,7 @@ def write(answer: Answer, chosen_format: Format, columns: Sequence[str] = ()) ->
         _write_tables(answer, columns)
         return
     elif answer.document is not None:
-        emit(json.dumps(answer.document, indent=2, allow_nan=False) + "\n")
+        emit(indented(answer.document) + "\n")
     else:
         _write_items(answer.items)
     print("".join(f"{line}\n" for line in answer.aside), end="", file=sys.stderr, flush=True)
@@ -95,49 +92,13 @@ def _write_items(items: Iterable[Item]) -> None:
     rest = iter(items)
     first = list(islice(rest, _MOST_INDENTED + 1))
     if len(first) <= _MOST_INDENTED:
-        emit(json.dumps({"items": first}, indent=2, allow_nan=False) + "\n")
+        emit(indented({"items": first}) + "\n")
         return
     before = '{"items": [\n'
     for some in _batches(chain(first, rest)):  # ten times as fast as with an indent
-        emit(before + ",\n".join(_json_lines(some)))
+        emit(before + ",\n".join(lines_of_items(some)))
         before = ",\n"
     emit("\n]}\n")
-
-
-def _json_lines(items: Sequence[Item]) -> Iterator[str]:
-    """What `json.dumps` makes of each item, in a fraction of the time, if all have the same keys: key by key, because
-    most of its values are of one type.
-    """
-    keys = tuple(items[0])
-    if any(tuple(item) != keys for item in items):
-        yield from map(_dumps, items)
-        return
-    names = [encode_basestring_ascii(key).replace("%", "%%") for key in keys]
-    template = "{" + ", ".join(f"{name}: %s" for name in names) + "}"
-    columns = map(_json_values, zip(*(item.values() for item in items), strict=True))
-    for item, values in zip(items, zip(*columns, strict=True), strict=True):
-        line = template % values
-        yield _dumps(item) if any(number in line for number in _NO_JSON) else line
-
-
-def _json_values(values: Sequence[object]) -> Iterable[object]:
-    """What `template` writes as JSON: numbers as they are, texts of all other values."""
-    types = set(map(type, values))
-    if types <= _NUMBERS:
-        return values
-    if types == {type(None)}:
-        return ["null"] * len(values)
-    if types == {str}:
-        return map(encode_basestring_ascii, cast("Sequence[str]", values))
-    return [value if type(value) in _NUMBERS else _json_text(value) for value in values]
-
-
-def _json_text(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return encode_basestring_ascii(value)
-    return "[]" if value == [] else "{}" if value == {} else _dumps(value)
 
 
 def _write_csv(keys: Sequence[str], items: Iterable[Item]) -> None:

@@ -11,8 +11,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from torc_slurm.common.errors import DatabaseError
@@ -78,24 +76,19 @@ def facts_of(connection: sqlite3.Connection, workflow_id: int, hung: Mapping[Att
     }
     past = _past_requests(requirements, change_rows(connection, workflow_id))
     enforced = bool(connection.execute(_ENFORCES, (workflow_id,)).fetchone()[0])
-    attempts = _attempts(connection, workflow_id)
+    rows = _tuples(connection, _ATTEMPTS, workflow_id)
+    row = next(rows, None)
     known = hung or {}
-    job, made = next(attempts, (None, iter(())))
     jobs = []
     for job_id, name, number, parameters in _tuples(connection, _JOBS, workflow_id):
-        while job is not None and job < job_id:
-            job, made = next(attempts, (None, iter(())))
-        rows = made if job == job_id else ()
         given = NO_NUMBERS if parameters is None else numbers_in(parameters)
-        tried = tuple(_attempt(row, past.at(number, row[1]), known, given, enforced=enforced) for row in rows)
-        jobs.append(Job(job_id, name, number, tried))
+        tried = []
+        while row is not None and row[0] <= job_id:
+            if row[0] == job_id:  # else of a job that is gone
+                tried.append(_attempt(row, past.at(number, row[1]), known, given, enforced=enforced))
+            row = next(rows, None)
+        jobs.append(Job(job_id, name, number, tuple(tried)))
     return Facts(workflow_id, tuple(requirements.values()), tuple(jobs))
-
-
-def _attempts(
-    connection: sqlite3.Connection, workflow_id: int
-) -> Iterator[tuple[int | None, Iterator[tuple[Any, ...]]]]:
-    return groupby(_tuples(connection, _ATTEMPTS, workflow_id), key=itemgetter(0))
 
 
 def _tuples(connection: sqlite3.Connection, query: str, workflow_id: int) -> Iterator[tuple[Any, ...]]:
@@ -184,8 +177,10 @@ class _Past(NamedTuple):
         """What a run requested. A job without a requirement requested nothing."""
         if number is None:
             return Request()
-        earlier = self.requests.get(number, ())
-        return next((request for last_run, request in earlier if run_id <= last_run), self.now[number])
+        for last_run, request in self.requests.get(number, ()):
+            if run_id <= last_run:
+                return request
+        return self.now[number]
 
 
 def _past_requests(requirements: Mapping[int, Requirement], changes: Iterable[Row]) -> _Past:

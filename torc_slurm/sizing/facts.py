@@ -156,14 +156,15 @@ class Attempt(_AttemptFields):
         return self.return_signal == signal or self.return_code == 128 + signal
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job with all its attempts, of all runs. ``resource_requirements_id`` None: it requested nothing."""
-
+class _JobFields(NamedTuple):
     job_id: int
     name: str
     resource_requirements_id: int | None
     attempts: tuple[Attempt, ...] = ()
+
+
+class Job(_JobFields):
+    """A job with all its attempts, of all runs. ``resource_requirements_id`` None: it requested nothing."""
 
     def last_informative(self, run_id: int | None = None) -> Attempt | None:
         """The latest informative attempt (of one run, if given); None if there is none."""
@@ -177,7 +178,7 @@ class Job:
     @cached_property
     def informative_attempts(self) -> tuple[Attempt, ...]:
         """The attempts that say what the job needs."""
-        return tuple(each for each in self.attempts if each.end is not AttemptEnd.silent)
+        return tuple([each for each in self.attempts if each.end is not AttemptEnd.silent])
 
     @property
     def in_order(self) -> Sequence[Attempt]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -71,9 +70,11 @@ def check(
     chosen = [each for each in attempts if include_failed or each[1].end is not AttemptEnd.failed]
     shown: list[Use] = []
     unmeasured = violations = 0
+    requests = {id(attempt.request): attempt.request for _, attempt in chosen}
+    amounts = {number: _requested_amounts(request) for number, request in requests.items()}
     for job, attempt in chosen:
         is_complete = True
-        for resource, allowed in _requested_amounts(attempt.request):
+        for resource, allowed in amounts[id(attempt.request)]:
             # a job that hung until it was ended broke its run time all the same
             evidence = evidence_of(job, attempt, resource, even_if_hung=True)
             if evidence is None:
@@ -101,7 +102,6 @@ def _attempts(facts: Facts, run_id: int | None) -> Iterator[tuple[Job, Attempt]]
             yield job, attempt
 
 
-@functools.cache
 def _requested_amounts(request: Request) -> tuple[tuple[Resource, int], ...]:
     found = ((resource, asked(request, resource)) for resource in Resource)
     return tuple((resource, allowed) for resource, allowed in found if allowed is not None)
