@@ -371,6 +371,14 @@ def test_the_best_status_stays_in_any_order(order: tuple[str, ...]) -> None:
     assert [row["status"] for row in kept(connection)] == ["found"]
 
 
+@pytest.mark.parametrize("order", [("pending", "found"), ("found", "pending"), ("missing", "pending", "found")])
+def test_the_best_status_of_one_answer_stays(order: tuple[str, ...]) -> None:
+    connection = table()
+    rows = [AccountingRecord(12, "0", 1, status=status, queried_at=1.0) for status in order]
+    put(connection, *rows, AccountingRecord(12, "1", 1, status="partial"))
+    assert [(row["step_id"], row["status"]) for row in kept(connection)] == [("0", "found"), ("1", "partial")]
+
+
 @pytest.mark.parametrize("status", ["found", "partial", "missing"])
 def test_a_final_row_is_not_written_again(status: str) -> None:
     connection = table()

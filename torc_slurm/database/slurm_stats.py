@@ -98,11 +98,11 @@ def write_slurm_stats(path: str, records: Iterable[AccountingRecord]) -> None:
         upsert_slurm_stats(connection, records)
 
 
-def adopt_slurm_stats(connection: sqlite3.Connection, attempt: Row) -> None:
-    """Give the accounting row of an attempt's step the attempt's identity; the first attempt, if one step had
+def adopt_slurm_stats(connection: sqlite3.Connection, attempts: Iterable[Row]) -> None:
+    """Give the accounting row of each attempt's step the attempt's identity; the first attempt, if one step had
     several.
     """
-    connection.execute(_ADOPT, dict(attempt))
+    connection.executemany(_ADOPT, map(dict, attempts))
 
 
 def steps_without_final_row(connection: sqlite3.Connection, selection: Selection) -> list[UnaccountedStep]:

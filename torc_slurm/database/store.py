@@ -182,17 +182,21 @@ def evidence_of(connection: sqlite3.Connection, attempts: Sequence[int]) -> Iter
     exits = _by_result(mappings(connection, _EXITS, chosen))
     journal: dict[Value, Row] = {row["result"]: row for row in mappings(connection, _JOURNAL, chosen)}
     accounting: dict[Value, Row] = {row["result"]: row for row in mappings(connection, _ACCOUNTING, chosen)}
+    to_adopt = [
+        attempt
+        for attempt_id, attempt in ids.items()
+        if (slurm := accounting.get(attempt_id)) is not None
+        and (slurm["attempt_id"] is None or slurm["attempt_id"] > attempt["attempt_id"])
+    ]
+    adopt_slurm_stats(connection, to_adopt)
     for attempt_id, attempt in ids.items():
-        slurm = accounting.get(attempt_id)
-        if slurm is not None and (slurm["attempt_id"] is None or slurm["attempt_id"] > attempt["attempt_id"]):
-            adopt_slurm_stats(connection, attempt)
         yield (
             attempt_id,
             Evidence(
                 nodes=nodes.get(attempt_id, []),
                 exits=exits.get(attempt_id, []),
                 journal=journal.get(attempt_id),
-                accounting=slurm,
+                accounting=accounting.get(attempt_id),
                 run_ended=bool(attempt["run_ended"]),
             ),
         )
