@@ -19,8 +19,6 @@ AND job_id = ? AND attempt_id = ?
 """
 _LAST_ID = "SELECT coalesce(max(id), 0) FROM results"
 _NEWER_IDS = "SELECT id FROM results WHERE id > ?"
-# Triggers of the schema do the same after other changes.
-_JOB_STATUSES_NO_LONGER_CURRENT = "DELETE FROM current_job_statuses WHERE workflow_id = ?"
 _WITHOUT_FIGURES = {"status": "running", "measured_node_count": 0, "recorded_task_count": 0}
 
 
@@ -66,7 +64,6 @@ def find_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int | None:
 def create_attempt(connection: sqlite3.Connection, key: AttemptKey, columns: Mapping[str, Value] = {}) -> int:
     """The ``results.id`` of a new row, without figures unless ``columns`` has them."""
     values = {**_WITHOUT_FIGURES, **key._asdict(), **columns}
-    connection.execute(_JOB_STATUSES_NO_LONGER_CURRENT, (key.workflow_id,))
     return insert(connection, _insert(tuple(values)), tuple(values.values()))
 
 
@@ -80,8 +77,6 @@ def create_attempts(
     Args:
         columns: at least those of `AttemptKey`.
     """
-    place = columns.index("workflow_id")
-    connection.executemany(_JOB_STATUSES_NO_LONGER_CURRENT, {(row[place],) for row in rows})
     last = int(connection.execute(_LAST_ID).fetchone()[0])
     ids = range(last + 1, last + 1 + len(rows))
     numbered = ((row_id, *row) for row_id, row in zip(ids, rows, strict=True))

@@ -225,13 +225,14 @@ def _no_longer_current(table: str, event: str, row: str = "NEW", of: str = "", c
     BEGIN DELETE FROM current_job_statuses WHERE workflow_id = {row}.workflow_id; END"""  # noqa: S608 - constants
 
 
-# attempts.py does the same for all new rows of results at once. New jobs are those of a new workflow.
 _CHANGES_OF_RECORDS = (
+    _no_longer_current("results", "INSERT"),
     _no_longer_current("results", "DELETE", "OLD"),
     _no_longer_current("results", "UPDATE", of="OF status", condition="WHEN NEW.status <> OLD.status"),
     _no_longer_current("job_states", "DELETE", "OLD"),
     _no_longer_current("job_states", "INSERT"),
     _no_longer_current("job_states", "UPDATE", of="OF state", condition="WHEN NEW.state <> OLD.state"),
+    _no_longer_current("jobs", "INSERT"),
     _no_longer_current("jobs", "DELETE", "OLD"),
     _no_longer_current("jobs", "UPDATE", of="OF status, counts_from_run_id"),
 )
