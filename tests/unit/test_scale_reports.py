@@ -99,8 +99,8 @@ def test_attempts_come_in_the_same_order_sorted_or_read_from_an_index(made: dict
 
 CHANGES = {
     "another program adds an attempt": [
-        "INSERT INTO results (workflow_id, job_id, run_id, attempt_id, status, measured_node_count, recorded_task_count)"
-        " VALUES (1, 3, 7, 1, 'failed', 1, 1)"
+        "INSERT INTO results (workflow_id, job_id, run_id, attempt_id, status, measured_node_count, "
+        "recorded_task_count) VALUES (1, 3, 7, 1, 'failed', 1, 1)"
     ],
     "an attempt ends otherwise": ["UPDATE results SET status = 'oom' WHERE job_id = 3"],
     "an attempt is removed": ["DELETE FROM results WHERE job_id = 3"],
