@@ -9,8 +9,7 @@ import signal
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from itertools import chain
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
