@@ -87,6 +87,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="smaller work: under 3 minutes")
     parser.add_argument("--only", metavar="TEXT", default="", help="the series whose name holds this")
     given = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the commands' modules are compiled, as in an installed torc
     print(_HEADING)
     for series in COLLECTS:
         if given.only in series.name:
