@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+sys.path.append(str(Path(__file__).parents[1]))  # for bench/, which is not part of the installed package
 
 # How long an example takes says more about the machine's load than about the code.
 settings.register_profile("any_load", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2]))  # bench/ is not part of the installed package
 
 from bench import figures
 from bench.rows import Row, cost_row, error_row, versus_row
