@@ -121,33 +121,30 @@ def stats_report(
         notes: rows of `select_notes`.
     """
     kept: list[Item] = []
-    warnings: list[str] = []
-    labels: dict[Value, str] = {}
-    reasons = _NullReasons()
+    gaps = _GapCollector(notes)
     disk_of_torc_step = 0
 
     def labelled() -> Iterator[tuple[str, Item]]:
         nonlocal disk_of_torc_step
         rows = chain(
-            ((row, _attempt_item(row)) for row in attempts), _unmeasured_items(unmeasured if all_steps else ())
+            ((row["id"], _attempt_item(row)) for row in attempts),
+            ((None, _unmeasured_item(row)) for row in (unmeasured if all_steps else ())),
         )
-        for row, item in rows:
+        for number, item in rows:
             label = step_label(item)
-            if notes and row is not None:
-                labels[row["id"]] = step_label(row)
             kept.append(item)
-            warnings.extend(_warnings(label, item))
-            reasons.add(item)
+            gaps.add(number, label, item)
             disk_of_torc_step += has_disk_of_torc_step(item)
             yield label, item
 
     different = differences(labelled())
+    null_reasons, warnings = gaps.found()
     return StatsReport(
         items=tuple(kept),
         unmeasured=0 if all_steps else sum(str(row["step_id"]).isdigit() for row in unmeasured),
-        null_reasons=reasons.found(),
+        null_reasons=null_reasons,
         differences=different,
-        warnings=(*warnings, *_note_warnings(labels, notes)),
+        warnings=warnings,
         disk_of_torc_step=disk_of_torc_step,
     )
 
@@ -166,22 +163,33 @@ def gaps_of(attempts: Iterable[tuple[Value, ...]], notes: Sequence[Row]) -> Gaps
         attempts: the values of `GAP_COLUMNS` of rows of `select_attempts`.
         notes: rows of `select_notes`.
     """
-    warnings: list[str] = []
-    labels: dict[Value, str] = {}
-    reasons = _NullReasons()
-    noted = {note["result"] for note in notes}
+    gaps = _GapCollector(notes)
     for number, *values in attempts:
         item: Item = dict(zip(_GAP_ITEMS, values, strict=True))
-        if number in noted:
-            labels[number] = step_label(item)
         _complete(item)
-        warnings.extend(_warnings(step_label(item), item))
-        reasons.add(item)
-    return Gaps(reasons.found(), (*warnings, *_note_warnings(labels, notes)))
+        gaps.add(number, step_label(item), item)
+    return gaps.found()
 
 
-def _unmeasured_items(rows: Iterable[Row]) -> Iterator[tuple[None, Item]]:
-    return ((None, _unmeasured_item(row)) for row in rows)
+class _GapCollector:
+    """Collects the gaps of items, of which it keeps only the labels of those with a note."""
+
+    def __init__(self, notes: Sequence[Row]) -> None:
+        self._notes = notes
+        self._noted = {note["result"] for note in notes}
+        self._labels: dict[Value, str] = {}
+        self._warnings: list[str] = []
+        self._reasons = _NullReasons()
+
+    def add(self, number: Value, label: str, item: Item) -> None:
+        """``number`` is its ``results.id``; None for a step that nobody measured."""
+        if number in self._noted:
+            self._labels[number] = label
+        self._warnings.extend(_warnings(label, item))
+        self._reasons.add(item)
+
+    def found(self) -> Gaps:
+        return Gaps(self._reasons.found(), (*self._warnings, *_note_warnings(self._labels, self._notes)))
 
 
 def has_disk_of_torc_step(item: Row) -> bool:
