@@ -16,6 +16,8 @@ from typing import Any
 
 from torc_slurm.common.errors import NodeFileBusy
 from torc_slurm.database.snapshot import snapshot
+from torc_slurm.spec.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan
+from torc_slurm.usecases.installation import step_command
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 WAIT_LIMIT_SECONDS = 60.0
@@ -33,6 +35,22 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.01)
+
+
+def plan_in(directory: Path, jobs: tuple[JobPlan, ...] = ()) -> Plan:
+    """A plan of run 1 of workflow 1, with the output directory ``out``."""
+    return Plan(
+        workflow_id=1,
+        workflow_name="w",
+        run_id=1,
+        output_dir=str(directory / "out"),
+        working_dir=str(directory),
+        python=sys.executable,
+        torc_step=step_command(),
+        resource_monitor=MonitorPlan(True, "summary", 10, 60),
+        execution=ExecutionPlan(),
+        jobs=jobs,
+    )
 
 
 class Here:

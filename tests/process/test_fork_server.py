@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from measured import await_that, name_of
-from runs import Here, environment, kill_quietly, wait_until, wrappers_below
+from runs import Here, environment, kill_quietly, plan_in, wait_until, wrappers_below
 
 from torc_slurm.files.output_names import node_file_path
 from torc_slurm.runner.attempts import Attempt
@@ -26,7 +26,7 @@ from torc_slurm.runner.fork_server import STARTS_WITHOUT, ForkServer
 from torc_slurm.runner.launcher import LaunchError
 from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.step_command import fork_server_command, step_command, step_environment
-from torc_slurm.spec.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan
+from torc_slurm.spec.plan import JobPlan
 from torc_slurm.usecases.installation import step_command as torc_step
 
 SHOW = """
@@ -47,18 +47,7 @@ class Runner:
 
     def __init__(self, directory: Path, **environ: str) -> None:
         self.directory = directory
-        self.plan = Plan(
-            workflow_id=1,
-            workflow_name="w",
-            run_id=1,
-            output_dir=str(directory / "out"),
-            working_dir=str(directory),
-            python=sys.executable,
-            torc_step=torc_step(),
-            resource_monitor=MonitorPlan(True, "summary", 10, 60),
-            execution=ExecutionPlan(),
-            jobs=(),
-        )
+        self.plan = plan_in(directory)
         os.makedirs(self.plan.output_dir)
         self.environ = environment(**environ)
         self.loop = Loop()

@@ -6,23 +6,21 @@ import dataclasses
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from node_files import batch, exit_record
-from runs import TORC, environment, kill_quietly, wrappers_below
+from runs import TORC, environment, kill_quietly, plan_in, wrappers_below
 
 from torc_slurm.common.errors import DatabaseError
 from torc_slurm.common.liveness import process_here
 from torc_slurm.database.journal import JOB_STATE_COLUMNS, RUN_COLUMNS, write_journal
 from torc_slurm.database.node_file import write_batch
 from torc_slurm.files.output_names import node_file_path, plan_path
-from torc_slurm.spec.plan import ExecutionPlan, JobPlan, MonitorPlan, Plan, create_plan_file, read_plan
+from torc_slurm.spec.plan import JobPlan, Plan, create_plan_file, read_plan
 from torc_slurm.usecases.claims import SUPERSEDED, Claim, claim_of_this_process, claim_run, read_claim
-from torc_slurm.usecases.installation import step_command
 from torc_slurm.usecases.takeover import RunTakenError, take_run
 
 ME = claim_of_this_process({})
@@ -36,18 +34,7 @@ def plan(tmp_path: Path) -> Iterator[Plan]:
         JobPlan(number, f"j{number}", "echo $TORC_RUN_ID >> ran; sleep 0.3", str(tmp_path), depends_on=depends_on)
         for number, depends_on in ((1, ()), (2, ()), (3, (1,)))
     )
-    made = Plan(
-        workflow_id=1,
-        workflow_name="w",
-        run_id=1,
-        output_dir=str(tmp_path / "out"),
-        working_dir=str(tmp_path),
-        python=sys.executable,
-        torc_step=step_command(),
-        resource_monitor=MonitorPlan(True, "summary", 10, 60),
-        execution=ExecutionPlan(),
-        jobs=jobs,
-    )
+    made = plan_in(tmp_path, jobs)
     create_plan_file(made)
     yield made
     kill_quietly(wrappers_below(tmp_path))
