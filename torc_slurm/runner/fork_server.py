@@ -35,15 +35,10 @@ class ForkServer:
         self._starts = 0
         self._server: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._is_ready = False
+        self.is_ready = False  # whether the next start is a fork
         self._inherited: object = None
         self._umask = os.umask(0o077)  # no thread of this process runs yet that sets another for a moment
         os.umask(self._umask)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the next start is a fork."""
-        return self._is_ready
 
     @property
     def pid(self) -> int | None:
@@ -68,14 +63,14 @@ class ForkServer:
         self._starts += 1
         if self._starts == STARTS_WITHOUT + 1:
             self._start_server()
-        if self._is_ready and self._inherited != _inherited():
+        if self.is_ready and self._inherited != _inherited():
             self.end()
-        pid = self._fork(argv, on_end, cwd, environment, (stdout, stderr)) if self._is_ready else 0
+        pid = self._fork(argv, on_end, cwd, environment, (stdout, stderr)) if self.is_ready else 0
         return pid or self._children.start(argv, on_end, cwd=cwd, environment=environment, stdout=stdout, stderr=stderr)
 
     def end(self) -> None:
         """End the server; its wrappers do not need it."""
-        self._is_ready = False
+        self.is_ready = False
         if self._socket is not None:
             self._loop.unwatch(self._socket.fileno())
             self._socket.close()
@@ -112,10 +107,10 @@ class ForkServer:
         """The server says that it has loaded its modules, or it has ended."""
         assert self._socket is not None
         try:
-            self._is_ready = self._socket.recv(64) == b"ready"
+            self.is_ready = self._socket.recv(64) == b"ready"
         except OSError:
-            self._is_ready = False
-        if not self._is_ready:
+            self.is_ready = False
+        if not self.is_ready:
             self.end()
 
     def _fork(
