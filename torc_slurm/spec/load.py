@@ -135,11 +135,20 @@ def _problem(error: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails, 
         if instead is not None:
             return Problem(path, f"{last}{where} is not known here: {instead}")
         known = list(_model_at(path[:-1]).model_fields)
-        instead = nearest(str(last), known) or f"; known are {', '.join(known)}"
+        instead = nearest(str(last), known) or _elsewhere(str(last)) or f"; known are {', '.join(known)}"
         return Problem(path, f"unknown key {str(last)!r}{where}{instead}")
     if kind == "missing":
         return Problem(path, f"{str(last)!r} is missing{where}")
     return Problem(path, f"{_key(path)}{_value(error['input'])} {_reason(error)}{_shown(_above(path))}")
+
+
+def _elsewhere(key: str) -> str:
+    """``; it is a key of 'x'`` if one other part of the file has this key; otherwise nothing."""
+    if key in WorkflowModel.model_fields:
+        return "; it is a top-level key"
+    models = {part: _model_in(field.annotation) for part, field in WorkflowModel.model_fields.items()}
+    found = [part for part, model in models.items() if model is not None and key in model.model_fields]
+    return f"; it is a key of {found[0]!r}" if len(found) == 1 else ""
 
 
 def _reason(error: Any) -> str:  # noqa: ANN401 - as above
