@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import typer
 
 from torc_slurm.cli.json_text import indented, lines_of_items
 from torc_slurm.cli.options import Format
+from torc_slurm.cli.streams import OutputError, give_up_stdout
 from torc_slurm.cli.table import Table, chosen, lines_of
 from torc_slurm.common.text import printable
 
@@ -61,6 +61,7 @@ def write(answer: Answer, chosen_format: Format, columns: Sequence[str] = ()) ->
 
     Raises:
         typer.Exit: the reader has closed the pipe (``torc … | head``).
+        OutputError: stdout cannot be written.
     """
     if chosen_format is Format.csv:
         _write_csv(answer.keys, answer.items if answer.csv_items is None else answer.csv_items)
@@ -75,13 +76,19 @@ def write(answer: Answer, chosen_format: Format, columns: Sequence[str] = ()) ->
 
 
 def emit(text: str) -> None:
-    """Write to stdout; exit quietly if the reader has closed the pipe."""
+    """Write to stdout; exit quietly if the reader has closed the pipe.
+
+    Raises:
+        OutputError: it cannot be written, because a disk is full for example.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(BROKEN_PIPE_EXIT_STATUS) from None
+    except OSError as error:
+        give_up_stdout()
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(BROKEN_PIPE_EXIT_STATUS) from None
+        raise OutputError(error) from error
 
 
 def _write_items(items: Iterable[Item]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import io
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ import typer
 
 from torc_slurm import __version__
 from torc_slurm.cli.options import DEBUG_VARIABLE, FormatOption, OutputDirOption, remember, say
+from torc_slurm.cli.streams import OutputError, give_up_stdout, has_no_room, prepare_streams
 from torc_slurm.common.errors import TorcError
 
 _VERSION = "--version"
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 could not, 2 wrong input, 130 interrupted.
     """
-    _never_fail_at_encoding()
+    prepare_streams()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
     try:
@@ -146,15 +146,11 @@ def _end(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _never_fail_at_encoding() -> None:
-    """Write characters that stdout's or stderr's encoding lacks as escapes: LC_ALL=C is common in batch jobs."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _report(error: BaseException) -> int:
     """Print one line on stderr for an error; return the exit status for it."""
+    if isinstance(error, OSError) and has_no_room(error):
+        give_up_stdout()
+        error = OutputError(error)
     if isinstance(error, TorcError):
         for line in getattr(error, "lines", None) or [str(error)]:  # a workflow file can have several errors
             say(line)

@@ -35,6 +35,7 @@ def main() -> int:
     _ignore_users_pythonpath()
     set_process_name("torc-step")
     load()
+    from torc_slurm.step.job import say
     from torc_slurm.step.options import USAGE, parse, unmeasured_command
 
     try:
@@ -42,7 +43,7 @@ def main() -> int:
     except InputError as error:
         if command := unmeasured_command(sys.argv[1:]):
             _run_unmeasured(command, str(error))
-        sys.stderr.write(f"torc-step: {error}\n")
+        say(str(error))
         return error.exit_status
     except Exception as error:  # out of memory, for example: find the command as the launcher does
         _run_unmeasured(sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:], str(error))
