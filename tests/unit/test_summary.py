@@ -42,6 +42,11 @@ def test_nothing_measured_is_not_zero() -> None:
     assert lines == ["run: 1 job: 1 completed"]
 
 
+def test_what_the_node_files_lack_is_counted_too() -> None:
+    lines = summary_lines("run", [SummaryRow("a", "not started")], states={"completed": 1, "not started": 0})
+    assert lines == ["run: 1 job: 1 completed"]
+
+
 texts = st.text(max_size=100)
 rows = st.builds(
     SummaryRow,

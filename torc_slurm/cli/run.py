@@ -164,10 +164,16 @@ def _summary_lines(output_dir: str, plan: Plan, result: RunResult) -> Iterator[s
     """Only made when shown, because it reads node files."""
     from torc_slurm.database.node_records import read_node_file
     from torc_slurm.files.output_names import node_files_of_run
-    from torc_slurm.reports.summary import summary_lines, summary_rows
+    from torc_slurm.records.statuses import RUNNING
+    from torc_slurm.reports.summary import NOT_STARTED, summary_lines, summary_rows
 
     records = [read_node_file(path) for path in node_files_of_run(output_dir, plan.workflow_id, plan.run_id)]
-    yield from summary_lines(_title(plan), summary_rows(plan, records), _next_commands(plan, result))
+    rows = summary_rows(plan, records)
+    known = [row for row in rows if row.status not in (NOT_STARTED, RUNNING)]
+    states = None
+    if len(known) + result.not_started < len(rows):  # the journal could not be written to its end
+        rows, states = known, {**result.states, NOT_STARTED: result.not_started}
+    yield from summary_lines(_title(plan), rows, _next_commands(plan, result), states)
 
 
 def _next_commands(plan: Plan, result: RunResult) -> list[str]:

@@ -7,7 +7,7 @@ was not started.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torc_slurm.common.text import printable
@@ -81,14 +81,21 @@ def _status(state: Row | None, return_code: object, oom: bool) -> tuple[str, str
     return status, reason
 
 
-def summary_lines(title: str, rows: Sequence[SummaryRow], next_commands: Sequence[str] = ()) -> list[str]:
+def summary_lines(
+    title: str,
+    rows: Sequence[SummaryRow],
+    next_commands: Sequence[str] = (),
+    states: Mapping[str, int] | None = None,
+) -> list[str]:
     """The lines; foreign names are made printable.
 
     Args:
         title: what the rows belong to, such as ``workflow 3 (demo), run 1``.
         next_commands: what to type next, at most two, each with its purpose.
+        states: the number of jobs by status, if the node files may lack some (a full disk); else the rows'.
     """
-    lines = [printable(f"{title}: {_counts(rows)}"), *_worst_lines(rows)]
+    counts = Counter(row.status for row in rows) if states is None else states
+    lines = [printable(f"{title}: {_counts(counts)}"), *_worst_lines(rows)]
     tail = [f"next: {command}" for command in next_commands]
     troubled = [row for row in rows if row.status not in (COMPLETED, NOT_STARTED)]
     troubled.sort(key=lambda row: _rank(row.status))
@@ -104,9 +111,8 @@ def _rank(status: str) -> int:
     return _BAD_FIRST.index(status) if status in _BAD_FIRST else 0
 
 
-def _counts(rows: Iterable[SummaryRow]) -> str:
-    counts = Counter(row.status for row in rows)
-    parts = [f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -_rank(item[0]))]
+def _counts(counts: Mapping[str, int]) -> str:
+    parts = [f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -_rank(item[0])) if count]
     total = sum(counts.values())
     return f"{total} {'job' if total == 1 else 'jobs'}: {', '.join(parts) or 'none'}"
 
