@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torc_slurm.database.merge import complete_alone
+from torc_slurm.database.node_records import EXIT_COLUMNS, StepRows
 from torc_slurm.database.rows import Row, Value
 from torc_slurm.records.accounting import COLUMN_NAMES
-from torc_slurm.usecases.attempt_results import decide_status, without_suspension
+from torc_slurm.records.figures import TEXT_FIGURES, USAGE_COLUMNS
+from torc_slurm.usecases.attempt_results import attempt_figures, decide_status, figures_alone, without_suspension
 
 NODES: list[Row] = [{"last_flush_time": 30.0}, {"last_flush_time": 40.0}]
 
@@ -66,6 +69,47 @@ def test_an_end_without_any_exit_is_no_success() -> None:
 def test_out_of_memory_needs_a_failure() -> None:
     assert decide_status(figures(return_code=137, oom_kills=1, end_time=33.0), NODES, None)["status"] == "oom"
     assert decide_status(figures(return_code=0, oom_kills=1, end_time=33.0), NODES, None)["status"] == "completed"
+
+
+# --- attempts on one node, column by column
+
+TIMES = st.floats(0, 1e6)
+STEP = {
+    "node": st.sampled_from(["n1", "n2"]),
+    "node_count": st.none() | st.integers(-1, 2),
+    "task_count": st.none() | st.integers(-1, 3),
+    "begin_time": TIMES,
+    "end_time": st.none() | TIMES,
+    **{name: st.none() | st.integers(0, 2**60) for name in USAGE_COLUMNS if name not in TEXT_FIGURES},
+    **{name: st.none() | st.just("samples") for name in USAGE_COLUMNS if name in TEXT_FIGURES},
+    "oom_kills": st.none() | st.integers(0, 2),
+}
+EXIT = {
+    **{name: st.none() for name in EXIT_COLUMNS},
+    "return_code": st.sampled_from([0, 1, 137]),
+    "signal": st.none() | st.just(9),
+    "end_time": TIMES,
+    "elapsed_seconds": TIMES,
+}
+
+
+@given(st.lists(st.tuples(st.tuples(*STEP.values()), st.lists(st.tuples(*EXIT.values()), max_size=3)), min_size=1))
+def test_column_by_column_attempts_on_one_node_get_the_figures_that_each_gets_alone(
+    drawn: list[tuple[tuple[Value, ...], list[tuple[Value, ...]]]],
+) -> None:
+    steps = StepRows(tuple(STEP), tuple(EXIT), [(cells, exits, [], None) for cells, exits in drawn])
+    alone = {
+        place: attempt_figures([record.step], record.exits, None, None, run_ended=False)
+        for place, record in enumerate(steps)
+        if (record.step["node_count"] or 1) in (-1, 1)
+    }
+    ended = {place: figures for place, figures in alone.items() if figures["status"] != "running"}
+    places = complete_alone(steps)
+    assert places == list(ended)
+    if places:
+        found = figures_alone(steps.at(places))
+        rows = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+        assert rows == list(ended.values())
 
 
 # --- suspension

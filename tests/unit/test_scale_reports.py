@@ -155,7 +155,7 @@ def test_the_statuses_of_jobs_follow_new_attempts(connection: sqlite3.Connection
     key = AttemptKey(1, 3, 2, 1, None, None, None)
     values = {**key._asdict(), "status": "failed", "measured_node_count": 0, "recorded_task_count": 0}
     if at_once:
-        create_attempts(connection, tuple(values), [tuple(values.values())])
+        create_attempts(connection, 1, {name: [value] for name, value in values.items()})
     else:
         create_attempt(connection, key, {"status": "failed"})
     refresh_job_statuses(connection, 1, None)

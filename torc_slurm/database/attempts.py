@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from torc_slurm.database.rows import Row, Value, insert, insert_rows
+from torc_slurm.database.rows import Row, Table, Value, insert, insert_columns
 
 _BY_WORKFLOW = "SELECT id FROM results WHERE workflow_id = ? AND job_id = ? AND run_id = ? AND attempt_id = ?"
 _AD_HOC = """
@@ -48,6 +48,15 @@ def attempt_key(step: Row) -> AttemptKey:
     )
 
 
+def attempt_keys(steps: Table) -> dict[str, Sequence[Value]]:
+    """The columns of `AttemptKey` for the attempts that rows of a node file's ``steps`` measured."""
+    places = zip(steps["workflow_id"], steps["slurm_job_id"], steps["node"], strict=True)
+    keys = {name: steps[name] for name in AttemptKey._fields if name != "local_host"}
+    return keys | {
+        "local_host": [node if workflow is None and slurm is None else None for workflow, slurm, node in places]
+    }
+
+
 def find_attempt(connection: sqlite3.Connection, key: AttemptKey) -> int | None:
     """The ``results.id`` of the attempt; None if none of its records was collected yet."""
     workflow_id, job_id, run_id, attempt_id, slurm_job_id, step_id, local_host = key
@@ -67,10 +76,8 @@ def create_attempt(connection: sqlite3.Connection, key: AttemptKey, columns: Map
     return insert(connection, _insert(tuple(values)), tuple(values.values()))
 
 
-def create_attempts(
-    connection: sqlite3.Connection, columns: tuple[str, ...], rows: Sequence[tuple[Value, ...]]
-) -> list[int | None]:
-    """The ``results.id`` of a new row for each of ``rows``; None for an attempt that has a row already.
+def create_attempts(connection: sqlite3.Connection, count: int, columns: Table) -> list[int | None]:
+    """The ``results.id`` of a new row for each of so many attempts; None for an attempt that has a row already.
 
     Much faster than to look for each of them first.
 
@@ -78,9 +85,8 @@ def create_attempts(
         columns: at least those of `AttemptKey`.
     """
     last = int(connection.execute(_LAST_ID).fetchone()[0])
-    ids = range(last + 1, last + 1 + len(rows))
-    numbered = ((row_id, *row) for row_id, row in zip(ids, rows, strict=True))
-    if insert_rows(connection, "results", ("id", *columns), numbered, "ON CONFLICT DO NOTHING") == len(rows):
+    ids = range(last + 1, last + 1 + count)
+    if insert_columns(connection, "results", {"id": ids, **columns}, "ON CONFLICT DO NOTHING") == count:
         return list(ids)
     created = {row[0] for row in connection.execute(_NEWER_IDS, (last,))}
     return [row_id if row_id in created else None for row_id in ids]

@@ -41,6 +41,7 @@ _TEXT_COLUMNS = (
     | TEXT_COLUMNS
 )
 _INFINITE = frozenset((math.inf, -math.inf))
+_AT_ONCE = 1000  # rows
 _NEVER_NULL = frozenset(("invocation", "run_id", "job_id", "attempt_id", "node", "begin_time", "last_flush_time"))
 
 Cells = tuple[Value, ...]
@@ -85,6 +86,21 @@ def check(columns: Columns, cells: Cells, path: str) -> None:
         columns.good_types.add(types)
 
 
+def check_all(columns: Columns, rows: Sequence[Cells], path: str) -> None:
+    """Like `check` of each of these rows, column by column: a fraction of the time for many of them."""
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        of_columns = zip(*some, strict=True)
+        if not all(_is_good(name, values) for name, values in zip(columns.names, of_columns, strict=True)):
+            for cells in some:  # names the first odd value
+                check(columns, cells, path)
+
+
+def _is_good(column: str, values: tuple[Value, ...]) -> bool:
+    types = set(map(type, values))
+    return types <= _good_types_of(column) and (float not in types or _INFINITE.isdisjoint(values))
+
+
 def checked_rows(connection: sqlite3.Connection, query: str, path: str) -> tuple[Row, ...]:
     """The rows of a query of the node file at ``path`` as mappings.
 
@@ -105,6 +121,11 @@ def _refuse_odd_values(names: Sequence[str], cells: Iterable[Value], path: str) 
             continue
         if not isinstance(value, _types_of(name)) or value in _INFINITE:
             raise DatabaseError(f"{path} is damaged: column {name} holds {str(value)[:40]!r}")
+
+
+@functools.cache
+def _good_types_of(column: str) -> frozenset[type]:
+    return frozenset(_types_of(column) if column in _NEVER_NULL else (*_types_of(column), type(None)))
 
 
 @functools.cache

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
+from torc_slurm.database.checked_rows import Cells
+from torc_slurm.database.node_records import StepRows
 from torc_slurm.database.rows import Row, Value, number, number_or_none
 from torc_slurm.records.figures import GIGABYTES, LARGEST, SUMS, TOTALS, Figure
 
@@ -26,6 +28,7 @@ def _copied(figure: Figure) -> list[tuple[str, str, str]]:
 _COPIED = [each for figure in LARGEST for each in _copied(figure)]
 _OF_ONE = {name: column for name, column, _ in _COPIED} | {name: name for name in SUMS} | TOTALS
 _columns_of_one = itemgetter(*_OF_ONE.values())
+_NEEDED_OF_EXITS = ("return_code", "end_time", "elapsed_seconds")
 _MEANS_NOTHING_WITHOUT = tuple((name, of) for name, column, of in _COPIED if column != of)
 
 
@@ -46,6 +49,64 @@ def merge_nodes(nodes: Sequence[Row], exits: Sequence[Row]) -> dict[str, Value]:
     merged.update(_extent(nodes, exits, expected))
     merged.update(_worst_exit(exits))
     return merged
+
+
+def complete_alone(steps: StepRows) -> list[int]:
+    """The places of the steps that had one node only, and whose node or tasks have all written their end."""
+    of_step = itemgetter(*map(steps.names.index, ("node_count", "task_count", "end_time")))
+    of_exit = itemgetter(*map(steps.exit_names.index, _NEEDED_OF_EXITS))
+    found = []
+    for place, (cells, exits, _, _) in enumerate(steps.rows):
+        node_count, task_count, end_time = of_step(cells)
+        is_alone = node_count is None or node_count <= 1
+        has_ended = end_time is not None or len(exits) >= max(1, task_count or 1)
+        if is_alone and has_ended and all(None not in of_exit(each) for each in exits):
+            found.append(place)
+    return found
+
+
+def merge_alone(steps: StepRows) -> dict[str, Sequence[Value]]:
+    """What `merge_nodes` returns for each of these steps, by column: a fraction of its time for many of them.
+
+    Args:
+        steps: those of `complete_alone`, at least one.
+    """
+    of_step = steps.columns
+    merged: dict[str, Sequence[Value]] = {name: of_step[column] for name, column in _OF_ONE.items()}
+    for name, of in _MEANS_NOTHING_WITHOUT:
+        if None in merged[of]:
+            merged[name] = [
+                None if figure is None else value for value, figure in zip(merged[name], merged[of], strict=True)
+            ]
+    for name, in_bytes in GIGABYTES.items():
+        merged[name] = [None if size is None else float(size) / _BYTES_PER_GB for size in merged[in_bytes]]
+    exits = [row[1] for row in steps.rows]
+    code, end_time, elapsed = map(steps.exit_names.index, _NEEDED_OF_EXITS)
+    signal = steps.exit_names.index("signal")
+    worst = [each[0] if len(each) == 1 else max(each, key=itemgetter(code), default=None) for each in exits]
+    ones = [1] * len(exits)
+    return merged | {
+        "start_time": of_step["begin_time"],
+        "end_time": _largest_of_exits(of_step["end_time"], exits, end_time),
+        "exec_time_seconds": _largest_of_exits(of_step["elapsed_seconds"], exits, elapsed),
+        "measured_nodes": of_step["node"],
+        "measured_node_count": ones,
+        "node_count": ones,
+        "recorded_task_count": list(map(len, exits)),
+        "task_count": [int(max(1, each or 1)) for each in of_step["task_count"]],
+        "return_code": [None if each is None else each[code] for each in worst],
+        "return_signal": [None if each is None else each[signal] for each in worst],
+    }
+
+
+def _largest_of_exits(of_steps: Sequence[Value], exits: Sequence[Sequence[Cells]], place: int) -> list[Value]:
+    """Of each step the largest value, its own or that at this place of an exit."""
+    if set(map(len, exits)) == {1} and None not in of_steps:
+        return list(map(max, of_steps, [cells[place] for (cells,) in exits]))  # type: ignore[arg-type] # numbers
+    return [
+        max([value for value in (own, *[cells[place] for cells in each]) if value is not None], default=None)
+        for own, each in zip(of_steps, exits, strict=True)
+    ]
 
 
 def _of_one(node: Row, expected: int) -> dict[str, Value]:

@@ -13,12 +13,13 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 from torc_slurm.common.errors import DatabaseError
-from torc_slurm.database.checked_rows import Cells, Columns, check, checked_rows, unchecked_rows
+from torc_slurm.database.checked_rows import Cells, Columns, check, check_all, checked_rows, unchecked_rows
 from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.last_half import BUSY, Span, last_halves
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
@@ -105,15 +106,30 @@ class StepRows(Collection[StepRecord]):
         """Whether one of the records is equal to this."""
         return any(each == record for each in self)
 
+    def at(self, places: Sequence[int]) -> StepRows:
+        """The steps at these places, in ascending order."""
+        if len(places) == len(self.rows):
+            return self
+        return StepRows(self.names, self.exit_names, [self.rows[place] for place in places])
+
+    def record(self, place: int) -> StepRecord:
+        """The record of the step at this place."""
+        cells, exits, notes, last_half = self.rows[place]
+        return StepRecord(
+            dict(zip(self.names, cells, strict=True)),
+            tuple([dict(zip(self.exit_names, each, strict=True)) for each in exits]),
+            tuple(notes),
+            last_half,
+        )
+
+    @functools.cached_property
+    def columns(self) -> dict[str, tuple[Value, ...]]:
+        """The cells of the steps by column. There must be a step."""
+        return dict(zip(self.names, zip(*[row[0] for row in self.rows], strict=True), strict=True))
+
     def __iter__(self) -> Iterator[StepRecord]:
         """The record of each step."""
-        for cells, exits, notes, last_half in self.rows:
-            yield StepRecord(
-                dict(zip(self.names, cells, strict=True)),
-                tuple([dict(zip(self.exit_names, each, strict=True)) for each in exits]),
-                tuple(notes),
-                last_half,
-            )
+        return map(self.record, range(len(self.rows)))
 
 
 @dataclass(frozen=True)
@@ -325,16 +341,13 @@ def _steps(connection: sqlite3.Connection, path: str, *, with_notes: bool) -> St
     notes, notes_of = _by_step(connection, _NOTES) if with_notes else (exits, {})
     columns, answer = unchecked_rows(connection, _STEPS)
     id_of = itemgetter(columns.names.index("id"))
-    rows = []
-    for cells in answer:
-        step = id_of(cells)
-        check(columns, cells, path)
-        own_exits = exits_of.get(step, [])
-        for each in own_exits:
-            check(exits, each, path)
-        own_notes = [_note(notes, each, path) for each in notes_of.get(step, ())]
-        rows.append((cells, own_exits, own_notes, None))
-    return StepRows(columns.names, exits.names, rows)
+    cells = answer.fetchall()
+    check_all(columns, cells, path)
+    steps = list(map(id_of, cells))
+    own_exits = [exits_of.get(step, []) for step in steps]
+    check_all(exits, list(chain.from_iterable(own_exits)), path)
+    own_notes = [[_note(notes, each, path) for each in notes_of.get(step, ())] for step in steps]
+    return StepRows(columns.names, exits.names, list(zip(cells, own_exits, own_notes, repeat(None), strict=False)))
 
 
 def _by_step(connection: sqlite3.Connection, query: str) -> tuple[Columns, dict[Value, list[Cells]]]:

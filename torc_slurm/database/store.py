@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from torc_slurm.database.attempts import AttemptKey, attempt_key, create_attempt, create_attempts, find_attempt
+from torc_slurm.database.attempts import AttemptKey, attempt_keys, create_attempt, create_attempts, find_attempt
 from torc_slurm.database.job_states import store_job_states
-from torc_slurm.database.node_records import EXIT_COLUMNS, NodeRecords, StepRecord, columns_of
-from torc_slurm.database.rows import Row, Value, insert_rows, mappings, number, whole
+from torc_slurm.database.merge import complete_alone
+from torc_slurm.database.node_records import EXIT_COLUMNS, NodeRecords, StepRecord, StepRows, columns_of
+from torc_slurm.database.rows import Row, Table, Value, insert_columns, mappings, number, whole
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stats
 from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord
@@ -44,8 +45,6 @@ _NODE_COLUMNS = (
     *USAGE_COLUMNS,
     *MONITOR_COLUMNS,
 )
-
-_STORED_COLUMNS = ("id", "result", "node_file", "last_half", *_NODE_COLUMNS)
 
 _DESCRIBE = f"UPDATE results SET {', '.join(f'{name} = :{name}' for name in _DESCRIPTION)} WHERE id = :id"  # noqa: S608
 _KNOWN = """
@@ -114,15 +113,7 @@ class Stored(NamedTuple):
     merged: frozenset[int] = frozenset()
 
 
-class _Alone(NamedTuple):
-    """An attempt on one node, and the columns of ``results`` that follow from this alone."""
-
-    key: AttemptKey
-    record: StepRecord
-    figures: Mapping[str, Value]
-
-
-FiguresAlone = Callable[[Row, Sequence[Row]], Mapping[str, Value] | None]
+FiguresAlone = Callable[[StepRows], Table]
 
 
 def store_node_records(
@@ -132,22 +123,17 @@ def store_node_records(
 
     Args:
         node_file: the file's name relative to the output directory.
-        figures_alone: the columns of ``results`` for a step with its exits, if nothing else can say more.
+        figures_alone: the columns of ``results`` for steps of `complete_alone`, if nothing else can say more.
     """
     known = _known_of_file(connection, node_file)
-    alone: list[_Alone] = []
-    rest: list[tuple[AttemptKey, StepRecord]] = []
-    for record in records.steps:
-        key = attempt_key(record.step)
-        in_place = known.get((key, record.step["node"])) if known else None
-        figures = figures_alone(record.step, record.exits) if in_place is None else None
-        if figures is not None:
-            alone.append(_Alone(key, record, figures))
-        elif in_place is None or _is_newer(record, in_place):
-            rest.append((key, record))
-    new, known_before = _store_alone(connection, alone, node_file)
-    changed = new | _store_steps(connection, [*rest, *known_before], node_file)
-    merged = new - _known_otherwise(connection, new)
+    alone: set[int] = set()
+    rest: set[int] = set()
+    for steps in _in_parts(records.steps):
+        new = _store_alone(connection, steps, known, node_file, figures_alone)
+        alone.update(new.values())
+        rest |= _store_steps(connection, steps, known, new, node_file)
+    merged = alone - rest - _known_otherwise(connection, alone)
+    changed = alone | rest
     store_journal_runs(connection, records.runs)
     new_rows = upsert_slurm_stats(connection, records.slurm_stats)
     others = store_job_states(connection, records.job_states) | _attempts_of(connection, new_rows)
@@ -246,60 +232,82 @@ def _attempts_of(connection: sqlite3.Connection, records: Iterable[AccountingRec
     return found
 
 
-def _known_of_file(connection: sqlite3.Connection, node_file: str) -> dict[tuple[AttemptKey, Value], Row]:
+def _in_parts(steps: Collection[StepRecord]) -> Iterator[StepRows]:
+    """The steps of a node file, some at a time: their columns need memory too."""
+    if isinstance(steps, StepRows):
+        for first in range(0, len(steps), _ROWS_AT_ONCE):
+            yield steps.at(range(first, min(first + _ROWS_AT_ONCE, len(steps))))
+
+
+def _known_of_file(connection: sqlite3.Connection, node_file: str) -> dict[tuple[Value, ...], Row]:
+    """The stored rows by attempt and node."""
     rows = connection.execute(_KNOWN_OF_FILE, (node_file,))
-    return {(AttemptKey(*row[: len(AttemptKey._fields)]), row["node"]): row for row in rows}
+    return {tuple(row[: len(AttemptKey._fields) + 1]): row for row in rows}
 
 
 def _store_alone(
-    connection: sqlite3.Connection, alone: Sequence[_Alone], node_file: str
-) -> tuple[set[int], list[tuple[AttemptKey, StepRecord]]]:
-    """Store attempts with their figures. Returns the new ones, and the records of those that have a row already."""
-    if not alone:
-        return set(), []
-    names = tuple(alone[0].figures)
-    attempts = create_attempts(
-        connection,
-        (*AttemptKey._fields, *_BESIDE_THE_KEY, *names),
-        [
-            (*key, *columns_of(record.step, _BESIDE_THE_KEY), *columns_of(figures, names))
-            for key, record, figures in alone
-        ],
-    )
-    new: dict[int, StepRecord] = {}
-    known: list[tuple[AttemptKey, StepRecord]] = []
-    for attempt, (key, record, _) in zip(attempts, alone, strict=True):
-        if attempt is not None:
-            new[attempt] = record
-        else:
-            known.append((key, record))
-    _insert_nodes(connection, new, node_file)
-    return set(new), known
+    connection: sqlite3.Connection,
+    steps: StepRows,
+    known: Mapping[tuple[Value, ...], Row],
+    node_file: str,
+    figures_alone: FiguresAlone,
+) -> dict[int, int]:
+    """Store the attempts of `complete_alone` that have no row, with their figures. Returns their ids by place."""
+    places = complete_alone(steps)
+    if known and places:
+        keys = _attempts_on_nodes(steps)
+        places = [place for place in places if keys[place] not in known]
+    if not places:
+        return {}
+    chosen = steps.at(places)
+    described = {name: chosen.columns[name] for name in _BESIDE_THE_KEY}
+    columns = {**attempt_keys(chosen.columns), **described, **figures_alone(chosen)}
+    attempts = create_attempts(connection, len(places), columns)
+    new = {place: attempt for place, attempt in zip(places, attempts, strict=True) if attempt is not None}
+    _insert_nodes(connection, steps, new, node_file)
+    return new
+
+
+def _attempts_on_nodes(steps: StepRows) -> list[tuple[Value, ...]]:
+    """The keys of `_known_of_file`."""
+    return list(zip(*attempt_keys(steps.columns).values(), steps.columns["node"], strict=True))
 
 
 def _store_steps(
-    connection: sqlite3.Connection, records: Sequence[tuple[AttemptKey, StepRecord]], node_file: str
+    connection: sqlite3.Connection,
+    steps: StepRows,
+    known: Mapping[tuple[Value, ...], Row],
+    new: Mapping[int, int],
+    node_file: str,
 ) -> set[int]:
-    """Store steps of one node. Returns their attempts, without those of which another file already had as much."""
+    """Store the steps of one node without ``new``. Returns their attempts, without those of which as much is stored."""
+    if len(new) == len(steps):
+        return set()
     changed: set[int] = set()
-    due: dict[int, StepRecord] = {}
-    for key, record in records:
-        attempt = find_attempt(connection, key)
+    due: dict[int, int] = {}
+    for place, (*key, node) in enumerate(_attempts_on_nodes(steps)):
+        if place in new:
+            continue
+        record = steps.record(place)
+        in_place = known.get((*key, node))
+        if in_place is not None and not _is_newer(record, in_place):
+            continue
+        attempt = find_attempt(connection, AttemptKey(*key))
         if attempt is None:
-            attempt = create_attempt(connection, key, _description(record))
+            attempt = create_attempt(connection, AttemptKey(*key), _description(record))
         else:
-            if attempt in due:
-                _insert_nodes(connection, due, node_file)
+            if attempt in changed:
+                _insert_nodes(connection, steps, due, node_file)
                 due = {}
-            known = connection.execute(_KNOWN, (attempt, record.step["node"])).fetchone()
-            if known is not None:
-                if not _is_newer(record, known):
+            stored = connection.execute(_KNOWN, (attempt, node)).fetchone()
+            if stored is not None:
+                if not _is_newer(record, stored):
                     continue
-                connection.execute(_DELETE_NODE, (known["id"],))
+                connection.execute(_DELETE_NODE, (stored["id"],))
             connection.execute(_DESCRIBE, _description(record) | {"id": attempt})
-        due[attempt] = record
+        due[place] = attempt
         changed.add(attempt)
-    _insert_nodes(connection, due, node_file)
+    _insert_nodes(connection, steps, due, node_file)
     return changed
 
 
@@ -324,16 +332,26 @@ def _is_newer(record: StepRecord, known: Row) -> bool:
     return new > age(known, whole(known, "exits"), whole(known, "notes"))
 
 
-def _insert_nodes(connection: sqlite3.Connection, records: Mapping[int, StepRecord], node_file: str) -> None:
-    """Insert what one node wrote of these attempts, with exits and notes."""
-    if not records:
+def _insert_nodes(connection: sqlite3.Connection, steps: StepRows, attempts: Mapping[int, int], node_file: str) -> None:
+    """Insert what one node wrote of these attempts, which are given by the places of their steps."""
+    if not attempts:
         return
-    last = int(connection.execute(_LAST_NODE).fetchone()[0])
-    nodes, exits, notes = [], [], []
-    for node, (attempt, record) in enumerate(records.items(), start=last + 1):
-        nodes.append((node, attempt, node_file, record.last_half, *columns_of(record.step, _NODE_COLUMNS)))
-        exits += [(node, *columns_of(row, EXIT_COLUMNS)) for row in record.exits]
-        notes += [(node, *note) for note in record.notes]
-    insert_rows(connection, "step_nodes", _STORED_COLUMNS, nodes)
-    insert_rows(connection, "task_exits", ("step_node", *EXIT_COLUMNS), exits)
-    connection.executemany(_INSERT_NOTE, notes)
+    written = steps.at(list(attempts))
+    first = int(connection.execute(_LAST_NODE).fetchone()[0]) + 1
+    nodes = range(first, first + len(attempts))
+    columns: dict[str, Sequence[Value]] = {
+        "id": nodes,
+        "result": list(attempts.values()),
+        "node_file": [node_file] * len(attempts),
+        "last_half": [last_half for *_, last_half in written.rows],
+    }
+    insert_columns(connection, "step_nodes", columns | {name: written.columns[name] for name in _NODE_COLUMNS})
+    exits = [each for _, exits, _, _ in written.rows for each in exits]
+    if exits:
+        of_exits = dict(zip(written.exit_names, zip(*exits, strict=True), strict=True))
+        owners = [node for node, (_, exits, _, _) in zip(nodes, written.rows, strict=True) for _ in exits]
+        columns = {"step_node": owners, **{name: of_exits[name] for name in EXIT_COLUMNS}}
+        insert_columns(connection, "task_exits", columns)
+    for node, (_, _, notes, _) in zip(nodes, written.rows, strict=True):
+        if notes:
+            connection.executemany(_INSERT_NOTE, [(node, *note) for note in notes])

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torc_slurm.common.units import format_run_time
 from torc_slurm.database.job_states import unmeasured_figures, with_journal
-from torc_slurm.database.merge import last_seen, merge_nodes
+from torc_slurm.database.merge import last_seen, merge_alone, merge_nodes
+from torc_slurm.database.node_records import StepRows
 from torc_slurm.database.rows import Row, Value, number_or_none, whole_or_none
 from torc_slurm.database.store import evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
@@ -21,6 +22,8 @@ from torc_slurm.usecases.attempt_status import AttemptStatus, SlurmView, Wrapper
 # Slurm counts whole seconds, and its clock differs from the wrapper's.
 _CLOCK_SECONDS = 2.0
 _MOST_ENDS = 1000
+_DECISIVE = ("return_code", "return_signal", "oom_kills")  # of an attempt that has ended and is unknown to Slurm
+_DECIDED = ("status", "status_evidence", "end_time_source")
 
 
 def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> None:
@@ -36,15 +39,17 @@ def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> 
         update_results(connection, rows)
 
 
-def figures_alone(node: Row, exits: Sequence[Row]) -> dict[str, Value] | None:
-    """The columns of ``results`` for an attempt that ended on its only node, if nothing but this is known of it.
+def figures_alone(steps: StepRows) -> dict[str, Sequence[Value]]:
+    """`attempt_figures` of each of these attempts, by column, if nothing but its step is known of it.
 
-    None for one with more nodes or without an end.
+    Args:
+        steps: those of `complete_alone`, at least one.
     """
-    if (whole_or_none(node["node_count"]) or 1) > 1:
-        return None
-    figures = attempt_figures([node], exits, None, None, run_ended=False)
-    return None if figures["status"] == RUNNING else figures
+    figures = merge_alone(steps)
+    ends = list(zip(*(figures[name] for name in _DECISIVE), strict=True))
+    known = {end: dict(zip((*_DECISIVE, "end_time"), (*end, 0.0), strict=True)) for end in set(ends)}
+    decided = {end: decide_status(of_end, (), None) for end, of_end in known.items()}
+    return figures | {name: [decided[end][name] for end in ends] for name in _DECIDED}
 
 
 def attempt_figures(
