@@ -101,11 +101,14 @@ class Runner:
             self.start("true")
         self.loop.run(until=lambda: self.server.is_ready)
 
+    @property
+    def node_file(self) -> str:
+        return node_file_path(self.plan.output_dir, os.uname().nodename.partition(".")[0], "1", 1)
+
     def record(self, number: int) -> dict[str, object]:
         """A job's row of each table of the node file, as one."""
-        host = os.uname().nodename.partition(".")[0]
         found: dict[str, object] = {}
-        with closing(sqlite3.connect(node_file_path(self.plan.output_dir, host, "1", 1))) as connection:
+        with closing(sqlite3.connect(self.node_file)) as connection:
             connection.row_factory = sqlite3.Row
             step = connection.execute("SELECT * FROM steps WHERE job_id = ?", (number,)).fetchone()
             for table in ("step_usage", "monitor_usage", "task_exits"):
@@ -272,6 +275,18 @@ def test_a_wrappers_counters_begin_at_zero(runner: Runner) -> None:
     of_server = Path(f"/proc/{runner.server.pid}/io").read_text()
     read = [int(text.split()[1]) for text in (of_wrapper, of_server)]
     assert read[0] < read[1] / 10
+
+
+def test_the_job_has_no_copy_of_its_wrapper(runner: Runner) -> None:
+    """The launcher starts it: before its exec, the kernel counts the most memory that the wrapper ever had."""
+    runner.make_ready()
+    number = runner.start("sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$PPID/status; exec true")
+    assert runner.wait(number) == 0
+    most_bytes = int(runner.output(number).read_text()) * 1024
+    with closing(sqlite3.connect(runner.node_file)) as connection:
+        query = "SELECT peak_memory_bytes FROM step_usage JOIN steps ON id = step WHERE job_id = ?"
+        (found,) = connection.execute(query, (number,)).fetchone()
+    assert found <= most_bytes
 
 
 # --- the server alone -----------------------------------------------------------------------------------------

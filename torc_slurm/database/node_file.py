@@ -34,6 +34,7 @@ SqliteError = sqlite3.Error
 LOCK_WAIT_SECONDS = 30.0
 _LOCK_RETRY_SECONDS = 0.005
 _held_directory = -1
+_lock_files: dict[int, str] = {}  # of the locks that this process holds, by descriptor
 
 _PLAIN_IN_URI = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-")
 
@@ -189,6 +190,7 @@ def take_lock(path: str, wait_seconds: float) -> int:
             if _has_the_turn(lock, place, is_file):
                 if not is_file and _held_directory < 0:
                     _held_directory = lock
+                _lock_files[lock] = place
                 return lock
         except BlockingIOError:
             pass  # another process holds it: try again
@@ -206,7 +208,7 @@ def release_lock(path: str, lock: int) -> None:
     if lock == _held_directory:
         _held_directory = -1
     try:
-        os.unlink(_lock_file(path) or "")
+        os.unlink(_lock_files.pop(lock, "") or _lock_file(path) or "")
     except OSError:
         pass  # /tmp was cleaned meanwhile
     os.close(lock)

@@ -28,14 +28,16 @@ def _directories() -> Iterator[str]:
     Skips a directory of this name that another user made, or a link: its owner could swap files.
     """
     for path in _candidates():
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
-        except OSError:
-            continue
-        if _is_private_and_ours(path):
-            yield path
+        if not _is_private_and_ours(path):
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                pass
+            except OSError:
+                continue
+            if not _is_private_and_ours(path):
+                continue
+        yield path
 
 
 def _candidates() -> list[str]:
@@ -78,10 +80,11 @@ def subdirectories(name: str) -> Iterator[str]:
     """One below each parent that allows it: if the first is full, the next may have room."""
     for above in _directories():
         path = os.path.join(above, name)
-        try:
-            os.makedirs(path, 0o700, exist_ok=True)
-        except OSError:
-            continue
+        if not os.path.isdir(path):
+            try:
+                os.makedirs(path, 0o700, exist_ok=True)
+            except OSError:
+                continue
         yield path
 
 

@@ -29,6 +29,7 @@ class ForkServer:
     def __init__(self, plan: Plan, environment: Mapping[str, str], children: Children, loop: Loop) -> None:
         """``environment`` is the server's own."""
         self._plan = plan
+        self._launcher = os.fsencode(plan.torc_step[0]) if len(plan.torc_step) == 1 else b"none"
         self._environment = environment
         self._children = children
         self._loop = loop
@@ -135,7 +136,7 @@ class ForkServer:
                     return 0
                 try:
                     assert self._socket is not None
-                    socket.send_fds(self._socket, [b"fork"], [theirs.fileno(), *streams])
+                    socket.send_fds(self._socket, [self._launcher], [theirs.fileno(), *streams])
                 except OSError:
                     self.end()
                     return 0

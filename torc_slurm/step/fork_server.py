@@ -1,6 +1,7 @@
 """The fork server of ``torc run`` outside Slurm: forks wrappers that have their modules, instead of starting Pythons.
 
-runner -> server   one message for each job, with three descriptors: the job's channel, its stdout, its stderr
+runner -> server   one message for each job: the launcher's path, or a word without a slash; with three descriptors:
+                   the job's channel, its stdout, its stderr
 runner -> wrapper  through the channel: the request (see `_take_over`), then ``go``
 wrapper -> runner  through the channel: ``ready PID``; or ``no PID`` if it cannot be prepared, and it exits
 
@@ -18,11 +19,20 @@ import sys
 
 from torc_slurm.common.errors import InputError
 from torc_slurm.common.process_name import set_command_line, set_process_name
-from torc_slurm.step.job import receive_environment
+from torc_slurm.step.cgroup import load_mounts
+from torc_slurm.step.job import receive_environment, received_signals, start_jobs_with
+from torc_slurm.step.spawned_job import Spawner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torc_slurm.step.job import Job, Received
 
 PROCESS_NAME = "torc-forkserver"
 READY, REFUSED, GO = b"ready", b"no", b"go"
 _MOST_REQUEST_BYTES = 1 << 20
+_MOST_PATH_BYTES = 4096
 _NUMBER_BYTES = 4  # of a descriptor in a message
 _CLONE_PARENT = 0x8000
 _CLONE = {"x86_64": 56, "aarch64": 220}  # the number of the system call
@@ -47,10 +57,15 @@ def serve() -> None:
     connection.send(READY)
     set_process_name(PROCESS_NAME)
     set_command_line([PROCESS_NAME])
+    approved: dict[str, bool] = {}
     while True:
-        descriptors = _receive(connection)
+        launcher, descriptors = _receive(connection)
+        if launcher not in approved:
+            approved[launcher] = "/" in launcher and Spawner(launcher, received_signals()).can_start_jobs()
         if _fork_or_refuse(descriptors[0]) == 0:
             connection.close()
+            if approved[launcher]:
+                start_jobs_with(_spawn_with(launcher))
             _take_over(*descriptors)
             return
         for descriptor in descriptors:
@@ -71,19 +86,25 @@ def _load() -> None:
     import torc_slurm.step.monitor
     import torc_slurm.step.wrapper  # noqa: F401
 
+    load_mounts()
     gc.collect()
     gc.freeze()  # a collection in a wrapper would copy all pages that it shares with this process
 
 
-def _receive(connection: _socket.socket) -> list[int]:
-    """The descriptors of the next job. Ends this process when the runner has ended."""
+def _spawn_with(launcher: str) -> Callable[[list[str], dict[bytes, bytes], Received], Job]:
+    return lambda command, environment, received: Spawner(launcher, received).start(command, environment)
+
+
+def _receive(connection: _socket.socket) -> tuple[str, list[int]]:
+    """The launcher and the descriptors of the next job. Ends this process when the runner has ended."""
     size = 3 * _NUMBER_BYTES
-    _, found, _, _ = connection.recvmsg(64, _socket.CMSG_SPACE(size), _socket.MSG_CMSG_CLOEXEC)
+    text, found, _, _ = connection.recvmsg(_MOST_PATH_BYTES, _socket.CMSG_SPACE(size), _socket.MSG_CMSG_CLOEXEC)
     numbers = found[0][2] if found else b""
     if len(numbers) != size:  # at the runner's end; or this process may not open so many files
         os._exit(0)
     places = range(0, size, _NUMBER_BYTES)
-    return [int.from_bytes(numbers[place : place + _NUMBER_BYTES], sys.byteorder) for place in places]
+    descriptors = [int.from_bytes(numbers[place : place + _NUMBER_BYTES], sys.byteorder) for place in places]
+    return os.fsdecode(text), descriptors
 
 
 def _fork_or_refuse(channel: int) -> int:

@@ -130,10 +130,6 @@ class Group:
         self._spawner = spawner if spawner is not None and spawner.can_start_jobs() else None
         os.dup2(self._null, 0)
 
-    @property
-    def spawns_jobs(self) -> bool:
-        return self._spawner is not None
-
     def run(self) -> int:
         self._start_recorder()
         if not self._may_begin():

@@ -34,8 +34,6 @@ class GroupedWrapper(Wrapper):
         self._group = group
         self.begin = self._begin
         self.begin.helper_pid, self.begin.recorder_pid = group.sentinel_pid, group.recorder_pid
-        if group.spawns_jobs:  # a process that shares memory until its exec begins with the most that there was
-            self.begin.wrapper_rss_bytes = kernel.most_resident_bytes()
         self._reports = group.reports
         self._ended_helpers = self.ended_helpers = {*group.helpers, group.recorder_pid}
         self.is_watched = False

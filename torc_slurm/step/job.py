@@ -17,6 +17,7 @@ from torc_slurm.step import kernel
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from torc_slurm.common.identity import StepIdentity
@@ -33,14 +34,18 @@ _PYTHON_IGNORES = (_signal.SIGPIPE, _signal.SIGXFSZ)
 
 
 class Job:
-    """The started job: its pid, and when it began (Unix seconds; monotonic seconds)."""
+    """The started job: its pid, and when it began (Unix seconds; monotonic seconds).
 
-    __slots__ = ("begin_monotonic", "begin_time", "pid")
+    ``is_spawned``: until its exec it shared this process's memory, and was no copy of it.
+    """
 
-    def __init__(self, pid: int, begin_time: float, begin_monotonic: float) -> None:
+    __slots__ = ("begin_monotonic", "begin_time", "is_spawned", "pid")
+
+    def __init__(self, pid: int, begin_time: float, begin_monotonic: float, is_spawned: bool = False) -> None:
         self.pid = pid
         self.begin_time = begin_time
         self.begin_monotonic = begin_monotonic
+        self.is_spawned = is_spawned
 
 
 class Received:
@@ -63,6 +68,11 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
     """
     environment = given_environment() | {ACTIVE_VARIABLE.encode(): os.fsencode(identity.active_mark)}
     received = take_signals()
+    if _spawn is not None:
+        try:
+            return _spawn(command, environment, received)
+        except OSError:
+            pass  # the launcher is gone, or there is a limit on processes
     try:
         return fork_job(command, environment, received)
     except OSError as error:
@@ -74,15 +84,27 @@ def start_job(command: list[str], identity: StepIdentity) -> Job:
         os._exit(NOT_EXECUTABLE)
 
 
+_spawn: Callable[[list[str], dict[bytes, bytes], Received], Job] | None = None
+
+
+def start_jobs_with(spawn: Callable[[list[str], dict[bytes, bytes], Received], Job]) -> None:
+    """Let `start_job` use this instead of a fork."""
+    global _spawn
+    _spawn = spawn
+
+
 def take_signals() -> Received:
     """Block all signals and adopt orphans; returns what each job gets back."""
     gc.disable()  # nothing here makes cycles, and a collection would copy pages that the forks share
-    received = Received(
-        set(_signal.pthread_sigmask(_signal.SIG_BLOCK, _signal.valid_signals())), _signal.getsignal(_signal.SIGCHLD)
-    )
+    received = received_signals(_signal.valid_signals())
     _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # an ignored SIGCHLD would reap the job unseen
     kernel.adopt_orphans()
     return received
+
+
+def received_signals(block: Iterable[int] = ()) -> Received:
+    """What this process was started with; and block these signals."""
+    return Received(set(_signal.pthread_sigmask(_signal.SIG_BLOCK, block)), _signal.getsignal(_signal.SIGCHLD))
 
 
 def fork_job(command: list[str], environment: dict[bytes, bytes], received: Received) -> Job:

@@ -1,4 +1,4 @@
-"""Starts the jobs of a group with posix_spawn, through the launcher: 2 ms less than a fork of Python (2026-11-29).
+"""Starts jobs with posix_spawn, through the launcher: 1 to 2 ms less than a fork of Python (2026-11-29).
 
 The launcher (``torc-step --start-job``) does in the new process what must happen there, and becomes the job.
 """
@@ -48,7 +48,7 @@ class Spawner:
             OSError: no other process could be started.
         """
         begin_time, begin_monotonic = time.time(), time.monotonic()
-        return Job(self._spawn(command, set_aside(environment)), begin_time, begin_monotonic)
+        return Job(self._spawn(command, set_aside(environment)), begin_time, begin_monotonic, is_spawned=True)
 
     def _spawn(
         self,

@@ -21,7 +21,8 @@ def begin_of(identity: StepIdentity, job: Job) -> link.Begin:
     begin.parent_pid, begin.wrapper_pid, begin.helper_pid, begin.job_pid = os.getppid(), os.getpid(), 0, job.pid
     begin.begin_time, begin.begin_monotonic = job.begin_time, job.begin_monotonic
     begin.recorder_pid = 0
-    begin.wrapper_rss_bytes = kernel.resident_bytes()
+    # what the kernel starts the job's ru_maxrss with: a process that shares memory has the most that there was
+    begin.wrapper_rss_bytes = kernel.most_resident_bytes() if job.is_spawned else kernel.resident_bytes()
     begin.wrapper_cpu_seconds = time.process_time()
     times = os.times()
     begin.waited_before_seconds = times.children_user + times.children_system
