@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from measured import await_that, name_of
+from measured import await_that, children_of, is_alive, name_of
 from runs import Here, environment, kill_quietly, plan_in, wait_until, wrappers_below
 
 from torc_slurm.files.output_names import node_file_path
@@ -287,6 +287,59 @@ def test_the_job_has_no_copy_of_its_wrapper(runner: Runner) -> None:
         query = "SELECT peak_memory_bytes FROM step_usage JOIN steps ON id = step WHERE job_id = ?"
         (found,) = connection.execute(query, (number,)).fetchone()
     assert found <= most_bytes
+
+
+# --- the writer that the monitors share -------------------------------------------------------------------------
+
+
+def shared_writer(runner: Runner) -> int:
+    assert runner.server.pid is not None
+    (pid,) = children_of(runner.server.pid)
+    await_that(lambda: name_of(pid) == "torc-sampler", "its name")
+    return int(pid)
+
+
+def bytes_written_by(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/io").read_text().split("wchar: ")[1].split()[0])
+
+
+def test_one_process_writes_all_records(runner: Runner) -> None:
+    runner.make_ready()
+    writer = shared_writer(runner)
+    for code in (3, 4):
+        before = bytes_written_by(writer)
+        number = runner.start(f"exit {code}")
+        assert runner.wait(number) == code
+        assert runner.record(number)["return_code"] == code
+        assert bytes_written_by(writer) > before
+    assert shared_writer(runner) == writer
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_shared_writer_that_does_not_answer(number: int, runner: Runner) -> None:
+    """Each monitor then starts a writer of its own. What the shared one writes later is the same once more."""
+    runner.make_ready()
+    writer = shared_writer(runner)
+    os.kill(writer, number)
+    jobs = [runner.start(f"exit {code}") for code in (3, 4, 5)]
+    assert [runner.wait(job) for job in jobs] == [3, 4, 5]
+    before = [runner.record(job) for job in jobs]
+    assert [record["return_code"] for record in before] == [3, 4, 5]
+    if number == signal.SIGSTOP:
+        written = bytes_written_by(writer)
+        os.kill(writer, signal.SIGCONT)
+        await_that(lambda: bytes_written_by(writer) > written, "what it had to write")
+    last = runner.start("exit 6")
+    assert runner.wait(last) == 6
+    assert runner.record(last)["return_code"] == 6
+    assert [runner.record(job) for job in jobs] == before
+
+
+def test_the_shared_writer_ends_with_the_server(runner: Runner) -> None:
+    runner.make_ready()
+    writer = shared_writer(runner)
+    runner.server.end()
+    await_that(lambda: not is_alive(writer), "its end")
 
 
 # --- the server alone -----------------------------------------------------------------------------------------

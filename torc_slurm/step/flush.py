@@ -16,7 +16,7 @@ from torc_slurm.common.errors import DatabaseError
 from torc_slurm.files import node_local
 from torc_slurm.files.output_names import RESOURCE_DIR, node_file_of, node_file_path
 from torc_slurm.files.shared_directory import make_shared_directory
-from torc_slurm.step import kernel, sentinel
+from torc_slurm.step import kernel, sentinel, shared_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class Flusher:
         """
         deadline = time.monotonic() + wait_seconds
         self._unconfirmed.append(batch)
+        if self._is_done(0.0):
+            self._ask_shared_writer()
         tries = 0
         while self._is_done(deadline - time.monotonic()) and self._unconfirmed and tries < _MOST_TRIES:
             tries += 1
@@ -110,6 +112,15 @@ class Flusher:
             )
         if self._spooled:
             self._notify_once(self._spooled)
+
+    def _ask_shared_writer(self) -> None:
+        """In a fork of the fork server: let the server's writer write the batch. If it does not, our own does."""
+        path, batch = self._target.path, self._unconfirmed[0]
+        may_come_twice = not (batch.samples or batch.io_samples or batch.memory_samples)
+        if path and may_come_twice and len(self._unconfirmed) == 1 and not self._spooled:
+            batch.step["run_id"] = self._target.run_id
+            if shared_writer.write(path, batch):
+                self._unconfirmed.clear()
 
     def _start_writer(self) -> None:
         batches = tuple(self._unconfirmed)
@@ -311,6 +322,10 @@ class Target:
     @property
     def output_dir(self) -> str:
         return self._identity.output_dir
+
+    @property
+    def run_id(self) -> int | None:
+        return self._identity.run_id
 
     @property
     def directory(self) -> str:

@@ -19,6 +19,7 @@ import sys
 
 from torc_slurm.common.errors import InputError
 from torc_slurm.common.process_name import set_command_line, set_process_name
+from torc_slurm.step import shared_writer
 from torc_slurm.step.cgroup import load_mounts
 from torc_slurm.step.job import receive_environment, received_signals, start_jobs_with
 from torc_slurm.step.spawned_job import Spawner
@@ -87,6 +88,10 @@ def _load() -> None:
     import torc_slurm.step.wrapper  # noqa: F401
 
     load_mounts()
+    try:
+        shared_writer.start()
+    except OSError:
+        pass  # a limit on processes: each monitor starts a writer
     gc.collect()
     gc.freeze()  # a collection in a wrapper would copy all pages that it shares with this process
 

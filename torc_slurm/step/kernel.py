@@ -179,6 +179,14 @@ def open_descriptors() -> list[int]:
         return list(range(1024))
 
 
+_kept_open: set[int] = set()
+
+
+def keep_open(descriptor: int) -> None:
+    """Exempt a descriptor of torc-step's own from `close_inherited_files`, in this process and its forks."""
+    _kept_open.add(descriptor)
+
+
 def close_inherited_files(keep: tuple[int, ...]) -> None:
     """Point stdin and stdout at /dev/null and close every other descriptor except ``keep``.
 
@@ -190,7 +198,7 @@ def close_inherited_files(keep: tuple[int, ...]) -> None:
         if descriptor not in keep:
             os.dup2(null, descriptor)
     for descriptor in open_descriptors():
-        if descriptor > 2 and descriptor not in keep:
+        if descriptor > 2 and descriptor not in keep and descriptor not in _kept_open:
             try:
                 os.close(descriptor)
             except OSError:
