@@ -16,7 +16,7 @@ from torc_slurm.runner.loop import Loop
 from torc_slurm.runner.step_command import fork_server_command
 from torc_slurm.spec.plan import Plan
 
-# A server costs about as much CPU as one start by exec, and 6 MB of memory while the run lasts.
+# A server and its writer cost about as much CPU as one start by exec, and 7 MB of memory while the run lasts.
 STARTS_WITHOUT = 4
 ANSWER_SECONDS = 5.0
 
