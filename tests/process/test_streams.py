@@ -57,12 +57,14 @@ def test_a_run_goes_on_without_its_terminal(place: Path, unbuffered: str) -> Non
         env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
     )
     os.close(theirs)
-    shown = b""
-    while b"torc:" not in shown:
-        shown += os.read(ours, 1 << 16)
-    os.close(ours)  # as if the terminal's window were closed: writing to it fails from now on
-    (place / "go").touch()
-    answer, _ = process.communicate()
+    try:
+        shown = b""
+        while b"torc:" not in shown:
+            shown += os.read(ours, 1 << 16)
+        os.close(ours)  # as if the terminal's window were closed: writing to it fails from now on
+    finally:
+        (place / "go").touch()
+        answer, _ = process.communicate()
     assert (process.returncode, b"1 completed" in answer) == (0, True)
 
 
