@@ -17,12 +17,12 @@ from torc_slurm.database.rows import (
     compact_rows,
     insert,
     insert_columns,
-    insert_rows,
     number,
     number_or_none,
     whole,
     whole_or_none,
 )
+from torc_slurm.database.store import update_results
 
 
 def test_null_is_no_number() -> None:
@@ -40,17 +40,6 @@ def test_an_inserted_row_has_an_id() -> None:
     assert [insert(connection, "INSERT INTO t (name) VALUES (?)", (name,)) for name in "ab"] == [1, 2]
 
 
-def test_many_rows_are_inserted_with_their_nulls_and_counted() -> None:
-    connection = sqlite3.connect(":memory:")
-    connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, size REAL)")
-    columns = ("id", "name", "size")
-    rows = [(1, "a", None), (2, "b", 2.0), (3, None, 0.0), (4, "d", None)]
-    assert insert_rows(connection, "t", columns, rows) == 4
-    assert connection.execute("SELECT * FROM t ORDER BY id").fetchall() == rows
-    assert insert_rows(connection, "t", columns, [(4, "e", 1.0), (5, "f", 1.0)], "ON CONFLICT DO NOTHING") == 1
-    assert insert_rows(connection, "t", columns, []) == 0
-
-
 @pytest.mark.parametrize("count", [1, 3, 400, 1000])
 def test_columns_are_inserted_with_their_nulls_and_counted(count: int) -> None:
     connection = sqlite3.connect(":memory:")
@@ -61,6 +50,15 @@ def test_columns_are_inserted_with_their_nulls_and_counted(count: int) -> None:
     assert connection.execute("SELECT * FROM t ORDER BY id").fetchall() == list(zip(*columns.values(), strict=True))
     later: dict[str, Sequence[Value]] = {"id": range(1, count + 2), "size": [1.0] * (count + 1)}
     assert insert_columns(connection, "t", later, "ON CONFLICT DO NOTHING") == 2
+
+
+def test_rows_of_nulls_alone_are_inserted_and_updated_too() -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE results (id INTEGER PRIMARY KEY, oom_kills INTEGER, status TEXT)")
+    assert insert_columns(connection, "results", {"oom_kills": [None, None], "status": [None, None]}) == 2
+    connection.execute("UPDATE results SET oom_kills = 1, status = 'failed'")
+    update_results(connection, [(1, {"oom_kills": None, "status": None}), (2, {"oom_kills": None, "status": "oom"})])
+    assert connection.execute("SELECT * FROM results").fetchall() == [(1, None, None), (2, None, "oom")]
 
 
 ROWS = [(1, "n1", 1.5), (2, "n1", None)] * 800

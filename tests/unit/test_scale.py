@@ -25,8 +25,11 @@ from torc_slurm.database.attempts import AttemptKey, create_attempts
 from torc_slurm.database.main import MainDatabase, open_main
 from torc_slurm.database.node_records import NodeRecords, StepRecord, read_node_file
 from torc_slurm.database.series import SeriesFiles
+from torc_slurm.database.slurm_stats import write_slurm_stats
+from torc_slurm.database.store import store_accounting
 from torc_slurm.plots.gather import Gathering
 from torc_slurm.plots.model import Run
+from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.sizing import utilization
 from torc_slurm.slurm import record_reader
 from torc_slurm.slurm.sacct import parse
@@ -183,6 +186,51 @@ def test_an_attempt_on_one_node_is_merged_when_it_is_stored(
         stored = all_results(opened)
         attempt_results.rebuild_results(opened.connection, range(1, 61))
         assert all_results(opened) == stored
+
+
+def test_what_slurm_says_of_merged_attempts_does_not_merge_them_again(
+    tmp_path: Path, calls: Callable[[Any, str], list[object]]
+) -> None:
+    """The answers change statuses; only attempts that Slurm suspended need their nodes' records once more."""
+    make(tmp_path, nodes=2, attempts=20, samples=0, spread=False)
+    states = ("COMPLETED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED")
+    records = [
+        AccountingRecord(
+            JOB,
+            str(number),
+            status="found",
+            state=states[number % 5],
+            elapsed_seconds=60.0,
+            suspended_seconds=40.0 if number % 10 == 7 else None,
+        )
+        for number in range(1, 41)
+    ]
+    with database(tmp_path) as opened:
+        collect.collect_node_files(opened)
+        before = all_results(opened)
+        merged = calls(attempt_results, "attempt_figures")
+        stored = store_accounting(opened.connection, records)
+        attempt_results.rebuild_results(opened.connection, stored.attempts, measured=frozenset())
+        assert len(merged) == 4
+        found = all_results(opened)
+        assert found != before
+        attempt_results.rebuild_results(opened.connection, range(1, 41))
+        assert len(merged) == 4 + 40
+        assert all_results(opened) == found
+
+
+def test_new_records_of_nodes_are_merged_even_if_slurm_has_answered(tmp_path: Path) -> None:
+    make(tmp_path, nodes=2, attempts=3, samples=0, spread=True)
+    paths = collect.node_file_paths(str(tmp_path))
+    other = Path(paths[1]).rename(tmp_path / "later")
+    with database(tmp_path) as opened:
+        collect.collect_node_files(opened)
+        opened.connection.execute("UPDATE results SET end_time_source = 'exit records', end_time = 1.0")
+        other.rename(paths[1])
+        write_slurm_stats(paths[0], [AccountingRecord(JOB, "1", status="found", state="COMPLETED")])
+        collect.collect_node_files(opened)
+        counts = opened.connection.execute("SELECT measured_node_count, end_time > 1.0 FROM results").fetchall()
+    assert [tuple(row) for row in counts] == [(2, 1)] * 3
 
 
 def all_results(opened: MainDatabase) -> list[tuple[object, ...]]:

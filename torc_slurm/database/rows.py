@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from operator import itemgetter
 
 from torc_slurm.common.errors import DatabaseError
 
@@ -54,44 +53,8 @@ def insert(connection: sqlite3.Connection, statement: str, values: Mapping[str, 
     return row_id
 
 
-def insert_rows(
-    connection: sqlite3.Connection,
-    table: str,
-    columns: tuple[str, ...],
-    rows: Iterable[tuple[Value, ...]],
-    otherwise: str = "",
-) -> int:
-    """Insert rows of at least two values that are not NULL; returns how many were inserted.
-
-    Only columns with a value are named: to bind a None takes Python as long as to bind ten numbers.
-
-    Args:
-        otherwise: SQL for the end of the statement, such as what to do on a conflict.
-    """
-    alike: dict[tuple[type, ...], list[tuple[Value, ...]]] = {}
-    for row in rows:
-        alike.setdefault(tuple(map(type, row)), []).append(row)
-    inserted = 0
-    for types, group in alike.items():
-        statement, known = _insertion_of(table, columns, types, otherwise)
-        inserted += connection.executemany(statement, map(known, group)).rowcount
-    return inserted
-
-
-@functools.lru_cache(maxsize=1000)
-def _insertion_of(
-    table: str, columns: tuple[str, ...], types: tuple[type, ...], otherwise: str
-) -> tuple[str, Callable[[tuple[Value, ...]], tuple[Value, ...]]]:
-    """The statement for rows of these types, and a function that takes its values from a row."""
-    places = [place for place, kind in enumerate(types) if kind is not type(None)]
-    names = ", ".join([columns[place] for place in places])
-    marks = ", ".join("?" * len(places))
-    statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) {otherwise}"  # noqa: S608 - names of columns
-    return statement, itemgetter(*places)
-
-
 def insert_columns(connection: sqlite3.Connection, table: str, columns: Table, otherwise: str = "") -> int:
-    """Insert rows that are given by their columns; returns how many were inserted.
+    """Insert rows that are given by their columns; returns how many were inserted. There must be a row.
 
     Many rows in one statement: if a trigger follows each insertion, SQLite saves for each statement the pages that it
     changes. A column of NULLs is not named: to bind a None takes Python as long as to bind ten numbers.
@@ -99,7 +62,7 @@ def insert_columns(connection: sqlite3.Connection, table: str, columns: Table, o
     Args:
         otherwise: SQL for the end of the statement, such as what to do on a conflict.
     """
-    known = {name: values for name, values in columns.items() if not _is_null(values)}
+    known = {name: values for name, values in columns.items() if not _is_null(values)} or columns
     count = max(1, _MOST_VARIABLES // len(known))
     rows = list(zip(*known.values(), strict=True))
     many = len(rows) - len(rows) % count

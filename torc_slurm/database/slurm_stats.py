@@ -7,14 +7,15 @@ times. The stored row does not depend on the order.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from torc_slurm.database.node_file import LOCK_WAIT_SECONDS, NodeFileWriter
-from torc_slurm.database.rows import Row, insert_rows
+from torc_slurm.database.rows import Row, Value, insert_columns
 from torc_slurm.database.selection import ATTEMPT_IS_SELECTED, Selection
 from torc_slurm.records.accounting import COLUMN_NAMES, FINAL_STATUSES, AccountingRecord, is_better
 
+_AT_ONCE = 1000  # rows
 _COLUMNS = ", ".join(COLUMN_NAMES)
 _SELECT_ALLOCATION = f"SELECT {_COLUMNS} FROM slurm_stats WHERE slurm_job_id = ? AND run_id = ?"  # noqa: S608 - constants
 _UPDATE = f"""
@@ -69,6 +70,7 @@ def upsert_slurm_stats(connection: sqlite3.Connection, records: Iterable[Account
     For node files and for the main database; must run inside a transaction.
     """
     known: dict[tuple[int, int], dict[str | None, AccountingRecord]] = {}
+    due: dict[tuple[int, int, str | None], tuple[Value, ...]] = {}
     new = []
     for record in records:
         allocation = (record.slurm_job_id, record.run_id)
@@ -76,16 +78,26 @@ def upsert_slurm_stats(connection: sqlite3.Connection, records: Iterable[Account
             rows = connection.execute(_SELECT_ALLOCATION, allocation)
             known[allocation] = {old.step_id: old for old in (AccountingRecord(*row) for row in rows)}
         old = known[allocation].get(record.step_id)
-        kept = record[: len(COLUMN_NAMES)]
-        if old is None:
-            insert_rows(connection, "slurm_stats", COLUMN_NAMES, [kept])
-        elif is_better(record, old):
-            connection.execute(_UPDATE, (*kept, *allocation, record.step_id))
-        else:
+        if old is not None and not is_better(record, old):
             continue
+        kept = record[: len(COLUMN_NAMES)]
+        step = (*allocation, record.step_id)
+        if old is None or step in due:
+            due[step] = kept
+        else:
+            connection.execute(_UPDATE, (*kept, *step))
         known[allocation][record.step_id] = record
         new.append(record)
+        if len(due) == _AT_ONCE:
+            _insert(connection, due.values())
+            due.clear()
+    _insert(connection, due.values())
     return new
+
+
+def _insert(connection: sqlite3.Connection, rows: Collection[tuple[Value, ...]]) -> None:
+    if rows:
+        insert_columns(connection, "slurm_stats", dict(zip(COLUMN_NAMES, zip(*rows, strict=True), strict=True)))
 
 
 def write_slurm_stats(path: str, records: Iterable[AccountingRecord]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torc_slurm.database.node_records import EXIT_COLUMNS, NodeRecords, StepReco
 from torc_slurm.database.rows import Row, Table, Value, insert_columns, mappings, number, whole
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stats
-from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord
+from torc_slurm.records.accounting import AccountingRecord
 from torc_slurm.records.figures import MONITOR_COLUMNS, USAGE_COLUMNS
 
 # The same on every node of an attempt: the first collected one counts.
@@ -74,7 +74,9 @@ _LAST_NODE = "SELECT coalesce(max(id), 0) FROM step_nodes"
 _INSERT_NOTE = "INSERT OR IGNORE INTO step_notes (step_node, time, note) VALUES (?, ?, ?)"
 
 _CHOSEN = """
-SELECT r.id, r.workflow_id, r.job_id, r.run_id, r.attempt_id, r.slurm_job_id, r.step_id, u.status = 'ended' AS run_ended
+SELECT r.id, r.workflow_id, r.job_id, r.run_id, r.attempt_id, r.slurm_job_id, r.step_id, r.return_code,
+r.return_signal, r.oom_kills, r.end_time, r.status, r.status_evidence, r.end_time_source,
+u.status = 'ended' AS run_ended
 FROM json_each(:ids) c JOIN results r ON r.id = c.value
 LEFT JOIN runs u ON u.workflow_id = r.workflow_id AND u.run_id = r.run_id ORDER BY r.id
 """
@@ -82,6 +84,7 @@ _NODE_COUNTS = """
 SELECT c.value, 1 + (SELECT count(*) FROM step_nodes n WHERE n.result = c.value) FROM json_each(:ids) c
 """
 _ROWS_AT_ONCE = 1000
+_OWN_END = "exit records"  # results.end_time_source
 _NODES = """
 SELECT n.* FROM json_each(:ids) c JOIN step_nodes n ON n.result = c.value ORDER BY n.result, n.node_index, n.node
 """
@@ -94,23 +97,28 @@ SELECT r.id AS result, s.* FROM json_each(:ids) c JOIN results r ON r.id = c.val
 JOIN job_states s ON s.workflow_id = r.workflow_id AND s.run_id = r.run_id AND s.job_id = r.job_id
 AND s.attempt_id = r.attempt_id
 """
-_ACCOUNTING = f"""
-SELECT r.id AS result, s.attempt_id, {", ".join(f"s.{name}" for name in COLUMN_NAMES)}
+_ACCOUNTING = """
+SELECT r.id AS result, s.attempt_id, s.status, s.state, s.job_state, s.job_end_time, s.end_time, s.exit_code,
+s.exit_signal, s.cancelled_by_uid, s.elapsed_seconds, s.suspended_seconds, s.allocated_tres
 FROM json_each(:ids) c JOIN results r ON r.id = c.value
 JOIN slurm_stats s ON s.slurm_job_id = r.slurm_job_id AND s.run_id = r.run_id AND s.step_id = r.step_id
-"""  # noqa: S608 - constants
-_ATTEMPTS_OF_STEP = "SELECT id FROM results WHERE slurm_job_id = ? AND run_id = ? AND step_id = ?"
+"""
+_ATTEMPTS_OF_STEPS = """
+SELECT r.id FROM json_each(?) c CROSS JOIN results r ON r.slurm_job_id = ? AND r.run_id = ? AND r.step_id = c.value
+"""
 
 
 class Stored(NamedTuple):
     """What a node file or a query added: the ``results.id`` of changed attempts, and new accounting rows.
 
-    ``merged``: those of the attempts whose row has its figures already.
+    ``merged``: those of the attempts whose row has its figures and its status already. ``measured``: those of which
+    nodes have written more, so that their figures are to be merged.
     """
 
     attempts: frozenset[int]
     accounting_rows: int
     merged: frozenset[int] = frozenset()
+    measured: frozenset[int] = frozenset()
 
 
 FiguresAlone = Callable[[StepRows], Table]
@@ -137,7 +145,7 @@ def store_node_records(
     store_journal_runs(connection, records.runs)
     new_rows = upsert_slurm_stats(connection, records.slurm_stats)
     others = store_job_states(connection, records.job_states) | _attempts_of(connection, new_rows)
-    return Stored(frozenset(changed | others), len(new_rows), frozenset(merged - others))
+    return Stored(frozenset(changed | others), len(new_rows), frozenset(merged - others), frozenset(rest))
 
 
 def store_accounting(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> Stored:
@@ -148,44 +156,71 @@ def store_accounting(connection: sqlite3.Connection, records: Iterable[Accountin
 
 
 class Evidence(NamedTuple):
-    """All stored records of one attempt: from its nodes, its runner and Slurm."""
+    """All stored records of one attempt: from its nodes, its runner and Slurm.
+
+    ``figures``: of its row, if those of its nodes and exits are merged there; then these are not read.
+    """
 
     nodes: list[Row]
     exits: list[Row]
     journal: Row | None
     accounting: Row | None
     run_ended: bool
+    figures: Row | None = None
 
 
-def evidence_of(connection: sqlite3.Connection, attempts: Sequence[int]) -> Iterator[tuple[int, Evidence]]:
+def evidence_of(
+    connection: sqlite3.Connection, attempts: Sequence[int], measured: Set[int] | None = None
+) -> Iterator[tuple[int, Evidence]]:
     """The records of each of these attempts (``results.id``), in ascending order; must run inside a transaction.
 
     If an attempt has no accounting row yet, it gets its step's. One query per kind of evidence, for all attempts.
+
+    Args:
+        measured: the attempts of which nodes have written more since their figures were merged; None: any.
     """
     chosen = {"ids": json.dumps(sorted(attempts))}
-    ids = {row["id"]: row for row in connection.execute(_CHOSEN, chosen)}
-    nodes = _by_result(mappings(connection, _NODES, chosen))
-    exits = _by_result(mappings(connection, _EXITS, chosen))
+    ids: dict[Value, Row] = {row["id"]: row for row in mappings(connection, _CHOSEN, chosen)}
     journal: dict[Value, Row] = {row["result"]: row for row in mappings(connection, _JOURNAL, chosen)}
     accounting: dict[Value, Row] = {row["result"]: row for row in mappings(connection, _ACCOUNTING, chosen)}
+    kept = {
+        attempt_id
+        for attempt_id, attempt in ids.items()
+        if measured is not None and attempt_id not in measured and _are_merged(attempt, accounting.get(attempt_id))
+    }
+    to_merge = {"ids": json.dumps([attempt_id for attempt_id in ids if attempt_id not in kept])}
+    nodes = _by_result(mappings(connection, _NODES, to_merge))
+    exits = _by_result(mappings(connection, _EXITS, to_merge))
     to_adopt = [
         attempt
         for attempt_id, attempt in ids.items()
         if (slurm := accounting.get(attempt_id)) is not None
-        and (slurm["attempt_id"] is None or slurm["attempt_id"] > attempt["attempt_id"])
+        and (slurm["attempt_id"] is None or number(slurm, "attempt_id") > number(attempt, "attempt_id"))
     ]
     adopt_slurm_stats(connection, to_adopt)
     for attempt_id, attempt in ids.items():
         yield (
-            attempt_id,
+            whole(attempt, "id"),
             Evidence(
                 nodes=nodes.get(attempt_id, []),
                 exits=exits.get(attempt_id, []),
                 journal=journal.get(attempt_id),
                 accounting=accounting.get(attempt_id),
                 run_ended=bool(attempt["run_ended"]),
+                figures=attempt if attempt_id in kept else None,
             ),
         )
+
+
+def _are_merged(attempt: Row, accounting: Row | None) -> bool:
+    """Whether the figures in the row of an attempt that nodes added nothing to are those of its nodes.
+
+    Others than these may have given it its end, and a suspension that Slurm knows of changes figures: that of an
+    accounting row which is older than the last time (it has an attempt), or of a new one.
+    """
+    if attempt["end_time_source"] != _OWN_END:
+        return False
+    return accounting is None or (accounting["attempt_id"] is None and not accounting["suspended_seconds"])
 
 
 def in_portions(connection: sqlite3.Connection, attempts: Iterable[int]) -> Iterator[list[int]]:
@@ -221,14 +256,18 @@ def update_results(connection: sqlite3.Connection, figures: Iterable[tuple[int, 
         texts = {place: f"{columns[place]} = ?" for place in known}
         assignments = ", ".join(texts.get(place, f"{name} = NULL") for place, name in enumerate(columns))
         statement = f"UPDATE results SET {assignments} WHERE id = ?"  # noqa: S608 - names of columns
-        connection.executemany(statement, map(itemgetter(*known, len(columns)), rows))
+        values_of = itemgetter(*known, -1) if known else itemgetter(slice(-1, None))  # a tuple in either case
+        connection.executemany(statement, map(values_of, rows))
 
 
 def _attempts_of(connection: sqlite3.Connection, records: Iterable[AccountingRecord]) -> set[int]:
-    found: set[int] = set()
+    steps: dict[tuple[int, int], list[str | None]] = {}
     for record in records:
-        key = (record.slurm_job_id, record.run_id, record.step_id)
-        found.update(int(result[0]) for result in connection.execute(_ATTEMPTS_OF_STEP, key))
+        steps.setdefault((record.slurm_job_id, record.run_id), []).append(record.step_id)
+    found: set[int] = set()
+    for allocation, step_ids in steps.items():
+        rows = connection.execute(_ATTEMPTS_OF_STEPS, (json.dumps(step_ids), *allocation))
+        found.update(row[0] for row in rows)
     return found
 
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from torc_slurm.common.units import format_run_time
 from torc_slurm.database.job_states import unmeasured_figures, with_journal
 from torc_slurm.database.merge import last_seen, merge_alone, merge_nodes
 from torc_slurm.database.node_records import StepRows
 from torc_slurm.database.rows import Row, Value, number_or_none, whole_or_none
-from torc_slurm.database.store import evidence_of, in_portions, update_results
+from torc_slurm.database.store import Evidence, evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.records.statuses import FAILED, RUNNING
 from torc_slurm.records.tres import parse_resources
@@ -26,17 +26,31 @@ _DECISIVE = ("return_code", "return_signal", "oom_kills")  # of an attempt that 
 _DECIDED = ("status", "status_evidence", "end_time_source")
 
 
-def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int]) -> None:
+def rebuild_results(connection: sqlite3.Connection, attempts: Iterable[int], measured: Set[int] | None = None) -> None:
     """Recompute the figures and the status of these attempts from what their nodes and Slurm recorded.
 
     Call it once per attempt, after all files are collected: it reads the records of all nodes.
+
+    Args:
+        measured: those of which nodes have recorded more; None: any. Of the others that have ended, only the status is
+            decided again.
     """
     for portion in in_portions(connection, attempts):
-        rows = (
-            (attempt, attempt_figures(each.nodes, each.exits, each.accounting, each.journal, run_ended=each.run_ended))
-            for attempt, each in evidence_of(connection, portion)
-        )
-        update_results(connection, rows)
+        update_results(connection, _changes(evidence_of(connection, portion, measured)))
+
+
+def _changes(evidence: Iterable[tuple[int, Evidence]]) -> Iterator[tuple[int, dict[str, Value]]]:
+    for attempt, each in evidence:
+        known = each.figures
+        if known is None:
+            yield (
+                attempt,
+                attempt_figures(each.nodes, each.exits, each.accounting, each.journal, run_ended=each.run_ended),
+            )
+        else:
+            decided = with_journal(decide_status(known, (), each.accounting), each.journal, run_ended=each.run_ended)
+            if any(known[name] != value for name, value in decided.items()):
+                yield attempt, decided
 
 
 def figures_alone(steps: StepRows) -> dict[str, Sequence[Value]]:

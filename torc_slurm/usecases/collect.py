@@ -46,7 +46,8 @@ _UNREADABLE = ""  # the fingerprint of an unreadable file: never equal to a real
 class FileOutcome(NamedTuple):
     """The result for one node file: ``collected``, ``unchanged`` or ``skipped`` (and why).
 
-    ``merged_attempts``: those of the changed ones whose figures need nothing of another file.
+    ``merged_attempts``: those of the changed ones whose figures need nothing of another file. ``measured_attempts``:
+    those that have new figures, which are to be merged.
     """
 
     path: str
@@ -54,6 +55,7 @@ class FileOutcome(NamedTuple):
     steps: int = 0
     changed_attempts: frozenset[int] = frozenset()
     merged_attempts: frozenset[int] = frozenset()
+    measured_attempts: frozenset[int] = frozenset()
     accounting_rows: int = 0
     problem: str | None = None
 
@@ -96,6 +98,7 @@ def _collect_files(database: MainDatabase, known: dict[str, Known]) -> list[File
     rebuild_results(
         database.connection,
         {each for outcome in outcomes for each in outcome.changed_attempts - outcome.merged_attempts},
+        {each for outcome in outcomes for each in outcome.measured_attempts},
     )
     return outcomes
 
@@ -189,7 +192,15 @@ def _take_up(database: MainDatabase, path: str, condition: str, records: Read) -
         return FileOutcome(path, "skipped", problem=str(error))
     except (DatabaseError, OSError) as error:
         return _skip(database.connection, path, name, condition, error)
-    return FileOutcome(path, "collected", len(records.steps), stored.attempts, stored.merged, stored.accounting_rows)
+    return FileOutcome(
+        path,
+        "collected",
+        steps=len(records.steps),
+        changed_attempts=stored.attempts,
+        merged_attempts=stored.merged,
+        measured_attempts=stored.measured,
+        accounting_rows=stored.accounting_rows,
+    )
 
 
 def _store(connection: sqlite3.Connection, records: NodeRecords, name: str) -> Stored:

@@ -163,7 +163,7 @@ def _stored(
     rows = answers.rows
     with transaction(database.connection):
         stored = store_accounting(database.connection, rows)
-        rebuild_results(database.connection, stored.attempts)
+        rebuild_results(database.connection, stored.attempts, measured=frozenset())
         if stored.attempts or any(file.outcome == "collected" for file in files):
             refresh_collected(database.connection)
     answered = {(row.slurm_job_id, row.run_id) for row in rows if row.status != "unavailable"}
