@@ -13,12 +13,12 @@ import select
 import time
 
 from torc_slurm.common.identity import proc_is_ours
-from torc_slurm.step import link
+from torc_slurm.step import kernel, link
 from torc_slurm.step.cgroup import own_cgroup
 from torc_slurm.step.flush import Flusher, Target
 from torc_slurm.step.process_tree import ProcfsTree, is_supported
 from torc_slurm.step.record import exit_row, new_batch, own_invocation
-from torc_slurm.step.sampler import Sampler, Task, own_cpu_seconds
+from torc_slurm.step.sampler import Sampler, Task
 from torc_slurm.step.schedule import Schedule
 
 TYPE_CHECKING = False
@@ -330,7 +330,7 @@ class Monitor:
     def _own_use(self, tasks: list[Task]) -> dict[str, object]:
         wrappers = sum((task.exit or task.begin).wrapper_cpu_seconds for task in tasks)
         return {
-            "cpu_seconds": own_cpu_seconds() + wrappers,
+            "cpu_seconds": kernel.own_cpu_seconds() + wrappers,
             "memory_bytes": self._sampler.own_memory_bytes() if self._sampler is not None else None,
             "reader": self._sampler.reader_name if self._sampler is not None else None,
             **self._schedule.figures(),

@@ -14,6 +14,7 @@ import os
 import resource
 import time
 
+from torc_slurm.step.process_files import ProcessFiles
 from torc_slurm.step.readings import ProcessReading, TreeReading
 
 _TICK_SECONDS = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -49,13 +50,13 @@ class _Process:
         self.reading: ProcessReading | None = None
 
 
-class ProcfsTree:
+class ProcfsTree(ProcessFiles):
     """Reads the tree below the wrappers. One object serves the step's monitor for its whole life."""
 
     name = "procfs"
 
     def __init__(self, proc: str = "/proc") -> None:
-        self._proc = proc
+        super().__init__(proc)
         self._known: dict[int, _Process] = {}
         self._wrappers: dict[int, _Process] = {}
         self._descriptors = 0
@@ -260,17 +261,6 @@ class ProcfsTree:
             return [int(pid) for pid in text.split()]
         return self.children_of(process.pid)
 
-    def children_of(self, pid: int) -> list[int]:
-        """The children of all threads of a process: each thread has its own list."""
-        try:
-            threads = os.listdir(f"{self._proc}/{pid}/task")
-        except OSError:
-            return []
-        children: list[int] = []
-        for thread in threads:
-            children += [int(child) for child in self._read_list(f"{pid}/task/{thread}/children").split()]
-        return children
-
     def _forget(self, process: _Process) -> None:
         process.children = []
         if process.pid in self._wrappers:
@@ -287,57 +277,10 @@ class ProcfsTree:
                 self._descriptors -= 1
         process.stat_fd = process.children_fd = -1
 
-    # --- further figures of a process, read less often -----------------------------------------------------------
-
-    def high_water_bytes(self, pid: int) -> int:
-        """VmHWM plus VmSwap: the most memory the process ever had; 0 if it has none (a zombie) or has exited."""
-        high_water = swap = 0
-        for line in self._read_file(f"{pid}/status", 8192).splitlines():
-            if line.startswith(b"VmHWM:"):
-                high_water = int(line.split()[1]) * 1024
-            elif line.startswith(b"VmSwap:"):
-                swap = int(line.split()[1]) * 1024
-        return high_water + swap
-
-    def proportional_bytes(self, pid: int | str) -> int:
-        """PSS plus SwapPss: a shared page is divided among the processes that share it."""
-        total = 0
-        for line in self._read_file(f"{pid}/smaps_rollup", 8192).splitlines():
-            if line.startswith((b"Pss:", b"SwapPss:")):
-                total += int(line.split()[1]) * 1024
-        return total
-
-    def anonymous_bytes(self, pid: int | str) -> int:
-        """PSS of anonymous memory: what a cgroup charges for a process. A page shared by a fork is divided too."""
-        for line in self._read_file(f"{pid}/smaps_rollup", 8192).splitlines():
-            if line.startswith(b"Pss_Anon:"):
-                return int(line.split()[1]) * 1024
-        return 0
-
-    def unshared_bytes(self, pid: int) -> int:
-        """Resident memory without files and shared memory: closest to anonymous memory for another user's process."""
-        words = self._read_file(f"{pid}/statm", 256).split()
-        return (int(words[1]) - int(words[2])) * _PAGE_BYTES if len(words) > 2 else 0
-
-    def io_counters(self, pid: int) -> tuple[int, int, int, int] | None:
-        """Bytes from storage, to storage, read and written in total (cache and pipes too), with reaped children.
-
-        None if it cannot be read: the process belongs to another user, or has exited.
-        """
-        values = {}
-        for line in self._read_file(f"{pid}/io", 512).splitlines():
-            name, _, value = line.partition(b": ")
-            values[name] = int(value)
-        if b"write_bytes" not in values:
-            return None
-        return values[b"read_bytes"], values[b"write_bytes"], values[b"rchar"], values[b"wchar"]
-
     def waited_cpu_seconds(self, wrapper: int) -> float:
         """CPU time of the children that a wrapper has reaped, and of their reaped children, at the last sample."""
         process = self._wrappers.get(wrapper)
         return process.reading.children_cpu_seconds if process is not None and process.reading is not None else 0.0
-
-    # --- files ---------------------------------------------------------------------------------------------------
 
     def wrapper_cpu_seconds(self, wrapper: int) -> float:
         """A wrapper's own CPU time at the last sample."""
@@ -359,29 +302,6 @@ class ProcfsTree:
             return os.pread(descriptor, most_bytes, 0)
         except OSError:
             return b""
-
-    def _read_list(self, path: str) -> bytes:
-        """The whole of a list that the kernel returns one page at a time."""
-        text = b""
-        try:
-            with open(f"{self._proc}/{path}", "rb", buffering=0) as file:
-                while part := file.read(65536):
-                    text += part
-        except OSError:
-            pass  # the thread has exited
-        return text
-
-    def _read_file(self, path: str, most_bytes: int) -> bytes:
-        try:
-            descriptor = os.open(f"{self._proc}/{path}", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return b""
-        try:
-            return os.read(descriptor, most_bytes)
-        except OSError:
-            return b""
-        finally:
-            os.close(descriptor)
 
 
 def _may_keep_open() -> int:

@@ -6,7 +6,6 @@ One sample: the reader's tree -> CPU ledger (and the cgroup's counter) -> memory
 from __future__ import annotations
 
 import os
-import resource
 import time
 
 from torc_slurm.step import kernel
@@ -182,7 +181,8 @@ class Sampler:
         charged = self._own_cgroup.cpu_seconds() if self._own_cgroup else None
         if charged is None or len(self._tasks) < self._local_task_count:
             return None
-        return charged - sum(self._overhead_cpu_seconds(task) for task in self._tasks.values()) - own_cpu_seconds()
+        overhead_seconds = sum(self._overhead_cpu_seconds(task) for task in self._tasks.values())
+        return charged - overhead_seconds - kernel.own_cpu_seconds()
 
     def _overhead_cpu_seconds(self, task: Task) -> float:
         """CPU of a task's wrapper and sentinel, as last known."""
@@ -354,12 +354,6 @@ class Sampler:
         kills = self._cgroup.oom_kills()
         if kills is not None and self._oom_kills_before is not None:
             self._oom_kills = kills - self._oom_kills_before
-
-
-def own_cpu_seconds() -> float:
-    """CPU time of this process and its writers."""
-    writers = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + writers.ru_utime + writers.ru_stime
 
 
 class _IoFigures:
