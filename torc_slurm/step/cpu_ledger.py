@@ -31,7 +31,9 @@ class CpuLedger:
         if tree.vanished:
             self._unwaited_seconds += self._never_waited_for(tree, waited_seconds)
         self._before, self._waited_before = tree.processes, waited_seconds
-        self.total_seconds = max(self.total_seconds, tree.cpu_seconds + waited_seconds + self._unwaited_seconds)
+        total_seconds = tree.cpu_seconds + waited_seconds + self._unwaited_seconds
+        if total_seconds > self.total_seconds:
+            self.total_seconds = total_seconds
         return self.total_seconds
 
     def _never_waited_for(self, tree: TreeReading, waited_seconds: float) -> float:

@@ -37,7 +37,7 @@ class Peak:
         self.source: str | None = None
 
     def see(self, amount: int, source: str) -> None:
-        if amount > 0 and (self.bytes is None or amount > self.bytes):
+        if amount > (self.bytes or 0):
             self.bytes, self.source = amount, source
 
 
@@ -57,7 +57,8 @@ class MemoryFigures:
         """Add a sample. ``when`` is in monotonic seconds: a sample's weight is the time since the one before."""
         if source != "pss_estimated":
             self.best.see(best_bytes, source)
-        self.sampled_rss_peak_bytes = max(self.sampled_rss_peak_bytes or 0, rss_bytes)
+        if self.sampled_rss_peak_bytes is None or rss_bytes > self.sampled_rss_peak_bytes:
+            self.sampled_rss_peak_bytes = rss_bytes
         if self._last is not None:
             before, bytes_before = self._last
             self._byte_seconds += (when - before) * (bytes_before + best_bytes) / 2

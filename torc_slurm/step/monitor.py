@@ -96,13 +96,19 @@ class Monitor:
             self._finish()
 
     def _wait(self) -> None:
-        due = min(self._schedule.next_time, self._next_flush)
-        remaining = due - time.monotonic() if self._tasks else 1.0
-        if self._tasks and self._all_have_ended():
-            remaining = min(remaining, _LATE_TASK_LOOK_SECONDS)
+        remaining = 1.0
+        if self._tasks:
+            due = self._schedule.next_time
+            if due > self._next_flush:
+                due = self._next_flush
+            remaining = due - time.monotonic()
+            if self._all_have_ended():
+                remaining = min(remaining, _LATE_TASK_LOOK_SECONDS)
         # rounded up: if poll returned before the time, the loop would poll again and again until then
         timeout = int(remaining * 1000) + 1 if remaining > 0 else 0
         events = self._poll.poll(timeout)
+        if not events:
+            return
         wrappers = set(self._sockets)
         for descriptor, _ in events:
             if self._listener is not None and descriptor == self._listener.fileno():
@@ -216,7 +222,10 @@ class Monitor:
         return self._all_have_ended() and not (self._identity.shares_a_monitor and self._more_may_come())
 
     def _all_have_ended(self) -> bool:
-        return all(task.exit is not None or task.gone for task in self._tasks)
+        for task in self._tasks:  # noqa: SIM110 - twice a sample; a generator costs more
+            if task.exit is None and not task.gone:
+                return False
+        return True
 
     def _more_may_come(self) -> bool:
         """Whether more tasks of this node may register: at first, and while slurmstepd has children unknown to us.
@@ -236,19 +245,20 @@ class Monitor:
     # --- sampling ------------------------------------------------------------------------------------------------
 
     def _take_sample(self, final: bool = False) -> None:
-        if self._sampler is None:
-            self._schedule.skip()
+        sampler, schedule = self._sampler, self._schedule
+        if sampler is None:
+            schedule.skip()
             return
-        lateness_seconds = self._schedule.lateness(time.monotonic())
-        before = time.thread_time() - self._sampler.pss_seconds
+        lateness_seconds = schedule.lateness(time.monotonic())
+        before = time.thread_time() - sampler.pss.spent_seconds
         try:
-            self._sampler.sample(thorough=self._schedule.is_ramping, final=final)
+            sampler.sample(schedule.is_ramping, final)
         except Exception as error:
             self._notify(f"sampling failed ({type(error).__name__}: {error}); the figures end here")
             self._sampler = None
             return
-        cost_seconds = time.thread_time() - self._sampler.pss_seconds - before
-        backed_off = self._schedule.took(cost_seconds, lateness_seconds)
+        cost_seconds = time.thread_time() - sampler.pss.spent_seconds - before
+        backed_off = schedule.took(cost_seconds, lateness_seconds)
         if backed_off:
             self._note(backed_off)
 

@@ -26,10 +26,6 @@ _OTHER_DESCRIPTORS = 64
 
 _LONG_LIST_BYTES = 3000  # of pids; the kernel returns at most a page (4096 bytes) at once, so there may be more
 
-# Positions in /proc/PID/stat after the parenthesis that closes the command (proc(5): subtract 3).
-_STATE, _PPID, _MINFLT, _MAJFLT, _CMAJFLT, _UTIME, _STIME, _CUTIME, _CSTIME = 0, 1, 7, 9, 10, 11, 12, 13, 14
-_NUM_THREADS, _STARTTIME, _RSS = 17, 19, 21
-
 
 class _Process:
     """What is kept of one process between samples.
@@ -76,7 +72,7 @@ class ProcfsTree(ProcessFiles):
         """
         thorough = thorough or self._samples % _FULL_READ_EVERY == 0
         self._samples += 1
-        if wrappers != self._last_wrappers:
+        if wrappers is not self._last_wrappers and wrappers != self._last_wrappers:
             self._set_wrappers(wrappers)
             thorough = True
         ran = self._changed_processes(thorough)
@@ -84,13 +80,17 @@ class ProcfsTree(ProcessFiles):
             self._last.vanished, self._last.is_unchanged = [], True
             return self._last
         self._gone, self._has_ended = [], False
-        self._bring_up_to_date(ran)
+        went_meanwhile = self._read_in_order(ran)
+        if self._gone:
+            self._bring_up_to_date(ran, went_meanwhile)
         if thorough or self._has_ended or self._has_unknown_child(ran):
             self._last = self._walk()
         else:
-            self._last = self._last.with_new(
-                [(process.place, process.reading) for process in ran if process.reading and process.place >= 0]
-            )
+            new = []
+            for process in ran:
+                if process.place >= 0 and process.reading is not None:
+                    new.append((process.place, process.reading))
+            self._last = self._last.with_new(new)
         return self._last
 
     def _set_wrappers(self, wrappers: dict[int, frozenset[int]]) -> None:
@@ -116,28 +116,32 @@ class ProcfsTree(ProcessFiles):
                 ran.append(process)
         return ran
 
-    def _bring_up_to_date(self, ran: list[_Process]) -> None:
-        """Read these processes, parents before children. Read them again if one exited meanwhile and was reaped.
+    def _bring_up_to_date(self, ran: list[_Process], went_meanwhile: bool) -> None:
+        """Read processes again after some of those in ``ran`` exited and were reaped.
 
         On reaping, its CPU time moves to its parent. A parent that was read before that would lack it.
         """
-        for _ in range(_MOST_PASSES):
-            known_gone = len(self._gone)
-            went_meanwhile = self._read_in_order(ran)
-            ran = self._processes_to_reread(self._gone[known_gone:], ran, went_meanwhile)
+        known_gone = 0
+        for _ in range(_MOST_PASSES - 1):
+            gone, known_gone = self._gone[known_gone:], len(self._gone)
+            ran = self._processes_to_reread(gone, ran, went_meanwhile)
             if not ran:
                 return
+            went_meanwhile = self._read_in_order(ran)
 
     def _read_in_order(self, ran: list[_Process]) -> bool:
-        """Returns whether one of them exited after its clock was read, or may have (on a kernel without CPU clocks)."""
+        """Read these processes, parents before children.
+
+        Returns whether one of them exited after its clock was read, or may have (on a kernel without CPU clocks).
+        """
         went_meanwhile = False
         for process in ran:
             before = process.reading
             if not self._read_whole(process):
                 went_meanwhile |= process.clock_ns > 0 or before is None or not before.clock_ns
                 self._forget(process)
-            elif before is not None and not before.is_zombie and process.reading is not None:
-                self._has_ended |= process.reading.is_zombie
+            elif process.reading is not None and process.reading.is_zombie and before is not None:
+                self._has_ended = self._has_ended or not before.is_zombie
         return went_meanwhile
 
     def _processes_to_reread(self, gone: list[_Process], ran: list[_Process], went_meanwhile: bool) -> list[_Process]:
@@ -157,10 +161,12 @@ class ProcfsTree(ProcessFiles):
         """Whether one of these processes or a wrapper has a new child. (A wrapper adopts orphans without running.)"""
         for process in self._wrappers.values():
             process.children = self._children(process)
-        for process in (*self._wrappers.values(), *ran):
-            for pid in process.children:
-                if pid not in self._known and pid not in self._helpers:
-                    return True
+        known, helpers = self._known, self._helpers
+        for processes in (self._wrappers.values(), ran):
+            for process in processes:
+                for pid in process.children:
+                    if pid not in known and pid not in helpers:
+                        return True
         return False
 
     def _walk(self) -> TreeReading:
@@ -226,40 +232,56 @@ class ProcfsTree(ProcessFiles):
 
     def _read_whole(self, process: _Process) -> bool:
         """Read its stat file and its children, after its clock. Returns False if it has exited."""
-        text = self._reread(process.stat_fd, process.pid, "stat", 1024)
-        fields = text[text.rfind(b")") + 2 :].split(None, _RSS + 1)  # later fields are not needed
-        if len(fields) <= _RSS:
+        try:
+            text = (
+                self._read_file(f"{process.pid}/stat", 1024)
+                if process.stat_fd < 0
+                else os.pread(process.stat_fd, 1024, 0)
+            )
+        except OSError:
             return False
-        start_ticks = int(fields[_STARTTIME])
-        if process.reading is not None and process.reading.start_ticks != start_ticks:
+        # Numbered from the parenthesis that closes the command (proc(5): subtract 3). Later fields are not needed.
+        fields = text[text.rfind(b")") + 2 :].split(None, 22)
+        if len(fields) < 22:
             return False
-        process.read_ns = process.clock_ns
-        threads = int(fields[_NUM_THREADS])
+        start_ticks = int(fields[19])
+        before, clock_ns = process.reading, process.clock_ns
+        if before is not None and before.start_ticks != start_ticks:
+            return False
+        process.read_ns = clock_ns
         # The clock has the nanoseconds of all its threads; it is 0 if the kernel has none.
-        used_ticks = int(fields[_UTIME]) + int(fields[_STIME])
+        own_seconds = (int(fields[11]) + int(fields[12])) * _TICK_SECONDS
+        clock_seconds = clock_ns * 1e-9
         process.reading = ProcessReading(
             process.pid,
             start_ticks,
-            int(fields[_PPID]),
-            max(used_ticks * _TICK_SECONDS, process.clock_ns * 1e-9),
-            (int(fields[_CUTIME]) + int(fields[_CSTIME])) * _TICK_SECONDS,
-            int(fields[_RSS]) * _PAGE_BYTES,
-            threads,
-            int(fields[_MAJFLT]) + int(fields[_CMAJFLT]),
-            int(fields[_MINFLT]),
-            fields[_STATE] in (b"Z", b"X", b"x"),
-            process.clock_ns,
+            int(fields[1]),
+            own_seconds if own_seconds > clock_seconds else clock_seconds,
+            (int(fields[13]) + int(fields[14])) * _TICK_SECONDS,
+            int(fields[21]) * _PAGE_BYTES,
+            int(fields[17]),
+            int(fields[9]) + int(fields[10]),
+            int(fields[7]),
+            fields[0] in (b"Z", b"X", b"x"),
+            clock_ns,
         )
         process.children = self._children(process)
         return True
 
     def _children(self, process: _Process) -> list[int]:
-        if process.reading is None or process.reading.threads <= 1:
-            text = self._reread(process.children_fd, process.pid, f"task/{process.pid}/children", _PAGE_BYTES)
-            if len(text) > _LONG_LIST_BYTES:
-                return self.children_of(process.pid)
-            return [int(pid) for pid in text.split()]
-        return self.children_of(process.pid)
+        if process.reading is not None and process.reading.threads > 1:
+            return self.children_of(process.pid)
+        try:
+            text = (
+                self._read_file(f"{process.pid}/task/{process.pid}/children", _PAGE_BYTES)
+                if process.children_fd < 0
+                else os.pread(process.children_fd, _PAGE_BYTES, 0)
+            )
+        except OSError:
+            text = b""
+        if len(text) > _LONG_LIST_BYTES:
+            return self.children_of(process.pid)
+        return list(map(int, text.split())) if text else []
 
     def _forget(self, process: _Process) -> None:
         process.children = []
@@ -294,14 +316,6 @@ class ProcfsTree(ProcessFiles):
             return -1
         self._descriptors += 1
         return descriptor
-
-    def _reread(self, descriptor: int, pid: int, path: str, most_bytes: int) -> bytes:
-        if descriptor < 0:
-            return self._read_file(f"{pid}/{path}", most_bytes)
-        try:
-            return os.pread(descriptor, most_bytes, 0)
-        except OSError:
-            return b""
 
 
 def _may_keep_open() -> int:

@@ -107,10 +107,18 @@ class TreeReading:
         tree.cpu_seconds, tree.rss_bytes = self.cpu_seconds, self.rss_bytes
         tree.num_processes, tree.num_threads = self.num_processes, self.num_threads
         tree.major_faults, tree.minor_faults = self.major_faults, self.minor_faults
-        for place, reading in replacements:
-            tree._count(tree.processes[place], -1)
-            tree._count(reading, 1)
-            tree.processes[place] = reading
+        for place, new in replacements:  # each sample does this: fewer calls than two of _count
+            old, tree.processes[place] = tree.processes[place], new
+            if old.is_zombie or new.is_zombie or old.minor_faults is None or new.minor_faults is None:
+                tree._count(old, -1)
+                tree._count(new, 1)
+                continue
+            tree.cpu_seconds += new.cpu_seconds + new.children_cpu_seconds - old.cpu_seconds - old.children_cpu_seconds
+            tree.rss_bytes += new.rss_bytes - old.rss_bytes
+            tree.num_threads += new.threads - old.threads
+            tree.major_faults += new.major_faults - old.major_faults
+            if tree.minor_faults is not None:
+                tree.minor_faults += new.minor_faults - old.minor_faults
         return tree
 
 

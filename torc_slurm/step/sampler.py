@@ -60,7 +60,7 @@ class Sampler:
         self._living_wrappers: dict[int, frozenset[int]] | None = None
         self._ledger = CpuLedger()
         self._memory = MemoryFigures()
-        self._pss = RationedPss(reader)
+        self.pss = RationedPss(reader)  # it limits its own CPU time: no reason to sample less often
         self._own_bytes = 0
         self._own_memory: tuple[float, int] | None = None  # monotonic time and bytes
         self._looked_at: dict[int, int] = {}  # for high-water marks: pid to the process's CPU clock at that time
@@ -72,6 +72,7 @@ class Sampler:
         self._limit_bytes = cgroup.limit_bytes() if cgroup else None
         self._cpu_seconds = 0.0
         self._cpu_source: str | None = None
+        self._has_running_task = False  # or one whose exit is lost
         self._charged_seconds: float | None = None
         self._bound = CpuBound()
         self._series = Series(0.0)
@@ -86,11 +87,6 @@ class Sampler:
         self.sample_count = 0
 
     @property
-    def pss_seconds(self) -> float:
-        """CPU time spent on PSS so far. RationedPss limits it, so it is no reason to sample less often."""
-        return self._pss.spent_seconds
-
-    @property
     def reader_name(self) -> str:
         return self._reader.name
 
@@ -99,6 +95,7 @@ class Sampler:
     def task_began(self, task: Task) -> None:
         self._tasks[task.begin.wrapper_pid] = task
         self._living_wrappers = None
+        self._has_running_task = True
         self._bound.task_began(task.begin.wrapper_pid)
         self._cpu_wait.task_began(task.begin.job_pid)
         if self.begin_monotonic is None:
@@ -114,6 +111,7 @@ class Sampler:
     def task_ended(self, task: Task) -> None:
         """Add the kernel's figures of its exit, while its wrapper can still be read."""
         if task.exit is not None:
+            self._has_running_task = any(task.exit is None for task in self._tasks.values())
             self._memory.see_exit(task.exit.max_rss_bytes, task.begin.wrapper_rss_bytes)
             self._io.keep(task)
             if not self._is_blind:
@@ -144,9 +142,12 @@ class Sampler:
             self._take_cpu(tree)
         best_bytes, source = self._take_memory(tree, now)
         if not self._is_blind:
-            self.num_processes_peak = max(self.num_processes_peak or 0, tree.num_processes)
-            self.num_threads_peak = max(self.num_threads_peak or 0, tree.num_threads)
-            self.major_faults = max(self.major_faults, tree.major_faults)
+            if self.num_processes_peak is None or tree.num_processes > self.num_processes_peak:
+                self.num_processes_peak = tree.num_processes
+            if self.num_threads_peak is None or tree.num_threads > self.num_threads_peak:
+                self.num_threads_peak = tree.num_threads
+            if tree.major_faults > self.major_faults:
+                self.major_faults = tree.major_faults
         if thorough or final:
             self.look_at_high_water_marks()
             self._io.take(tree, self._tasks)
@@ -159,10 +160,14 @@ class Sampler:
         self._close_interval(began, now, tree, best_bytes, source, final)
 
     def _take_cpu(self, tree: TreeReading) -> None:
-        self._ledger.add(tree, sum(self._waited_seconds(task) for task in self._tasks.values()))
+        waited_seconds = 0.0
+        for task in self._tasks.values():
+            waited_seconds += self._waited_seconds(task)
+        self._ledger.add(tree, waited_seconds)
         self._charged_seconds = self._cgroup_cpu_seconds()
         seconds, self._cpu_source = self._best_cpu(self._charged_seconds)
-        self._cpu_seconds = max(self._cpu_seconds, seconds)
+        if seconds > self._cpu_seconds:
+            self._cpu_seconds = seconds
 
     def _waited_seconds(self, task: Task) -> float:
         if task.exit is not None:
@@ -196,8 +201,7 @@ class Sampler:
         seen = self._ledger.total_seconds
         if charged is not None and charged > seen * 1.005 + _CGROUP_EXCESS_SECONDS * max(1, len(self._tasks)):
             return charged, self._own_cgroup.source if self._own_cgroup else None
-        complete = all(task.exit is not None for task in self._tasks.values())
-        return seen, "wait4" if complete else "procfs"
+        return seen, "procfs" if self._has_running_task else "wait4"
 
     def _take_memory(self, tree: TreeReading, now: float) -> tuple[int, str]:
         if tree.is_unchanged and self._last_tree is not None and self._own_cgroup is not None:
@@ -211,7 +215,7 @@ class Sampler:
         elif self._is_blind:
             return self._last_memory
         else:
-            best_bytes, source = self._pss.best_bytes(tree, now)
+            best_bytes, source = self.pss.best_bytes(tree, now)
         if not tree.num_processes and not self._is_blind:
             return self._last_memory  # all processes have exited: the last known value
         self._memory.see_sample(now, best_bytes, source, tree.rss_bytes)
@@ -298,7 +302,7 @@ class Sampler:
         peak_percent = self._series.peak_percent
         if average is not None:
             peak_percent = max(peak_percent or 0.0, average)
-        self._memory.estimated_bytes = self._pss.estimated_peak_bytes()
+        self._memory.estimated_bytes = self.pss.estimated_peak_bytes()
         best = self._memory.best_so_far()
         peak_bytes, peak_source = self._memory.peak()
         average_bytes, average_source = self._memory.average()

@@ -23,6 +23,7 @@ class Schedule:
         self.next_time = 0.0
         self._begin_time = 0.0
         self._ramp_gap = _FIRST_GAP_SECONDS
+        self.is_ramping = True
         self._samples = 0
         self._cost_seconds = 0.0
         self._mean_cost: float | None = None
@@ -32,16 +33,13 @@ class Schedule:
         """Begin the step: the first sample is due now."""
         self._begin_time = self.next_time = time.monotonic()
         self._ramp_gap = _FIRST_GAP_SECONDS
-
-    @property
-    def is_ramping(self) -> bool:
-        return self._ramp_gap < self.interval_seconds
+        self.is_ramping = self._ramp_gap < self.interval_seconds
 
     def is_due(self, now: float) -> bool:
         return now >= self.next_time
 
     def lateness(self, now: float) -> float:
-        return max(0.0, now - self.next_time)
+        return now - self.next_time if now > self.next_time else 0.0
 
     def skip(self) -> None:
         self._set_next(time.monotonic())
@@ -50,7 +48,8 @@ class Schedule:
         """Note a sample's cost and set the time of the next. Returns a note if the interval had to grow."""
         self._samples += 1
         self._cost_seconds += cost_seconds
-        self._max_lateness_seconds = max(self._max_lateness_seconds, lateness_seconds)
+        if lateness_seconds > self._max_lateness_seconds:
+            self._max_lateness_seconds = lateness_seconds
         was_ramping = self.is_ramping
         self._set_next(time.monotonic())
         return "" if was_ramping else self._back_off(cost_seconds)
@@ -59,6 +58,7 @@ class Schedule:
         if self.is_ramping:
             self.next_time = now + self._ramp_gap
             self._ramp_gap *= 2
+            self.is_ramping = self._ramp_gap < self.interval_seconds
             if not self.is_ramping:
                 self.next_time = self._begin_time + self.interval_seconds
         while self.next_time <= now:  # after suspend or a slow sample: do not catch up
@@ -69,8 +69,10 @@ class Schedule:
         """Lengthen the interval if samples cost too much; shorten it again if they cost less than half of that."""
         before = cost_seconds if self._mean_cost is None else self._mean_cost
         self._mean_cost = before + _SMOOTHING * (cost_seconds - before)
-        wanted = min(self._mean_cost / _MOST_SHARE_OF_INTERVAL, _LONGEST_BACKED_OFF_SECONDS)
-        was = self.interval_seconds
+        was, wanted = self.interval_seconds, self._mean_cost / _MOST_SHARE_OF_INTERVAL
+        if wanted <= was == self._requested_interval_seconds:
+            return ""
+        wanted = min(wanted, _LONGEST_BACKED_OFF_SECONDS)
         if wanted > was or wanted * _HEADROOM * 2 < was:
             self.interval_seconds = max(self._requested_interval_seconds, wanted * _HEADROOM)
         if self.interval_seconds == was:

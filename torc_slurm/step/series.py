@@ -51,7 +51,10 @@ class _Start:
         used = now.seen - self.counters.seen
         if now.charged is not None and self.counters.charged is not None:
             used = max(used, now.charged - self.counters.charged)
-        return max(0.0, min(used, now.best - self.given_seconds))
+        shown = now.best - self.given_seconds
+        if used > shown:
+            used = shown
+        return used if used > 0 else 0.0
 
 
 class _Row:
@@ -94,12 +97,16 @@ class Series:
         while self._rows and self._must_join(now, counters, cpus, final):
             self._start = self._rows.pop().start
         start = self._start
-        seconds = now - min(start.time, start.time if self._earliest is None else self._earliest)
+        begin = start.time if self._earliest is None or self._earliest > start.time else self._earliest
+        seconds = now - begin
         if seconds <= 0:
             return
-        used = min(start.cpu_seconds(counters), cpus * seconds)
-        percent = min(used / seconds, cpus) * 100
-        self.peak_percent = max(start.peak or 0.0, percent)
+        used = start.cpu_seconds(counters)
+        if used > cpus * seconds:
+            used = cpus * seconds
+        rate, peak = used / seconds, start.peak or 0.0
+        percent = (rate if rate < cpus else cpus) * 100
+        self.peak_percent = percent if percent > peak else peak
         self._rows.append(_Row(start, percent, sample, memory, io))
         self._start = _Start(now, counters, start.given_seconds + used, self.peak_percent)
         self._earliest = None
