@@ -79,6 +79,25 @@ def test_what_is_no_plan_is_refused_by_name(text: str) -> None:
         plan_from_json(text, "here")
 
 
+@pytest.mark.parametrize(
+    ("change", "odd"),
+    [
+        ({"jobs": None}, "plan; make it again"),
+        ({"jobs": [{}]}, "plan; make it again"),
+        ({"resource_monitor": {"no": 1}}, "plan; make it again"),
+        ({"execution": {}}, "plan; make it again"),
+    ],
+)
+def test_a_damaged_plan_is_named_without_pythons_words(change: dict[str, object], odd: str) -> None:
+    found = json.loads(plan_to_json(make_plan()))
+    with pytest.raises(ParseError) as damaged:
+        plan_from_json(json.dumps(found | change), "wf1_r1.json")
+    assert str(damaged.value).startswith(f"wf1_r1.json is not a complete {odd}")
+    del found["python"]
+    with pytest.raises(ParseError, match="it has no python; make it again"):
+        plan_from_json(json.dumps(found))
+
+
 def test_an_unknown_key_is_refused() -> None:
     found = json.loads(plan_to_json(make_plan())) | {"surprise": 1}
     with pytest.raises(ParseError, match="surprise"):

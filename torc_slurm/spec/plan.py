@@ -195,8 +195,17 @@ def plan_from_json(text: str, source: str = "the plan") -> Plan:
         raise ParseError(f"{source} is not a plan of format {PLAN_FORMAT}; make it again with this version of torc")
     try:
         return _plan(found)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ParseError(f"{source} is not a complete plan: {error!r}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        words = f"{source} is not a complete plan{_what_is_odd(found)}; make it again with this version of torc"
+        raise ParseError(words) from error
+
+
+def _what_is_odd(found: dict[str, Any]) -> str:
+    """The first key that it lacks or should not have, in words; empty if the keys of the whole are right."""
+    known = {item.name: item for item in dataclasses.fields(Plan)}
+    lacking = [name for name, item in known.items() if name not in found and item.default is dataclasses.MISSING]
+    unknown = [name for name in found if name not in (*known, "format")]
+    return f": it has no {lacking[0]}" if lacking else f": it has an unknown key {unknown[0]}" if unknown else ""
 
 
 def read_plan(path: str) -> Plan:

@@ -20,6 +20,16 @@ from torc_slurm.files.whole_files import create_exclusively
 SUPERSEDED = "superseded"  # the purpose of a claim that only excludes others
 
 
+# By the annotation of a field. A number of seconds may have been written without a fraction.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "float": (int, float),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "str": (str,),
+    "str | None": (str, type(None)),
+}
+
+
 @dataclass(frozen=True)
 class Claim:
     """The owner of a run: the allocation, or the process outside Slurm; only it may start the run's jobs.
@@ -107,27 +117,31 @@ def read_claim(output_dir: str, workflow_id: int, run_id: int) -> Claim | None:
     path = claim_path(output_dir, workflow_id, run_id)
     try:
         with open(path, encoding="ascii", errors="replace") as file:
-            found = json.loads(file.read())
-            return _checked(Claim(**{name: found[name] for name in Claim.__dataclass_fields__ if name in found}))
+            text = file.read()
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
+    try:
+        return _claim(text)
+    except ValueError as error:
         raise ParseError(f"{path} is damaged: {error}; if this run is not active, remove the file") from error
 
 
-def _checked(claim: Claim) -> Claim:
-    """The claim, if its fields have the right types: the file may be damaged.
+def _claim(text: str) -> Claim:
+    """The claim in a text that may be damaged.
 
     Raises:
-        TypeError: a field has another type.
+        ValueError: it is no object, or a field is missing or has another type; the message says which.
     """
-    numbers = (claim.claimed_at, claim.pid, claim.restart_count)
-    texts = (claim.host, claim.purpose, claim.boot_id, claim.pid_namespace, claim.process_start)
-    if (
-        not all(isinstance(each, (int, float)) for each in numbers)
-        or not all(isinstance(each, str) for each in texts)
-        or not isinstance(claim.slurm_job_id, int | None)
-        or not isinstance(claim.cluster, str | None)
-    ):
-        raise TypeError("a field has the wrong type")
-    return claim
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    for field in dataclasses.fields(Claim):
+        if field.name not in found:
+            if field.default is dataclasses.MISSING:
+                raise ValueError(f"it has no {field.name}")
+        elif not isinstance(found[field.name], _TYPES[str(field.type)]):
+            raise ValueError(f"{field.name} is {json.dumps(found[field.name])[:40]}")
+    return Claim(**{name: found[name] for name in Claim.__dataclass_fields__ if name in found})

@@ -96,7 +96,8 @@ def read_stage(path: str) -> StageOfPlan:
             raise ParseError(f"{path} was written by another version of torc; submit the workflow once more")
         return StageOfPlan(read_plan(str(found["plan"])), int(found["stage"]), int(found["run_id"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise ParseError(f"{path} is damaged: it does not name a part of the plan: {error!r}") from error
+        words = f"{path} is damaged: it does not name a part of the plan; submit the workflow once more"
+        raise ParseError(words) from error
 
 
 def first_run_of(run_id: int, script: object) -> int:
