@@ -20,7 +20,7 @@ from torc_slurm.database.attempts import AttemptKey, create_attempt, create_atte
 from torc_slurm.database.job_states import refresh_job_statuses
 from torc_slurm.database.main import open_main
 from torc_slurm.database.results import result_rows
-from torc_slurm.database.selection import SORTS, Selection, attempt_ids, select_notes
+from torc_slurm.database.selection import SORTS, Selection, attempt_ids, latest, select_notes
 from torc_slurm.database.workflows import job_rows
 from torc_slurm.sizing import evidence
 from torc_slurm.sizing.corrections import correct
@@ -70,10 +70,11 @@ def instructions(connection: sqlite3.Connection, read: Callable[[sqlite3.Connect
         lambda connection: attempt_ids(connection, Selection(workflow_id=1), limit=FIRST),
         lambda connection: list(result_rows(connection, 1, limit=FIRST)),
         lambda connection: list(job_rows(connection, 1, limit=FIRST)),
+        lambda connection: latest(connection, Selection()),
         lambda connection: select_notes(connection, [1, 2, 3]),
         lambda connection: refresh_job_statuses(connection, 1, None),
     ],
-    ids=["stats", "results list", "jobs list", "notes", "statuses"],
+    ids=["stats", "results list", "jobs list", "latest record", "notes", "statuses"],
 )
 def test_the_first_rows_of_many_cost_the_same_as_of_few(
     made: dict[int, Path], read: Callable[[sqlite3.Connection], object]

@@ -211,6 +211,9 @@ _ORDERS = (
     "CREATE INDEX jobs_in_order ON jobs (workflow_id, job_id)",
 )
 
+# The latest record is what `torc stats` shows without an id.
+_LATEST_FIRST = ("CREATE INDEX results_by_start ON results (start_time)",)
+
 # A workflow has a row here while the statuses of its jobs follow from what is recorded, for this active run (NULL:
 # none). Every change of a record that they follow from removes it, so that nobody computes them again for nothing.
 _CURRENT_JOB_STATUSES = """
@@ -283,4 +286,5 @@ MAIN_SCHEMA: Schema = (
     ("whether a step was idle in its last half", ("ALTER TABLE step_nodes ADD COLUMN last_half TEXT",)),
     ("orders of lists", _ORDERS),
     ("whether the statuses of jobs are current", (_CURRENT_JOB_STATUSES, *_CHANGES_OF_RECORDS)),
+    ("order of the latest record", _LATEST_FIRST),
 )
