@@ -15,6 +15,7 @@ from torc_slurm.cli.answer import Answer, Item, one, write
 from torc_slurm.cli.json_text import indented
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.table import Column, Table
+from torc_slurm.common.same_keys import SameKeys
 
 
 @pytest.mark.parametrize("count", [0, 1, 200, 201, 1500])
@@ -24,6 +25,20 @@ def test_many_items_are_the_same_document_as_few(count: int, capsys: pytest.Capt
     text = capsys.readouterr().out
     assert json.loads(text) == {"items": items}
     assert all(character == "\n" or character.isprintable() for character in text)
+
+
+@pytest.mark.parametrize("count", [0, 1, 200, 201, 1500])
+@pytest.mark.parametrize("chosen_format", [Format.json, Format.csv])
+def test_rows_and_their_keys_are_written_as_mappings_are(
+    count: int, chosen_format: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(number, None, "\u202e", number / 7 if number % 3 else None) for number in range(count)]
+    items = SameKeys(("number", "none", "text", "size"), rows)
+    written = []
+    for each in (items, list(items)):
+        write(Answer(keys=items.keys, items=each), chosen_format)
+        written.append(capsys.readouterr().out)
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize("count", [0, 1, 501])

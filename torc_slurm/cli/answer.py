@@ -16,10 +16,11 @@ from typing import NamedTuple, TypeVar
 
 import typer
 
-from torc_slurm.cli.json_text import indented, lines_of_items
+from torc_slurm.cli.json_text import indented, lines_of_items, lines_of_rows
 from torc_slurm.cli.options import Format
 from torc_slurm.cli.streams import OutputError, give_up_stdout
 from torc_slurm.cli.table import Table, chosen, lines_of
+from torc_slurm.common.same_keys import SameKeys
 from torc_slurm.common.text import printable
 
 Item = Mapping[str, object]
@@ -96,14 +97,25 @@ def _write_items(items: Iterable[Item]) -> None:
 
     JSON escapes control characters and all characters outside ASCII.
     """
+    if isinstance(items, SameKeys):
+        rows = iter(items.values)
+        first_rows = list(islice(rows, _MOST_INDENTED + 1))
+        if len(first_rows) > _MOST_INDENTED:
+            _write_lines(lines_of_rows(items.keys, some) for some in _batches(chain(first_rows, rows)))
+            return
+        items = SameKeys(items.keys, first_rows)
     rest = iter(items)
     first = list(islice(rest, _MOST_INDENTED + 1))
     if len(first) <= _MOST_INDENTED:
         emit(indented({"items": first}) + "\n")
         return
+    _write_lines(lines_of_items(some) for some in _batches(chain(first, rest)))  # ten times as fast as with an indent
+
+
+def _write_lines(parts: Iterable[Iterable[str]]) -> None:
     before = '{"items": [\n'
-    for some in _batches(chain(first, rest)):  # ten times as fast as with an indent
-        emit(before + ",\n".join(lines_of_items(some)))
+    for lines in parts:
+        emit(before + ",\n".join(lines))
         before = ",\n"
     emit("\n]}\n")
 

@@ -6,11 +6,12 @@ Most items of a list have the same keys, and most values of a key are of one typ
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from math import isfinite
 from typing import cast
 
+_ON_A_LINE = ("{", ", ", "}")
 _NUMBERS = frozenset((int, float))  # JSON writes them as Python does, if they are finite
 _NESTED = frozenset((dict, list, tuple))
 _dumps = json.JSONEncoder(allow_nan=False).encode
@@ -25,7 +26,12 @@ def lines_of_items(items: Sequence[Mapping[str, object]]) -> Iterator[str]:
     keys = _common_keys(items)
     if keys is None:
         return map(_dumps, items)
-    return iter(_alike(items, keys, ("{", ", ", "}"), _texts))
+    return iter(_alike(keys, [item.values() for item in items], _ON_A_LINE, _texts))
+
+
+def lines_of_rows(keys: Sequence[str], rows: Sequence[Collection[object]]) -> Iterator[str]:
+    """Like `lines_of_items`, of items with these keys whose values are given. There must be one."""
+    return iter(_alike(keys, rows, _ON_A_LINE, _texts))
 
 
 def indented(value: object, margin: str = "\n") -> str:
@@ -55,20 +61,20 @@ def _indented_texts(values: Sequence[object], margin: str) -> Iterable[object]:
     if not keys:
         return [indented(value, margin) for value in values]
     inner = f"{margin}  "
-    return _alike(
-        items, keys, (f"{{{inner}", f",{inner}", f"{margin}}}"), lambda values: _indented_texts(values, inner)
-    )
+    around = (f"{{{inner}", f",{inner}", f"{margin}}}")
+    rows = [item.values() for item in items]
+    return _alike(keys, rows, around, lambda values: _indented_texts(values, inner))
 
 
 def _alike(
-    items: Sequence[Mapping[str, object]],
     keys: Sequence[str],
+    rows: Sequence[Collection[object]],
     around: tuple[str, str, str],
     texts_of: Callable[[Sequence[object]], Iterable[object]],
 ) -> list[str]:
-    """Items with the same keys: ``around`` is what stands before, between and behind their members."""
+    """Items with these keys: ``around`` is what stands before, between and behind their members."""
     members, columns = [], []
-    for key, values in zip(keys, zip(*(item.values() for item in items), strict=True), strict=True):
+    for key, values in zip(keys, zip(*rows, strict=True), strict=True):
         name = encode_basestring_ascii(key).replace("%", "%%")
         if values[0] is None and values.count(None) == len(values):
             members.append(f"{name}: null")
@@ -77,7 +83,7 @@ def _alike(
             columns.append(texts_of(values))
     begin, between, end = around
     template = f"{begin}{between.join(members)}{end}"
-    return [template % texts for texts in (zip(*columns, strict=True) if columns else [()] * len(items))]
+    return [template % texts for texts in (zip(*columns, strict=True) if columns else [()] * len(rows))]
 
 
 def _common_keys(items: Sequence[Mapping[str, object]]) -> tuple[str, ...] | None:

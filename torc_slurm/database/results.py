@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 
 from torc_slurm.common.errors import InputError
-from torc_slurm.database.rows import Row
+from torc_slurm.common.same_keys import SameKeys
 from torc_slurm.database.selection import SORTS
 from torc_slurm.records.figures import MONITOR_COLUMNS, MONITOR_FIGURES, RESULT_COLUMNS
 
@@ -60,9 +59,12 @@ def result_rows(
     with_monitor: bool = False,
     sort: str | None = None,
     limit: int | None = None,
-) -> Iterator[Row]:
-    """Results of a workflow with the columns of `result_columns`, one at a time: by job, run and attempt, or by one of
-    `SORTS`; at most ``limit``.
+) -> SameKeys:
+    """Results of a workflow with the columns of `result_columns`, read one at a time.
+
+    Args:
+        sort: one of `SORTS`; None: by job, run and attempt.
+        limit: the most rows; None: all.
     """
     names = ", ".join(f"r.{name}" for name in RESULT_COLUMNS)
     monitor = "".join(f", m.{name}" for name in MONITOR_COLUMNS) if with_monitor else ""
@@ -75,4 +77,4 @@ def result_rows(
         f"SELECT {names}{monitor} FROM results r {joined} WHERE {_IS_CHOSEN} ORDER BY {order} LIMIT :most",  # noqa: S608 - constants
         {"workflow_id": workflow_id, "run_id": run_id, "job_id": job_id, "most": -1 if limit is None else limit},
     )
-    return (dict(zip(columns, values, strict=True)) for values in cursor)
+    return SameKeys(columns, cursor)
