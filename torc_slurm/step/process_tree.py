@@ -240,29 +240,31 @@ class ProcfsTree(ProcessFiles):
             )
         except OSError:
             return False
-        # Numbered from the parenthesis that closes the command (proc(5): subtract 3). Later fields are not needed.
+        # The fields of proc(5) from "state" on, behind the parenthesis that closes the command.
         fields = text[text.rfind(b")") + 2 :].split(None, 22)
         if len(fields) < 22:
             return False
-        start_ticks = int(fields[19])
+        state, parent, _, _, _, _, _, minor_faults, _, major_faults, waited_major_faults = fields[:11]
+        user, system, waited_user, waited_system, _, _, threads, _, start, _, rss_pages = fields[11:22]
+        start_ticks = int(start)
         before, clock_ns = process.reading, process.clock_ns
         if before is not None and before.start_ticks != start_ticks:
             return False
         process.read_ns = clock_ns
         # The clock has the nanoseconds of all its threads; it is 0 if the kernel has none.
-        own_seconds = (int(fields[11]) + int(fields[12])) * _TICK_SECONDS
+        own_seconds = (int(user) + int(system)) * _TICK_SECONDS
         clock_seconds = clock_ns * 1e-9
         process.reading = ProcessReading(
             process.pid,
             start_ticks,
-            int(fields[1]),
+            int(parent),
             own_seconds if own_seconds > clock_seconds else clock_seconds,
-            (int(fields[13]) + int(fields[14])) * _TICK_SECONDS,
-            int(fields[21]) * _PAGE_BYTES,
-            int(fields[17]),
-            int(fields[9]) + int(fields[10]),
-            int(fields[7]),
-            fields[0] in (b"Z", b"X", b"x"),
+            (int(waited_user) + int(waited_system)) * _TICK_SECONDS,
+            int(rss_pages) * _PAGE_BYTES,
+            int(threads),
+            int(major_faults) + int(waited_major_faults),
+            int(minor_faults),
+            state in (b"Z", b"X", b"x"),
             clock_ns,
         )
         process.children = self._children(process)
