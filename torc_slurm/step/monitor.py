@@ -308,7 +308,7 @@ class Monitor:
             pass
 
     def _batch(self, ended: bool) -> Batch:
-        Flusher.load()  # before measuring the monitor's own memory
+        Flusher.load(is_last=ended)  # before measuring the monitor's own memory
         tasks = self._tasks
         begin_time = min(task.begin.begin_time for task in tasks)
         batch = new_batch(self._options, self._identity, self._invocation, begin_time)

@@ -17,6 +17,7 @@ import sys
 
 from torc_slurm.common.process_name import set_command_line, set_process_name
 from torc_slurm.step import kernel
+from torc_slurm.step.flush import Flusher
 from torc_slurm.step.sentinel import PROCESS_NAME
 
 TYPE_CHECKING = False
@@ -59,6 +60,7 @@ def start() -> None:
     theirs.close()
     kernel.keep_open(ours.fileno())
     _sockets.append(ours)
+    Flusher.shared_write = staticmethod(write)
 
 
 def write(path: str, batch: Batch) -> bool:
