@@ -1,7 +1,8 @@
 """``python -m bench.groups [JOBS [ROUNDS]]``: what many short jobs cost, grouped and not, here or in an allocation.
 
 Outside Slurm: CPU of the whole ``torc run``, in milliseconds a job. In an allocation (``salloc``, ``sbatch``): jobs a
-second, beside as many sruns of ``true``, bare and under torc-step, 8 at once. Every twentieth job fails.
+second, beside as many sruns of ``true``, bare and under torc-step: 8 at once, and as many as a node of the allocation
+has CPUs, as ``torc run`` starts them. Further sruns wait for a CPU, and that costs CPU time. Every twentieth job fails.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 FAILS_EVERY = 20
-AT_ONCE = 8
+MORE_THAN_FIT = 8
 
 
 def main() -> None:
@@ -42,9 +44,11 @@ def _ways(count: int) -> Iterator[tuple[str, float, float]]:
     """Each way's name, its seconds, and its seconds of CPU."""
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
         if "SLURM_JOB_ID" in os.environ:
-            yield "srun true", *_measured(lambda: _sruns(count, []))
             step = [str(Path(sys.executable).with_name("torc-step")), f"--output-dir={place}/out"]
-            yield "srun torc-step", *_measured(lambda: _sruns(count, step))
+            cpus = int(os.environ["SLURM_JOB_CPUS_PER_NODE"].partition("(")[0].partition(",")[0])
+            for at_once in dict.fromkeys((MORE_THAN_FIT, cpus)):
+                yield f"srun true, {at_once}", *_measured(partial(_sruns, count, [], at_once))
+                yield f"srun torc-step, {at_once}", *_measured(partial(_sruns, count, step, at_once))
     for name, group in (("one step a job", None), ("group: 50", 50), ("group: auto", "auto")):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
             yield name, *_measured(_prepared(Path(place), count, group))
@@ -63,13 +67,13 @@ def _cpu_seconds() -> float:
 
 
 def _print(name: str, rate: float, cpu_seconds: float) -> None:
-    print(f"{name:16} {rate:7.1f} jobs/s  {cpu_seconds * 1000:6.1f} ms of CPU a job here", flush=True)
+    print(f"{name:17} {rate:7.1f} jobs/s  {cpu_seconds * 1000:6.1f} ms of CPU a job here", flush=True)
 
 
-def _sruns(count: int, step: list[str]) -> None:
+def _sruns(count: int, step: list[str], at_once: int) -> None:
     options = ["--quiet", "-N1", "-n1", "-c1", "--exact", "--mem=50M", "--input=none"]
     words = ["srun", *options, *step, "bash", "-c", "true"]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(lambda _number: subprocess.run(words, check=False, capture_output=True), range(count)))
 
 
