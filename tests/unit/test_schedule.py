@@ -58,6 +58,15 @@ def test_missed_samples_are_not_caught_up() -> None:
     assert schedule.figures()["max_lateness_seconds"] == 3600.0
 
 
+def test_after_a_back_off_the_first_samples_are_over() -> None:
+    """They read everything; a longer interval must not begin them again."""
+    schedule = begun(1.0)
+    times_after(schedule, 10)
+    schedule.took(0.1, 0.0)
+    assert schedule.interval_seconds > 2
+    assert not schedule.is_ramping
+
+
 def test_it_backs_off_when_a_sample_costs_more_than_a_hundredth_and_comes_back() -> None:
     schedule = begun(1.0)
     times_after(schedule, 10)
