@@ -9,11 +9,12 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, cast
 
 from torc_slurm.common.errors import InputError
 from torc_slurm.common.garbage import no_search_for_cycles
-from torc_slurm.database.rows import insert, mappings
+from torc_slurm.database.rows import insert, insert_columns, mappings
 from torc_slurm.files.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
 from torc_slurm.records.statuses import BLOCKED, READY
 from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, RequirementRow, UserDatumRow, WorkflowRow
@@ -33,11 +34,11 @@ INSERT INTO resource_requirements (workflow_id, name, num_cpus, num_gpus, num_no
 VALUES (:workflow_id, :name, :num_cpus, :num_gpus, :num_nodes, :ntasks_per_node, :memory, :runtime)
 """
 _INSERT_SCHEDULER = "INSERT INTO slurm_schedulers (workflow_id, name, settings) VALUES (?, ?, ?)"
-_INSERT_JOB = """
-INSERT INTO jobs (workflow_id, name, command, working_dir, env, srun_options, resource_requirements_id, settings,
-parameters, status)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_INSERTED = (
+    *("workflow_id", "name", "command", "working_dir", "env", "srun_options", "resource_requirements_id", "settings"),
+    *("parameters", "status"),
+)
+_AT_ONCE = 1000  # rows
 _INSERT_USER_DATA = "INSERT INTO user_data (workflow_id, name, data) VALUES (?, ?, ?)"
 _USER_DATA = "SELECT * FROM user_data WHERE workflow_id = ? ORDER BY user_data_id"
 _ONE_USER_DATUM = "SELECT * FROM user_data WHERE user_data_id = ?"
@@ -196,26 +197,23 @@ def _insert_jobs(
             return text
         return _REFERENCE.sub(lambda match: str(user_data_ids.get(match[1], match[0])), text)
 
-    connection.executemany(
-        _INSERT_JOB,
+    rows = (
         (
-            (
-                workflow_id,
-                job.name,
-                with_numbers(job.command),
-                working_dir
-                if job.working_dir is None
-                else os.path.normpath(os.path.join(working_dir, job.working_dir)),
-                "{}" if not job.env else json.dumps({name: with_numbers(text) for name, text in job.env.items()}),
-                "[]" if not job.srun_options else json.dumps(job.srun_options),
-                None if job.requirement is None else requirement_ids[job.requirement],
-                job_settings_text(job.settings),
-                _parameters(job),
-                BLOCKED if job.depends_on else READY,
-            )
-            for job in jobs
-        ),
+            workflow_id,
+            job.name,
+            with_numbers(job.command),
+            working_dir if job.working_dir is None else os.path.normpath(os.path.join(working_dir, job.working_dir)),
+            "{}" if not job.env else json.dumps({name: with_numbers(text) for name, text in job.env.items()}),
+            "[]" if not job.srun_options else json.dumps(job.srun_options),
+            None if job.requirement is None else requirement_ids[job.requirement],
+            job_settings_text(job.settings),
+            _parameters(job),
+            BLOCKED if job.depends_on else READY,
+        )
+        for job in jobs
     )
+    while some := list(islice(rows, _AT_ONCE)):
+        insert_columns(connection, "jobs", dict(zip(_INSERTED, zip(*some, strict=True), strict=True)))
     # Inside one transaction AUTOINCREMENT has no gaps, so the last id gives all of them.
     first = int(connection.execute(_LARGEST_JOB, (workflow_id,)).fetchone()[0]) - len(jobs) + 1
     connection.executemany(
