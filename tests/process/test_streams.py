@@ -12,21 +12,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import TORC, environment
 
-TORC = [sys.executable, "-m", "torc_slurm.cli.main"]
 WORKFLOW = "name: w\njobs:\n- {name: 'a{i}', command: 'true', parameters: {i: '1:60'}}\n"
 pytestmark = pytest.mark.parametrize("unbuffered", ["", "1"])
 
 
 def shell(script: str, place: Path, unbuffered: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in which ``torc`` is the command."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TORC_", "SLURM_"))}
     return subprocess.run(
         ["/bin/bash", "-c", f'torc() {{ {" ".join(TORC)} "$@"; }}; {script}'],
         capture_output=True,
         text=True,
         cwd=place,
-        env=kept | {"PYTHONUNBUFFERED": unbuffered},
+        env=environment(PYTHONUNBUFFERED=unbuffered),
         check=False,
     )
 
@@ -54,7 +53,7 @@ def test_a_run_goes_on_without_its_terminal(place: Path, unbuffered: str) -> Non
         cwd=place,
         stdout=subprocess.PIPE,
         stderr=theirs,
-        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        env=environment(PYTHONUNBUFFERED=unbuffered),
     )
     os.close(theirs)
     try:
@@ -99,7 +98,7 @@ def test_a_non_blocking_stdout_gets_all(place: Path, unbuffered: str) -> None:
         [*TORC, "jobs", "list", "1", "-f", "json"],
         cwd=place,
         stdout=writer,
-        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        env=environment(PYTHONUNBUFFERED=unbuffered),
     )
     os.close(writer)
     with open(reader, "rb") as file:

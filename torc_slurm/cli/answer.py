@@ -10,7 +10,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
@@ -98,24 +98,23 @@ def _write_items(items: Iterable[Item]) -> None:
     JSON escapes control characters and all characters outside ASCII.
     """
     if isinstance(items, SameKeys):
-        rows = iter(items.values)
-        first_rows = list(islice(rows, _MOST_INDENTED + 1))
-        if len(first_rows) > _MOST_INDENTED:
-            _write_lines(lines_of_rows(items.keys, some) for some in _batches(chain(first_rows, rows)))
-            return
-        items = SameKeys(items.keys, first_rows)
-    rest = iter(items)
+        keys = items.keys
+        _write_batches(items.values, lambda some: SameKeys(keys, some), lambda some: lines_of_rows(keys, some))
+    else:
+        _write_batches(items, list, lines_of_items)
+
+
+def _write_batches(
+    values: Iterable[T], items_of: Callable[[list[T]], Iterable[Item]], texts_of: Callable[[list[T]], Iterable[str]]
+) -> None:
+    rest = iter(values)
     first = list(islice(rest, _MOST_INDENTED + 1))
     if len(first) <= _MOST_INDENTED:
-        emit(indented({"items": first}) + "\n")
+        emit(indented({"items": list(items_of(first))}) + "\n")
         return
-    _write_lines(lines_of_items(some) for some in _batches(chain(first, rest)))  # ten times as fast as with an indent
-
-
-def _write_lines(parts: Iterable[Iterable[str]]) -> None:
     before = '{"items": [\n'
-    for lines in parts:
-        emit(before + ",\n".join(lines))
+    for some in _batches(chain(first, rest)):  # ten times as fast as with an indent
+        emit(before + ",\n".join(texts_of(some)))
         before = ",\n"
     emit("\n]}\n")
 

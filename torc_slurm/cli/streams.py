@@ -56,9 +56,9 @@ def give_up_stdout() -> None:
     os.close(null)
 
 
-def has_no_room(error: BaseException) -> bool:
+def has_no_room(error: OSError) -> bool:
     """Whether a write failed that names no file: one to stdout, by the code that prints help."""
-    return isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM
+    return error.filename is None and error.errno in _NO_ROOM
 
 
 def _open_closed() -> None:

@@ -117,9 +117,7 @@ def checked_rows(connection: sqlite3.Connection, query: str, path: str) -> tuple
 
 def _refuse_odd_values(names: Sequence[str], cells: Iterable[Value], path: str) -> None:
     for name, value in zip(names, cells, strict=True):
-        if value is None and name not in _NEVER_NULL:
-            continue
-        if not isinstance(value, _types_of(name)) or value in _INFINITE:
+        if type(value) not in _good_types_of(name) or value in _INFINITE:
             raise DatabaseError(f"{path} is damaged: column {name} holds {str(value)[:40]!r}")
 
 

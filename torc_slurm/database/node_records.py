@@ -24,7 +24,7 @@ from torc_slurm.database.journal import SELECT_JOB_STATES, SELECT_RUNS
 from torc_slurm.database.last_half import BUSY, Span, last_halves
 from torc_slurm.database.migrations import migrate, missing_column, schema_version
 from torc_slurm.database.node_schema import NODE_SCHEMA
-from torc_slurm.database.rows import Row, Value, compact_row, number
+from torc_slurm.database.rows import Row, Value, by_column, compact_row, number
 from torc_slurm.database.snapshot import fingerprint, has_open_transaction, snapshot
 from torc_slurm.records.accounting import COLUMN_NAMES, AccountingRecord, from_row
 from torc_slurm.records.figures import MONITOR_COLUMNS, USAGE_COLUMNS
@@ -123,9 +123,9 @@ class StepRows(Collection[StepRecord]):
         )
 
     @functools.cached_property
-    def columns(self) -> dict[str, tuple[Value, ...]]:
+    def columns(self) -> dict[str, Sequence[Value]]:
         """The cells of the steps by column. There must be a step."""
-        return dict(zip(self.names, zip(*[row[0] for row in self.rows], strict=True), strict=True))
+        return by_column(self.names, [row[0] for row in self.rows])
 
     def __iter__(self) -> Iterator[StepRecord]:
         """The record of each step."""

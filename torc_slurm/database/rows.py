@@ -53,6 +53,11 @@ def insert(connection: sqlite3.Connection, statement: str, values: Mapping[str, 
     return row_id
 
 
+def by_column(names: Iterable[str], rows: Iterable[Sequence[Value]]) -> dict[str, Sequence[Value]]:
+    """Rows of these columns as a `Table`. There must be a row."""
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
+
+
 def insert_columns(connection: sqlite3.Connection, table: str, columns: Table, otherwise: str = "") -> int:
     """Insert rows that are given by their columns; returns how many were inserted. There must be a row.
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from torc_slurm.database.node_file import LOCK_WAIT_SECONDS, NodeFileWriter
-from torc_slurm.database.rows import Row, Value, insert_columns
+from torc_slurm.database.rows import Row, Value, by_column, insert_columns
 from torc_slurm.database.selection import ATTEMPT_IS_SELECTED, Selection
 from torc_slurm.records.accounting import COLUMN_NAMES, FINAL_STATUSES, AccountingRecord, is_better
 
@@ -97,7 +97,7 @@ def upsert_slurm_stats(connection: sqlite3.Connection, records: Iterable[Account
 
 def _insert(connection: sqlite3.Connection, rows: Collection[tuple[Value, ...]]) -> None:
     if rows:
-        insert_columns(connection, "slurm_stats", dict(zip(COLUMN_NAMES, zip(*rows, strict=True), strict=True)))
+        insert_columns(connection, "slurm_stats", by_column(COLUMN_NAMES, rows))
 
 
 def write_slurm_stats(path: str, records: Iterable[AccountingRecord]) -> None:

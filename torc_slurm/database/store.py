@@ -12,7 +12,7 @@ from torc_slurm.database.attempts import AttemptKey, attempt_keys, create_attemp
 from torc_slurm.database.job_states import store_job_states
 from torc_slurm.database.merge import complete_alone
 from torc_slurm.database.node_records import EXIT_COLUMNS, NodeRecords, StepRecord, StepRows, columns_of
-from torc_slurm.database.rows import Row, Table, Value, insert_columns, mappings, number, whole
+from torc_slurm.database.rows import Row, Table, Value, by_column, insert_columns, mappings, number, whole
 from torc_slurm.database.runs import store_journal_runs
 from torc_slurm.database.slurm_stats import adopt_slurm_stats, upsert_slurm_stats
 from torc_slurm.records.accounting import AccountingRecord
@@ -84,7 +84,7 @@ _NODE_COUNTS = """
 SELECT c.value, 1 + (SELECT count(*) FROM step_nodes n WHERE n.result = c.value) FROM json_each(:ids) c
 """
 _ROWS_AT_ONCE = 1000
-_OWN_END = "exit records"  # results.end_time_source
+OWN_END = "exit records"  # results.end_time_source
 _NODES = """
 SELECT n.* FROM json_each(:ids) c JOIN step_nodes n ON n.result = c.value ORDER BY n.result, n.node_index, n.node
 """
@@ -218,7 +218,7 @@ def _are_merged(attempt: Row, accounting: Row | None) -> bool:
     Others than these may have given it its end, and a suspension that Slurm knows of changes figures: that of an
     accounting row which is older than the last time (it has an attempt), or of a new one.
     """
-    if attempt["end_time_source"] != _OWN_END:
+    if attempt["end_time_source"] != OWN_END:
         return False
     return accounting is None or (accounting["attempt_id"] is None and not accounting["suspended_seconds"])
 
@@ -273,9 +273,11 @@ def _attempts_of(connection: sqlite3.Connection, records: Iterable[AccountingRec
 
 def _in_parts(steps: Collection[StepRecord]) -> Iterator[StepRows]:
     """The steps of a node file, some at a time: their columns need memory too."""
-    if isinstance(steps, StepRows):
-        for first in range(0, len(steps), _ROWS_AT_ONCE):
-            yield steps.at(range(first, min(first + _ROWS_AT_ONCE, len(steps))))
+    if not steps:
+        return
+    assert isinstance(steps, StepRows)  # as `read_node_file` returns them
+    for first in range(0, len(steps), _ROWS_AT_ONCE):
+        yield steps.at(range(first, min(first + _ROWS_AT_ONCE, len(steps))))
 
 
 def _known_of_file(connection: sqlite3.Connection, node_file: str) -> dict[tuple[Value, ...], Row]:
@@ -387,7 +389,7 @@ def _insert_nodes(connection: sqlite3.Connection, steps: StepRows, attempts: Map
     insert_columns(connection, "step_nodes", columns | {name: written.columns[name] for name in _NODE_COLUMNS})
     exits = [each for _, exits, _, _ in written.rows for each in exits]
     if exits:
-        of_exits = dict(zip(written.exit_names, zip(*exits, strict=True), strict=True))
+        of_exits = by_column(written.exit_names, exits)
         owners = [node for node, (_, exits, _, _) in zip(nodes, written.rows, strict=True) for _ in exits]
         columns = {"step_node": owners, **{name: of_exits[name] for name in EXIT_COLUMNS}}
         insert_columns(connection, "task_exits", columns)

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from torc_slurm.common.errors import InputError
 from torc_slurm.common.garbage import no_search_for_cycles
-from torc_slurm.database.rows import insert, insert_columns, mappings
+from torc_slurm.database.rows import by_column, insert, insert_columns, mappings
 from torc_slurm.files.output_names import node_file_names, parse_node_file_name, parse_run_file_name, run_file_names
 from torc_slurm.records.statuses import BLOCKED, READY
 from torc_slurm.records.workflows import JobRow, ListedWorkflowRow, RequirementRow, UserDatumRow, WorkflowRow
@@ -213,7 +213,7 @@ def _insert_jobs(
         for job in jobs
     )
     while some := list(islice(rows, _AT_ONCE)):
-        insert_columns(connection, "jobs", dict(zip(_INSERTED, zip(*some, strict=True), strict=True)))
+        insert_columns(connection, "jobs", by_column(_INSERTED, some))
     # Inside one transaction AUTOINCREMENT has no gaps, so the last id gives all of them.
     first = int(connection.execute(_LARGEST_JOB, (workflow_id,)).fetchone()[0]) - len(jobs) + 1
     connection.executemany(

@@ -31,10 +31,8 @@ def _directories() -> Iterator[str]:
         if not _is_private_and_ours(path):
             try:
                 os.mkdir(path, 0o700)
-            except FileExistsError:
-                pass
             except OSError:
-                continue
+                pass  # another process of ours made it just now, or it cannot be made
             if not _is_private_and_ours(path):
                 continue
         yield path

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torc_slurm.runner.children import Children
 from torc_slurm.runner.loop import Loop
-from torc_slurm.runner.step_command import fork_server_command
+from torc_slurm.runner.step_command import fork_server_command, launcher_of
 from torc_slurm.spec.plan import Plan
 
 # A server and its writer cost about as much CPU as one start by exec, and 7 MB of memory while the run lasts.
@@ -29,7 +29,7 @@ class ForkServer:
     def __init__(self, plan: Plan, environment: Mapping[str, str], children: Children, loop: Loop) -> None:
         """``environment`` is the server's own."""
         self._plan = plan
-        self._launcher = os.fsencode(plan.torc_step[0]) if len(plan.torc_step) == 1 else b"none"
+        self._launcher = os.fsencode(launcher_of(plan) or "none")
         self._environment = environment
         self._children = children
         self._loop = loop

@@ -91,6 +91,11 @@ def group_command(plan: Plan) -> list[str]:
     return [*_of_run(plan), "--group"]
 
 
+def launcher_of(plan: Plan) -> str | None:
+    """The compiled torc-step; None if torc-step runs as a module of Python."""
+    return plan.torc_step[0] if len(plan.torc_step) == 1 else None
+
+
 def fork_server_command(plan: Plan) -> list[str]:
     """torc-step as the server that forks other torc-steps. Their command lines need the room of its options."""
     return [*_of_run(plan), "--fork-server"]
@@ -131,8 +136,7 @@ def group_text(plan: Plan, attempts: Sequence[Attempt], grace_seconds: float) ->
                 "seconds": job.runtime_seconds if plan.execution.enforce_runtime else None,
             }
         )
-    launcher = plan.torc_step[0] if len(plan.torc_step) == 1 else None  # else it runs as a module of Python
-    return json.dumps({"grace_seconds": grace_seconds, "launcher": launcher, "jobs": jobs}).encode() + b"\n"
+    return json.dumps({"grace_seconds": grace_seconds, "launcher": launcher_of(plan), "jobs": jobs}).encode() + b"\n"
 
 
 def step_environment(plan: Plan, attempt: Attempt, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from torc_slurm.database.job_states import unmeasured_figures, with_journal
 from torc_slurm.database.merge import last_seen, merge_alone, merge_nodes
 from torc_slurm.database.node_records import StepRows
 from torc_slurm.database.rows import Row, Value, number_or_none, whole_or_none
-from torc_slurm.database.store import Evidence, evidence_of, in_portions, update_results
+from torc_slurm.database.store import OWN_END, Evidence, evidence_of, in_portions, update_results
 from torc_slurm.records.accounting import FINAL_STATUSES
 from torc_slurm.records.statuses import FAILED, RUNNING
 from torc_slurm.records.tres import parse_resources
@@ -138,7 +138,7 @@ def decide_status(figures: Mapping[str, Value], nodes: Sequence[Row], accounting
         status, evidence = FAILED, "no exit record, though its nodes have ended"
     decided: dict[str, Value] = {"status": status, "status_evidence": evidence}
     if ended:
-        return decided | {"end_time_source": "exit records"}
+        return decided | {"end_time_source": OWN_END}
     return decided | (_end_by_others(figures, nodes, accounting) if status != RUNNING else {"end_time_source": None})
 
 
